@@ -1,0 +1,51 @@
+"""How every orbit4d command starts and ends: one-line errors, exit codes, no traceback without --debug."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from orbit4d.datasets.errors import OrbitError
+
+
+def run(command: click.Command, argv: Sequence[str] | None = None, prog_name: str | None = None) -> int:
+    """Run a click command and return its exit code: 0 good, 2 bad use, 1 failed work, 130 interrupted.
+
+    `--debug` (anywhere before a bare `--`) or ORBIT4D_DEBUG=1 lets tracebacks through.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = os.environ.get("ORBIT4D_DEBUG") == "1"
+    head = args[: args.index("--")] if "--" in args else args
+    if "--debug" in head:
+        args.remove("--debug")
+        debug = True
+    try:
+        result = command.main(args=args, prog_name=prog_name, standalone_mode=False)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted: what was committed is kept; run the same command again to go on", file=sys.stderr)
+        return 130
+    except click.ClickException as error:
+        return _say(error.format_message(), 2)
+    except OrbitError as error:
+        if debug:
+            raise
+        return _say(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output left (`orbit4d stats | head`); keep the interpreter from complaining too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        return _say(f"{type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: str, code: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code
