@@ -1,0 +1,77 @@
+"""The umbrella command. Rooms are imported only when one of their commands runs, so `--help` is instant."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.metadata import version
+
+import click
+
+from orbit4d.datasets.command import run
+
+#: name -> (module, attribute, one line for `orbit4d --help`), in the order of the chain.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "demo": (
+        "orbit4d.app.demo",
+        "command",
+        "The whole chain on built-in animated assets; ends in a gallery.",
+    ),
+    "doctor": ("orbit4d.app.doctor", "command", "Check system packages, versions, devices and extras."),
+    "curate": ("orbit4d.curate.cli", "command", "Measure animated assets and decide which to keep."),
+    "render": ("orbit4d.render.cli", "command", "Render accepted assets into a dataset of orbit clips."),
+    "verify": ("orbit4d.datasets.cli", "verify", "Check every byte of a dataset and print its digest."),
+    "stats": ("orbit4d.datasets.cli", "stats", "Counts, bytes, motion and licences of a dataset."),
+    "select": ("orbit4d.datasets.cli", "select", "Keep the clips of a dataset that match an expression."),
+    "merge": ("orbit4d.datasets.cli", "merge", "Join datasets, clips held twice kept once."),
+    "import": ("orbit4d.datasets.cli", "import_", "Bring published orbit folders into a dataset."),
+    "export": ("orbit4d.app.export", "command", "Write a dataset or a scene in another layout."),
+    "encode": ("orbit4d.model.cli", "encode", "Cache VAE latents and embeddings beside a dataset."),
+    "train": ("orbit4d.model.cli", "train", "Train or finetune the orbit-video diffusion model."),
+    "generate": ("orbit4d.model.cli", "generate", "Make an orbit video from text, an image or static 3D."),
+    "recon4d": ("orbit4d.recon4d.cli", "recon4d", "Turn an orbit video into explicit 4D Gaussians."),
+    "film": ("orbit4d.recon4d.cli", "film", "Film a scene along a camera path."),
+    "view": ("orbit4d.recon4d.cli", "view", "Look at a scene in the browser, with a time slider."),
+    "eval": (
+        "orbit4d.evaluate.cli",
+        "command",
+        "Measure datasets, videos, scenes and runs like the papers.",
+    ),
+}
+
+
+class Umbrella(click.Group):
+    """A group whose members are named in `COMMANDS` and imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        return getattr(importlib.import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=Umbrella,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every command takes --help, which shows an example, and --debug, which shows tracebacks.",
+)
+@click.version_option(version("orbit4d"), prog_name="orbit4d")
+def command() -> None:
+    """Animated 3D assets to 4D training data, an orbit-video model, and explicit 4D Gaussians.
+
+    \b
+    assets -> curate -> render -> train -> generate -> recon4d -> film
+    Try it: orbit4d demo
+    """
+
+
+def main() -> None:
+    """Entry point of the script `orbit4d`."""
+    sys.exit(run(command, prog_name="orbit4d"))

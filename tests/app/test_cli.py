@@ -1,0 +1,64 @@
+"""How commands end: one line, an exit code, no traceback unless asked."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from orbit4d.app.doctor import system_packages
+from orbit4d.datasets.command import run
+from orbit4d.datasets.errors import InputError, WorkError
+
+
+def failing(error: BaseException) -> click.Command:
+    @click.command()
+    @click.option("--frames", type=int)
+    def command(frames: int | None) -> None:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("no such folder: assets; give one that exists"), 2),
+        (WorkError("shard 3\nis truncated"), 1),
+        (RuntimeError("surprise"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_an_error_is_one_line_and_a_code(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(failing(error), []) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "Traceback" not in err
+
+
+def test_bad_use_is_one_line_with_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["--frames", "many"], ["--nonsense"], ["surplus"]):
+        assert run(failing(AssertionError("not reached")), argv) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and err.startswith("error: ")
+
+
+def test_debug_lets_the_traceback_through() -> None:
+    with pytest.raises(WorkError):
+        run(failing(WorkError("broken")), ["--debug"])
+
+
+def test_a_command_may_return_its_exit_code() -> None:
+    @click.command()
+    def command() -> int:
+        return 1
+
+    assert run(command, []) == 1
+
+
+def test_system_packages_are_read_and_probed() -> None:
+    packages = system_packages()
+    assert {"python3.11-venv", "libgl1", "chromium"} <= {package.name for package in packages}
+    assert all(package.probe.split(":")[0] in {"lib", "bin", "venv"} for package in packages)
+    missing = type(packages[0])("nothing", "lib:libnothing-at-all.so.9", "nobody")
+    assert not missing.present()

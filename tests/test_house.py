@@ -1,0 +1,174 @@
+"""The walls of the house: who may import whom, what stays light, what is never shadowed."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("datasets", "render", "curate", "model", "recon4d", "evaluate", "app")
+#: What each room may import; everything else would run upwards or sideways.
+BELOW = {
+    "datasets": set(),
+    "render": {"datasets"},
+    "model": {"datasets"},
+    "recon4d": {"datasets"},
+    "curate": {"datasets", "render"},
+    "evaluate": {"datasets", "render", "curate", "model", "recon4d"},
+    "app": {"datasets", "render", "curate", "model", "recon4d", "evaluate"},
+}
+
+
+def sources(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imports(path: Path, top_level_only: bool = False) -> set[str]:
+    """Dotted names imported by a file, also inside functions unless `top_level_only`."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: imports are absolute"
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_run_downwards_only(room: str) -> None:
+    for path in sources(room):
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] == "orbit4d" and len(parts) > 1 and parts[1] in ROOMS:
+                assert parts[1] == room or parts[1] in BELOW[room], f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_bpy_is_imported_only_inside_blender() -> None:
+    for room in ROOMS:
+        for path in sources(room):
+            if {"bpy", "mathutils", "bmesh"} & {name.split(".")[0] for name in imports(path)}:
+                assert path.is_relative_to(ROOT / "render" / "blender"), path
+                assert "GPL-3.0-or-later" in path.read_text()[:400], (
+                    f"{path} runs inside Blender: say its licence"
+                )
+
+
+def test_render_and_curate_never_import_torch() -> None:
+    for room in ("render", "curate"):
+        for path in sources(room):
+            assert "torch" not in {name.split(".")[0] for name in imports(path)}, path
+
+
+def test_every_package_folder_is_declared_and_linked_for_editors() -> None:
+    declared = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {
+        "orbit4d." + str(init.parent.relative_to(ROOT)).replace("/", ".")
+        for room in ROOMS
+        for init in (ROOT / room).rglob("__init__.py")
+    }
+    assert found == declared
+    for room in ROOMS:
+        link = ROOT / "typings" / "orbit4d" / room
+        assert link.is_symlink() and not link.readlink().is_absolute()
+        assert link.resolve() == ROOT / room
+
+
+def run_python(code: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_help_and_ground_floor_stay_light() -> None:
+    """`orbit4d --help` answers in under 0.5 s because nothing heavy is imported; that is what is checked."""
+    code = """
+import sys
+from click.testing import CliRunner
+from orbit4d.app.cli import COMMANDS, command
+result = CliRunner().invoke(command, ["--help"])
+assert result.exit_code == 0, result.output
+assert all(name in result.output for name in COMMANDS), result.output
+import orbit4d.datasets
+heavy = {"torch", "ray", "bpy", "numpy", "pyarrow", "pandas", "diffusers", "transformers"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_shows_help_with_an_example() -> None:
+    code = """
+import sys
+from click.testing import CliRunner
+from orbit4d.app.cli import COMMANDS, command
+for name in COMMANDS:
+    result = CliRunner().invoke(command, [name, "--help"])
+    assert result.exit_code == 0, (name, result.output, result.exception)
+    assert "Example" in result.output, name
+slow = {"torch", "ray", "bpy", "diffusers", "transformers"} & set(sys.modules)
+assert not slow, slow
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_top_level_package_shadows_another() -> None:
+    """Neither from the root of the checkout nor elsewhere does `import datasets` find our folder."""
+    for code in ("import datasets; print(datasets.__file__)", "import render", "import app"):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        found = done.stdout.strip()
+        assert str(ROOT / "datasets") not in found, found
+        assert found or "No module named" in done.stderr, done.stderr
+
+
+def test_ruff_is_clean() -> None:
+    ruff = Path(sys.executable).with_name("ruff")
+    if not ruff.exists():
+        pytest.skip("ruff is not installed (pip install 'orbit4d[dev]')")
+    for command in (["check", "."], ["format", "--check", "."]):
+        done = subprocess.run([ruff, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_mypy_is_clean_on_the_typed_modules() -> None:
+    pytest.importorskip("mypy", reason="mypy is not installed (pip install 'orbit4d[dev]')")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_setup_names_a_wrong_python_in_one_line(tmp_path: Path) -> None:
+    """With only another Python on PATH, `make setup` says so in one line and makes nothing."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "cat", "cksum", "id"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    fake = tools / "python3"
+    fake.write_text('#!/bin/sh\ncase "$1" in --version) echo "Python 3.12.1";; *) exit 1;; esac\n')
+    fake.chmod(0o755)
+    (tmp_path / "app").mkdir()
+    for name in ("setup.sh", "system_packages.txt"):
+        shutil.copy(ROOT / "app" / name, tmp_path / "app")
+    done = subprocess.run(
+        [tools / "sh", "app/setup.sh"],
+        cwd=tmp_path,
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Python 3.11" in done.stderr and "3.12.1" in done.stderr
+    assert not (tmp_path / ".venv").exists()
