@@ -61,7 +61,8 @@ def test_wheel_holds_the_rooms_and_no_bare_top_level(built: tuple[Path, Path]) -
 
 def test_sdist_leaves_links_tests_and_demo_out_of_the_way(built: tuple[Path, Path]) -> None:
     _, sdist = built
-    names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     assert "pyproject.toml" in names and "LICENSE" in names and "datasets/cameras.py" in names
     assert not any(name.startswith(("typings/", ".venv", "demo/")) for name in names)
 

@@ -33,7 +33,8 @@ def test_an_error_is_one_line_and_a_code(
 ) -> None:
     assert run(failing(error), []) == code
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and "Traceback" not in err
+    # click moves below an echoed ^C before we speak, hence the strip.
+    assert out == "" and err.strip().count("\n") == 0 and err.strip() and "Traceback" not in err
 
 
 def test_bad_use_is_one_line_with_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
