@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module imports bpy, which is GPL, so it is GPL too.
+"""Load one untrusted asset file into an empty Blender scene and play its actions one at a time.
+
+Whatever the format, the caller sees the same three things: the meshes to draw, a list of actions with their
+time range in seconds on the file's own clock, and flags that say what had to be repaired. Scripts in the file
+never run, helper meshes that importers add are never listed, and anything the file points to outside its own
+folder is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bpy
+from mathutils import Matrix
+
+from orbit4d.render.blender import importers
+from orbit4d.render.blender.repair import repair_materials
+
+#: Objects of these types have a surface that Cycles draws.
+SURFACE_TYPES = ("MESH", "CURVE", "SURFACE", "FONT", "META", "CURVES", "POINTCLOUD")
+ROOT_NAME = "orbit4d_root"
+
+
+class LoadError(Exception):
+    """The file cannot be used. `code` is a reason code such as `bad_file:import`; the text is the detail."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class ActionInfo:
+    """One thing the asset does: a glTF animation, an FBX take, an NLA track, or the scene's own timeline."""
+
+    index: int
+    """Order in the file, counted from 0."""
+    name: str
+    """Name as the file has it."""
+    seconds_start: float
+    """First key time, on the file's clock."""
+    seconds_end: float
+    """Last key time, on the file's clock."""
+
+    @property
+    def seconds(self) -> float:
+        """Length of the action."""
+        return self.seconds_end - self.seconds_start
+
+
+@dataclass
+class Loaded:
+    """An asset that has been read into Blender's current scene. Times are seconds on the file's clock."""
+
+    path: Path
+    meshes: list[bpy.types.Object]
+    """Objects with a surface, in a stable order, without helpers."""
+    actions: list[ActionInfo]
+    flags: list[str]
+    """What was repaired or found missing, e.g. `alpha_repaired:7`, `missing_texture:skin.png`."""
+    fps: float
+    """Frames per second that the importer used to place keys."""
+    first_frame: int = 0
+    """Frame number at which the file's second 0 stands when the published script loads it (1 for FBX)."""
+    root: bpy.types.Object | None = None
+    """Empty above every other object; carries the normalisation."""
+    _bindings: list[list[importers.Binding]] = field(default_factory=list)
+    _rest: list[tuple[Callable[[Any], None], Any]] = field(default_factory=list)
+
+    def activate(self, action_index: int | None) -> None:
+        """Play one action alone; None puts every animated property back to its value in the file."""
+        for owner in importers.animated_ids():
+            data = owner.animation_data
+            # While an NLA track is in tweak mode the action is read-only; muted tracks never contribute.
+            data.use_nla = False
+            if data.action is not None:
+                data.action = None
+        for restore, value in self._rest:
+            restore(value)
+        if action_index is None:
+            return
+        for binding in self._bindings[action_index]:
+            binding.assign()
+
+    def set_seconds(self, t: float) -> None:
+        """Move the scene to `t` seconds on the file's clock and evaluate it."""
+        frame = t * self.fps
+        whole = int(frame // 1)
+        bpy.context.scene.frame_set(whole, subframe=frame - whole)
+
+    def raw_frame_seconds(self, frame: int) -> float:
+        """Seconds that the published script's `frame_set(frame)` shows."""
+        return (frame - self.first_frame) / self.fps
+
+    def normalise(self, scale: float, centre: Sequence[float]) -> None:
+        """Show every world point x of the file at scale · (x − centre)."""
+        if self.root is None:
+            raise ValueError("this asset was loaded without a root")
+        self.root.matrix_world = Matrix.Scale(scale, 4) @ Matrix.Translation([-c for c in centre])
+
+
+def load_asset(path: str | os.PathLike[str]) -> Loaded:
+    """Read a glb, gltf, fbx, obj, usd*, abc, blend, ply, stl or dae file into an empty scene.
+
+    Everything loaded before is dropped. The first action is active, at its first moment.
+    Raises LoadError when the file cannot be read, holds nothing to draw, or reaches outside its folder.
+    """
+    path = Path(path).resolve()
+    importer = importers.IMPORTERS.get(path.suffix.lower())
+    if importer is None:
+        raise LoadError("bad_file:format", f"no importer for '{path.suffix}'")
+    if not path.is_file():
+        raise LoadError("bad_file:missing", f"no file at {path}")
+    _empty_scene()
+    try:
+        imported = importer(path)
+    except importers.Refused as refusal:
+        raise LoadError(refusal.code, str(refusal)) from None
+    except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError) as error:
+        # Importers are Python or C++ code fed with untrusted bytes: they fail in every way there is.
+        raise LoadError("bad_file:import", _one_line(error)) from error
+    if refused := _outside_references(path.parent):
+        raise LoadError("bad_file:outside_reference", f"refers to {refused}, outside the asset's folder")
+
+    flags = list(imported.flags)
+    helpers = _helpers()
+    for obj in bpy.context.scene.objects:
+        if obj in helpers or obj.type in ("LIGHT", "LIGHT_PROBE", "SPEAKER"):
+            obj.hide_render = True
+    # Objects of a glTF file's other scenes lie in excluded collections: in the scene, not in the view layer.
+    meshes = [o for o in bpy.context.view_layer.objects if o.type in SURFACE_TYPES and not o.hide_render]
+    if not meshes:
+        raise LoadError("bad_file:no_geometry", "nothing in the file has a surface")
+    flags += repair_materials(meshes, path)
+
+    scene = bpy.context.scene
+    loaded = Loaded(
+        path=path,
+        meshes=sorted(meshes, key=lambda o: o.name),
+        actions=[
+            ActionInfo(i, action.name, action.frame_start / imported.fps, action.frame_end / imported.fps)
+            for i, action in enumerate(imported.actions)
+        ],
+        flags=flags,
+        fps=imported.fps,
+        first_frame=imported.first_frame,
+        root=_add_root(scene),
+        _bindings=[action.bindings for action in imported.actions],
+        _rest=imported.rest,
+    )
+    loaded.activate(0 if loaded.actions else None)
+    # A box measured at the frame that the asset before this one left behind would be wrong.
+    loaded.set_seconds(loaded.actions[0].seconds_start if loaded.actions else 0.0)
+    return loaded
+
+
+def _empty_scene() -> None:
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    paths = bpy.context.preferences.filepaths
+    paths.use_scripts_auto_execute = False
+    paths.use_load_ui = False
+
+
+def _helpers() -> set[bpy.types.Object]:
+    """Meshes that importers add for display: bone shapes, and glTF's collection of things not to export."""
+    found = {
+        bone.custom_shape
+        for obj in bpy.data.objects
+        if obj.pose is not None
+        for bone in obj.pose.bones
+        if bone.custom_shape is not None
+    }
+    for collection in bpy.data.collections:
+        if collection.name.startswith("glTF_not_exported"):
+            found.update(collection.all_objects)
+    return found
+
+
+def _add_root(scene: bpy.types.Scene) -> bpy.types.Object:
+    root = bpy.data.objects.new(ROOT_NAME, None)
+    for obj in scene.objects:
+        if obj.parent is None:
+            obj.parent = root
+            obj.matrix_parent_inverse = Matrix.Identity(4)
+    scene.collection.objects.link(root)
+    return root
+
+
+def _outside_references(folder: Path) -> str | None:
+    """First file that the loaded data point to and that does not lie in `folder`, None when all do."""
+    folder = folder.resolve()
+    for collection in ("images", "movieclips", "sounds", "fonts", "volumes", "cache_files", "libraries"):
+        for block in getattr(bpy.data, collection):
+            if getattr(block, "packed_file", None) is not None or not getattr(block, "filepath", ""):
+                continue
+            if getattr(block, "source", "") in ("GENERATED", "VIEWER") or block.filepath == "<builtin>":
+                continue
+            target = Path(bpy.path.abspath(block.filepath, start=str(folder)))
+            # realpath follows links, so a link inside the folder that leads out of it is caught as well.
+            if not target.resolve().is_relative_to(folder) and target.exists():
+                return str(block.filepath)
+    return None
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return (text or type(error).__name__)[:500]

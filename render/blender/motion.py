@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module imports bpy, which is GPL, so it is GPL too.
+"""Where every vertex of a loaded asset is at given times, and when an action moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import bpy
+import numpy as np
+import numpy.typing as npt
+
+from orbit4d.render import window
+from orbit4d.render.blender.load import ActionInfo, Loaded
+
+Points = npt.NDArray[np.float32]
+
+#: Directions whose extreme vertices stand for an object whose vertex count changes over time.
+SUPPORT_DIRECTIONS: Points = np.array(
+    [(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) != (0, 0, 0)],
+    dtype=np.float32,
+)
+
+
+def vertices_now(loaded: Loaded) -> list[Points]:
+    """World positions [V_k, 3] of every mesh's vertices after modifiers, at the scene's current time."""
+    depsgraph = bpy.context.evaluated_depsgraph_get()
+    return [_vertices_of(obj.evaluated_get(depsgraph)) for obj in loaded.meshes]
+
+
+def _vertices_of(evaluated: bpy.types.Object) -> Points:
+    # An evaluated mesh is read in place; other surfaces are turned into one first.
+    own = evaluated.type == "MESH"
+    mesh = evaluated.data if own else evaluated.to_mesh()
+    if mesh is None or len(mesh.vertices) == 0:
+        return np.zeros((0, 3), np.float32)
+    flat = np.empty(len(mesh.vertices) * 3, np.float32)
+    mesh.vertices.foreach_get("co", flat)
+    if not own:
+        evaluated.to_mesh_clear()
+    matrix = np.array(evaluated.matrix_world, dtype=np.float64)
+    return (flat.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+
+
+def iter_vertices(loaded: Loaded, seconds: Sequence[float]) -> Iterator[list[Points]]:
+    """`vertices_now` at each of `seconds`, one after another."""
+    for t in seconds:
+        loaded.set_seconds(t)
+        yield vertices_now(loaded)
+
+
+def sample_vertices(loaded: Loaded, seconds: Sequence[float], max_vertices: int | None = None) -> Points:
+    """World positions [T, V, 3] float32 of all vertices at `seconds` of the active action, helpers excluded.
+
+    A mesh whose vertex count changes (an Alembic fluid, say) is stood for by its extreme vertices along 26
+    directions. With `max_vertices`, every k-th vertex of each mesh is kept, plus its extremes at each time.
+    """
+    times = list(iter_vertices(loaded, seconds))
+    if not times:
+        return np.zeros((0, 0, 3), np.float32)
+    total = sum(len(part) for part in times[0])
+    stride = 1 if max_vertices is None else max(1, -(-total // max_vertices))
+    columns = []
+    for k in range(len(times[0])):
+        parts = [moment[k] for moment in times]
+        if len({len(part) for part in parts}) > 1:
+            columns.append(np.stack([support(part) for part in parts]))
+        elif len(parts[0]):
+            whole = np.stack(parts)
+            columns.append(whole[:, ::stride])
+            if stride > 1:
+                columns.append(np.stack([support(part) for part in parts]))
+    if not columns:
+        return np.zeros((len(times), 0, 3), np.float32)
+    return np.concatenate(columns, axis=1)
+
+
+def support(points: Points) -> Points:
+    """[26, 3]: the points furthest along each direction; NaN-free zeros for an empty mesh."""
+    if len(points) == 0:
+        return np.zeros((len(SUPPORT_DIRECTIONS), 3), np.float32)
+    return points[np.argmax(points @ SUPPORT_DIRECTIONS.T, axis=0)]
+
+
+def moving_window(loaded: Loaded, action: ActionInfo) -> tuple[float, float] | None:
+    """(start, end) in seconds between which `action` moves, None when it never does. Leaves `action` active.
+
+    Sampled at every frame of the file, up to `window.MAX_SAMPLES`: a few even samples can all land on moments
+    at which nothing is displaced.
+    """
+    loaded.activate(action.index)
+    seconds = window.dense_seconds(action.seconds_start, action.seconds_end, loaded.fps)
+    return window.moving_window(seconds, sample_vertices(loaded, seconds, max_vertices=window.MAX_VERTICES))
