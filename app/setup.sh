@@ -55,7 +55,7 @@ if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'
     "$python" -m venv --clear .venv
 fi
 echo "setup: installing pinned versions into .venv (once; a few minutes)"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint constraints.txt \
     ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} --editable '.[dev]'
 printf '%s' "$wanted" > "$stamp"
 echo "setup: done; .venv/bin/orbit4d is ready"
