@@ -1,0 +1,399 @@
+"""OBJ, PLY, STL, USD, Alembic, Blend and COLLADA: magic, lengths, counts, finite numbers, mentioned paths.
+
+Each inspector takes (path, mapped bytes, format name) and raises BadFile; see `orbit4d.datasets.inspect`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import xml.parsers.expat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from orbit4d.datasets.bad_file import LIMITS, BadFile, Budget, Inspection, check_mentioned, inside, map_file
+
+_BLOCK = 4 << 20
+
+
+def _folder(path: str) -> str:
+    return os.path.dirname(os.path.abspath(path))
+
+
+def _lines(data: memoryview) -> Iterator[bytes]:
+    """Blocks of whole lines. Raises BadFile for a line longer than a block."""
+    rest = b""
+    for start in range(0, len(data), _BLOCK):
+        block = rest + bytes(data[start : start + _BLOCK])
+        cut = block.rfind(b"\n") + 1
+        rest = block[cut:]
+        if len(rest) > _BLOCK:
+            raise BadFile("corrupt", "a line of more than 4 MiB")
+        if cut:
+            yield block[:cut]
+    if rest:
+        yield rest
+
+
+_OBJ_VERTEX = re.compile(rb"^[ \t]*v[ \t]", re.M)
+_OBJ_FACE = re.compile(rb"^[ \t]*f[ \t]", re.M)
+_OBJ_BAD = re.compile(rb"^[ \t]*v[ \t][^\n]*?(?:nan|inf|1\.#|e\+?[0-9]{3})", re.M | re.I)
+_OBJ_LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+([^\r\n]+)", re.M)
+_MTL_MAP = re.compile(rb"^[ \t]*(?:map_\w+|bump|disp|decal|refl|norm)[ \t]+([^\r\n]+)", re.M | re.I)
+
+
+def inspect_obj(path: str, data: memoryview, name: str) -> Inspection:
+    vertices = triangles = textures = missing = 0
+    if b"\0" in bytes(data[:4096]):
+        raise BadFile("magic", "binary bytes in a text format")
+    folder = _folder(path)
+    for block in _lines(data):
+        vertices += len(_OBJ_VERTEX.findall(block))
+        triangles += len(_OBJ_FACE.findall(block))
+        bad = _OBJ_BAD.search(block)
+        if bad:
+            raise BadFile("non_finite", bad.group(0).decode("ascii", "replace"))
+        for library in _OBJ_LIBRARY.findall(block):
+            named = library.decode("utf-8", "replace").strip()
+            if check_mentioned(folder, named, "mtllib"):
+                text = map_file(os.path.join(folder, named.replace("\\", "/")))
+                if len(text) > LIMITS.json_bytes:
+                    raise BadFile("absurd", f"{len(text)} bytes of materials")
+                for entry in _MTL_MAP.findall(bytes(text)):
+                    # Options such as `-s 1 1 1` stand before the file name, which may hold spaces.
+                    words = re.sub(rb"^(?:-\w+(?:[ \t]+-?[\d.]+)*[ \t]+)*", b"", entry.strip())
+                    textures += 1
+                    missing += not check_mentioned(folder, words.decode("utf-8", "replace"), "a material")
+    if vertices == 0:
+        raise BadFile("magic", "no vertex line")
+    _absurd(vertices, triangles)
+    return Inspection(
+        name, len(data), n_animations=0, n_vertices=vertices, n_triangles=triangles,
+        n_textures=textures, n_missing_textures=missing,
+    )  # fmt: skip
+
+
+def _absurd(vertices: int, triangles: int) -> None:
+    if vertices > LIMITS.vertices or triangles > LIMITS.triangles:
+        raise BadFile("absurd", f"{vertices} vertices, {triangles} triangles")
+
+
+_PLY_TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
+    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
+    "double": "f8", "float64": "f8",
+}  # fmt: skip
+
+
+def inspect_ply(path: str, data: memoryview, name: str) -> Inspection:
+    head = bytes(data[: 1 << 16])
+    if not head.startswith(b"ply"):
+        raise BadFile("magic", f"starts with {head[:4]!r}")
+    match = re.search(rb"end_header[ \t]*\r?\n", head)
+    if match is None:
+        raise BadFile("truncated", "no end of the header in the first 64 KiB")
+    offset, counts, least = match.end(), {}, 0
+    kind = element = ""
+    fields: dict[str, list[tuple[str, str]]] = {}
+    lists: set[str] = set()
+    for line in head[: match.start()].decode("latin-1").splitlines():
+        words = line.split()
+        if words[:1] == ["format"] and len(words) >= 2:
+            kind = words[1]
+        elif words[:1] == ["element"] and len(words) == 3:
+            element = words[1]
+            if not words[2].isdigit():
+                raise BadFile("header", f"{line!r}")
+            counts[element], fields[element] = int(words[2]), []
+        elif words[:1] == ["property"] and element:
+            if words[1:2] == ["list"]:
+                lists.add(element)
+                if len(words) != 5 or words[2] not in _PLY_TYPES or words[3] not in _PLY_TYPES:
+                    raise BadFile("header", f"{line!r}")
+                fields[element].append((words[4], _PLY_TYPES[words[2]]))
+            elif len(words) == 3 and words[1] in _PLY_TYPES:
+                fields[element].append((words[2], _PLY_TYPES[words[1]]))
+            else:
+                raise BadFile("header", f"{line!r}")
+    if kind not in ("ascii", "binary_little_endian", "binary_big_endian"):
+        raise BadFile("version", f"PLY format {kind[:30]!r}")
+    vertices, faces = counts.get("vertex", 0), counts.get("face", 0)
+    _absurd(vertices, faces)
+    for element, count in counts.items():
+        width = sum(np.dtype(t).itemsize for _, t in fields[element])
+        # A text number takes at least a digit and a separator; a binary list at least its length.
+        least += count * (2 * len(fields[element]) if kind == "ascii" else width)
+    if least > len(data) - offset + (kind == "ascii"):
+        raise BadFile("truncated", f"{len(data) - offset} bytes for at least {least}")
+    if kind != "ascii" and next(iter(counts), "") == "vertex" and "vertex" not in lists and vertices:
+        order = "<" if kind == "binary_little_endian" else ">"
+        record = np.dtype([(f"f{i}", order + t) for i, (_, t) in enumerate(fields["vertex"])])
+        Budget().spend(vertices * len(fields["vertex"]))
+        for first in range(0, vertices, 1 << 18):
+            rows = np.frombuffer(
+                data, record, min(1 << 18, vertices - first), offset + first * record.itemsize
+            )
+            for i, (label, t) in enumerate(fields["vertex"]):
+                if label in ("x", "y", "z") and t.startswith("f") and not np.isfinite(rows[f"f{i}"]).all():
+                    raise BadFile("non_finite", f"vertex {label}")
+    return Inspection(name, len(data), n_animations=0, n_meshes=1, n_vertices=vertices, n_triangles=faces)
+
+
+def inspect_stl(path: str, data: memoryview, name: str) -> Inspection:
+    if len(data) >= 84:
+        count = struct.unpack_from("<I", data, 80)[0]
+        if 84 + 50 * count == len(data):
+            _absurd(3 * count, count)
+            record = np.dtype([("numbers", "<f4", 12), ("attribute", "<u2")])
+            for first in range(0, count, 1 << 16):
+                rows = np.frombuffer(data, record, min(1 << 16, count - first), 84 + 50 * first)
+                if not np.isfinite(rows["numbers"][:, 3:]).all():
+                    raise BadFile("non_finite", "a corner")
+            return Inspection(
+                name, len(data), n_animations=0, n_meshes=1, n_vertices=3 * count, n_triangles=count
+            )
+    if not bytes(data[:512]).lstrip().lower().startswith(b"solid"):
+        if len(data) < 84:
+            raise BadFile("truncated", f"{len(data)} bytes")
+        raise BadFile("truncated", f"{len(data)} bytes for {count} triangles, which take {84 + 50 * count}")
+    triangles = 0
+    ended = False
+    for block in _lines(data):
+        triangles += len(re.findall(rb"^\s*facet\b", block, re.M))
+        ended = ended or re.search(rb"^\s*endsolid", block, re.M) is not None
+        if re.search(rb"^\s*vertex[^\n]*(?:nan|inf)", block, re.M | re.I):
+            raise BadFile("non_finite", "a corner")
+    if not ended:
+        raise BadFile("truncated", "no endsolid")
+    _absurd(3 * triangles, triangles)
+    return Inspection(
+        name, len(data), n_animations=0, n_meshes=1, n_vertices=3 * triangles, n_triangles=triangles
+    )
+
+
+_CRATE = b"PXR-USDC"
+_USD_PATH = re.compile(rb"@([^@\r\n]{1,1024})@")
+
+
+def inspect_usd(path: str, data: memoryview, name: str) -> Inspection:
+    head = bytes(data[:16])
+    if head.startswith(_CRATE):
+        _check_crate(data)
+    elif head.startswith(b"#usda"):
+        if name == "usdc":
+            raise BadFile("magic", "text in a .usdc file")
+        for block in _lines(data):
+            if b"\0" in block:
+                raise BadFile("corrupt", "binary bytes in a text format")
+            for mention in _USD_PATH.findall(block):
+                check_mentioned(_folder(path), mention.decode("utf-8", "replace"), "the stage")
+        _check_braces(data)
+    elif _CRATE.startswith(head) or b"#usda".startswith(head):
+        raise BadFile("truncated", f"{len(data)} bytes")
+    else:
+        raise BadFile("magic", f"starts with {head[:8]!r}")
+    return Inspection(name, len(data))
+
+
+def _check_crate(data: memoryview) -> None:
+    """Bootstrap (8 magic, 8 version, 8 offset of the table of contents), then sections inside the file.
+
+    Layout: OpenUSD, pxr/usd/usd/crateFile.h.
+    """
+    if len(data) < 88:
+        raise BadFile("truncated", f"{len(data)} bytes, the bootstrap alone has 88")
+    toc = struct.unpack_from("<q", data, 16)[0]
+    if toc < 88 or toc + 8 > len(data):
+        raise BadFile("truncated", f"the table of contents lies at byte {toc} of {len(data)}")
+    count = struct.unpack_from("<Q", data, toc)[0]
+    if count > 64 or toc + 8 + 32 * count > len(data):
+        raise BadFile("header", f"{count} sections at byte {toc} of {len(data)}")
+    for i in range(count):
+        start, size = struct.unpack_from("<qq", data, toc + 8 + 32 * i + 16)
+        if start < 0 or size < 0 or start + size > len(data):
+            raise BadFile("header", f"section {i} ends at {start + size} of {len(data)}")
+
+
+def _check_braces(data: memoryview) -> None:
+    opened = closed = 0
+    for block in _lines(data):
+        plain = re.sub(rb'"(?:[^"\\\n]|\\.)*"', b"", block)
+        opened += plain.count(b"{")
+        closed += plain.count(b"}")
+    if closed < opened:
+        raise BadFile("truncated", f"{opened} braces open, {closed} close")
+
+
+def inspect_usdz(path: str, data: memoryview, name: str) -> Inspection:
+    if bytes(data[:4]) != b"PK\x03\x04":
+        raise BadFile("magic", f"starts with {bytes(data[:4])!r}")
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise BadFile("truncated", str(error)) from None
+    with archive:
+        members = archive.infolist()
+        if len(members) > 100_000:
+            raise BadFile("absurd", f"{len(members)} members")
+        for member in members:
+            if not inside("/package", "/package/" + member.filename) or "\\" in member.filename:
+                raise BadFile("outside", f"member {member.filename[:80]!r}")
+            # The format stores members as they are; a compressed one is not a usdz, and may be a bomb.
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+                raise BadFile("header", f"member {member.filename[:80]!r} is compressed")
+            if member.header_offset + 30 + member.file_size > len(data):
+                raise BadFile("truncated", f"member {member.filename[:80]!r}")
+        layers = [m for m in members if m.filename.lower().endswith((".usd", ".usda", ".usdc"))]
+        if not layers:
+            raise BadFile("corrupt", "no USD layer in the package")
+        with archive.open(layers[0]) as file:
+            head = file.read(8)
+    if not head.startswith((b"#usda", _CRATE)):
+        raise BadFile("magic", f"the layer {layers[0].filename[:80]!r} is not USD")
+    return Inspection(name, len(data))
+
+
+def inspect_abc(path: str, data: memoryview, name: str) -> Inspection:
+    """Ogawa container: "Ogawa", a frozen mark, 2 bytes of version, position of the root group.
+
+    Layout: Alembic, lib/Alembic/Ogawa/IStreams.cpp. The older HDF5 container is not in Blender.
+    """
+    head = bytes(data[:16])
+    if head.startswith(b"\x89HDF"):
+        raise BadFile(
+            "version", "HDF5 Alembic; Blender reads Ogawa only: convert it with abcconvert -toOgawa"
+        )
+    if not head.startswith(b"Ogawa"):
+        raise BadFile("truncated" if b"Ogawa".startswith(head) else "magic", f"starts with {head[:8]!r}")
+    if len(data) < 16:
+        raise BadFile("truncated", f"{len(data)} bytes")
+    if head[5] != 0xFF:
+        raise BadFile("truncated", "the archive was never closed by its writer")
+    root = struct.unpack_from("<Q", data, 8)[0]
+    if root + 8 > len(data):
+        raise BadFile("truncated", f"the root group lies at byte {root} of {len(data)}")
+    groups = struct.unpack_from("<Q", data, root)[0]
+    if groups > LIMITS.entries or root + 8 + 8 * groups > len(data):
+        raise BadFile("header", f"the root group has {groups} children")
+    return Inspection(name, len(data))
+
+
+def inspect_blend(path: str, data: memoryview, name: str) -> Inspection:
+    head = bytes(data[:17])
+    if head[:4] == b"\x28\xb5\x2f\xfd":
+        # Zstandard: no decoder in the standard library; the frame's end is Blender's to check.
+        return Inspection(name, len(data))
+    if head[:2] == b"\x1f\x8b":
+        _check_gzip(data)
+        return Inspection(name, len(data))
+    if not head.startswith(b"BLENDER"):
+        raise BadFile("truncated" if b"BLENDER".startswith(head) else "magic", f"starts with {head[:8]!r}")
+    if len(data) < 17:
+        raise BadFile("truncated", f"{len(data)} bytes")
+    if head[7:9] == b"17":
+        # The header of Blender 5: 17 bytes, 64-bit lengths.
+        offset, block = 17, struct.Struct("<4sIQQQ")
+        length_at = 3
+    else:
+        if head[7:8] not in (b"_", b"-") or head[8:9] not in (b"v", b"V"):
+            raise BadFile("header", f"{head[:12]!r}")
+        order = "<" if head[8:9] == b"v" else ">"
+        offset, block = 12, struct.Struct(order + ("4sIQII" if head[7:8] == b"-" else "4sIIII"))
+        length_at = 1
+    for _ in range(LIMITS.entries * 4):
+        if offset + block.size > len(data):
+            raise BadFile("truncated", f"no ENDB block by byte {len(data)}")
+        fields = block.unpack_from(data, offset)
+        if fields[0] == b"ENDB":
+            return Inspection(name, len(data))
+        if offset + block.size + fields[length_at] > len(data):
+            raise BadFile("truncated", f"the block at byte {offset} has {fields[length_at]} bytes")
+        offset += block.size + fields[length_at]
+    raise BadFile("absurd", "too many blocks")
+
+
+def _check_gzip(data: memoryview) -> None:
+    unpack = zlib.decompressobj(31)
+    total, first = 0, b""
+    for start in range(0, len(data), 1 << 16):
+        rest = bytes(data[start : start + (1 << 16)])
+        while rest and not unpack.eof:
+            block = unpack.decompress(rest, 1 << 20)
+            first = first or block[:16]
+            total += len(block)
+            rest = unpack.unconsumed_tail
+            if total > LIMITS.file_bytes:
+                raise BadFile("absurd", f"unpacks to more than {LIMITS.file_bytes} bytes")
+    if not first.startswith(b"BLENDER"):
+        raise BadFile("magic", f"unpacks to {first[:8]!r}")
+    if not unpack.eof:
+        raise BadFile("truncated", "the compressed data have no end")
+
+
+def inspect_dae(path: str, data: memoryview, name: str) -> Inspection:
+    parser = xml.parsers.expat.ParserCreate()
+    folder = _folder(path)
+    seen = {"depth": 0, "root": "", "animations": 0, "images": 0, "missing": 0, "meshes": 0}
+    text: list[str] = []
+
+    def refuse_entity(*_: object) -> None:
+        # Entities serve nothing in COLLADA and everything in "billion laughs" and file disclosure.
+        raise BadFile("corrupt", "an XML entity declaration")
+
+    def start(tag: str, attributes: dict) -> None:
+        seen["depth"] += 1
+        if seen["depth"] > 1000:
+            raise BadFile("absurd", "XML nested 1000 deep")
+        if not seen["root"]:
+            seen["root"] = tag
+            if tag.rpartition(":")[2] != "COLLADA":
+                raise BadFile("magic", f"the root element is {tag[:40]!r}")
+        seen["animations"] += tag == "animation"
+        seen["meshes"] += tag == "mesh"
+        text.clear()
+
+    def characters(piece: str) -> None:
+        if sum(map(len, text)) < 4096:
+            text.append(piece)
+
+    def end(tag: str) -> None:
+        seen["depth"] -= 1
+        if tag == "init_from":
+            mention = "".join(text).strip()
+            if "/" in mention or "." in mention or "\\" in mention:
+                seen["images"] += 1
+                seen["missing"] += not check_mentioned(folder, mention, "an image")
+        text.clear()
+
+    parser.EntityDeclHandler = refuse_entity
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = characters
+    try:
+        for offset in range(0, len(data), 1 << 20):
+            parser.Parse(bytes(data[offset : offset + (1 << 20)]), False)
+        parser.Parse(b"", True)
+    except xml.parsers.expat.ExpatError as error:
+        ended = error.code in (3, 5)  # no element found, unclosed token
+        raise BadFile("truncated" if ended else "corrupt", f"XML: {error}") from None
+    return Inspection(
+        name, len(data), n_animations=seen["animations"], n_meshes=seen["meshes"],
+        n_textures=seen["images"], n_missing_textures=seen["missing"],
+    )  # fmt: skip
+
+
+INSPECTORS: dict[str, Callable[[str, memoryview, str], Inspection]] = {
+    "obj": inspect_obj,
+    "ply": inspect_ply,
+    "stl": inspect_stl,
+    "usd": inspect_usd,
+    "usda": inspect_usd,
+    "usdc": inspect_usd,
+    "usdz": inspect_usdz,
+    "abc": inspect_abc,
+    "blend": inspect_blend,
+    "dae": inspect_dae,
+}
