@@ -25,10 +25,10 @@ def moving_window(
 ) -> tuple[float, float] | None:
     """(first, last) moment in seconds that moves; None when nothing ever does.
 
-    `vertices` is [T, V, 3] at `seconds` [T]. The window opens at the last sample before any vertex has left its
-    first place by more than `tolerance` times the diagonal of the first box, and closes at the first sample
-    after which every vertex stays at its last place. Slow motion counts, because places are compared with the
-    ends and not from step to step.
+    `vertices` is [T, V, 3] at `seconds` [T]. The window opens at the last sample before any vertex has
+    left its first place by more than `tolerance` times the diagonal of the first box, and closes at the
+    first sample after which every vertex stays at its last place. Slow motion counts, because places are
+    compared with the ends and not from step to step.
     """
     if len(vertices) < 2 or vertices.shape[1] == 0:
         return None

@@ -2,8 +2,8 @@
 # This module imports bpy, which is GPL, so it is GPL too.
 """One function per file format: call Blender's importer, and say which actions the file holds.
 
-An action is a list of bindings (data-block, Blender action, slot): one glTF animation or FBX take may move many
-objects, and since Blender 4.4 an action without a chosen slot silently moves nothing.
+An action is a list of bindings (data-block, Blender action, slot): one glTF animation or FBX take may move
+many objects, and since Blender 4.4 an action without a chosen slot silently moves nothing.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def import_gltf(path: Path) -> Imported:
     from io_scene_gltf2.blender.imp.animation import BlenderAnimation
 
     # The importer ends by playing animation 0, which overwrites the file's own values as soon as the scene is
-    # evaluated. It is kept from playing anything, and asked for the names in file order, which differs from the
-    # order of the NLA tracks that say what belongs to which animation.
+    # evaluated. It is kept from playing anything, and asked for the names in file order, which differs
+    # from the order of the NLA tracks that say what belongs to which animation.
     order: list[str] = []
     original = BlenderAnimation.restore_animation
     BlenderAnimation.restore_animation = staticmethod(
@@ -190,8 +190,8 @@ def _actions_by_track() -> dict[str, Action]:
 def import_fbx(path: Path) -> Imported:
     from io_scene_fbx import import_fbx as fbx
 
-    # The importer assigns only the first take to its objects and leaves the others loose, without saying which
-    # object they belong to. Feeding it one take at a time, with nothing assigned, tells exactly.
+    # The importer assigns only the first take to its objects and leaves the others loose, without saying
+    # which object they belong to. Feeding it one take at a time, with nothing assigned, tells exactly.
     original = fbx.blen_read_animations
     actions: list[Action] = []
     rest: list[tuple[Callable[[Any], None], Any]] = []
@@ -273,8 +273,8 @@ def import_collada(path: Path) -> Imported:
 def import_blend(path: Path) -> Imported:
     """Append the objects of the file's first scene; the file itself is never opened as the main file.
 
-    Opening would bring handlers, registered text blocks and preferences; appending brings data only, and Python
-    drivers stay off because automatic execution is.
+    Opening would bring handlers, registered text blocks and preferences; appending brings data only, and
+    Python drivers stay off because automatic execution is.
     """
     scene = bpy.context.scene
     with bpy.data.libraries.load(str(path), link=False) as (source, target):

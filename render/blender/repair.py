@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""Repair what importers get wrong about materials, and say so: nothing turns magenta or invisible in silence."""
+"""Repair what importers get wrong about materials, and say so: nothing turns magenta or invisible in
+silence.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ NEUTRAL = (0.8, 0.8, 0.8, 1.0)
 
 
 def repair_materials(meshes: Iterable[bpy.types.Object], path: Path) -> list[str]:
-    """Fix the materials that `meshes` use; returns flags such as `alpha_repaired:7` or `missing_texture:a.png`."""
+    """Fix the materials that `meshes` use; returns flags such as `alpha_repaired:7` or
+    `missing_texture:a.png`.
+    """
     materials: dict[str, Any] = {}
     for obj in meshes:
         for slot in obj.material_slots:
