@@ -4,8 +4,8 @@
     noise = unet(x, t, text, camera=camera, motion=m, image_latents=first_view).sample
 
 The network proper is diffusers' `UNet3DConditionModel` (text) or `I2VGenXLUNet` (image, static3d), kept whole
-as `.unet`. Their `forward` repeats the time embedding over frames inside, where nothing can be added per frame,
-so the walk over their blocks is ours.
+as `.unet`. Their `forward` repeats the time embedding over frames inside, where nothing can be added per
+frame, so the walk over their blocks is ours.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     frame_index_embedding: tell the network the index of each frame (for ablations; the base has none).
     temporal_dropout: dropout inside the temporal convolutions (diffusers and VideoMV: 0.1).
     latent_token_grid: the first view's latent gives grid^2 cross-attention tokens (published: 8).
-    double_add_folded: whether `conv_in` of the image network carries the factor 2 of upstream's doubled image
-        branch (see videomv.py). Recorded so that it is applied once and taken back on export.
+    double_add_folded: `conv_in` of the image network is right for an image branch that is joined once, as
+        here. False marks weights that lack upstream's doubling (diffusers' own conversion): see videomv.py.
     """
 
     _supports_gradient_checkpointing = True
@@ -77,7 +77,7 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         frame_index_embedding: bool = False,
         temporal_dropout: float = 0.1,
         latent_token_grid: int = 8,
-        double_add_folded: bool = False,
+        double_add_folded: bool = True,
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
