@@ -1,0 +1,67 @@
+"""Reading clips back: one ranged read each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from orbit4d.datasets.clips import Clip
+from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.index import Index
+from orbit4d.datasets.schema import row_clip, row_spans
+from orbit4d.datasets.storage import Store
+
+
+def read_members(store: Store, row: Mapping[str, Any], passes: bool = True) -> list[bytes]:
+    """Encoded images of an index row (frames, then passes by name), by one ranged read of its shard."""
+    spans = row_spans(row, passes)
+    start = min(offset for offset, _ in spans)
+    end = max(offset + length for offset, length in spans)
+    try:
+        data = store.read_range(row["shard"], start, end - start)
+    except FileNotFoundError:
+        raise WorkError(f"{store.path(row['shard'])}: missing, though the index names it") from None
+    return [data[offset - start : offset - start + length] for offset, length in spans]
+
+
+def read_clip(
+    dataset: str | os.PathLike[str] | Index,
+    uid: str,
+    action: str | int = "",
+    rig: str = "dynamic_orbit",
+    orbit: int = 0,
+) -> Clip:
+    """One clip of a dataset (a path, a URI, or an open Index).
+
+    `action` is the action's name or its index in the asset's file. '' means the action of that name, or else
+    the asset's only action. A clip that is not there raises InputError listing what is.
+    """
+    index = dataset if isinstance(dataset, Index) else Index(dataset)
+    rows = index.rows_of(uid)
+    if not rows:
+        raise InputError(f"{index.store.uri}: no asset {uid!r}; `orbit4d stats` lists what is there")
+    row = _pick(rows, index.store.uri, uid, action, rig, orbit)
+    return row_clip(row, read_members(index.shard_store, row))
+
+
+def _pick(
+    rows: list[dict[str, Any]], uri: str, uid: str, action: str | int, rig: str, orbit: int
+) -> dict[str, Any]:
+    actions = sorted({(row["action_index"], row["action"]) for row in rows})
+    if isinstance(action, int):
+        chosen = [index for index, _ in actions if index == action]
+    else:
+        chosen = [index for index, name in actions if name == action]
+        if not chosen and action == "" and len(actions) == 1:
+            chosen = [actions[0][0]]
+    if not chosen:
+        names = ", ".join(repr(name) for _, name in actions)
+        raise InputError(f"{uri}: asset {uid} has no action {action!r}; it has {names}")
+    for row in rows:
+        if (row["action_index"], row["rig"], row["orbit"]) == (chosen[0], rig, orbit):
+            return row
+    have = ", ".join(
+        sorted({f"{row['rig']} {row['orbit']}" for row in rows if row["action_index"] == chosen[0]})
+    )
+    raise InputError(f"{uri}: asset {uid} has no {rig} {orbit} of action {action!r}; it has {have}")
