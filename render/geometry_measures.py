@@ -1,0 +1,253 @@
+"""What moving vertices say about a clip: motion, its rigid part, rhythm, frame, silhouette, torn skin.
+
+Pure numpy over sampled positions `vertices` [T, V, 3] (world, any unit) at `seconds` [T]; runs inside the
+Blender child and in tests without it. Lengths are divided by the *diameter*: twice the largest distance of a
+vertex from the centroid at the first moment, so scaling and moving the asset as a whole changes nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from orbit4d.datasets.cameras import DEFAULT_FOV_X_DEG, DEFAULT_RADIUS
+
+Array = npt.NDArray[np.floating]
+
+#: Views of the default orbit, and its half field of view as a tangent.
+N_VIEWS = 24
+HALF_TAN = float(np.tan(np.radians(DEFAULT_FOV_X_DEG) / 2.0))
+#: Cells a side of the grid on which silhouettes are counted.
+GRID = 32
+#: Stands for a ratio without bound. Finite, because JSON and histograms are.
+UNBOUNDED = 1e9
+#: An edge is torn when it is this many times longer than the pose as a whole grew ...
+TORN_RATIO = 3.0
+#: ... and longer than this share of the rest pose's diameter.
+TORN_LENGTH = 0.15
+
+
+def diameter(points: Array) -> float:
+    """Twice the largest distance of a vertex from the centroid, points [V, 3]."""
+    if len(points) == 0:
+        return 0.0
+    centred = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
+    return float(2.0 * np.sqrt((centred**2).sum(axis=-1).max()))
+
+
+def _ratio(top: float, bottom: float) -> float:
+    """top / bottom, at most UNBOUNDED: an asset may start as a point and then grow."""
+    if bottom * UNBOUNDED > top:
+        return float(top / bottom)
+    return 0.0 if top == 0.0 else UNBOUNDED
+
+
+def rms_displacement(vertices: Array) -> Array:
+    """[T]: root of the mean over vertices of the squared distance from the first moment."""
+    first = vertices[0].astype(np.float64)
+    return np.array([np.sqrt(((moment - first) ** 2).sum(axis=-1).mean()) for moment in vertices])
+
+
+def motion_geometry(vertices: Array) -> float:
+    """Largest RMS displacement from the first moment, in diameters of the first moment."""
+    return _ratio(float(rms_displacement(vertices).max()), diameter(vertices[0]))
+
+
+def procrustes(source: Array, target: Array) -> tuple[Array, Array]:
+    """Rotation [3, 3] and translation [3] that bring `source` [V, 3] closest to `target` [V, 3].
+
+    Kabsch's solution of the orthogonal Procrustes problem, without reflection.
+    """
+    a, b = source.astype(np.float64), target.astype(np.float64)
+    centre_a, centre_b = a.mean(axis=0), b.mean(axis=0)
+    u, _, vt = np.linalg.svd((a - centre_a).T @ (b - centre_b))
+    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt)) or 1.0])
+    rotation = (u @ flip @ vt).T
+    return rotation, centre_b - rotation @ centre_a
+
+
+def rigid_split(vertices: Array, most_times: int = 49) -> tuple[float, float, float]:
+    """(motion_rigid, motion_nonrigid, turn in degrees): how much of the motion is one body's.
+
+    Each moment is fitted by a rotation and a translation of the first. `motion_rigid` is the largest RMS
+    displacement of the fits, `motion_nonrigid` the largest RMS residual, both in diameters; the turn is the
+    largest rotation angle. At most `most_times` moments are fitted, evenly chosen, the last one included.
+    """
+    size = diameter(vertices[0])
+    first = vertices[0].astype(np.float64)
+    moments = np.unique(np.linspace(0, len(vertices) - 1, min(most_times, len(vertices))).round().astype(int))
+    rigid = residual = turn = 0.0
+    for t in moments[1:]:
+        rotation, shift = procrustes(first, vertices[t])
+        fitted = first @ rotation.T + shift
+        rigid = max(rigid, float(np.sqrt(((fitted - first) ** 2).sum(axis=-1).mean())))
+        residual = max(residual, float(np.sqrt(((vertices[t] - fitted) ** 2).sum(axis=-1).mean())))
+        turn = max(turn, float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1.0) / 2.0, -1.0, 1.0)))))
+    return _ratio(rigid, size), _ratio(residual, size), turn
+
+
+def speed_and_jerk(vertices: Array, seconds: Sequence[float]) -> tuple[float, float, float]:
+    """(mean speed, largest speed, RMS jerk) in diameters per second (per second cubed), RMS over vertices.
+
+    Differences of neighbouring samples; jerk needs at least four samples and is 0 below.
+    """
+    times = np.asarray(seconds, np.float64)
+    size = diameter(vertices[0])
+    if len(times) < 2 or not size > 0.0:
+        return 0.0, 0.0, 0.0
+    steps = np.maximum(np.diff(times), 1e-9)
+    moved = np.array(
+        [
+            np.sqrt(((b.astype(np.float64) - a) ** 2).sum(axis=-1).mean())
+            for a, b in itertools.pairwise(vertices)
+        ]
+    )
+    speed = moved / steps / size
+    jerk = 0.0
+    if len(times) >= 4:
+        third = [
+            np.sqrt(((d.astype(np.float64) - 3.0 * c + 3.0 * b - a) ** 2).sum(axis=-1).mean())
+            for a, b, c, d in zip(vertices, vertices[1:], vertices[2:], vertices[3:])
+        ]
+        jerk = float(np.sqrt(np.mean(np.square(np.array(third) / steps.mean() ** 3 / size))))
+    return float(moved.sum() / steps.sum() / size), float(speed.max()), jerk
+
+
+def rhythm(vertices: Array, seconds: Sequence[float], most_vertices: int = 500, most_times: int = 97):
+    """(periodicity in [0, 1], period in seconds, loop_gap): does the motion repeat itself?
+
+    For each lag the RMS distance between poses that lag apart is averaged; it rises from 0, and falls back
+    where the motion repeats. Periodicity is 1 - (lowest value after the highest) / highest, and the period
+    the lag of that lowest value (0 without one). `loop_gap` is the distance between the last and the first
+    pose over the largest distance from the first: 0 for a clip that loops.
+    """
+    pick = np.unique(
+        np.linspace(0, vertices.shape[1] - 1, min(most_vertices, vertices.shape[1])).round().astype(int)
+    )
+    moments = np.unique(np.linspace(0, len(vertices) - 1, min(most_times, len(vertices))).round().astype(int))
+    poses = vertices[moments][:, pick].astype(np.float64).reshape(len(moments), -1)
+    times = np.asarray(seconds, np.float64)[moments]
+    if len(poses) < 4:
+        return 0.0, 0.0, 0.0
+    norms = (poses**2).sum(axis=1)
+    distance = np.sqrt(np.maximum(norms[:, None] + norms[None] - 2.0 * poses @ poses.T, 0.0))
+    loop_gap = _ratio(float(distance[-1, 0]), float(distance[0].max()))
+    lags = np.array([np.diagonal(distance, k).mean() for k in range(len(poses) * 3 // 4 + 1)])
+    top = int(np.argmax(lags))
+    if top + 1 >= len(lags) or not lags[top] > 0.0:
+        return 0.0, 0.0, loop_gap
+    low = top + 1 + int(np.argmin(lags[top + 1 :]))
+    return float(1.0 - lags[low] / lags[top]), float(times[low] - times[0]), loop_gap
+
+
+def boxes(vertices: Array) -> Array:
+    """[T, 2, 3]: lowest and highest corner of the axis-aligned box of each moment."""
+    return np.stack([vertices.min(axis=1), vertices.max(axis=1)], axis=1).astype(np.float64)
+
+
+def union_growth(box: Array) -> float:
+    """Longest edge of the union of `box` [T, 2, 3] over the longest edge of the first one."""
+    union = box[:, 1].max(axis=0) - box[:, 0].min(axis=0)
+    return _ratio(float(union.max()), float((box[0, 1] - box[0, 0]).max()))
+
+
+def drift(box: Array) -> float:
+    """How far the box's centre leaves its first place, in longest edges of the first box."""
+    centre = box.mean(axis=1)
+    away = np.sqrt(((centre - centre[0]) ** 2).sum(axis=-1)).max()
+    return _ratio(float(away), float((box[0, 1] - box[0, 0]).max()))
+
+
+def first_frame_scale(box: Array) -> tuple[float, Array]:
+    """(scale, centre [3]) that make the first box's longest edge 1 and centre it, as the published render
+    does.
+    """
+    edge = float((box[0, 1] - box[0, 0]).max())
+    return (1.0 / edge if edge > 0.0 else 1.0), box[0].mean(axis=0)
+
+
+def _view_axes(n_views: int) -> tuple[Array, Array]:
+    """Right and backward axis [n, 2] (x, y) of each view of the default orbit at elevation 0."""
+    azimuth = 2.0 * np.pi * np.arange(n_views) / n_views
+    return (
+        np.stack([np.cos(azimuth), np.sin(azimuth)], axis=-1),
+        np.stack([np.sin(azimuth), -np.cos(azimuth)], axis=-1),
+    )
+
+
+def out_of_frame(points: Array, n_views: int = N_VIEWS) -> Array:
+    """[n_views]: for each view of the default orbit, the largest share of vertices outside the frame.
+
+    `points` [T, V, 3] are normalised (see `first_frame_scale`); the largest is over moments.
+    """
+    flat = points.reshape(-1, 3).astype(np.float64)
+    right, back = _view_axes(n_views)
+    shares = np.empty(n_views)
+    for i in range(n_views):
+        limit = HALF_TAN * (DEFAULT_RADIUS - flat[:, :2] @ back[i])
+        # A point behind the camera has a negative limit and is outside by the same test.
+        outside = np.maximum(np.abs(flat[:, :2] @ right[i]), np.abs(flat[:, 2])) > limit
+        shares[i] = outside.reshape(points.shape[:2]).mean(axis=1).max()
+    return shares
+
+
+def surface_points(points: Array, triangles: npt.NDArray[np.integer], n: int = 8192) -> Array:
+    """[n, 3]: points spread evenly over triangles [K, 3] of points [V, 3] by area, the same ones every time.
+
+    Low-discrepancy (R2 sequence) inside each triangle, systematic over area, so that no random state is
+    needed and a copy of the asset elsewhere gives copies of the points.
+    """
+    if len(triangles) == 0:
+        return points.astype(np.float64)
+    a, b, c = (points[triangles[:, k]].astype(np.float64) for k in range(3))
+    area = np.sqrt((np.cross(b - a, c - a) ** 2).sum(axis=-1))
+    total = area.sum()
+    if not total > 0.0:
+        return points.astype(np.float64)
+    which = np.searchsorted(np.cumsum(area) / total, (np.arange(n) + 0.5) / n).clip(0, len(triangles) - 1)
+    u = np.modf(0.5 + 0.7548776662466927 * np.arange(n))[0]
+    v = np.modf(0.5 + 0.5698402909980532 * np.arange(n))[0]
+    over = u + v > 1.0
+    u, v = np.where(over, 1.0 - u, u)[:, None], np.where(over, 1.0 - v, v)[:, None]
+    return a[which] * (1.0 - u - v) + b[which] * u + c[which] * v
+
+
+def silhouette_coverage(points: Array, n_views: int = N_VIEWS, grid: int = GRID) -> Array:
+    """[n_views]: share of the frame that normalised surface points [N, 3] cover, counted in grid x grid
+    cells.
+    """
+    right, back = _view_axes(n_views)
+    shares = np.empty(n_views)
+    for i in range(n_views):
+        depth = HALF_TAN * (DEFAULT_RADIUS - points[:, :2] @ back[i])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            column = np.floor((points[:, :2] @ right[i] / depth + 1.0) * (grid / 2.0))
+            row = np.floor((points[:, 2] / depth + 1.0) * (grid / 2.0))
+        seen = (depth > 0.0) & (column >= 0) & (column < grid) & (row >= 0) & (row < grid)
+        cells = (row[seen] * grid + column[seen]).astype(np.int64)
+        shares[i] = len(np.unique(cells)) / (grid * grid)
+    return shares
+
+
+def edge_lengths(points: Array, edges: npt.NDArray[np.integer]) -> Array:
+    """[E]: lengths of edges [E, 2] of points [V, 3]."""
+    return np.sqrt(((points[edges[:, 0]].astype(np.float64) - points[edges[:, 1]]) ** 2).sum(axis=-1))
+
+
+def torn_edges(lengths: Array, rest: Array, rest_diameter: float) -> float:
+    """Largest share over moments of edges that tear: exploded skins, weights gone wrong.
+
+    `lengths` [T, E] against `rest` [E]. An edge is torn when it grew TORN_RATIO times more than the median
+    edge did and is longer than TORN_LENGTH of the rest pose's diameter (both scaled by that median, so that
+    an asset that grows as a whole is not torn).
+    """
+    keep = rest > 1e-6 * rest_diameter
+    if not keep.any() or not rest_diameter > 0.0:
+        return 0.0
+    ratio = lengths[:, keep] / rest[keep]
+    growth = np.maximum(np.median(ratio, axis=1, keepdims=True), 1e-9)
+    torn = (ratio > TORN_RATIO * growth) & (lengths[:, keep] > TORN_LENGTH * rest_diameter * growth)
+    return float(torn.mean(axis=1).max())
