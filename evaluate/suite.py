@@ -1,0 +1,174 @@
+"""Measures pairs of clips one at a time, batched inside, with a bounded number of frames in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orbit4d.datasets.errors import InputError
+from orbit4d.evaluate import pixel
+from orbit4d.evaluate.clip_score import DEFAULT_MODEL, ClipScore
+from orbit4d.evaluate.frechet import Moments, frechet_distance
+from orbit4d.evaluate.i3d import I3D
+from orbit4d.evaluate.lpips import LPIPS
+from orbit4d.evaluate.metrics import CLIP_OF_RIG, FVD_OF_RIG
+from orbit4d.evaluate.weights import I3D_KINETICS, LPIPS_ALEX, LPIPS_VGG, NotMeasured, fetch
+
+
+@dataclass
+class Pair:
+    """A clip and the clip it should have been. RGB [F, 3, H, W] on white and alpha [F, 1, H, W], in [0, 1]."""
+
+    name: str
+    rig: str
+    rgb: Tensor
+    truth: Tensor
+    alpha: Tensor | None = None
+    truth_alpha: Tensor | None = None
+    condition: Tensor | str | None = None
+    """What the clip was made from, an image [3, H, W] or a text: for CLIP similarity."""
+    static: Tensor | None = None
+    """Static orbit at the same cameras: for motion magnitude."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Numbers measured elsewhere (generation time, held-out view, ...)."""
+
+
+@dataclass
+class Row:
+    """What was measured on one pair."""
+
+    name: str
+    rig: str
+    values: dict[str, float]
+    per_frame: dict[str, list[float]]
+    features: tuple[list[float], list[float]] | None = None
+    """I3D features of the clip and of its truth, for FVD."""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Suite:
+    """The metrics that can be measured here. What cannot is named, with the reason, in `unmeasured`."""
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        clip: str = DEFAULT_MODEL,
+        fetch_weights: bool = False,
+        device: str = "cpu",
+        batch: int = 8,
+        learned: bool = True,
+    ) -> None:
+        self.device, self.batch = torch.device(device), batch
+        self.unmeasured: dict[str, str] = {}
+        self.lpips: dict[str, LPIPS] = {}
+        self.i3d: I3D | None = None
+        self.clip: ClipScore | None = None
+        if not learned:
+            self.unmeasured = dict.fromkeys(
+                ("LPIPS-alex", "LPIPS-vgg", "FVD", "CLIP"), "left out with --no-learned"
+            )
+            return
+        folder = Path(weights) if weights else None
+        for net, pinned in (("alex", LPIPS_ALEX), ("vgg", LPIPS_VGG)):
+            with self._noting(f"LPIPS-{net}"):
+                if fetch_weights:
+                    fetch(pinned, folder)
+                self.lpips[net] = LPIPS.from_weights(net, folder).to(self.device)
+        with self._noting("FVD"):
+            if fetch_weights:
+                fetch(I3D_KINETICS, folder)
+            self.i3d = I3D.from_weights(folder).to(self.device)
+        with self._noting("CLIP"):
+            self.clip = ClipScore.from_pretrained(clip).to(self.device)
+
+    def _noting(self, name: str) -> _Noting:
+        return _Noting(self.unmeasured, name)
+
+    @torch.no_grad()
+    def measure(self, pair: Pair) -> Row:
+        """Every metric of one pair. Raises InputError when the two clips differ in length or size."""
+        rgb, truth = pair.rgb.to(self.device), pair.truth.to(self.device)
+        if rgb.shape != truth.shape:
+            raise InputError(
+                f"{pair.name}: {_shape(rgb)} against a truth of {_shape(truth)}; "
+                "render the truth with the same number of frames and the same resolution"
+            )
+        frames: dict[str, list[Tensor]] = {}
+        for part in _chunks(len(rgb), self.batch):
+            a, b = rgb[part], truth[part]
+            frames.setdefault("PSNR", []).append(pixel.psnr(a, b))
+            frames.setdefault("SSIM", []).append(pixel.ssim(a, b))
+            for net, lpips in self.lpips.items():
+                if min(a.shape[-2:]) >= 32:
+                    frames.setdefault(f"LPIPS-{net}", []).append(lpips(a, b))
+            if self.clip is not None and pair.condition is not None:
+                name = CLIP_OF_RIG.get(pair.rig, "CLIP-O")
+                frames.setdefault(name, []).append(self.clip(a, pair.condition))
+            if pair.alpha is not None and pair.truth_alpha is not None:
+                iou = pixel.silhouette_iou(pair.alpha[part], pair.truth_alpha[part])
+                frames.setdefault("IoU", []).append(iou)
+        per_frame = {name: torch.cat(parts).double().tolist() for name, parts in frames.items()}
+        values = {name: float(np.mean(series)) for name, series in per_frame.items()}
+        values["flicker"] = pixel.flicker(rgb).item()
+        if pair.static is not None and pair.static.shape == rgb.shape:
+            values["motion"] = pixel.motion_magnitude(rgb, pair.static.to(self.device)).item()
+        return Row(pair.name, pair.rig, values, per_frame, self._features(pair, rgb, truth), pair.extra)
+
+    def _features(self, pair: Pair, rgb: Tensor, truth: Tensor) -> tuple[list[float], list[float]] | None:
+        if self.i3d is None or pair.rig not in FVD_OF_RIG or len(rgb) < self.i3d.min_frames:
+            return None
+        both = self.i3d(torch.stack([rgb, truth]))
+        return both[0].double().tolist(), both[1].double().tolist()
+
+
+class _Noting:
+    """Turns NotMeasured inside a `with` into a note."""
+
+    def __init__(self, notes: dict[str, str], name: str) -> None:
+        self.notes, self.name = notes, name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> bool:
+        if isinstance(error, NotMeasured):
+            self.notes[self.name] = str(error)
+            return True
+        return False
+
+
+def summarise(rows: Iterable[Row]) -> dict[str, float]:
+    """Means over clips, and FVD over the sets of clips; a set of fewer than two has no FVD.
+
+    Clips of one rig weigh the same whatever their length. PSNR is the mean of per-frame dB.
+    """
+    rows = list(rows)
+    names = {name for row in rows for name in row.values}
+    summary = {
+        name: float(np.mean([row.values[name] for row in rows if name in row.values]))
+        for name in sorted(names)
+    }
+    for rig, form in FVD_OF_RIG.items():
+        sets = [row.features for row in rows if row.rig == rig and row.features is not None]
+        if len(sets) < 2:
+            continue
+        ours, theirs = Moments(len(sets[0][0])), Moments(len(sets[0][0]))
+        for made, truth in sets:
+            ours.update([made])
+            theirs.update([truth])
+        summary[form] = frechet_distance(ours.mean, ours.covariance, theirs.mean, theirs.covariance)
+    return summary
+
+
+def _chunks(n: int, size: int) -> Iterator[slice]:
+    return (slice(i, i + size) for i in range(0, n, size))
+
+
+def _shape(video: Tensor) -> str:
+    return f"{video.shape[0]} frames of {video.shape[3]}x{video.shape[2]}"
