@@ -42,6 +42,18 @@ def _vertices_of(evaluated: bpy.types.Object) -> Points:
     return (flat.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
 
 
+def bounding_corners(loaded: Loaded) -> Points:
+    """World positions [8 * meshes, 3] of the corners of every object's own box, as the published script reads
+    them. Looser than the vertices where an object is turned."""
+    depsgraph = bpy.context.evaluated_depsgraph_get()
+    corners = []
+    for obj in loaded.meshes:
+        evaluated = obj.evaluated_get(depsgraph)
+        matrix = np.array(evaluated.matrix_world, dtype=np.float64)
+        corners.append(np.array(evaluated.bound_box, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3])
+    return np.concatenate(corners).astype(np.float32)
+
+
 def iter_vertices(loaded: Loaded, seconds: Sequence[float]) -> Iterator[list[Points]]:
     """`vertices_now` at each of `seconds`, one after another."""
     for t in seconds:

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module imports bpy, which is GPL, so it is GPL too.
+"""Task `shoot`: import one asset, find each action's window, frame it, render its clips into scratch
+files.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from orbit4d.datasets import image_measures
+from orbit4d.datasets.clips import Pixels, encode_webp
+from orbit4d.datasets.crashpoints import crash_point
+from orbit4d.render.blender.load import ActionInfo, Loaded, load_asset
+from orbit4d.render.blender.motion import Points, bounding_corners, iter_vertices, moving_window, vertices_now
+from orbit4d.render.blender.studio import Studio
+from orbit4d.render.framing import Framing, box_framing, fit, union_box
+from orbit4d.render.geometry_measures import motion_geometry
+from orbit4d.render.plan import Plan, plan_action
+from orbit4d.render.protocol import RefusedInput
+from orbit4d.render.scene import RenderSettings
+
+#: Vertices kept per moment for the motion measure.
+MEASURED_VERTICES = 20_000
+
+
+def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
+    """Render the clips of payload["path"].
+
+    payload: path, uid, settings (RenderSettings.as_config), threads, scratch, and actions: indices, or None
+    for all. Returns {"actions": [{index, name, window, scale, centre, files, measures, seconds}], "rejected":
+    [{index, name, reason, detail}], "flags", "timings"}; files are WebP pictures in scratch, one per shot of
+    the plan that `plan_action` makes of the same settings and window.
+    """
+    settings = RenderSettings.from_config(payload["settings"])
+    uid, scratch = payload["uid"], payload["scratch"]
+    clock = _Clock()
+    loaded = load_asset(payload["path"])
+    clock.lap("import")
+    crash_point("render_after_import")
+    if uid == os.environ.get("ORBIT4D_POISON_UID"):
+        os.abort()  # what the tests' poison asset does on every attempt
+    emit("imported", actions=len(loaded.actions))
+    studio = Studio(settings, uid, int(payload.get("threads", 1)), scratch)
+    wanted = payload.get("actions")
+    rendered, rejected = [], []
+    for action in loaded.actions or [ActionInfo(0, "", 0.0, 0.0)]:
+        if wanted is not None and action.index not in wanted:
+            continue
+        name = {"index": action.index, "name": action.name}
+        window = _window(loaded, action, settings)
+        clock.lap("window")
+        if window is None:
+            detail = "nothing moves in this action" if loaded.actions else "the file holds no animation"
+            rejected.append({**name, "reason": "still", "detail": detail})
+            continue
+        plan = plan_action(settings, uid, window)
+        try:
+            framing = _framing(loaded, settings, plan)
+        except ValueError as error:
+            rejected.append({**name, "reason": "bad_file:non_finite", "detail": str(error)})
+            continue
+        clock.lap("framing")
+        began = time.perf_counter()
+        pictures, motion = _take_all(loaded, studio, plan, framing, clock)
+        emit("action", index=action.index, pictures=len(pictures))
+        problem = _problem(settings, pictures)
+        if problem is not None:
+            rejected.append({**name, "reason": problem[0], "detail": problem[1]})
+            continue
+        clock.lap("render")
+        files = []
+        for k, picture in enumerate(pictures):
+            file = f"a{action.index:03d}_{k:04d}.webp"
+            (Path(scratch) / file).write_bytes(encode_webp(picture))
+            files.append(file)
+        clock.lap("encode")
+        rendered.append(
+            {
+                **name,
+                "window": list(window),
+                "scale": framing.scale,
+                "centre": list(framing.centre),
+                "files": files,
+                "measures": _measures(plan, pictures, motion),
+                "seconds": time.perf_counter() - began,
+            }
+        )
+        clock.lap("measure")
+    if not rendered:
+        first = (
+            rejected[0] if rejected else {"reason": "no_action", "detail": "none of the actions asked for"}
+        )
+        raise RefusedInput(first["reason"], first["detail"])
+    return {
+        "actions": rendered,
+        "rejected": rejected,
+        "flags": loaded.flags,
+        "timings": clock.seconds,
+        "versions": {"blender": bpy.app.version_string},
+    }
+
+
+def _window(loaded: Loaded, action: ActionInfo, settings: RenderSettings) -> tuple[float, float] | None:
+    """The moments to render, in seconds; None when the action does not move and motion was asked for."""
+    if not loaded.actions:
+        return (0.0, 0.0) if settings.rigs == ("static_orbit",) else None
+    window = moving_window(loaded, action)
+    if window is None:
+        start = action.seconds_start
+        return (start, start) if settings.rigs == ("static_orbit",) else None
+    if settings.window == "raw_frames":
+        return loaded.raw_frame_seconds(0), loaded.raw_frame_seconds(max(1, settings.frames - 1))
+    return window
+
+
+def _framing(loaded: Loaded, settings: RenderSettings, plan: Plan) -> Framing:
+    loaded.normalise(1.0, (0.0, 0.0, 0.0))
+
+    def moments() -> Iterator[Points]:
+        for parts in iter_vertices(loaded, plan.moments):
+            points = np.concatenate(parts)
+            if not np.isfinite(points).all():
+                raise ValueError("a vertex is at a place that is not a number")
+            yield points
+
+    if settings.normalise == "first_frame":
+        loaded.set_seconds(plan.window[0])
+        corners = bounding_corners(loaded)
+        return box_framing(corners.min(axis=0), corners.max(axis=0))
+    box = box_framing(*union_box(moments()))
+    if settings.normalise == "union_box":
+        return box
+    elevation = plan.clips[0].elevation_deg
+    return fit(box, moments(), settings.radius, settings.fov_x_deg, elevation, settings.margin)
+
+
+def _take_all(
+    loaded: Loaded, studio: Studio, plan: Plan, framing: Framing, clock: _Clock
+) -> tuple[list[Pixels], float]:
+    """Every shot of the plan in its order, and the action's geometric motion over the moments rendered."""
+    loaded.normalise(framing.scale, framing.centre)
+    can_crop = studio.settings.engine.crop and not _hides_geometry(loaded)
+    now: float | None = None
+    vertices = np.zeros((0, 3), np.float32)
+    track = []
+    pictures: list[Pixels] = []
+    for shot in plan.shots:
+        if shot.seconds != now:
+            now = shot.seconds
+            loaded.set_seconds(now)
+            vertices = np.concatenate(vertices_now(loaded))
+            track.append(vertices[:: -(-len(vertices) // MEASURED_VERTICES) or 1])
+            clock.lap("framing")
+        pictures.append(studio.take(shot.camera, vertices if can_crop else None))
+        if len(pictures) == len(plan.shots) // 2:
+            crash_point("render_mid_frame")
+        clock.lap("render")
+    same = len({len(points) for points in track}) == 1
+    return pictures, motion_geometry(np.stack(track)) if same and len(track) > 1 else 0.0
+
+
+def _hides_geometry(loaded: Loaded) -> bool:
+    """Whether something may be drawn that the meshes' vertices do not bound: instances, hair,
+    displacement.
+    """
+    for obj in loaded.meshes:
+        if obj.type in ("CURVES", "POINTCLOUD", "META") or obj.instance_type != "NONE":
+            return True
+        if any(modifier.type in ("NODES", "PARTICLE_SYSTEM") for modifier in obj.modifiers):
+            return True
+        for slot in obj.material_slots:
+            if slot.material is not None and slot.material.displacement_method != "BUMP":
+                return True
+    return False
+
+
+def _problem(settings: RenderSettings, pictures: list[Pixels]) -> tuple[str, str] | None:
+    """(reason, detail) when pictures show nothing, or nothing but one colour."""
+    blank = sum(image_measures.is_blank(picture) for picture in pictures)
+    allowed = len(pictures) - 1 if settings.normalise == "first_frame" else 0
+    if blank > allowed:
+        return "render:blank", f"{blank} of {len(pictures)} pictures show nothing"
+    if all(image_measures.is_flat(picture) for picture in pictures):
+        return "render:flat", "every picture shows one colour only"
+    return None
+
+
+def _measures(plan: Plan, pictures: list[Pixels], motion: float) -> dict[str, dict[str, float]]:
+    """Measures of each clip, under `<rig>/<orbit>`."""
+    stacks = {(clip.rig, clip.orbit): np.stack([pictures[i] for i in clip.shots]) for clip in plan.clips}
+    found: dict[str, dict[str, float]] = {}
+    for (rig, orbit), frames in stacks.items():
+        measures = {
+            "motion_geometry": motion,
+            "coverage": float(image_measures.coverage(frames[..., 3]).mean()),
+            "boundary_touch": float(image_measures.boundary_touch(frames[..., 3]).max()),
+        }
+        static = stacks.get(("static_orbit", orbit))
+        if rig == "dynamic_orbit" and static is not None:
+            measures["motion_magnitude"] = image_measures.motion_magnitude(frames, static)
+        found[f"{rig}/{orbit}"] = measures
+    return found
+
+
+class _Clock:
+    """Wall time by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
+        self._last = now
