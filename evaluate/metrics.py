@@ -11,14 +11,15 @@ class Metric:
 
     name: str
     unit: str
-    higher_is_better: bool
+    higher_is_better: bool | None
+    """None: neither way is better (a property, not a quality)."""
     what: str
     source: str
 
     @property
     def arrow(self) -> str:
         """The direction as tables print it."""
-        return "↑" if self.higher_is_better else "↓"
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
 
 
 METRICS: dict[str, Metric] = {
@@ -36,7 +37,7 @@ METRICS: dict[str, Metric] = {
         Metric("FV4D", "", False, "Fréchet video distance, whole view x time matrix", "arXiv 2407.17470"),
         Metric("IoU", "", True, "silhouette intersection over union, alpha above 1/2", "definition"),
         Metric("flicker", "", False, "mean absolute second difference over time", "definition"),
-        Metric("motion", "", True, "motion magnitude m against the static orbit", "arXiv 2405.16645, eq. 1"),
+        Metric("motion", "", None, "motion magnitude m against the static orbit", "arXiv 2405.16645, eq. 1"),
     )
 }
 

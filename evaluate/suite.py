@@ -23,7 +23,7 @@ from orbit4d.evaluate.weights import I3D_KINETICS, LPIPS_ALEX, LPIPS_VGG, NotMea
 
 @dataclass
 class Pair:
-    """A clip and the clip it should have been. RGB [F, 3, H, W] on white and alpha [F, 1, H, W], in [0, 1]."""
+    """A clip and what it should have been: RGB [F, 3, H, W] on white, alpha [F, 1, H, W], in [0, 1]."""
 
     name: str
     rig: str
