@@ -111,7 +111,7 @@ def rasterize(
 
 def _choose(backend: str, device: str) -> str:
     if backend == "auto":
-        return "gsplat" if device == "cuda" else "torch"
+        return "gsplat" if device == "cuda" else "numba" if device == "cpu" else "torch"
     needed = {"numba": "cpu", "gsplat": "cuda"}.get(backend, device)
     if device != needed:
         raise InputError(

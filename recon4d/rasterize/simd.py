@@ -1,0 +1,437 @@
+"""Sixteen floats as one numba value, so that a kernel can keep its state in vector registers.
+
+Numba leaves vectorising to LLVM's loop vectoriser, which works on arrays: the running transmittance and
+colour of 64 pixels would go to memory and back for each splat. Here a vector is a numba type whose local
+variables LLVM turns into registers (AVX-512: one each; AVX2: two; NEON: four). Nothing is compiled by
+hand and any CPU that LLVM knows will do.
+
+All arithmetic is plain IEEE single precision without fast-math flags, except that `fma` may be fused where
+the CPU can, and `reciprocal` may be approximate to about one unit in the last place. Two kernels that
+repeat the same operations therefore get the same bits.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.typing.templates import ConcreteTemplate, infer_global
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+LANES = 16
+_F32 = ir.FloatType()
+_I32 = ir.IntType(32)
+
+
+class Vector(types.Type):
+    """`LANES` float32 values."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"float32x{LANES}")
+
+
+class Mask(types.Type):
+    """`LANES` booleans."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"mask{LANES}")
+
+
+class Sums(types.Type):
+    """Eight float32 values: the totals of eight vectors."""
+
+    def __init__(self) -> None:
+        super().__init__(name="float32x8")
+
+
+vector, mask, sums = Vector(), Mask(), Sums()
+
+
+def _ir_type(element: ir.Type, n: int = LANES) -> ir.VectorType:
+    return ir.VectorType(element, n)
+
+
+_VECTOR, _INTS, _SUMS = _ir_type(_F32), _ir_type(_I32), _ir_type(_F32, 8)
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        super().__init__(manager, fe_type, _VECTOR)
+
+
+@register_model(Mask)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        super().__init__(manager, fe_type, _ir_type(ir.IntType(1)))
+
+
+@register_model(Sums)
+class _SumsModel(models.PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        super().__init__(manager, fe_type, _SUMS)
+
+
+def _operator(function, signature_of, emit):
+    """Teach numba one binary operator on these types."""
+    result, left, right = signature_of
+
+    class Template(ConcreteTemplate):
+        cases = [result(left, right)]  # noqa: RUF012
+
+    infer_global(function)(Template)
+
+    @lower_builtin(function, left, right)
+    def lower(context, builder, sig, args):
+        return emit(builder, *args)
+
+
+for _function, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+    _operator(_function, (vector, vector, vector), lambda b, x, y, n=_name: getattr(b, n)(x, y))
+for _function, _sign in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">=")):
+    _operator(_function, (mask, vector, vector), lambda b, x, y, s=_sign: b.fcmp_ordered(s, x, y))
+_operator(operator.and_, (mask, mask, mask), lambda b, x, y: b.and_(x, y))
+_operator(operator.add, (sums, sums, sums), lambda b, x, y: b.fadd(x, y))
+
+
+def _constant(value: float, n: int = LANES) -> ir.Constant:
+    return ir.Constant(_ir_type(_F32, n), [float(value)] * n)
+
+
+def _int_constant(value: int) -> ir.Constant:
+    return ir.Constant(_INTS, [value] * LANES)
+
+
+def _splat(builder, scalar):
+    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, _I32(0))
+    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), _int_constant(0))
+
+
+def _shuffle(builder, a, b, lanes):
+    order = ir.Constant(_ir_type(_I32, len(lanes)), [_I32(lane) for lane in lanes])
+    return builder.shuffle_vector(a, b, order)
+
+
+def _declare(builder, name, result, *arguments):
+    function_type = ir.FunctionType(result, arguments)
+    known = builder.module.globals.get(name)
+    return known if known is not None else ir.Function(builder.module, function_type, name=name)
+
+
+def _fma(builder, a, b, c):
+    # fmuladd, not fma: on a CPU without the instruction it becomes a product and a sum, not a library call.
+    function = _declare(builder, "llvm.fmuladd.v16f32", _VECTOR, _VECTOR, _VECTOR, _VECTOR)
+    return builder.call(function, [a, b, c])
+
+
+def _pointer(context, builder, array_type, array, index, target):
+    """Address of element `index` of a 1-D array; no bounds check and no wrap-around of negative indices."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), target.as_pointer())
+
+
+def _is_floats(array_type) -> bool:
+    return isinstance(array_type, types.Array) and array_type.dtype == types.float32 and array_type.ndim == 1
+
+
+@intrinsic
+def splat(typingctx, scalar):
+    """All lanes equal to a float32 scalar."""
+
+    def codegen(context, builder, sig, args):
+        return _splat(builder, context.cast(builder, args[0], sig.args[0], types.float32))
+
+    return vector(scalar), codegen
+
+
+@intrinsic
+def splat_at(typingctx, array, index):
+    """All lanes equal to `array[index]` of a flat float32 array."""
+    if not _is_floats(array):
+        return None
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], _F32)
+        return _splat(builder, builder.load(pointer, align=4))
+
+    return vector(array, types.intp), codegen
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """The lanes at `array[index : index + 16]`."""
+    if not _is_floats(array):
+        return None
+
+    def codegen(context, builder, sig, args):
+        return builder.load(_pointer(context, builder, sig.args[0], args[0], args[1], _VECTOR), align=4)
+
+    return vector(array, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, value):
+    """Write the lanes to `array[index : index + 16]`."""
+    if not _is_floats(array):
+        return None
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], _VECTOR)
+        builder.store(args[2], pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), codegen
+
+
+@intrinsic
+def accumulate(typingctx, array, index, value):
+    """Add eight totals to `array[index : index + 8]`."""
+    if not _is_floats(array):
+        return None
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig.args[0], args[0], args[1], _SUMS)
+        builder.store(builder.fadd(builder.load(pointer, align=4), args[2]), pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, sums), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a * b + c, fused where the CPU has the instruction."""
+
+    def codegen(context, builder, sig, args):
+        return _fma(builder, *args)
+
+    return vector(vector, vector, vector), codegen
+
+
+@intrinsic
+def fnma(typingctx, a, b, c):
+    """c - a * b, fused where the CPU has the instruction."""
+
+    def codegen(context, builder, sig, args):
+        return _fma(builder, builder.fneg(args[0]), args[1], args[2])
+
+    return vector(vector, vector, vector), codegen
+
+
+@intrinsic
+def select(typingctx, condition, a, b):
+    """Lane-wise `a if condition else b`."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(*args)
+
+    return vector(mask, vector, vector), codegen
+
+
+@intrinsic
+def any_lane(typingctx, condition):
+    """True if any lane of the mask is set."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.bitcast(args[0], ir.IntType(LANES))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(ir.IntType(LANES), 0))
+
+    return types.boolean(mask), codegen
+
+
+@intrinsic
+def minimum(typingctx, a, b):
+    """Lane-wise smaller value."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[0], args[1])
+
+    return vector(vector, vector), codegen
+
+
+@intrinsic
+def maximum(typingctx, a, b):
+    """Lane-wise larger value."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[0], args[1])
+
+    return vector(vector, vector), codegen
+
+
+@intrinsic
+def negative_magnitude(typingctx, a):
+    """-|a| in every lane: one bit operation."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.or_(builder.bitcast(args[0], _INTS), _int_constant(-0x80000000))
+        return builder.bitcast(bits, _VECTOR)
+
+    return vector(vector), codegen
+
+
+@intrinsic
+def magnitude(typingctx, a):
+    """|a| in every lane: one bit operation."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.and_(builder.bitcast(args[0], _INTS), _int_constant(0x7FFFFFFF))
+        return builder.bitcast(bits, _VECTOR)
+
+    return vector(vector), codegen
+
+
+@intrinsic
+def reciprocal(typingctx, a):
+    """1 / a; LLVM may use the CPU's estimate and one Newton step, about one unit in the last place."""
+
+    def codegen(context, builder, sig, args):
+        return builder.fdiv(_constant(1.0), args[0], flags=("arcp",))
+
+    return vector(vector), codegen
+
+
+#: Adding this rounds a float of small magnitude to an integer held in the low bits.
+_ROUND = 12582912.0
+#: 2^f on [-1/2, 1/2], lowest power first: minimax in relative error (Lawson's iteration in float64), rounded
+#: to float32; off by at most 1.6e-7.
+EXP2_COEFFICIENTS = (
+    1.0000001192092896,
+    0.6931469440460205,
+    0.24022120237350464,
+    0.05550713092088699,
+    0.009675540961325169,
+    0.001327647129073739,
+)
+
+
+@intrinsic
+def exp2(typingctx, power):
+    """2^power for -126 < power < 127; other lanes hold garbage, to be masked by the caller."""
+
+    def codegen(context, builder, sig, args):
+        shifted = builder.fadd(args[0], _constant(_ROUND))
+        fraction = builder.fsub(args[0], builder.fsub(shifted, _constant(_ROUND)))
+        result = _constant(EXP2_COEFFICIENTS[-1])
+        for coefficient in EXP2_COEFFICIENTS[-2::-1]:
+            result = _fma(builder, result, fraction, _constant(coefficient))
+        whole = builder.shl(builder.bitcast(shifted, _INTS), _int_constant(23))
+        return builder.bitcast(builder.add(builder.bitcast(result, _INTS), whole), _VECTOR)
+
+    return vector(vector), codegen
+
+
+@intrinsic
+def total(typingctx, a):
+    """Sum of the lanes, by halves."""
+
+    def codegen(context, builder, sig, args):
+        value, width = args[0], LANES
+        while width > 1:
+            width //= 2
+            low = _shuffle(builder, value, value, list(range(width)))
+            high = _shuffle(builder, value, value, list(range(width, 2 * width)))
+            value = builder.fadd(low, high)
+        return builder.extract_element(value, _I32(0))
+
+    return types.float32(vector), codegen
+
+
+@intrinsic
+def totals(typingctx, a, b, c, d, e, f, g, h):
+    """Sums of the lanes of eight vectors at once: a transpose and 15 additions in place of 8 x 4."""
+
+    def codegen(context, builder, sig, args):
+        half = [
+            builder.fadd(_shuffle(builder, v, v, list(range(8))), _shuffle(builder, v, v, list(range(8, 16))))
+            for v in args
+        ]
+
+        # Blocks of four lanes stay apart until the last step: crossing them costs the CPU more.
+        def merge(x, y):
+            even = _shuffle(builder, x, y, [0, 2, 8, 10, 4, 6, 12, 14])
+            odd = _shuffle(builder, x, y, [1, 3, 9, 11, 5, 7, 13, 15])
+            return builder.fadd(even, odd)
+
+        pairs = [merge(half[i], half[i + 1]) for i in (0, 2, 4, 6)]
+        low, high = merge(pairs[0], pairs[1]), merge(pairs[2], pairs[3])
+        left = _shuffle(builder, low, high, [0, 1, 2, 3, 8, 9, 10, 11])
+        right = _shuffle(builder, low, high, [4, 5, 6, 7, 12, 13, 14, 15])
+        return builder.fadd(left, right)
+
+    return sums(*[vector] * 8), codegen
+
+
+def _rows_codegen_store(channels):
+    """Interleave `channels` vectors of two 8-pixel rows into two runs of 8 * channels floats."""
+
+    def codegen(context, builder, sig, args):
+        array, first, second = args[:3]
+        planes = args[3 : 3 + channels]
+        wide = [_shuffle(builder, plane, plane, [*range(16)] * 2) for plane in planes]
+        joined = (
+            wide[0] if channels == 1 else _shuffle(builder, wide[0], wide[1], [*range(16), *range(32, 48)])
+        )
+        rest = None
+        if channels >= 3:
+            last = wide[3] if channels == 4 else wide[2]
+            rest = _shuffle(builder, wide[2], last, [*range(16), *range(32, 48)])
+        for row, index in ((0, first), (1, second)):
+            lanes = []
+            for pixel in range(8):
+                for channel in range(channels):
+                    base = 16 * channel if channel < 2 else 32 + 16 * (channel - 2)
+                    lanes.append(base + 8 * row + pixel)
+            run = _shuffle(builder, joined, joined if rest is None else rest, lanes)
+            target = _ir_type(_F32, 8 * channels)
+            builder.store(run, _pointer(context, builder, sig.args[0], array, index, target), align=4)
+        return context.get_dummy_value()
+
+    return codegen
+
+
+@intrinsic
+def store_rows1(typingctx, array, first, second, a):
+    """Write one channel of two 8-pixel rows at `array[first:]` and `array[second:]`."""
+    return types.void(array, types.intp, types.intp, vector), _rows_codegen_store(1)
+
+
+@intrinsic
+def store_rows3(typingctx, array, first, second, a, b, c):
+    """Write three interleaved channels of two 8-pixel rows at `array[first:]` and `array[second:]`."""
+    return types.void(array, types.intp, types.intp, *[vector] * 3), _rows_codegen_store(3)
+
+
+@intrinsic
+def store_rows4(typingctx, array, first, second, a, b, c, d):
+    """Write four interleaved channels of two 8-pixel rows at `array[first:]` and `array[second:]`."""
+    return types.void(array, types.intp, types.intp, *[vector] * 4), _rows_codegen_store(4)
+
+
+@intrinsic
+def load_rows(typingctx, array, first, second, channel, channels):
+    """One channel of two 8-pixel rows whose `channels` (a literal) are interleaved; `channel` is a literal."""
+    if not isinstance(channels, types.IntegerLiteral) or not isinstance(channel, types.IntegerLiteral):
+        return None
+    n, which = channels.literal_value, channel.literal_value
+
+    def codegen(context, builder, sig, args):
+        rows = []
+        for index in args[1:3]:
+            pointer = _pointer(context, builder, sig.args[0], args[0], index, _ir_type(_F32, 8 * n))
+            run = builder.load(pointer, align=4)
+            rows.append(_shuffle(builder, run, run, [n * pixel + which for pixel in range(8)]))
+        return _shuffle(builder, rows[0], rows[1], list(range(16)))
+
+    return vector(array, types.intp, types.intp, channel, channels), codegen
+
+
+@intrinsic
+def take_next(typingctx, counter):
+    """Atomically return `counter[0]` and add one to it: hands out work to threads."""
+
+    def codegen(context, builder, sig, args):
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(counter), codegen
