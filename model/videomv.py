@@ -21,6 +21,7 @@ from torch import Tensor
 
 from orbit4d.datasets.errors import InputError
 from orbit4d.model.checkpoints import describe_keys, listed, read_tensors
+from orbit4d.model.keymap import Rule, longest_match, rename
 from orbit4d.model.unet import OrbitUNet
 
 log = logging.getLogger(__name__)
@@ -30,17 +31,10 @@ DROPPED_PREFIX = "lgm_big."
 #: Ours alone: no VideoMV file has them, and an export leaves them out.
 OWN_PREFIXES = ("motion_embedding.", "frame_embedding.")
 
-
-@dataclass(frozen=True)
-class Rule:
-    """One module (or family of modules) under both names."""
-
-    source: str
-    """Module name in VideoMV's layout, whole dotted parts."""
-    target: str
-    """Module name in OrbitUNet; for qkv the attention that holds to_q, to_k, to_v."""
-    kind: str = "same"
-    """"same", "temporal" (projections have one more axis in the source) or "qkv" (three matrices in one)."""
+#: Temporal attention projects with 1x1 convolutions [out, in, 1] upstream, with linear layers in diffusers.
+TEMPORAL = (".proj_in.weight", ".proj_out.weight")
+#: Order of the three matrices in upstream's `to_qkv`.
+QKV = ("to_q", "to_k", "to_v")
 
 
 @dataclass(frozen=True)
@@ -155,54 +149,36 @@ def from_videomv_keys(
 
     `lgm_big.*` is passed over. The doubled image branch is not handled here.
     """
-    rules = {rule.source: rule for rule in layout_rules(config)}
-    converted: dict[str, Tensor] = {}
-    unknown: list[str] = []
-    for key, value in source.items():
-        if key.startswith(DROPPED_PREFIX):
-            continue
-        rule = _longest_match(key, rules)
-        if rule is None:
-            unknown.append(key)
-            continue
-        suffix, value = key[len(rule.source) :], value.float()
-        if rule.kind == "qkv":
-            for name, part in zip(("to_q", "to_k", "to_v"), value.chunk(3)):
-                converted[f"{rule.target}.{name}{suffix}"] = part.clone()
-        elif rule.kind == "temporal" and _is_projection(suffix) and value.ndim == 3 and value.shape[2] == 1:
-            converted[rule.target + suffix] = value.squeeze(2)
-        else:
-            converted[rule.target + suffix] = value
-    return converted, unknown
+    kept = {key: value for key, value in source.items() if not key.startswith(DROPPED_PREFIX)}
+    return rename(kept, layout_rules(config))
 
 
 def to_videomv_keys(unet: OrbitUNet) -> dict[str, Tensor]:
     """The network's tensors under VideoMV's keys, values as upstream would hold them (float32 copies)."""
     config = unet.config
     if config.camera_harmonics or config.camera_dim != 16:
-        raise InputError(
-            "this network's camera MLP takes more than the 16 numbers VideoMV's layout has room for"
-        )
-    rules = {rule.target: rule for rule in layout_rules(config)}
+        raise InputError("this network's camera MLP takes more than the 16 numbers VideoMV has room for")
+    table = {rule.target: rule for rule in layout_rules(config)}
     state: dict[str, Tensor] = {}
-    qkv: dict[str, dict[str, Tensor]] = {}
+    split: dict[str, dict[str, Tensor]] = {}
     for key, value in unet.state_dict().items():
         if key.startswith(OWN_PREFIXES):
             continue
-        rule = _longest_match(key, rules)
+        rule = longest_match(key, table)
         if rule is None:
             raise InputError(f"VideoMV's layout has no place for {key}")
         suffix, value = key[len(rule.target) :], value.detach().float().cpu().clone()
-        if rule.kind == "qkv":
-            qkv.setdefault(rule.source, {})[suffix] = value
-        elif rule.kind == "temporal" and _is_projection(suffix):
-            state[rule.source + suffix] = value.unsqueeze(2)
+        if rule.parts:
+            _, part, name = suffix.split(".")
+            split.setdefault(f"{rule.source}.{name}", {})[part] = value
+            continue
+        if suffix in rule.squeeze:
+            value = value.unsqueeze(2)
         elif key == "unet.conv_in.weight" and unet.is_image and config.double_add_folded:
-            state[rule.source + suffix] = fold_double_add(value, 0.5)
-        else:
-            state[rule.source + suffix] = value
-    for name, parts in qkv.items():
-        state[f"{name}.weight"] = torch.cat([parts[f".{part}.weight"] for part in ("to_q", "to_k", "to_v")])
+            value = fold_double_add(value, 0.5)
+        state[rule.source + suffix] = value
+    for key, parts in split.items():
+        state[key] = torch.cat([parts[name] for name in QKV])
     return state
 
 
@@ -219,7 +195,7 @@ def layout_rules(config: Mapping[str, Any]) -> list[Rule]:
         Rule("time_embed.2", "unet.time_embedding.linear_2"),
         Rule("camera_embedding", "camera_embedding"),
         Rule("input_blocks.0.0", "unet.conv_in"),
-        Rule("input_blocks.0.1", "unet.transformer_in", "temporal"),
+        Rule("input_blocks.0.1", "unet.transformer_in", TEMPORAL),
         Rule("out.0", "unet.conv_norm_out"),
         Rule("out.2", "unet.conv_out"),
     ]
@@ -233,7 +209,7 @@ def layout_rules(config: Mapping[str, Any]) -> list[Rule]:
     for position, index in ((0, 0), (3, 1)):
         rules += _residual_rules(f"middle_block.{position}", "unet.mid_block", index)
     rules.append(Rule("middle_block.1", "unet.mid_block.attentions.0"))
-    rules.append(Rule("middle_block.2", "unet.mid_block.temp_attentions.0", "temporal"))
+    rules.append(Rule("middle_block.2", "unet.mid_block.temp_attentions.0", TEMPORAL))
     for b, kind in enumerate(config["up_block_types"]):
         attention = "CrossAttn" in kind
         for i in range(n):
@@ -250,7 +226,7 @@ def layout_rules(config: Mapping[str, Any]) -> list[Rule]:
             Rule("local_image_concat", "unet.image_latents_proj_in"),
             Rule("local_image_embedding", "unet.image_latents_context_embedding"),
             Rule(f"{encoder}.0.norm", "unet.image_latents_temporal_encoder.norm1"),
-            Rule(f"{encoder}.0.fn.to_qkv", "unet.image_latents_temporal_encoder.attn1", "qkv"),
+            Rule(f"{encoder}.0.fn.to_qkv", "unet.image_latents_temporal_encoder.attn1", parts=QKV),
             Rule(f"{encoder}.0.fn.to_out.0", "unet.image_latents_temporal_encoder.attn1.to_out.0"),
             Rule(f"{encoder}.1.net.0.0", "unet.image_latents_temporal_encoder.ff.net.0.proj"),
             Rule(f"{encoder}.1.net.2", "unet.image_latents_temporal_encoder.ff.net.2"),
@@ -262,7 +238,7 @@ def _layer_rules(source: str, block: str, i: int, attention: bool) -> list[Rule]
     rules = _residual_rules(f"{source}.0", block, i)
     if attention:
         rules.append(Rule(f"{source}.1", f"{block}.attentions.{i}"))
-        rules.append(Rule(f"{source}.2", f"{block}.temp_attentions.{i}", "temporal"))
+        rules.append(Rule(f"{source}.2", f"{block}.temp_attentions.{i}", TEMPORAL))
     return rules
 
 
@@ -277,20 +253,6 @@ def _residual_rules(source: str, block: str, i: int) -> list[Rule]:
         Rule(f"{source}.skip_connection", f"{residual}.conv_shortcut"),
         Rule(f"{source}.temopral_conv", f"{block}.temp_convs.{i}"),  # spelt so upstream
     ]
-
-
-def _longest_match(key: str, rules: Mapping[str, Rule]) -> Rule | None:
-    """The rule with the longest name that is a dotted prefix of `key` (whole parts: 1 is no prefix of 10)."""
-    prefix = key
-    while "." in prefix:
-        prefix = prefix.rpartition(".")[0]
-        if prefix in rules:
-            return rules[prefix]
-    return None
-
-
-def _is_projection(suffix: str) -> bool:
-    return suffix in (".proj_in.weight", ".proj_out.weight")
 
 
 def _check_kind(path: str | Path, source: Mapping[str, Tensor], variant: str) -> None:
