@@ -1,0 +1,184 @@
+"""`orbit4d curate` (also the script `curate`): measure, decide, write the table, report.
+
+Heavy imports happen inside the command, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EXAMPLE = """\b
+Examples:
+  orbit4d curate assets/ --out table.parquet --report report
+  orbit4d curate 'objaverse:animated?limit=100' --license 'CC*' --out table.parquet
+  orbit4d curate table.parquet --min-motion 0.05 --out stricter.parquet      (decides again, measures nothing)
+"""
+
+#: Options that set a rule of the same name (`-` for `_`); a test holds this list against `Rules`.
+RULE_OPTIONS: dict[str, tuple[Any, str]] = {
+    "min_motion": (float, "Least motion_geometry (0.02)."),
+    "max_motion": (float, "Most motion_geometry (1.5)."),
+    "max_growth": (float, "Most union_growth (2.5); beyond it an asset flies away."),
+    "max_boundary": (float, "Largest share of vertices outside the frame in any orbit view (0.9)."),
+    "min_coverage": (float, "Least share of the frame that must be covered (0.005)."),
+    "max_torn": (float, "Largest share of torn edges (0.1)."),
+    "min_seconds": (float, "Shortest moving window."),
+    "max_seconds": (float, "Longest moving window."),
+    "max_triangles": (int, "Most triangles."),
+    "max_missing_textures": (int, "Most missing textures."),
+    "min_nonrigid": (float, "Least motion_nonrigid, with --rigid drop (0.005)."),
+    "rigid": (click.Choice(["keep", "drop"]), "What only moves as one rigid body."),
+    "flat": (click.Choice(["keep", "drop"]), "What is seen in one single colour."),
+    "duplicates": (click.Choice(["keep", "drop"]), "What looks like an earlier asset."),
+    "license": (str, "Patterns, with commas between: CC0*,CC-BY-4.0."),
+    "max_ssim": (float, "Both preview SSIM above this: too little motion."),
+    "min_ssim": (float, "Either preview SSIM below this: too much motion."),
+    "ssim_frames": (click.Choice(["window", "raw"]), "Moments that the preview rule compares."),
+    "still": (click.Choice(["keep", "drop"]), "What does not move at all."),
+}
+
+
+def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for name, (kind, text) in reversed(RULE_OPTIONS.items()):
+        function = click.option(f"--{name.replace('_', '-')}", name, type=kind, default=None, help=text)(
+            function
+        )
+    return function
+
+
+@click.command("curate", epilog=EXAMPLE)
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--out", required=True, help="Table to write (.parquet, local or URI).")
+@click.option("--report", "report_dir", default=None, help="Folder for an HTML report.")
+@click.option("--captions", default=None, help="CSV of uid,caption.")
+@click.option(
+    "--preset", default="default", help="Rules to start from: default or diffusion4d (the paper's)."
+)
+@click.option("--rules", "rules_file", default=None, help="YAML file of rules; options win over it.")
+@_rule_options
+@click.option("--previews", default=None, type=click.Choice(["none", "window", "raw", "both"]),
+              help="Small pictures of each action (window; both where rules compare raw frames).")  # fmt: skip
+@click.option("--preview-size", default=128, show_default=True, help="Pixels a side of a preview.")
+@click.option("--preview-samples", default=4, show_default=True, help="Cycles samples of a preview.")
+@click.option("--remeasure", is_flag=True, help="Take nothing over from the table that is there.")
+@click.option("--workers", type=int, default=None, help="Blender children at work (one a core).")
+@click.option("--attempts", default=2, show_default=True, help="Tries before an asset counts as failed.")
+@click.option("--asset-timeout", default=600.0, show_default=True, help="Seconds an asset may take.")
+@click.option("--max-rss", type=float, default=None, help="GiB at which a Blender child is ended.")
+@click.option("--address", default=None, help="Ray cluster: auto, or an address.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def command(sources: tuple[str, ...], out: str, report_dir: str | None, **options: Any) -> int:
+    """Measure animated assets and decide which are fit for training.
+
+    SOURCE is a file, a folder, a glob, a list of ids, objaverse:animated[?limit=N], a table that curate wrote
+    (decided again without Blender), or a rendered dataset (measured on its images).
+    """
+    from orbit4d.curate.rules import decide, make_rules
+    from orbit4d.curate.tables import check_writable, write_table
+    from orbit4d.datasets.errors import InputError
+
+    given = {name: options[name] for name in RULE_OPTIONS if options[name] is not None}
+    if "license" in given:
+        given["license"] = tuple(part.strip() for part in given["license"].split(",") if part.strip())
+    rules = make_rules(options["preset"], options["rules_file"], given)
+    if not out.endswith(".parquet"):
+        raise InputError(f"{out}: the table is a Parquet file; end its name in .parquet")
+    check_writable(out)
+    table, accounting, journal = _measured(sources, out, rules, options)
+    table = decide(table, rules)
+    write_table(table, out)
+    if journal is not None:
+        journal.unlink(missing_ok=True)
+    if report_dir is not None:
+        from orbit4d.curate.report import write_report
+
+        write_report(table, report_dir, rules)
+    _print_counts(table, accounting)
+    click.echo(f"table {out}")
+    if report_dir is not None:
+        click.echo(f"report {Path(report_dir) / 'index.html'}")
+    return 0
+
+
+def _measured(
+    sources: tuple[str, ...], out: str, rules: Any, options: dict[str, Any]
+) -> tuple[pa.Table, str, Path | None]:
+    """(undecided table, the line that accounts for every input, a file to delete once all is written)."""
+    from orbit4d.curate.tables import known_rows, read_measured
+    from orbit4d.datasets.errors import InputError
+
+    if len(sources) == 1 and (table := read_measured(sources[0])) is not None:
+        if options["captions"] or options["previews"] or options["remeasure"]:
+            raise InputError(f"{sources[0]}: is measured already; captions and previews belong to measuring")
+        return table, f"{table.num_rows} measured rows decided again", None
+    if any((Path(source) / "dataset.json").is_file() for source in sources):
+        from orbit4d.curate.rendered import measure_rendered
+
+        if len(sources) > 1:
+            raise InputError("curate takes one rendered dataset at a time")
+        table = measure_rendered(sources[0])
+        return table, f"{table.num_rows} rendered actions measured", None
+
+    from orbit4d.curate.measuring import MeasureSettings, measure_sources
+    from orbit4d.render.fleet import FleetSettings
+
+    compares = rules.max_ssim is not None or rules.min_ssim is not None
+    default = "both" if compares and rules.ssim_frames == "raw" else "window"
+    settings = MeasureSettings(
+        options["previews"] or default, options["preview_size"], options["preview_samples"]
+    )
+    fleet = FleetSettings(
+        workers=options["workers"],
+        attempts=options["attempts"],
+        asset_timeout=options["asset_timeout"],
+        max_rss_bytes=None if options["max_rss"] is None else int(options["max_rss"] * 2**30),
+        address=options["address"],
+    )
+    known = {} if options["remeasure"] else known_rows(out, settings)
+    journal = None if "://" in out else Path(out).with_name(Path(out).name + ".journal")
+    measured = measure_sources(sources, options["captions"], settings, fleet, known, journal)
+    if measured.interrupted:
+        raise KeyboardInterrupt
+    resolved = measured.resolved
+    for note in resolved.notes:
+        click.echo(f"note: {note}", err=True)
+    status = {}
+    for uid, kind in zip(measured.table["uid"].to_pylist(), measured.table["status"].to_pylist()):
+        status[uid] = kind
+    counts = {
+        kind: sum(value == kind for value in status.values()) for kind in ("measured", "refused", "failed")
+    }
+    reused = f" ({measured.reused} known already)" if measured.reused else ""
+    accounting = (
+        f"input {resolved.n_inputs} = measured {counts['measured']}{reused} + rejected {counts['refused']} "
+        f"+ failed {counts['failed']} + duplicate {len(resolved.duplicates)}"
+    )
+    return measured.table, accounting, journal
+
+
+def _print_counts(table: pa.Table, accounting: str) -> None:
+    from collections import Counter
+
+    click.echo(accounting)
+    verdicts = Counter(table["verdict"].to_pylist())
+    click.echo(
+        "actions: " + ", ".join(f"{name} {verdicts[name]}" for name in ("accepted", "rejected", "failed"))
+    )
+    reasons = Counter(reason for row in table["reasons"].to_pylist() for reason in row)
+    for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
+        click.echo(f"  {reason:<24} {count}")
+
+
+def main() -> None:
+    """The script `curate`."""
+    from orbit4d.datasets.command import run
+
+    sys.exit(run(command, prog_name="curate"))

@@ -1,0 +1,258 @@
+"""From sources to a table of measures: resolve, look into files, fan out over Blender children, collect.
+
+`look_first` and `add_look` run inside the fleet's actors, around the task `measure` of the Blender child.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from orbit4d.curate import columns
+from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.progress import Progress
+from orbit4d.datasets.sources import Asset, Resolved, localize, resolve
+from orbit4d.render.protocol import RefusedInput
+
+if TYPE_CHECKING:
+    from orbit4d.render.fleet import FleetSettings, Outcome
+    from orbit4d.render.worker import Job
+
+#: Changes whenever a measure changes its meaning; tables of different versions are not mixed.
+MEASURE_VERSION = 1
+PREVIEWS = ("none", "window", "raw", "both")
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """What is measured. Two tables measured alike can be compared, and merged."""
+
+    previews: str = "window"
+    """Which moments are pictured: none, window (the moving window), raw (published scene frames), both."""
+    preview_size: int = 128
+    """Pixels a side of a preview. The published rule names no size."""
+    preview_samples: int = 4
+    """Cycles samples a pixel of a preview."""
+
+    def __post_init__(self) -> None:
+        if self.previews not in PREVIEWS:
+            raise InputError(f"previews is {self.previews!r}; it is one of {', '.join(PREVIEWS)}")
+        if not 16 <= self.preview_size <= 1024 or not 1 <= self.preview_samples <= 4096:
+            raise InputError("a preview has 16 to 1024 pixels a side and 1 to 4096 samples")
+
+
+@dataclass
+class Measured:
+    """A measured input: its table (without verdicts) and what did not become rows."""
+
+    table: pa.Table
+    resolved: Resolved
+    reused: int = 0
+    """Assets whose rows came from an earlier run."""
+    interrupted: bool = False
+
+
+def measure(
+    source: str | Sequence[str],
+    captions: str | None = None,
+    settings: MeasureSettings | None = None,
+    fleet: FleetSettings | None = None,
+) -> pa.Table:
+    """Measure every action of every asset of `source`; one row per (uid, action), undecided.
+
+    The rows of an asset that was refused or could not be measured have action ''. Raises InputError for
+    sources that do not resolve, WorkError when no worker can be started.
+    """
+    return measure_sources([source] if isinstance(source, str) else source, captions, settings, fleet).table
+
+
+def measure_sources(
+    sources: Sequence[str],
+    captions: str | None = None,
+    settings: MeasureSettings | None = None,
+    fleet: FleetSettings | None = None,
+    known: Mapping[tuple[str, str], list[dict[str, Any]]] | None = None,
+    journal: str | os.PathLike[str] | None = None,
+) -> Measured:
+    """`measure`, with rows already `known` under (uid, sha256) taken over.
+
+    With `journal`, rows are appended to that file as they come, and found again by the next call with the
+    same settings, so that an interrupted run goes on where it stopped; the caller deletes it in the end.
+    """
+    from orbit4d.render.fleet import FleetSettings, run_fleet
+    from orbit4d.render.worker import Job
+
+    settings = settings or MeasureSettings()
+    resolved = resolve(sources, captions)
+    book = _Journal(journal, settings) if journal is not None else None
+    done = {**(known or {}), **(book.rows if book else {})}
+    rows: list[dict[str, Any]] = [_refused_row(*rejected) for rejected in resolved.rejected]
+    jobs: dict[str, tuple[Asset, Job]] = {}
+    reused = 0
+    for asset in resolved.assets:
+        earlier = done.get((asset.uid, asset.sha256))
+        if earlier is not None:
+            reused += 1
+            rows += [_described(row, asset) for row in _wanted(earlier, asset)]
+            continue
+        payload = {**asdict(settings), "path": asset.path, "sha256": asset.sha256}
+        hooks = {"before": f"{__name__}:look_first", "after": f"{__name__}:add_look"}
+        jobs[asset.uid] = (asset, Job(asset.uid, "measure", payload, asset.bytes, **hooks))
+
+    counts = {"measured": 0, "refused": 0, "failed": 0}
+
+    def collect(outcome: Outcome) -> None:
+        asset = jobs[outcome.job.key][0]
+        found = _rows(asset, outcome)
+        counts[found[0]["status"]] += 1
+        # What another attempt might mend is not written down: the next run tries it again.
+        if book is not None and found[0]["status"] != "failed":
+            book.add(asset, found)
+        rows.extend(_described(row, asset) for row in _wanted(found, asset))
+        progress.update(0, **counts)
+
+    interrupted = False
+    if jobs:
+        with Progress("measure", len(jobs), "asset") as progress:
+            summary = run_fleet(
+                [job for _, job in jobs.values()], fleet or FleetSettings(), collect, progress
+            )
+        interrupted = summary.interrupted
+    order = {asset.uid: i for i, asset in enumerate(resolved.assets)}
+    rows.sort(key=lambda row: (order.get(row["uid"], len(order)), row["uid"], row["action_index"] or 0))
+    info = {"measure_version": MEASURE_VERSION, "measure": asdict(settings), "versions": _versions()}
+    return Measured(columns.build(rows, info), resolved, reused, interrupted)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("orbit4d", "bpy", "numpy", "scipy", "pyarrow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
+def look_first(job: Job) -> dict[str, Any]:
+    """In the actor, before Blender: fetch the file and look into it. Raises RefusedInput with its code."""
+    from orbit4d.datasets.inspect import BadFile, inspect
+
+    payload = dict(job.payload)
+    try:
+        payload["path"] = localize(payload["path"], payload["scratch"])
+        found = inspect(payload["path"], payload["sha256"])
+    except BadFile as bad:
+        raise RefusedInput(bad.code, bad.detail) from None
+    payload["look"] = {name: getattr(found, name) for name in ("license", "author", "source_url")}
+    return payload
+
+
+def add_look(job: Job, result: dict[str, Any]) -> dict[str, Any]:
+    """In the actor, after Blender: send along what the file said of itself."""
+    return {**result, "look": job.payload["look"]}
+
+
+def _rows(asset: Asset, outcome: Outcome) -> list[dict[str, Any]]:
+    """The rows of one outcome; at least one."""
+    if outcome.status != "done":
+        if outcome.reason == "blender:import":
+            raise WorkError(f"Blender cannot be loaded: {outcome.detail}; run `orbit4d doctor`")
+        status = "refused" if outcome.refused and ":" in outcome.reason else "failed"
+        row = {"action": "", "status": status, "failure": outcome.reason, "detail": outcome.detail[:500]}
+        return [{**row, "attempts": outcome.attempts}]
+    result = outcome.result or {}
+    shared = {k: v for k, v in result["asset"].items() if k in columns.COLUMNS}
+    shared |= {"status": "measured", "attempts": outcome.attempts, **result.get("look", {})}
+    return [{**shared, **row} for row in result["actions"]]
+
+
+def _wanted(rows: list[dict[str, Any]], asset: Asset) -> list[dict[str, Any]]:
+    """Only the actions that a table as source names; all of them otherwise."""
+    if asset.actions is None:
+        return rows
+    kept = [row for row in rows if row["status"] != "measured" or row["action_index"] in asset.actions]
+    return kept or [
+        {
+            "action": "",
+            "status": "failed",
+            "failure": "no_such_action",
+            "detail": f"none of the actions {asset.actions} is in the file",
+        }
+    ]
+
+
+def _described(row: dict[str, Any], asset: Asset) -> dict[str, Any]:
+    row = dict(row)
+    if isinstance(row.get("preview"), str):
+        row["preview"] = base64.b64decode(row["preview"])
+    for name in ("license", "author", "source_url"):
+        row[name] = getattr(asset, name) or row.get(name) or ""
+    path = asset.path if "://" in asset.path else str(Path(asset.path).absolute())
+    row |= {"uid": asset.uid, "path": path, "format": asset.format, "asset_sha256": asset.sha256}
+    row |= {"bytes": asset.bytes, "caption": asset.caption}
+    row.setdefault("action_index", 0)
+    return row
+
+
+def _refused_row(uid: str, path: str, reason: str, detail: str) -> dict[str, Any]:
+    return {
+        "uid": uid,
+        "path": path,
+        "action": "",
+        "action_index": 0,
+        "status": "refused",
+        "failure": reason,
+        "detail": detail,
+        "license": "",
+        "author": "",
+        "source_url": "",
+        "caption": "",
+        "attempts": 0,
+    }
+
+
+class _Journal:
+    """Rows of finished assets, one JSON line each, readable after any kind of end."""
+
+    def __init__(self, path: str | os.PathLike[str], settings: MeasureSettings) -> None:
+        self.path = Path(path)
+        self.rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        head = json.dumps({"measure_version": MEASURE_VERSION, **asdict(settings)}, sort_keys=True)
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        if lines and lines[0] == head:
+            for line in lines[1:]:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    # The last line of a killed run; its asset is measured again.
+                    continue
+                self.rows[entry["uid"], entry["sha256"]] = entry["rows"]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Rewritten whole, so that a torn last line never gets anything appended to it.
+            draft = self.path.with_name(self.path.name + ".new")
+            entries = [self._line(uid, sha256, rows) for (uid, sha256), rows in self.rows.items()]
+            draft.write_text("\n".join([head, *entries]) + "\n")
+            os.replace(draft, self.path)
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be written ({error.strerror}); choose another --out"
+            ) from error
+
+    @staticmethod
+    def _line(uid: str, sha256: str, rows: list[dict[str, Any]]) -> str:
+        return json.dumps({"uid": uid, "sha256": sha256, "rows": rows})
+
+    def add(self, asset: Asset, rows: list[dict[str, Any]]) -> None:
+        with open(self.path, "a") as file:
+            file.write(self._line(asset.uid, asset.sha256, rows) + "\n")

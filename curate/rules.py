@@ -1,0 +1,306 @@
+"""From measures to a verdict: named thresholds, every reason that applies, nothing measured again.
+
+A rule looks at one or two columns and says which rows it rejects. A null measure rejects nothing: what was
+not measured is not held against an asset. All rules are monotone: a looser threshold never rejects more.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orbit4d.curate.columns import with_info
+from orbit4d.datasets.errors import InputError
+
+Mask = npt.NDArray[np.bool_]
+
+
+def _rule(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"text": text})
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Thresholds; None switches a rule off. A YAML file holds the same names."""
+
+    min_motion: float | None = _rule(0.02, "low_motion: motion_geometry below this")
+    max_motion: float | None = _rule(1.5, "drastic: motion_geometry above this")
+    max_growth: float | None = _rule(2.5, "flies_away: union_growth above this")
+    max_boundary: float | None = _rule(
+        0.9, "boundary: out_of_frame (or boundary_touch of a render) above this"
+    )
+    min_coverage: float | None = _rule(
+        0.005, "empty: coverage of the silhouette, preview or render below this"
+    )
+    max_torn: float | None = _rule(0.1, "exploded: torn_edges above this")
+    min_seconds: float | None = _rule(None, "too_short: moving window shorter than this, seconds")
+    max_seconds: float | None = _rule(None, "too_long: moving window longer than this, seconds")
+    max_triangles: int | None = _rule(None, "too_heavy: n_triangles above this")
+    max_missing_textures: int | None = _rule(None, "missing_textures: n_missing_textures above this")
+    min_nonrigid: float = _rule(0.005, "rigid: motion_nonrigid below this, when rigid is drop")
+    rigid: str = _rule("keep", "keep or drop assets that only move as one rigid body (reason rigid)")
+    flat: str = _rule("drop", "keep or drop assets seen in one single colour (reason flat)")
+    duplicates: str = _rule(
+        "keep", "keep or drop near duplicates of an earlier asset (reason near_duplicate)"
+    )
+    license: tuple[str, ...] = _rule((), "license: patterns such as CC0* or CC-BY-4.0; others are rejected")
+    max_ssim: float | None = _rule(None, "ssim_still: both SSIM of the preview rule above this")
+    min_ssim: float | None = _rule(None, "ssim_drastic: either SSIM of the preview rule below this")
+    ssim_frames: str = _rule("window", "window or raw: which moments the preview rule compares")
+    still: str = _rule("drop", "keep or drop what does not move at all (reason static)")
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(choices)}")
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.name in _CHOICES or value is None:
+                continue
+            if entry.name == "license":
+                if isinstance(value, str) or not all(isinstance(pattern, str) for pattern in value):
+                    raise InputError("license is a list of patterns such as CC0*, CC-BY-4.0")
+                object.__setattr__(self, "license", tuple(value))
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+                raise InputError(f"{entry.name} is {value!r}; it must be a number")
+
+
+_CHOICES = {
+    "rigid": ("keep", "drop"),
+    "flat": ("keep", "drop"),
+    "duplicates": ("keep", "drop"),
+    "still": ("keep", "drop"),
+    "ssim_frames": ("window", "raw"),
+}
+
+#: `diffusion4d` is the paper's rules alone (arXiv 2405.16645, section 3.2): both SSIM above 0.95 is too
+#: little motion, either below 0.4 drastic, both at raw frames; and nothing may leave the frame. For that last
+#: rule, which the paper gives no threshold for, any vertex outside counts.
+PRESETS = {
+    "default": Rules(),
+    "diffusion4d": Rules(
+        min_motion=None,
+        max_motion=None,
+        max_growth=None,
+        max_boundary=0.0,
+        min_coverage=None,
+        max_torn=None,
+        flat="keep",
+        still="keep",
+        max_ssim=0.95,
+        min_ssim=0.4,
+        ssim_frames="raw",
+    ),
+}
+
+#: Every reason code with its meaning; `bad_file:*` and the failures of the fleet come on top.
+REASONS = {
+    "static": "the asset has no action, or this action never moves",
+    "low_motion": "it moves too little",
+    "drastic": "it moves too much",
+    "flies_away": "it leaves the place where it starts",
+    "boundary": "it reaches out of the frame",
+    "empty": "next to nothing of the frame is covered",
+    "exploded": "the skin tears",
+    "too_short": "the moving window is too short",
+    "too_long": "the moving window is too long",
+    "too_heavy": "too many triangles",
+    "missing_textures": "textures are missing",
+    "rigid": "it only moves as one rigid body",
+    "flat": "it is seen in one single colour",
+    "near_duplicate": "it looks like an earlier asset",
+    "license": "the licence is not among those asked for",
+    "ssim_still": "the published preview rule finds too little motion",
+    "ssim_drastic": "the published preview rule finds too much motion",
+}
+
+
+class _Columns:
+    """Columns of a table as float64 with NaN for null, converted once."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table, self.n = table, table.num_rows
+        self._seen: dict[str, npt.NDArray[np.float64]] = {}
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.float64]:
+        if name not in self._seen:
+            if name in self.table.column_names:
+                column = pc.cast(self.table[name], pa.float64())
+                values = pc.fill_null(column, float("nan")).to_numpy()
+            else:
+                values = np.full(self.n, np.nan)
+            self._seen[name] = values
+        return self._seen[name]
+
+    def known(self, name: str) -> bool:
+        return name in self.table.column_names and self.table[name].null_count < self.n
+
+
+def _below(threshold: float | None, *names: str) -> Callable[[_Columns], Mask] | None:
+    if threshold is None:
+        return None
+    # A comparison with NaN is false, so null rejects nothing.
+    return lambda columns: np.logical_or.reduce([columns[name] < threshold for name in names])
+
+
+def _above(threshold: float | None, *names: str) -> Callable[[_Columns], Mask] | None:
+    if threshold is None:
+        return None
+    return lambda columns: np.logical_or.reduce([columns[name] > threshold for name in names])
+
+
+def _tests(rules: Rules) -> list[tuple[str, Callable[[_Columns], Mask], tuple[str, ...]]]:
+    """(reason, which rows it rejects, columns it cannot do without) of every rule that is on."""
+    suffix = "_raw" if rules.ssim_frames == "raw" else ""
+    quarter, half = f"ssim_quarter{suffix}", f"ssim_half{suffix}"
+    rigid_limit = rules.min_nonrigid if rules.rigid == "drop" else None
+
+    def moving(test: Callable[[_Columns], Mask] | None) -> Callable[[_Columns], Mask] | None:
+        # What does not move at all is `static`; saying `low_motion` as well would blur the counts.
+        if test is None:
+            return None
+        return lambda columns: test(columns) & ~_static(columns)
+
+    def window(columns: _Columns) -> npt.NDArray[np.float64]:
+        return columns["window_end"] - columns["window_start"]
+
+    def licensed(columns: _Columns) -> Mask:
+        names = columns.table["license"].combine_chunks().dictionary_encode()
+        wanted = [
+            any(fnmatch.fnmatchcase((name or "").lower(), pattern.lower()) for pattern in rules.license)
+            for name in names.dictionary.to_pylist()
+        ]
+        codes = pc.fill_null(names.indices, -1).to_numpy()
+        return ~np.append(np.array(wanted, bool), False)[codes]
+
+    on: list[tuple[str, Callable[[_Columns], Mask] | None, tuple[str, ...]]] = [
+        ("static", _static if rules.still == "drop" else None, ()),
+        ("low_motion", moving(_below(rules.min_motion, "motion_geometry")), ()),
+        ("drastic", _above(rules.max_motion, "motion_geometry"), ()),
+        ("flies_away", _above(rules.max_growth, "union_growth"), ()),
+        ("boundary", _above(rules.max_boundary, "out_of_frame", "boundary_touch"), ()),
+        ("empty", _below(rules.min_coverage, "coverage_mean", "alpha_coverage", "coverage"), ()),
+        ("exploded", _above(rules.max_torn, "torn_edges"), ()),
+        ("too_short", None if rules.min_seconds is None else lambda c: window(c) < rules.min_seconds, ()),
+        ("too_long", None if rules.max_seconds is None else lambda c: window(c) > rules.max_seconds, ()),
+        ("too_heavy", _above(rules.max_triangles, "n_triangles"), ()),
+        ("missing_textures", _above(rules.max_missing_textures, "n_missing_textures"), ()),
+        ("rigid", moving(_below(rigid_limit, "motion_nonrigid")), ()),
+        ("flat", (lambda c: c["flat"] > 0.5) if rules.flat == "drop" else None, ()),
+        ("near_duplicate", (lambda c: _duplicates(c.table)) if rules.duplicates == "drop" else None,
+         ("duplicate_of",)),
+        ("license", licensed if rules.license else None, ("license",)),
+        ("ssim_still", None if rules.max_ssim is None else
+         lambda c: (c[quarter] > rules.max_ssim) & (c[half] > rules.max_ssim), (quarter, half)),
+        ("ssim_drastic", None if rules.min_ssim is None else
+         lambda c: (c[quarter] < rules.min_ssim) | (c[half] < rules.min_ssim), (quarter, half)),
+    ]  # fmt: skip
+    return [(reason, test, needs) for reason, test, needs in on if test is not None]
+
+
+def _static(columns: _Columns) -> Mask:
+    # Rows of rendered datasets have no window to speak of; geometry says whether one was looked for.
+    return np.isnan(columns["window_start"]) & ~np.isnan(columns["motion_geometry"])
+
+
+def _duplicates(table: pa.Table) -> Mask:
+    return pc.is_valid(table["duplicate_of"]).to_numpy()
+
+
+def reject_masks(table: pa.Table, rules: Rules) -> dict[str, Mask]:
+    """Reason -> [rows] which measured rows it rejects, for every rule that is on.
+
+    Raises InputError when a rule needs a measure that the table does not have at all.
+    """
+    columns = _Columns(table)
+    measured = pc.equal(table["status"], "measured").to_numpy()
+    masks = {}
+    for reason, test, needs in _tests(rules):
+        for name in needs:
+            if measured.any() and name != "duplicate_of" and not columns.known(name):
+                raise InputError(
+                    f"the rule `{reason}` needs the measure {name}, which the table does not have; "
+                    "measure again with --previews both, or switch the rule off"
+                )
+        masks[reason] = test(columns) & measured
+    return masks
+
+
+def decide(table: pa.Table, rules: Rules = PRESETS["default"]) -> pa.Table:
+    """The table with `verdict` and `reasons` by `rules`; the rules are kept in its metadata."""
+    n = table.num_rows
+    masks = reject_masks(table, rules)
+    failure = pc.fill_null(table["failure"], "").combine_chunks()
+    has_failure = pc.not_equal(failure, "").to_numpy(zero_copy_only=False)
+    # One column of reasons a rule, the failure first; row-major order of the hits is the lists' content.
+    hits = np.column_stack([has_failure, *masks.values()]) if n else np.zeros((0, 1 + len(masks)), bool)
+    rows, which = np.nonzero(hits)
+    failures = failure.dictionary_encode()
+    names = [*failures.dictionary.to_pylist(), *masks]
+    own = failures.indices.to_numpy()
+    codes = np.where(which == 0, own[rows], which - 1 + len(failures.dictionary)).astype(np.int32)
+    values = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string())).cast(pa.string())
+    offsets = np.concatenate([[0], np.cumsum(hits.sum(axis=1))]).astype(np.int32)
+    reasons = pa.ListArray.from_arrays(pa.array(offsets), values)
+    failed = pc.equal(table["status"], "failed").to_numpy()
+    code = np.where(failed, 2, np.where(hits.any(axis=1), 1, 0)).astype(np.int8)
+    verdicts = pa.array(["accepted", "rejected", "failed"])
+    verdict = pa.DictionaryArray.from_arrays(pa.array(code), verdicts).cast(pa.string())
+    for name, column in (("verdict", verdict), ("reasons", reasons)):
+        at = table.column_names.index(name)
+        table = table.set_column(at, table.schema.field(name), column)
+    return with_info(table, {"rules": asdict(rules)})
+
+
+def rule_effects(table: pa.Table, rules: Rules) -> list[dict[str, Any]]:
+    """For every reason: how many measured rows it rejects, and how many of them no other rule does."""
+    masks = reject_masks(table, rules)
+    if not masks:
+        return []
+    total = np.sum([mask.astype(np.int32) for mask in masks.values()], axis=0)
+    return [
+        {"reason": reason, "rows": int(mask.sum()), "alone": int((mask & (total == 1)).sum())}
+        for reason, mask in masks.items()
+    ]
+
+
+def make_rules(
+    preset: str = "default", config: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> Rules:
+    """A preset, then a YAML file, then single settings, each over the one before. Raises InputError."""
+    if preset not in PRESETS:
+        raise InputError(f"no preset {preset!r}; choose {' or '.join(PRESETS)}")
+    rules = PRESETS[preset]
+    if config is not None:
+        rules = _replace(rules, _read_yaml(config), config)
+    return _replace(rules, overrides or {}, "the command line")
+
+
+def _read_yaml(path: str) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:160]})") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: rules are `name: value` lines, such as `min_motion: 0.02`")
+    return content
+
+
+def _replace(rules: Rules, changes: Mapping[str, Any], where: str) -> Rules:
+    known = {entry.name for entry in fields(Rules)}
+    unknown = sorted(str(name) for name in changes if name not in known)
+    if unknown:
+        raise InputError(f"{where}: no rule named {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    return replace(rules, **{str(name): value for name, value in changes.items()})

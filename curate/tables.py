@@ -1,0 +1,121 @@
+"""Reading and writing curated tables, and what may be taken over from one that is there."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orbit4d.curate.columns import COLUMNS, info_of
+from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.sources import is_uri
+from orbit4d.datasets.storage import Store
+
+if TYPE_CHECKING:
+    from orbit4d.curate.measuring import MeasureSettings
+
+
+def _place(path: str) -> tuple[Store, str]:
+    folder, _, name = path.rpartition("/")
+    return Store(folder or ("/" if path.startswith("/") else ".")), name
+
+
+def check_writable(path: str) -> None:
+    """Raise InputError now and not after an hour's work when a table cannot be written to `path`."""
+    if is_uri(path):
+        _place(path)[0].entries()
+        return
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a folder; name a file ending in .parquet")
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: cannot be written, {folder} is no folder you may write to")
+
+
+def write_table(table: pa.Table, path: str) -> None:
+    """Write a Parquet file in one atomic put, local or fsspec."""
+    memory = io.BytesIO()
+    # Previews are compressed already, and row groups of 8k rows keep readers that want few rows cheap.
+    pq.write_table(table, memory, compression="zstd", row_group_size=8192)
+    store, name = _place(path)
+    store.put(name, memory.getvalue())
+
+
+def read_table(path: str) -> pa.Table:
+    """A table written by `write_table`. Raises InputError where it is none."""
+    store, name = _place(path)
+    try:
+        table = pq.read_table(io.BytesIO(store.read(name)))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such table; check the path") from None
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: is no Parquet file ({str(error)[:120]})") from error
+    if not _is_measured(table.schema):
+        raise InputError(f"{path}: is not a table that `orbit4d curate` wrote; name its sources instead")
+    return table
+
+
+def _is_measured(schema: pa.Schema) -> bool:
+    needed = {"uid", "action", "status", "verdict", "reasons", "motion_geometry"}
+    return needed <= set(schema.names) and b"orbit4d.curate" in (schema.metadata or {})
+
+
+def read_measured(source: str) -> pa.Table | None:
+    """The table at `source` if `curate` wrote it; None if it is any other kind of source."""
+    if not source.endswith(".parquet"):
+        return None
+    store, name = _place(source)
+    try:
+        if not store.exists(name):
+            return None
+        schema = pq.read_schema(store.open(name))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{source}: is no Parquet file ({str(error)[:120]})") from error
+    return read_table(source) if _is_measured(schema) else None
+
+
+def known_rows(path: str, settings: MeasureSettings) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """(uid, sha256) -> rows of every asset that the table at `path` holds completely; {} without a table.
+
+    Raises InputError when the table was measured with other settings, which would make its rows and new
+    ones incomparable, and when something else lies there.
+    """
+    from orbit4d.curate.measuring import MEASURE_VERSION
+
+    store, name = _place(path)
+    if not store.exists(name):
+        return {}
+    table = read_table(path)
+    info = info_of(table)
+    before = {**info.get("measure", {}), "measure_version": info.get("measure_version")}
+    now = {**asdict(settings), "measure_version": MEASURE_VERSION}
+    for key in now:
+        if before.get(key) != now[key]:
+            raise InputError(
+                f"{path}: was measured with {key} {before.get(key)}, now it is {now[key]}; "
+                "write to another file, or use --remeasure"
+            )
+    return {key: rows for key, rows in _by_asset(table) if _is_complete(rows)}
+
+
+def _by_asset(table: pa.Table) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    names = [name for name in COLUMNS if name in table.column_names and name not in ("verdict", "reasons")]
+    for row in table.select(names).to_pylist():
+        if row["asset_sha256"]:
+            found.setdefault((row["uid"], row["asset_sha256"]), []).append(row)
+    yield from found.items()
+
+
+def _is_complete(rows: list[dict[str, Any]]) -> bool:
+    if rows[0]["status"] == "refused":
+        return True
+    # A table made from another table may hold only some of an asset's actions.
+    return rows[0]["status"] == "measured" and len(rows) == max(rows[0]["n_actions"] or 0, 1)
