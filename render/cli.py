@@ -1,0 +1,192 @@
+"""`orbit4d render`: assets in, a dataset of clips out."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+EXAMPLE = """
+\b
+Example:
+  orbit4d render curated.parquet --out dataset --preset default --workers 2
+"""
+
+PRESETS = ("default", "draft", "diffusion4d")
+
+
+class Size(click.ParamType):
+    """Bytes, written 512M, 8G or 1.5GiB."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
+        if match is None:
+            self.fail(f"{value!r} is not a size; write 512M or 8G", param, ctx)
+        power = " KMGT".index(match.group(2).upper() or " ")
+        return int(float(match.group(1)) * 1024**power)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name for name in re.split(r"[,\s]+", text) if name)
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("sources", nargs=-1, required=True, metavar="TABLE|SOURCE...")
+@click.option(
+    "--out", required=True, metavar="DATASET", help="Dataset folder or URI; an existing one is gone on with."
+)
+@click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    default="default",
+    show_default=True,
+    help="Starting point of all settings.",
+)
+@click.option("--frames", type=int, help="Views of an orbit and moments of a window.")
+@click.option("--resolution", type=int, help="Pixels a side.")
+@click.option("--samples", type=int, help="Cycles samples per pixel.")
+@click.option("--rigs", metavar="A,B", help="Of static_orbit, dynamic_orbit, front_view.")
+@click.option("--orbits", type=int, help="Orbits per action; the first starts at the front.")
+@click.option(
+    "--azimuths", metavar="DEG,DEG", help="Starting azimuths of the orbits; further ones are drawn."
+)
+@click.option("--elevation", "elevation_deg", type=float, help="Degrees above the horizon.")
+@click.option(
+    "--elevation-range", type=(int, int), help="Draw each asset's elevation from whole degrees LOW HIGH."
+)
+@click.option("--radius", type=float, help="Distance of the cameras.")
+@click.option("--fov", "fov_x_deg", type=float, help="Horizontal field of view in degrees.")
+@click.option("--closed/--open", "closed", default=None, help="Whether the last view repeats the first.")
+@click.option(
+    "--normalise",
+    type=click.Choice(["fit", "union_box", "first_frame"]),
+    help="What the scale is taken from.",
+)
+@click.option("--window", type=click.Choice(["moving", "raw_frames"]), help="Which moments are rendered.")
+@click.option("--passes", metavar="A,B", help="Extra images: depth, normal, mask.")
+@click.option("--environment", type=click.Path(), help="EXR or HDR panorama that lights the scene.")
+@click.option("--shadows/--no-shadows", default=None, help="Whether the suns cast shadows.")
+@click.option("--denoise/--no-denoise", default=None, help="OpenImageDenoise.")
+@click.option("--filter-width", type=float, help="Pixel filter in pixels; 0.01 samples the pixel's centre.")
+@click.option("--view-transform", help="Blender's view transform, such as Standard, Filmic, AgX.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda", "optix", "hip", "metal", "oneapi"]),
+    help="What Cycles runs on.",
+)
+@click.option("--seed", type=int, help="Seed of all draws.")
+@click.option("--captions", type=click.Path(), help="CSV of uid,caption.")
+@click.option("--workers", type=int, help="Ray actors; default: one per core.")
+@click.option(
+    "--threads-per-worker", type=int, help="Render threads of each; default: cores divided by workers."
+)
+@click.option("--gpus-per-worker", type=float, default=0.0, help="May be a fraction.")
+@click.option(
+    "--attempts", type=int, default=2, show_default=True, help="Failures of Blender before quarantine."
+)
+@click.option(
+    "--max-preemptions", type=int, default=10, show_default=True, help="Lost workers before quarantine."
+)
+@click.option(
+    "--asset-timeout",
+    type=float,
+    default=900.0,
+    show_default=True,
+    help="Seconds Blender may take for an asset.",
+)
+@click.option("--max-rss", "max_rss_bytes", type=Size(), help="Memory at which a Blender is killed, say 8G.")
+@click.option(
+    "--recycle-after",
+    type=int,
+    default=50,
+    show_default=True,
+    help="Assets after which a Blender is replaced.",
+)
+@click.option(
+    "--order", type=click.Choice(["largest_first", "given"]), default="largest_first", show_default=True
+)
+@click.option("--shard-size", "shard_bytes", type=Size(), default="256M", show_default=True)
+@click.option("--retry-quarantined", is_flag=True, help="Give quarantined assets new attempts.")
+@click.option(
+    "--resume/--no-resume", default=True, help="Go on with an existing dataset (the default), or refuse one."
+)
+@click.option("--address", help="Ray cluster, say auto; without it a Ray of our own is started.")
+def command(sources: tuple[str, ...], out: str, preset: str, **options: object) -> None:
+    """Render orbits of animated assets into a dataset.
+
+    SOURCE is a table made by `orbit4d curate`, a file, a folder, a glob, a text file of ids, or
+    objaverse:animated. Assets that are done already are skipped, so the same command goes on after any stop.
+    """
+    from orbit4d.render.fleet import FleetSettings
+    from orbit4d.render.render import render_assets
+    from orbit4d.render.scene import preset as make_preset
+
+    taken = {
+        name: options.pop(name)
+        for name in (
+            "workers",
+            "threads_per_worker",
+            "gpus_per_worker",
+            "attempts",
+            "max_preemptions",
+            "asset_timeout",
+            "max_rss_bytes",
+            "recycle_after",
+            "order",
+            "address",
+        )
+    }
+    fleet = FleetSettings(**taken)  # type: ignore[arg-type]
+    captions, shard_bytes = options.pop("captions"), options.pop("shard_bytes")
+    retry, resume = options.pop("retry_quarantined"), options.pop("resume")
+    if not resume:
+        _refuse_existing(out)
+    changes: dict[str, object] = {key: value for key, value in options.items() if value is not None}
+    for name in ("rigs", "passes"):
+        if name in changes:
+            changes[name] = _names(str(changes[name]))
+    if "azimuths" in changes:
+        changes["azimuths_deg"] = _degrees(str(changes.pop("azimuths")))
+    if "elevation_range" in changes:
+        changes["elevation_range_deg"] = changes.pop("elevation_range")
+    summary = render_assets(
+        sources,
+        out,
+        make_preset(preset, **changes),
+        fleet,
+        captions=captions,  # type: ignore[arg-type]
+        shard_bytes=shard_bytes,  # type: ignore[arg-type]
+        retry_quarantined=bool(retry),
+    )
+    for reason, count in sorted(summary.reasons.items()):
+        click.echo(f"  {reason}: {count}")
+    if summary.still_actions:
+        click.echo(f"  actions reported and not rendered: {summary.still_actions}")
+    rate = summary.pictures / max(summary.seconds, 1e-9)
+    click.echo(
+        f"{summary.rendered} assets, {summary.clips} clips, {summary.pictures} images "
+        f"in {summary.seconds:.1f} s ({rate:.2f} images/s); "
+        f"{summary.attempts} attempts, {summary.preemptions} preemptions"
+    )
+    click.echo(summary.line)
+    if summary.interrupted:
+        raise KeyboardInterrupt
+
+
+def _degrees(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in re.split(r"[,\s]+", text) if part)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of degrees such as 0,90") from None
+
+
+def _refuse_existing(out: str) -> None:
+    from orbit4d.datasets.errors import InputError
+    from orbit4d.datasets.storage import Store
+
+    if Store(out).entries():
+        raise InputError(f"{out}: is not empty; leave out --no-resume to go on, or choose another --out")
