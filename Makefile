@@ -19,13 +19,13 @@ setup:
 	@sh app/setup.sh
 
 demo: setup
-	@$(PYTHON) -m orbit4d.app demo --out demo $(DEMO_ARGS)
+	@.venv/bin/orbit4d demo --out demo $(DEMO_ARGS)
 
 test: setup
-	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+	@.venv/bin/pytest $(PYTEST_ARGS)
 
 lint: setup
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && $(PYTHON) -m pytest -q tests/test_house.py
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/pytest -q tests/test_house.py
 
 wheel: setup
 	@rm -rf dist && $(PYTHON) -m build --outdir dist . >/dev/null && ls dist

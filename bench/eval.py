@@ -109,7 +109,8 @@ def main() -> None:
         b, slow = timed(theirs, args.repeats)
         difference = float(np.abs(a - b).max())
         print(
-            f"{name:<12} {args.clips / fast:12.2f} {args.clips / slow:14.2f} {slow / fast:7.2f} {difference:19.1e}"
+            f"{name:<12} {args.clips / fast:12.2f} {args.clips / slow:14.2f} "
+            f"{slow / fast:7.2f} {difference:19.1e}"
         )
         results[name] = {
             "ratio": slow / fast,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -14,8 +15,11 @@ from orbit4d.datasets.errors import OrbitError
 def run(command: click.Command, argv: Sequence[str] | None = None, prog_name: str | None = None) -> int:
     """Run a click command and return its exit code: 0 good, 2 bad use, 1 failed work, 130 interrupted.
 
-    `--debug` (anywhere before a bare `--`) or ORBIT4D_DEBUG=1 lets tracebacks through.
+    `--debug` (anywhere before a bare `--`) or ORBIT4D_DEBUG=1 lets tracebacks through. Called by `python -m`
+    from the root of a checkout, it takes that root off sys.path again, where our folder `datasets` would
+    stand in front of Hugging Face's.
     """
+    keep_root_off_path()
     args = list(sys.argv[1:] if argv is None else argv)
     debug = os.environ.get("ORBIT4D_DEBUG") == "1"
     head = args[: args.index("--")] if "--" in args else args
@@ -44,6 +48,12 @@ def run(command: click.Command, argv: Sequence[str] | None = None, prog_name: st
             raise
         return _say(f"{type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
     return result if isinstance(result, int) else 0
+
+
+def keep_root_off_path() -> None:
+    """Drop the root of this checkout from sys.path; an installed orbit4d is not affected."""
+    root = Path(__file__).resolve().parent.parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != root]
 
 
 def _say(message: str, code: int) -> int:

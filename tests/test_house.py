@@ -131,6 +131,25 @@ def test_no_top_level_package_shadows_another() -> None:
         assert found or "No module named" in done.stderr, done.stderr
 
 
+def test_python_m_from_the_root_does_not_shadow_either() -> None:
+    """`python -m` puts the current folder first on sys.path; commands take it off again."""
+    code = """
+import sys, importlib.util
+assert "" in sys.path
+import click
+from orbit4d.datasets.command import run
+@click.command()
+def command():
+    spec = importlib.util.find_spec("datasets")
+    print("found", spec and spec.origin)
+run(command, [])
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    assert "found" in done.stdout and str(ROOT / "datasets") not in done.stdout, done.stdout
+    assert str(ROOT) not in sys.path and "" not in sys.path
+
+
 def test_ruff_is_clean() -> None:
     ruff = Path(sys.executable).with_name("ruff")
     if not ruff.exists():
