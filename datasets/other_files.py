@@ -96,7 +96,7 @@ def inspect_ply(path: str, data: memoryview, name: str) -> Inspection:
     match = re.search(rb"end_header[ \t]*\r?\n", head)
     if match is None:
         raise BadFile("truncated", "no end of the header in the first 64 KiB")
-    offset, counts, least = match.end(), {}, 0
+    offset, counts, least, corners = match.end(), {}, 0, 0
     kind = element = ""
     fields: dict[str, list[tuple[str, str]]] = {}
     lists: set[str] = set()
@@ -115,6 +115,9 @@ def inspect_ply(path: str, data: memoryview, name: str) -> Inspection:
                 if len(words) != 5 or words[2] not in _PLY_TYPES or words[3] not in _PLY_TYPES:
                     raise BadFile("header", f"{line!r}")
                 fields[element].append((words[4], _PLY_TYPES[words[2]]))
+                if element == "face" and words[4].startswith("vertex_ind"):
+                    # A face has three corners at least.
+                    corners = np.dtype(_PLY_TYPES[words[3]]).itemsize * 3
             elif len(words) == 3 and words[1] in _PLY_TYPES:
                 fields[element].append((words[2], _PLY_TYPES[words[1]]))
             else:
@@ -124,7 +127,7 @@ def inspect_ply(path: str, data: memoryview, name: str) -> Inspection:
     vertices, faces = counts.get("vertex", 0), counts.get("face", 0)
     _absurd(vertices, faces)
     for element, count in counts.items():
-        width = sum(np.dtype(t).itemsize for _, t in fields[element])
+        width = sum(np.dtype(t).itemsize for _, t in fields[element]) + corners * (element == "face")
         # A text number takes at least a digit and a separator; a binary list at least its length.
         least += count * (2 * len(fields[element]) if kind == "ascii" else width)
     if least > len(data) - offset + (kind == "ascii"):
@@ -222,10 +225,10 @@ def _check_braces(data: memoryview) -> None:
     opened = closed = 0
     for block in _lines(data):
         plain = re.sub(rb'"(?:[^"\\\n]|\\.)*"', b"", block)
-        opened += plain.count(b"{")
-        closed += plain.count(b"}")
+        opened += sum(map(plain.count, (b"{", b"(", b"[")))
+        closed += sum(map(plain.count, (b"}", b")", b"]")))
     if closed < opened:
-        raise BadFile("truncated", f"{opened} braces open, {closed} close")
+        raise BadFile("truncated", f"{opened} brackets open, {closed} close")
 
 
 def inspect_usdz(path: str, data: memoryview, name: str) -> Inspection:
