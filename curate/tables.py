@@ -52,7 +52,7 @@ def read_table(path: str) -> pa.Table:
     """A table written by `write_table`. Raises InputError where it is none."""
     store, name = _place(path)
     try:
-        table = pq.read_table(io.BytesIO(store.read(name)))
+        table = pq.read_table(pa.BufferReader(store.read(name)))
     except FileNotFoundError:
         raise InputError(f"{path}: no such table; check the path") from None
     except pa.ArrowInvalid as error:
