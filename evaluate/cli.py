@@ -104,6 +104,43 @@ def scene_(scene: str, truth: str, views: str, held_out_orbit: int, **shared: An
     _evaluate(settings, lambda: scene_pairs(scene, truth, chosen, held_out_orbit), shared, truth)
 
 
+@command.command("run")
+@click.argument("run")
+@click.option("--dataset", required=True, help="Dataset with the ground truth renders.")
+@click.option("--split", default="test", show_default=True, help="Split of the index to generate for.")
+@click.option("--ids", type=click.Path(path_type=Path), help="Text file of uids, instead of --split.")
+@click.option("--task", type=click.Choice(["image", "text", "static"]), default="image", show_default=True)
+@click.option("--motion", default=None, help="Raw m or a quantile such as q0.9; default: the truth's own m.")
+@click.option("--steps", type=int, default=None, help="DDIM steps; default: the run's own.")
+@click.option("--seed", default=0, show_default=True)
+@_shared
+def run_(
+    run: str,
+    dataset: str,
+    split: str,
+    ids: Path | None,
+    task: str,
+    motion: str | None,
+    steps: int | None,
+    seed: int,
+    **shared: Any,
+) -> None:
+    """A trained model over held-out assets, generated and measured end to end.
+
+    \b
+    Example: orbit4d eval run runs/tiny --dataset data/pool --split test --task image --out results
+    """
+    from orbit4d.evaluate.tasks import run_assets, run_pairs
+
+    assets = run_assets(dataset, split, ids)
+    settings = {"task": f"run {task}", "run": run, "dataset": dataset, "split": split, "motion": motion}
+    settings |= {"ids": str(ids or ""), "steps": steps, "seed": seed, "assets": [list(a) for a in assets]}
+    pairs = lambda: run_pairs(  # noqa: E731
+        run, dataset, assets, task, shared["out"], motion=motion, steps=steps, seed=seed
+    )
+    _evaluate(settings, pairs, shared, f"{dataset}:")
+
+
 def _evaluate(
     settings: dict[str, Any], pairs: Callable[[], Iterator[Pair]], shared: dict[str, Any], truth: str
 ) -> None:

@@ -26,10 +26,10 @@ class ClipScore(nn.Module):
     @classmethod
     def from_pretrained(cls, name: str = DEFAULT_MODEL) -> ClipScore:
         """From a hub name or a local folder. Raises NotMeasured where neither answers."""
-        from transformers import CLIPModel, CLIPTokenizerFast
+        from transformers import CLIPModel, CLIPTokenizer
 
         try:
-            return cls(CLIPModel.from_pretrained(name), CLIPTokenizerFast.from_pretrained(name))
+            return cls(CLIPModel.from_pretrained(name), CLIPTokenizer.from_pretrained(name))
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise NotMeasured(f"no CLIP weights {name!r} ({first}); give --clip FOLDER") from None

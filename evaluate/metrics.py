@@ -37,6 +37,7 @@ METRICS: dict[str, Metric] = {
         Metric("FV4D", "", False, "Fréchet video distance, whole view x time matrix", "arXiv 2407.17470"),
         Metric("IoU", "", True, "silhouette intersection over union, alpha above 1/2", "definition"),
         Metric("flicker", "", False, "mean absolute second difference over time", "definition"),
+        Metric("seconds", "s", False, "wall time of the generation", "this machine"),
         Metric("motion", "", None, "motion magnitude m against the static orbit", "arXiv 2405.16645, eq. 1"),
     )
 }

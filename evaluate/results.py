@@ -20,7 +20,7 @@ from orbit4d.evaluate.suite import Row, summarise
 #: Columns in the order of the published tables; others follow by name.
 ORDER = (
     "CLIP-F", "CLIP-O", "SSIM", "PSNR", "LPIPS-alex", "LPIPS-vgg",
-    "FVD-F", "FVD-V", "FVD-Diag", "FV4D", "IoU", "flicker", "motion",
+    "FVD-F", "FVD-V", "FVD-Diag", "FV4D", "IoU", "flicker", "motion", "seconds",
 )  # fmt: skip
 
 

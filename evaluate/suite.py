@@ -149,11 +149,12 @@ def summarise(rows: Iterable[Row]) -> dict[str, float]:
     Clips of one rig weigh the same whatever their length. PSNR is the mean of per-frame dB.
     """
     rows = list(rows)
-    names = {name for row in rows for name in row.values}
-    summary = {
-        name: float(np.mean([row.values[name] for row in rows if name in row.values]))
-        for name in sorted(names)
-    }
+    columns: dict[str, list[float]] = {}
+    for row in rows:
+        numbers = {k: v for k, v in row.extra.items() if isinstance(v, float)}
+        for name, value in {**row.values, **numbers}.items():
+            columns.setdefault(name, []).append(value)
+    summary = {name: float(np.mean(column)) for name, column in sorted(columns.items())}
     for rig, form in FVD_OF_RIG.items():
         sets = [row.features for row in rows if row.rig == rig and row.features is not None]
         if len(sets) < 2:

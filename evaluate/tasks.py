@@ -19,6 +19,7 @@ from torch import Tensor
 from orbit4d.datasets.cameras import Camera, orbit
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.index import Index
 from orbit4d.datasets.reader import read_clip
 from orbit4d.datasets.reference import is_reference, open_reference
 from orbit4d.evaluate.suite import Pair
@@ -156,39 +157,74 @@ def _filmed(name: str, scene: Any, clip: Clip, condition: Tensor, extra: dict[st
     )
 
 
+def run_assets(dataset: str, split: str | None, ids: Path | None) -> list[tuple[str, int]]:
+    """(uid, action_index) of every dynamic orbit 0 in a split, or of the uids that a text file lists."""
+    wanted = None
+    if ids is not None:
+        if not ids.is_file():
+            raise InputError(f"--ids {ids}: no such file; give a text file with one uid a line")
+        wanted = {line.strip() for line in ids.read_text().splitlines() if line.strip()}
+    index = Index(dataset)
+    found = []
+    for _, table in index.read(["uid", "action_index", "rig", "orbit", "split"]):
+        for row in table.to_pylist():
+            kept = row["uid"] in wanted if wanted is not None else split in (None, row["split"])
+            if kept and row["rig"] == "dynamic_orbit" and row["orbit"] == 0:
+                found.append((row["uid"], row["action_index"]))
+    if not found:
+        what = f"uid of {ids}" if ids else f"asset of the split {split!r}"
+        raise InputError(f"{dataset}: no {what} has a dynamic orbit; look at `orbit4d stats {dataset}`")
+    return sorted(found)
+
+
 def run_pairs(
-    run: str, dataset: str, assets: Sequence[tuple[str, str]], task: str, out: Path, **settings: Any
+    run: str, dataset: str, assets: Sequence[tuple[str, int]], task: str, out: Path, **settings: Any
 ) -> Iterator[Pair]:
-    """A trained model over (uid, action) pairs: image-, text- or static-to-4D, generated into `out`/videos.
+    """A trained model over assets: image-, text- or static-to-4D, generated into `out`/generated.
 
-    A video that is already there is not generated again, so an interrupted evaluation goes on.
+    Motion is the ground truth's own m unless `motion` says otherwise, so that the question is whether the
+    request is met. A video that is already there is not generated again: an interrupted evaluation goes on.
     """
-    from orbit4d.model.generate import load_pipeline
+    from PIL import Image
 
-    pipeline = None
-    for uid, action in assets:
-        clip = read_clip(dataset, uid, action)
+    from orbit4d.model.data import even_frames
+    from orbit4d.model.generate import Request, generate
+
+    generated = out / "generated"
+    generated.mkdir(parents=True, exist_ok=True)
+    motion = settings.pop("motion", None)
+    for uid, action_index in assets:
+        clip = read_clip(dataset, uid, action_index)
         static = _optional_clip(dataset, clip, "static_orbit", clip.orbit)
-        target = out / "videos" / f"{uid}__a{clip.action_index}.npz"
-        if not target.exists():
-            pipeline = pipeline or load_pipeline(run)
+        path = generated / f"{uid}__a{action_index}.mp4"
+        seconds = path.with_suffix(".seconds")
+        if not seconds.exists():
+            given: dict[str, str] = {}
+            if task == "image":
+                first = path.with_suffix(".first.png")
+                Image.fromarray(clip.pixels()[0]).save(first)
+                given = {"image": str(first)}
+            elif task == "text":
+                given = {"text": clip.caption or uid}
+            else:
+                given = {"static": f"{dataset}:{uid}:{clip.action}"}
+            own = clip.measures.get("motion_magnitude")
+            asked = motion or ("q0.5" if own is None else repr(float(own)))
             start = time.perf_counter()
-            video = pipeline.for_clip(clip, static, task=task, **settings)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_suffix(".partial.npz")
-            np.savez_compressed(partial, video=video, seconds=time.perf_counter() - start)
-            partial.replace(target)
-        with np.load(target) as saved:
-            video, seconds = torch.from_numpy(saved["video"]), float(saved["seconds"])
-        real = clip_frames(clip)
+            generate(run, path, Request(**given, motion=asked, **settings))
+            seconds.write_text(str(time.perf_counter() - start))
+        made, _ = load_frames(str(path.with_suffix("") / "frames"))
+        chosen = even_frames(len(clip.frames), len(made))
+        size = made.rgb.shape[-1]
+        real = _resized(clip_frames(clip).rgb[chosen], size)
         yield Pair(
             name=f"{uid}:{clip.action}",
             rig=clip.rig,
-            rgb=video,
-            truth=_resized(real.rgb, video.shape[-1]),
-            condition=clip.caption if task == "text" else _resized(real.rgb[:1], video.shape[-1])[0],
-            static=_resized(clip_frames(static).rgb, video.shape[-1]) if static is not None else None,
-            extra={"seconds": seconds},
+            rgb=made.rgb,
+            truth=real,
+            condition=(clip.caption or uid) if task == "text" else real[0],
+            static=_resized(clip_frames(static).rgb[chosen], size) if static is not None else None,
+            extra={"seconds": float(seconds.read_text())},
         )
 
 
