@@ -15,6 +15,7 @@ from urllib.request import getproxies
 import torch
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.model.checkpoints import listed
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
 
@@ -37,7 +38,7 @@ def load_pretrained(cls: Any, spec: str, subfolders: Iterable[str], what: str, *
         )
         raise InputError(f"{spec}: holds no {what} (looked for {places})")
     if not _HUB_NAME.fullmatch(spec):
-        raise InputError(f"{spec}: no such file or folder, and no hub name (org/name) of an {what}")
+        raise InputError(f"{spec}: no such file or folder, and no hub name (org/name) of the {what}")
     name, subfolder = "/".join(spec.split("/")[:2]), "/".join(spec.split("/")[2:])
     for candidate in [subfolder] if subfolder else ["", *subfolders]:
         if _on_hub(name, f"{candidate}/config.json".lstrip("/"), what):
@@ -80,11 +81,29 @@ def _offline() -> bool:
 
 
 def _guarded(cls: Any, source: str, what: str, **kwargs: Any) -> Any:
+    from transformers.utils import logging
+
+    local = Path(source).is_dir() or _offline()
+    # transformers prints a bar and a table of keys for every load; what matters of it is said below.
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity(logging.CRITICAL)
     try:
-        return cls.from_pretrained(source, local_files_only=Path(source).is_dir() or _offline(), **kwargs)
+        module, info = cls.from_pretrained(source, local_files_only=local, output_loading_info=True, **kwargs)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{source}: cannot be read as an {what}: {reason}") from error
+        raise InputError(f"{source}: cannot be read as the {what}: {reason}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()
+    # Both libraries only warn, and go on with random weights in the gaps.
+    missing = [str(key) for key in info["missing_keys"]]
+    if missing:
+        raise InputError(
+            f"{source}: is no {what}: {len(missing)} of its tensors are missing: {listed(missing, 2)}"
+        )
+    return module
 
 
 def _unreachable(name: str, what: str, error: Exception) -> InputError:
