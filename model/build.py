@@ -1,0 +1,132 @@
+"""Networks and optimizers from settings."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from orbit4d.datasets.errors import InputError
+from orbit4d.model.config import TrainConfig
+from orbit4d.model.unet import OrbitUNet
+
+#: What LoRA adapts: every attention projection of the diffusers blocks.
+_LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+
+
+def build_unet(config: TrainConfig, latent_channels: int, allow_missing: bool = False) -> OrbitUNet:
+    """The network to train, in float32: from `model.init`, or with random weights drawn from the seed.
+
+    `model.init` is a VideoMV file (.pth, .pt, .ckpt, .bin), a RUN or pipeline folder, or a folder that
+    `OrbitUNet.save_pretrained` wrote.
+    """
+    torch.manual_seed(config.seed)
+    model, init = config.model, config.model.init
+    if not init:
+        channels = {"in_channels": latent_channels, "out_channels": latent_channels}
+        unet = OrbitUNet(variant=model.variant, **(channels | dict(model.unet)))
+    elif Path(init).is_dir():
+        unet = OrbitUNet.from_pretrained(_unet_folder(Path(init)), torch_dtype=torch.float32)
+    elif Path(init).is_file():
+        from orbit4d.model.videomv import load_videomv
+
+        base = "text" if model.variant == "text" else "image"
+        unet = load_videomv(init, variant=base, allow_missing=allow_missing, **model.unet)
+    else:
+        raise InputError(f"--init {init}: no such file or folder")
+    if model.variant == "static3d" and unet.config.variant == "image":
+        unet = unet.to_static3d()
+    if unet.config.variant != model.variant:
+        raise InputError(
+            f"--init {init}: holds a {unet.config.variant} network, the preset trains {model.variant}"
+        )
+    if unet.config.in_channels != latent_channels:
+        raise InputError(
+            f"the network takes {unet.config.in_channels} latent channels, the autoencoder "
+            f"{config.model.autoencoder} gives {latent_channels}: change model.autoencoder or model.unet"
+        )
+    return unet
+
+
+def make_trainable(unet: OrbitUNet, config: TrainConfig) -> OrbitUNet:
+    """Switch on gradient checkpointing and LoRA adapters as the settings say, in place."""
+    if config.optim.checkpointing:
+        unet.enable_gradient_checkpointing()
+    if config.optim.lora:
+        _add_lora(unet, config.optim.lora)
+    return unet.train()
+
+
+def _unet_folder(folder: Path) -> Path:
+    for candidate in (folder / "model" / "unet", folder / "unet", folder):
+        if (candidate / "config.json").is_file() and "OrbitUNet" in (candidate / "config.json").read_text():
+            return candidate
+    raise InputError(
+        f"--init {folder}: holds no OrbitUNet; give a RUN that has finished, or its model folder"
+    )
+
+
+def _add_lora(unet: OrbitUNet, rank: int) -> None:
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise InputError("optim.lora needs peft: pip install 'orbit4d[lora]'") from error
+    unet.requires_grad_(False)
+    unet.add_adapter(
+        LoraConfig(r=rank, lora_alpha=rank, init_lora_weights=True, target_modules=_LORA_TARGETS)
+    )
+    # The new parts have no weights worth freezing.
+    unet.camera_embedding.requires_grad_(True)
+    unet.motion_embedding.requires_grad_(True)
+
+
+def merge_lora(unet: OrbitUNet) -> OrbitUNet:
+    """Fold adapters, if there are any, into the weights they adapt."""
+    if getattr(unet, "peft_config", None):
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for module in unet.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.merge()
+        unet.unload_lora()
+    return unet
+
+
+def trainable_state(unet: torch.nn.Module) -> dict[str, Tensor]:
+    """What training changes: parameters with a gradient, and buffers."""
+    changing = {name for name, p in unet.named_parameters() if p.requires_grad}
+    changing |= {name for name, _ in unet.named_buffers()}
+    return {name: value.detach() for name, value in unet.state_dict().items() if name in changing}
+
+
+def make_optimizer(unet: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW over what is trained; 8-bit through bitsandbytes. With LoRA: adapters, camera and motion MLPs."""
+    parameters = [p for p in unet.parameters() if p.requires_grad]
+    settings = {"lr": config.optim.lr, "weight_decay": config.optim.weight_decay}
+    if config.optim.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **settings)
+    if config.optim.optimizer != "adamw8bit":
+        raise InputError(f"optim.optimizer={config.optim.optimizer}: known are adamw and adamw8bit")
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise InputError(
+            "optim.optimizer=adamw8bit needs bitsandbytes and a CUDA GPU: "
+            "pip install bitsandbytes, or use adamw"
+        ) from error
+    return bitsandbytes.optim.AdamW8bit(parameters, **settings)
+
+
+def save_folder(unet: OrbitUNet, folder: Path) -> None:
+    """`save_pretrained` into a folder that appears only when it is whole; adapters are folded in a copy."""
+    if getattr(unet, "peft_config", None):
+        unet = merge_lora(copy.deepcopy(unet))
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    unet.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)

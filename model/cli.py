@@ -1,0 +1,191 @@
+"""`orbit4d encode`, `orbit4d train`, `orbit4d generate`. Torch is imported only when a command runs."""
+
+from __future__ import annotations
+
+import click
+
+
+def _settings(
+    preset: str,
+    init: str,
+    steps: int | None,
+    batch: int | None,
+    seed: int | None,
+    where: str,
+    sets: tuple[str, ...],
+):
+    from orbit4d.model.config import override
+    from orbit4d.model.presets import preset as named
+
+    short = [f"steps={steps}"] if steps is not None else []
+    short += [f"optim.batch={batch}"] if batch is not None else []
+    short += [f"seed={seed}"] if seed is not None else []
+    short += [f"model.init={init}"] if init else []
+    short += [f"data.where={where}"] if where else []
+    return override(named(preset), [*short, *sets])
+
+
+_PRESET = click.option(
+    "--preset",
+    default="tiny",
+    show_default=True,
+    help="tiny, videomv-text, videomv-image or videomv-static3d.",
+)
+_SET = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any setting, e.g. optim.lr=1e-4. Repeat for more.",
+)
+_WHERE = click.option("--where", default="", help="Use only the clips for which this index expression holds.")
+
+
+@click.command()
+@click.argument("dataset")
+@_PRESET
+@_WHERE
+@click.option("--vae", default="", help="Autoencoder: hub name, folder or file. Default: the preset's.")
+@click.option(
+    "--text-encoder", default="", help="Text encoder: hub name, folder or file. Default: the preset's."
+)
+@click.option(
+    "--image-encoder", default="", help="Image encoder: hub name, folder or file. Default: the preset's."
+)
+@_SET
+def encode(
+    dataset: str, preset: str, where: str, vae: str, text_encoder: str, image_encoder: str, sets
+) -> None:
+    """Write the latents and embeddings of DATASET beside it, so that training need not make them.
+
+    They are keyed by the encoders' weights, the size and the background; a training run uses them when they
+    match its settings, and stops when the clips have changed since. Run again after appending: only what is
+    missing is encoded.
+
+    \b
+    Example:
+      orbit4d encode data/walkers --preset videomv-image --vae weights/sd-vae
+    """
+    from orbit4d.model.encode import encode_dataset
+
+    given = {"autoencoder": vae, "text_encoder": text_encoder, "image_encoder": image_encoder}
+    sets = [f"model.{key}={value}" for key, value in given.items() if value] + list(sets)
+    config = _settings(preset, "", None, None, None, where, tuple(sets))
+    summary = encode_dataset(dataset, config)
+    print(summary)
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--out", type=click.Path(), help="Folder of the run.")
+@_PRESET
+@click.option(
+    "--init", default="", help="Start from these weights: a VideoMV .pth, a RUN, or a model folder."
+)
+@click.option("--allow-missing", is_flag=True, help="Accept unknown or missing keys in --init.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in RUN.")
+@click.option("--steps", type=int, help="Optimizer steps over all stages.")
+@click.option("--batch", type=int, help="Clips per micro-batch and process.")
+@click.option("--seed", type=int, help="The one seed.")
+@_WHERE
+@_SET
+@click.option("--ray", "ray_workers", type=int, help="Run the same loop on N Ray Train workers.")
+@click.option("--address", help="Ray cluster for --ray; 'auto' for the one this machine is part of.")
+@click.option("--track", multiple=True, type=click.Choice(["tensorboard", "wandb"]), help="Also log there.")
+@click.option("--dry-run", is_flag=True, help="Print the settings and the memory a step needs, and stop.")
+def train(
+    dataset: str,
+    out: str | None,
+    preset: str,
+    init: str,
+    allow_missing: bool,
+    resume: bool,
+    steps: int | None,
+    batch: int | None,
+    seed: int | None,
+    where: str,
+    sets: tuple[str, ...],
+    ray_workers: int | None,
+    address: str | None,
+    track: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Train an orbit-video model on the training split of DATASET.
+
+    Several GPUs: `accelerate launch -m orbit4d.model.train_main DATASET --out RUN ...`, or --ray N. --resume
+    continues a run that was stopped, with the same losses as if it had not been.
+
+    \b
+    Examples:
+      orbit4d train data/walkers --out runs/tiny
+      orbit4d train data/walkers --out runs/image --preset videomv-image --init i2v_00882000.pth
+      orbit4d train data/walkers --preset videomv-image --dry-run
+    """
+    from pathlib import Path
+
+    config = _settings(preset, init, steps, batch, seed, where, sets)
+    if dry_run:
+        import json
+
+        from orbit4d.model.config import to_dict
+        from orbit4d.model.frozen import latent_shape
+        from orbit4d.model.memory import report
+
+        print(json.dumps(to_dict(config), indent=1))
+        print(report(config, *latent_shape(config.model.autoencoder)))
+        return
+    if not out:
+        raise click.UsageError("give --out RUN, the folder of the run (or --dry-run)")
+    if ray_workers is not None:
+        from orbit4d.model.ray_launch import train_on_ray
+
+        if allow_missing:
+            raise click.UsageError("--allow-missing is not passed on to --ray: convert the checkpoint first")
+        model = train_on_ray(config, dataset, Path(out), ray_workers, resume, track, address)
+    else:
+        from orbit4d.model.train import train as run_training
+
+        model = run_training(config, dataset, Path(out), resume, track, allow_missing)
+    print(f"model: {model}")
+
+
+@click.command()
+@click.argument("run")
+@click.option("--image", default="", help="A picture of the object: any size, with or without alpha.")
+@click.option("--text", default="", help="A caption.")
+@click.option("--static", default="", help="DATASET:uid[:action], whose static orbit is set in motion.")
+@click.option(
+    "--motion", default="q0.5", show_default=True, help="Raw magnitude (0.004), quantile (q0.9), or none."
+)
+@click.option(
+    "--out", required=True, help="Video to write, *.mp4; frames and cameras go to a folder beside it."
+)
+@click.option("--samples", default=1, show_default=True, help="How many, each with its own seed.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the first sample.")
+@click.option("--steps", type=click.IntRange(1, 1000), help="DDIM steps. Default: the run's.")
+@click.option("--w1", type=float, help="Guidance against no condition. Default: the run's (published: 7).")
+@click.option(
+    "--w2", type=float, help="Guidance against the frozen base. Default: the run's (published: 0.5)."
+)
+@click.option("--w-motion", type=float, help="Guidance against no motion alone. Default: the run's.")
+@click.option("--azimuth", "azimuth0_deg", default=0.0, help="Where the orbit starts; 0 is the front.")
+@click.option(
+    "--elevation", "elevation_deg", type=float, help="Height of the orbit in degrees. Default: as trained."
+)
+@click.option(
+    "--crop/--no-crop", default=None, help="Crop the picture to the object. Default: decided by looking."
+)
+@click.option("--fps", default=8.0, show_default=True, help="Frame rate of the video.")
+def generate(run: str, out: str, **options) -> None:
+    """Generate an orbit video with a trained RUN, from a picture, a caption, or a static orbit.
+
+    \b
+    Examples:
+      orbit4d generate runs/tiny --image fox.png --motion q0.9 --out fox.mp4
+      orbit4d generate runs/tiny --static data/walkers:fox:Run --motion 0.004 --out fox.mp4
+    """
+    from orbit4d.model.generate import Request
+    from orbit4d.model.generate import generate as run_generation
+
+    for path in run_generation(run, out, Request(**options)):
+        print(f"wrote {path}")

@@ -1,0 +1,117 @@
+"""`orbit4d train --ray N`: the same loop, started on N workers of a Ray cluster by Ray Train.
+
+Ray sets up the process group (NCCL on GPUs, gloo on CPUs) and its environment variables; accelerate finds
+them and the loop notices nothing. RUN must lie where every node can write it. A worker that is lost makes
+Ray start all of them again, from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from orbit4d.datasets.errors import InputError, OrbitError, WorkError
+from orbit4d.model.config import TrainConfig, from_dict, to_dict
+
+
+def train_on_ray(
+    config: TrainConfig,
+    dataset: str,
+    run: Path,
+    workers: int,
+    resume: bool = False,
+    trackers: tuple[str, ...] = (),
+    address: str | None = None,
+    use_gpu: bool | None = None,
+    max_failures: int = 2,
+) -> Path:
+    """Run `train` on `workers` Ray workers; returns RUN/model.
+
+    `address` is a Ray address, "auto" for the cluster this machine belongs to, or None for a Ray of its own.
+    `use_gpu` defaults to whether the cluster has GPUs. Errors of the loop come back as they would without
+    Ray.
+    """
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from orbit4d.model.train import claim_run, micro_batches
+
+    if workers < 1:
+        raise InputError(f"--ray {workers}: give the number of workers, at least 1")
+    micro_batches(config, workers)
+    claim_run(run, config, resume)
+    own = not ray.is_initialized()
+    if own:
+        # Ray would put the driver's folder, and so the folder named `datasets`, on every worker's path.
+        empty = tempfile.mkdtemp(prefix="orbit4d-ray-")
+        settings: dict[str, Any] = {"runtime_env": {"working_dir": empty}, "log_to_driver": True}
+        if address is None:
+            settings |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+        try:
+            ray.init(address=address or "local", **settings)
+        except (ConnectionError, ValueError) as error:
+            raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from error
+    try:
+        gpus = ray.cluster_resources().get("GPU", 0)
+        use_gpu = gpus >= workers if use_gpu is None else use_gpu
+        trainer = TorchTrainer(
+            _loop,
+            train_loop_config={
+                "config": to_dict(config),
+                "dataset": dataset,
+                "run": str(run.resolve()),
+                "trackers": list(trackers),
+            },
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+            run_config=RunConfig(
+                storage_path=str((run / "ray").resolve()),
+                name="train",
+                failure_config=FailureConfig(max_failures=max_failures),
+            ),
+        )
+        trainer.fit()
+    except Exception as error:
+        known = _orbit_error(error)
+        if known is None:
+            raise
+        raise known from error
+    finally:
+        if own:
+            ray.shutdown()
+    if not (run / "model").is_dir():
+        raise WorkError(f"{run}: Ray Train ended without a model: see {run}/ray, then --resume")
+    return run / "model"
+
+
+def _loop(settings: dict[str, Any]) -> None:
+    """What every worker runs. The run is claimed, so it is always a resumption, maybe of step 0."""
+    from orbit4d.model.train import train
+
+    train(
+        from_dict(settings["config"]),
+        settings["dataset"],
+        Path(settings["run"]),
+        resume=True,
+        trackers=tuple(settings["trackers"]),
+    )
+
+
+def _orbit_error(error: BaseException | None) -> OrbitError | None:
+    """The one-line error of ours that Ray wrapped, if there is one."""
+    seen: set[int] = set()
+    queue = [error]
+    while queue:
+        current = queue.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, OrbitError):
+            kind = InputError if isinstance(current, InputError) else WorkError
+            return kind(str(current).splitlines()[0])
+        queue += [current.__cause__, current.__context__, getattr(current, "cause", None)]
+        failures = getattr(current, "worker_failures", None)
+        queue += list(failures.values()) if isinstance(failures, dict) else []
+    return None

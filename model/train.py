@@ -1,0 +1,373 @@
+"""The training loop, from top to bottom.
+
+    orbit4d train DATASET --out RUN --preset tiny
+    accelerate launch -m orbit4d.model.train DATASET --out RUN --preset videomv-image --init i2v_00882000.pth
+
+RUN/config.json     the resolved settings          RUN/log.jsonl      one line per step (run_log.py)
+RUN/motion.json     statistics of motion           RUN/checkpoints/   what --resume goes on from
+(run_checkpoint.py) RUN/data.json       which clips it saw             RUN/base/          the frozen third
+branch of guidance RUN/model/          the finished pipeline, for `orbit4d generate` and
+`OrbitPipeline.from_pretrained`
+
+Nothing random depends on what came before: a sample's draws hang on its number, dropout on the number of the
+step. A run that is killed and resumed therefore goes through the same losses, bit by bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch.utils.data import DataLoader
+
+from orbit4d.datasets.crashpoints import crash_point
+from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.progress import Progress
+from orbit4d.model import run_checkpoint
+from orbit4d.model.build import (
+    build_unet,
+    make_optimizer,
+    make_trainable,
+    merge_lora,
+    save_folder,
+    trainable_state,
+)
+from orbit4d.model.clip_source import TRAIN, VALIDATION, describe_clips, open_clips
+from orbit4d.model.config import Stage, TrainConfig, check_same, to_dict
+from orbit4d.model.data import StepBatches, TrainingClips, collate
+from orbit4d.model.frozen import FrozenParts, PartsSpec
+from orbit4d.model.motion_statistics import MotionStatistics
+from orbit4d.model.objective import training_loss, validation_loss
+from orbit4d.model.pipeline import OrbitPipeline
+from orbit4d.model.run_checkpoint import Checkpoint, State
+from orbit4d.model.run_log import RunLog
+from orbit4d.model.schedule import make_scheduler
+
+
+def train(
+    config: TrainConfig,
+    dataset: str,
+    run: Path,
+    resume: bool = False,
+    trackers: tuple[str, ...] = (),
+    allow_missing: bool = False,
+) -> Path:
+    """Train on the training split of `dataset` and leave a pipeline in RUN/model; returns that folder.
+
+    Called by every process of the run alike (one, `accelerate launch`, or Ray Train). InputError for a run
+    that already exists without `resume` or was started with other settings; WorkError for a loss that is not
+    a number and for memory that does not suffice, naming what to change.
+    """
+    precision = config.optim.precision
+    accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    if precision == "fp16" and accelerator.device.type == "cpu":
+        raise InputError("optim.precision=fp16 needs a GPU: use bf16 or no")
+    is_main, device = accelerator.is_main_process, accelerator.device
+    accumulate = micro_batches(config, accelerator.num_processes)
+    if is_main:
+        claim_run(run, config, resume)
+    accelerator.wait_for_everyone()
+
+    frozen = FrozenParts.load(PartsSpec.of(config), device)
+    scheduler = make_scheduler(config.model.schedule, config.model.prediction)
+    clips = open_clips(dataset, config, frozen, TRAIN)
+    validation = open_clips(dataset, config, frozen, VALIDATION)
+    unet = build_unet(config, frozen.latent_channels, allow_missing)
+    motion = MotionStatistics.measure(clips, config)
+    unet.set_motion_statistics(motion.mean_log10, motion.std_log10)
+    if is_main:
+        write_json(run / "motion.json", motion.to_dict())
+        write_json(run / "data.json", describe_clips(dataset, clips, validation))
+        if config.model.init and config.sample.w2:
+            save_folder(unet, run / "base")
+    make_trainable(unet, config)
+
+    found = run_checkpoint.latest(run) if resume else None
+    checkpoint = run_checkpoint.load(found, device) if found else None
+    start = checkpoint.state if checkpoint else State(step=0, stage=0, stage_step=0, seconds=0.0)
+    log = RunLog(run, start.step, trackers, to_dict(config)) if is_main else None
+    progress = Progress("train", config.total_steps, "step") if is_main else None
+    if progress and start.step:
+        progress.done = start.step
+        print(f"resuming {run} at step {start.step} of {config.total_steps}", flush=True)
+
+    step, began = start.step, time.monotonic() - start.seconds
+    with stop_request() as stopping:
+        for number, stage in list(enumerate(config.stages))[start.stage :]:
+            done = start.stage_step if number == start.stage else 0
+            clips.require(static=stage.name == "static")
+            samples = TrainingClips(clips, config.data, config.loss, stage, config.seed, number)
+            batches = iter(
+                DataLoader(
+                    samples,
+                    batch_sampler=StepBatches(
+                        len(clips), config.seed, number, config.optim.batch, accumulate,
+                        accelerator.process_index, accelerator.num_processes, done,
+                    ),
+                    num_workers=config.data.workers,
+                    collate_fn=collate,
+                    pin_memory=device.type == "cuda",
+                )
+            )  # fmt: skip
+            optimizer = make_optimizer(unet, config)
+            network, optimizer = accelerator.prepare(unet, optimizer)
+            ema = (
+                EMAModel(trainable(unet), decay=config.optim.ema, foreach=True) if config.optim.ema else None
+            )
+            if checkpoint is not None:
+                restore(checkpoint, unet, optimizer, ema, accelerator)
+                checkpoint = None
+            unet.train()
+
+            while done < stage.steps:
+                begin, waited = time.monotonic(), 0.0
+                torch.manual_seed(step_seed(config.seed, number, done, accelerator.process_index))
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(config, stage, done)
+                terms: dict[str, float] = {}
+                try:
+                    for micro in range(accumulate):
+                        waiting = time.monotonic()
+                        batch = next(batches)
+                        waited += time.monotonic() - waiting
+                        last = micro == accumulate - 1
+                        with nullcontext() if last else accelerator.no_sync(network), accelerator.autocast():
+                            losses = training_loss(network, batch, frozen, scheduler, config, device)
+                            accelerator.backward(losses["loss"] / accumulate)
+                        for name, value in losses.items():
+                            terms[name] = terms.get(name, 0.0) + float(value.detach()) / accumulate
+                    norm = accelerator.clip_grad_norm_(trainable(unet), config.optim.clip or math.inf)
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                except (torch.OutOfMemoryError, MemoryError) as error:
+                    raise WorkError(out_of_memory(config, step)) from error
+                if accelerator.num_processes > 1:
+                    terms = mean_over_processes(accelerator, terms)
+                if not math.isfinite(terms["loss"]):
+                    raise WorkError(not_finite(config, run, step))
+                if ema is not None:
+                    ema.step(trainable(unet))
+                step, done = step + 1, done + 1
+
+                seconds = time.monotonic() - began
+                row = {"step": step, "stage": stage.name, **terms, "lr": optimizer.param_groups[0]["lr"]}
+                row |= {"grad_norm": float(norm), "seconds": seconds}
+                row |= {"step_seconds": time.monotonic() - begin, "data_wait": waited}
+                if len(validation) and (done == stage.steps or done % config.validate_every == 0) and is_main:
+                    with averaged(ema, unet):
+                        row["val_loss"] = validation_loss(unet, validation, stage, frozen, scheduler, config)
+                if log and progress:
+                    log.write(row)
+                    progress.update(1, loss=f"{terms['loss']:.4f}")
+                crash_point("train_step_done")
+                if (done % config.checkpoint_every == 0 or stopping()) and done < stage.steps:
+                    state = State(step, number, done, time.monotonic() - began)
+                    write_checkpoint(run, state, unet, optimizer, ema, accelerator, config)
+                    if stopping():
+                        raise KeyboardInterrupt
+                accelerator.wait_for_everyone()
+
+            # The next stage, and the finished model, start from the averaged weights.
+            if ema is not None:
+                ema.copy_to(trainable(unet))
+            accelerator.free_memory()
+            if is_main and stage.name == "static":
+                save_folder(unet, run / "base")
+            state = State(step, number + 1, 0, time.monotonic() - began)
+            write_checkpoint(run, state, unet, None, None, accelerator, config)
+            accelerator.wait_for_everyone()
+
+    if progress and log:
+        progress.close()
+        log.close()
+        save_pipeline(run, config, unet, frozen, scheduler, motion)
+    accelerator.wait_for_everyone()
+    return run / "model"
+
+
+def micro_batches(config: TrainConfig, processes: int) -> int:
+    """Micro-batches per optimizer step and process, so that their sum over all is the effective batch."""
+    per_pass = config.optim.batch * processes
+    accumulate, rest = divmod(config.optim.effective_batch, per_pass)
+    if rest or accumulate < 1:
+        raise InputError(
+            f"optim.effective_batch={config.optim.effective_batch} is no multiple of "
+            f"batch {config.optim.batch} x {processes} processes: set optim.batch to a divisor"
+        )
+    return accumulate
+
+
+def learning_rate(config: TrainConfig, stage: Stage, done: int) -> float:
+    """Rate of the step after `done` steps of a stage: linear warm-up, then constant, or a cosine to 1/20."""
+    peak = config.optim.lr * stage.lr_scale
+    warm = min(1.0, (done + 1) / (config.optim.warmup + 1))
+    if config.optim.schedule == "constant":
+        return peak * warm
+    return peak * warm * (0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * done / stage.steps)))
+
+
+def step_seed(seed: int, stage: int, step: int, rank: int) -> int:
+    """Seed of everything one process draws from torch's global generator in one step (dropout)."""
+    return int(np.random.SeedSequence([seed, stage, step, rank]).generate_state(1)[0])
+
+
+def trainable(unet: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Parameters that are trained, in a fixed order."""
+    return [p for p in unet.parameters() if p.requires_grad]
+
+
+@contextmanager
+def averaged(ema: EMAModel | None, unet: torch.nn.Module) -> Iterator[None]:
+    """The averaged weights in place of the current ones."""
+    if ema is None:
+        yield
+        return
+    ema.store(trainable(unet))
+    ema.copy_to(trainable(unet))
+    try:
+        yield
+    finally:
+        ema.restore(trainable(unet))
+
+
+def write_checkpoint(run, state, unet, optimizer, ema, accelerator, config) -> None:
+    """Save on the main process; the others wait."""
+    if accelerator.is_main_process:
+        content = Checkpoint(
+            state=state,
+            model=trainable_state(unet),
+            optimizer=optimizer.state_dict() if optimizer is not None else {},
+            ema=ema.shadow_params if ema is not None else None,
+            ema_step=ema.optimization_step if ema is not None else 0,
+            scaler=accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
+        )
+        run_checkpoint.save(run, content, config.keep_checkpoints)
+    accelerator.wait_for_everyone()
+
+
+def restore(checkpoint: Checkpoint, unet, optimizer, ema, accelerator) -> None:
+    """Put a checkpoint back. One written between two stages has no optimizer: the stage starts afresh."""
+    unexpected = unet.load_state_dict(checkpoint.model, strict=False).unexpected_keys
+    if unexpected:
+        raise WorkError(f"the checkpoint has weights this network lacks ({unexpected[0]}): other version?")
+    if checkpoint.optimizer:
+        optimizer.load_state_dict(checkpoint.optimizer)
+    if ema is not None:
+        # Between two stages the average starts from the weights just loaded.
+        shadow = checkpoint.ema if checkpoint.ema is not None else trainable(unet)
+        ema.shadow_params = [value.detach().clone() for value in shadow]
+        ema.optimization_step = checkpoint.ema_step
+    if checkpoint.scaler is not None and accelerator.scaler is not None:
+        accelerator.scaler.load_state_dict(checkpoint.scaler)
+
+
+def mean_over_processes(accelerator: Accelerator, terms: dict[str, float]) -> dict[str, float]:
+    """Average of each number over the processes."""
+    values = torch.tensor(list(terms.values()), dtype=torch.float32, device=accelerator.device)
+    return dict(zip(terms, accelerator.reduce(values, "mean").tolist()))
+
+
+def claim_run(run: Path, config: TrainConfig, resume: bool) -> None:
+    """Make RUN, or check that it is the same run; InputError otherwise."""
+    path = run / "config.json"
+    try:
+        if path.exists():
+            check_same(json.loads(path.read_text()), config, str(run))
+            if not resume:
+                raise InputError(f"{run}: already holds a run: add --resume to go on, or give another --out")
+            return
+        if resume:
+            raise InputError(f"{run}: holds no run to resume: leave --resume out to start one")
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(path, to_dict(config))
+    except OSError as error:
+        raise InputError(f"{run}: cannot write there ({error.strerror}): give another --out") from error
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a JSON file under its name only when it is whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(values, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def save_pipeline(run, config, unet, frozen, scheduler, motion) -> None:
+    """RUN/model, from the trained network, the frozen base, and the parts around them."""
+    base = type(unet).from_pretrained(run / "base") if (run / "base").exists() else None
+    pipeline = OrbitPipeline.of_run(config, merge_lora(unet).eval(), base, frozen, scheduler, motion)
+    partial = run / ".model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    pipeline.save_pretrained(partial)
+    shutil.rmtree(run / "model", ignore_errors=True)
+    os.replace(partial, run / "model")
+
+
+@contextmanager
+def stop_request() -> Iterator[Any]:
+    """A function that says whether Ctrl-C or SIGTERM came: the loop stops after the step it is in.
+
+    A second Ctrl-C stops at once. Signals belong to the main thread; elsewhere (Ray Train) nothing is caught.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(kind: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    for kind in before:
+        signal.signal(kind, ask)
+    try:
+        yield asked.is_set
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def out_of_memory(config: TrainConfig, step: int) -> str:
+    """One line on what to change."""
+    o = config.optim
+    hints = []
+    if o.batch > 1:
+        hints.append(f"optim.batch={o.batch // 2} (the effective batch stays {o.effective_batch})")
+    if not o.checkpointing:
+        hints.append("optim.checkpointing=true")
+    if o.precision == "no":
+        hints.append("optim.precision=bf16")
+    if o.optimizer != "adamw8bit":
+        hints.append("optim.optimizer=adamw8bit")
+    if not o.lora:
+        hints.append("optim.lora=16")
+    hints.append("data.resolution or data.frames lower")
+    return f"out of memory in step {step + 1}: try --set {', or '.join(hints)}; --dry-run estimates what fits"
+
+
+def not_finite(config: TrainConfig, run: Path, step: int) -> str:
+    """One line on what to change."""
+    hints = [f"optim.lr={config.optim.lr / 3:.1e}"]
+    if config.optim.precision == "fp16":
+        hints.insert(0, "optim.precision=bf16")
+    if not config.optim.clip:
+        hints.insert(0, "optim.clip=1.0")
+    last = run_checkpoint.latest(run)
+    kept = f"the last good checkpoint is {last.name}" if last else "there is no checkpoint yet"
+    return (
+        f"the loss is not a number in step {step + 1} ({kept}): start again with --set {', or '.join(hints)}"
+    )
