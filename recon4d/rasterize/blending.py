@@ -20,19 +20,19 @@ import math
 
 import numpy as np
 
-from orbit4d.recon4d.rasterize.binning import TILE, bin_band
+from orbit4d.recon4d.rasterize.binning import LANES, RECORD, TILE, open_band
 from orbit4d.recon4d.rasterize.jit import jit
 from orbit4d.recon4d.rasterize.reference import ALPHA_MAX, ALPHA_MIN, T_STOP
 from orbit4d.recon4d.rasterize.simd import (
-    accumulate, any_lane, exp2, fma, fnma, load, load_rows, magnitude, maximum, minimum, negative_magnitude,
+    accumulate, any_lane, append_hits, exp2, fma, fnma, load, load_rows, magnitude, maximum, minimum, negative_magnitude,
     reciprocal, select, splat, splat_at, store, store_rows1, store_rows3, store_rows4, take_next, total, totals,
 )  # fmt: skip
 
-#: Floats per slot: one cache line.
-RECORD = 16
 PIXELS = TILE * TILE
-#: Splats between two looks at whether every pixel of the tile is finished.
+#: Splats between two looks at whether every pixel of the tile is finished (a power of two).
 CHECK_EVERY = 8
+#: Slots looked through at once for members of a tile.
+SCAN = 512
 
 _LOG2_E = math.log2(math.e)
 _POWER_MIN = np.float32(math.log2(ALPHA_MIN))
@@ -46,30 +46,6 @@ _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 _COLUMNS = (np.arange(16) % 8 + 0.5).astype(np.float32)
 _ROWS = np.concatenate([2 * k + np.arange(16) // 8 + 0.5 for k in range(4)]).astype(np.float32)
 CENTRES = np.concatenate([_COLUMNS, _ROWS])
-
-
-@jit
-def fill_records(
-    first_slot, last_slot, slot_splat, means2d, conics, opacities, colors, depths, rgb, with_depth, records
-):
-    """Copy what the splats of one band need into their slots."""
-    half, full = np.float32(-0.5 * _LOG2_E), np.float32(-_LOG2_E)
-    for slot in range(first_slot, last_slot):
-        i, at = slot_splat[slot], slot * RECORD
-        records[at] = means2d[i, 0]
-        records[at + 1] = means2d[i, 1]
-        records[at + 2] = half * conics[i, 0]
-        records[at + 3] = full * conics[i, 1]
-        records[at + 4] = half * conics[i, 2]
-        records[at + 5] = np.log2(opacities[i])
-        at += 6
-        if rgb:
-            records[at] = colors[i, 0]
-            records[at + 1] = colors[i, 1]
-            records[at + 2] = colors[i, 2]
-            at += 3
-        if with_depth:
-            records[at] = depths[i]
 
 
 @jit(forceinline=True)
@@ -119,14 +95,13 @@ def make_forward(channels):
 
     @jit
     def composite(
-        counter, order, band_rows, tiles_x, tiles_y, band_start, pair_start, slot_splat, means2d, extents,
-        conics, opacities, colors, depths, background, centres,
-        records, tile_first, tile_count, pairs, transmittance, lasts, image, alphas,
+        counter, order, band_rows, tiles_x, tiles_y, band_start, slot_splat, packed, colors, background, centres,
+        records, span_first, span_width, transmittance, lasts, image, alphas,
     ):  # fmt: skip
         """Bin and blend bands; `order` is the order in which threads take them, dearest first.
 
-        Outputs: records, tile_first, tile_count, pairs for the backward pass; transmittance and lasts (one past
-        the last splat blended) per pixel, tile after tile; image and alphas, flat, rows padded to whole tiles.
+        Outputs: records, span_first and span_width for the backward pass; transmittance and lasts (one past the
+        last splat blended) per pixel, tile after tile; image and alphas, flat, rows padded to whole tiles.
         """
         bands = len(order)
         row_floats = tiles_x * TILE
@@ -137,55 +112,73 @@ def make_forward(channels):
             if piece >= bands:
                 break
             band = order[piece]
-            fill_records(
-                band_start[band], band_start[band + 1], slot_splat, means2d, conics, opacities, colors, depths,
-                rgb, with_depth, records,
+            first_slot, last_slot = band_start[band], band_start[band + 1]
+            slots = last_slot - first_slot
+            band_top, band_bottom = band * band_rows, min((band + 1) * band_rows, tiles_y)
+            spans = first_slot * band_rows
+            open_band(
+                first_slot, last_slot, band_top, band_bottom, slot_splat, packed, colors, rgb, with_depth, records,
+                span_first[spans : spans + slots * band_rows], span_width[spans : spans + slots * band_rows],
             )  # fmt: skip
-            bin_band(
-                band, band_rows, tiles_x, tiles_y, band_start, pair_start, slot_splat, means2d, extents,
-                tile_first, tile_count, pairs,
-            )  # fmt: skip
-            for tile in range(band * band_rows * tiles_x, min((band + 1) * band_rows, tiles_y) * tiles_x):
+            members = np.empty(slots + LANES, np.int32)
+            for tile in range(band_top * tiles_x, band_bottom * tiles_x):
                 left = np.float32((tile % tiles_x) * TILE)
                 top = np.float32((tile // tiles_x) * TILE)
+                row_span = spans + (tile // tiles_x - band_top) * slots
                 t0 = t1 = t2 = t3 = splat(_ONE)
                 r0 = r1 = r2 = r3 = zero
                 g0 = g1 = g2 = g3 = zero
                 b0 = b1 = b2 = b3 = zero
                 d0 = d1 = d2 = d3 = zero
                 l0 = l1 = l2 = l3 = zero
-                first = tile_first[tile]
-                for k in range(tile_count[tile]):
-                    at = np.int64(pairs[first + k]) * RECORD
-                    dx = columns - splat(records[at] - left)
-                    y = splat(records[at + 1] - top)
-                    log2_opacity = splat_at(records, at + 5)
-                    ax = fma(splat_at(records, at + 2) * dx, dx, log2_opacity)
-                    bx = splat_at(records, at + 3) * dx
-                    c = splat_at(records, at + 4)
-                    f0, f1 = splat_at(records, at + 6), splat_at(records, at + 7)
-                    f2, f3 = splat_at(records, at + 8), splat_at(records, at + 9)
-                    index = splat(np.float32(k + 1))
-                    t0, r0, g0, b0, d0, l0 = blend(
-                        ax, bx, c, log2_opacity, load(centres, 16) - y, f0, f1, f2, f3, index,
-                        t0, r0, g0, b0, d0, l0,
-                    )  # fmt: skip
-                    t1, r1, g1, b1, d1, l1 = blend(
-                        ax, bx, c, log2_opacity, load(centres, 32) - y, f0, f1, f2, f3, index,
-                        t1, r1, g1, b1, d1, l1,
-                    )  # fmt: skip
-                    t2, r2, g2, b2, d2, l2 = blend(
-                        ax, bx, c, log2_opacity, load(centres, 48) - y, f0, f1, f2, f3, index,
-                        t2, r2, g2, b2, d2, l2,
-                    )  # fmt: skip
-                    t3, r3, g3, b3, d3, l3 = blend(
-                        ax, bx, c, log2_opacity, load(centres, 64) - y, f0, f1, f2, f3, index,
-                        t3, r3, g3, b3, d3, l3,
-                    )  # fmt: skip
-                    if k % CHECK_EVERY == CHECK_EVERY - 1 and not any_lane(
-                        maximum(maximum(t0, t1), maximum(t2, t3)) > zero
-                    ):
-                        break
+                scanned, listed, blended = 0, 0, 0
+                # List some members, blend them, look whether the tile is finished: most of what lies behind a
+                # finished tile is never looked at.
+                while scanned < slots:
+                    until = min(slots, scanned + SCAN)
+                    while scanned < until:
+                        listed = append_hits(
+                            span_first,
+                            span_width,
+                            row_span + scanned,
+                            np.int32(tile % tiles_x),
+                            members,
+                            listed,
+                        )
+                        scanned += LANES
+                    while blended < listed:
+                        at = (np.int64(members[blended]) - row_span + first_slot) * RECORD
+                        blended += 1
+                        dx = columns - splat(records[at] - left)
+                        y = splat(records[at + 1] - top)
+                        log2_opacity = splat_at(records, at + 5)
+                        ax = fma(splat_at(records, at + 2) * dx, dx, log2_opacity)
+                        bx = splat_at(records, at + 3) * dx
+                        c = splat_at(records, at + 4)
+                        f0, f1 = splat_at(records, at + 6), splat_at(records, at + 7)
+                        f2, f3 = splat_at(records, at + 8), splat_at(records, at + 9)
+                        index = splat(np.float32(blended))
+                        t0, r0, g0, b0, d0, l0 = blend(
+                            ax, bx, c, log2_opacity, load(centres, 16) - y, f0, f1, f2, f3, index,
+                            t0, r0, g0, b0, d0, l0,
+                        )  # fmt: skip
+                        t1, r1, g1, b1, d1, l1 = blend(
+                            ax, bx, c, log2_opacity, load(centres, 32) - y, f0, f1, f2, f3, index,
+                            t1, r1, g1, b1, d1, l1,
+                        )  # fmt: skip
+                        t2, r2, g2, b2, d2, l2 = blend(
+                            ax, bx, c, log2_opacity, load(centres, 48) - y, f0, f1, f2, f3, index,
+                            t2, r2, g2, b2, d2, l2,
+                        )  # fmt: skip
+                        t3, r3, g3, b3, d3, l3 = blend(
+                            ax, bx, c, log2_opacity, load(centres, 64) - y, f0, f1, f2, f3, index,
+                            t3, r3, g3, b3, d3, l3,
+                        )  # fmt: skip
+                        if blended & (CHECK_EVERY - 1) == 0 and not any_lane(
+                            maximum(maximum(t0, t1), maximum(t2, t3)) > zero
+                        ):
+                            scanned = slots
+                            break
                 at = tile * PIXELS
                 store(transmittance, at, magnitude(t0))
                 store(transmittance, at + 16, magnitude(t1))
@@ -277,7 +270,7 @@ def make_backward(channels, absolute):
     @jit
     def composite_backward(
         counter, order, band_rows, tiles_x, tiles_y, band_start, background, centres,
-        records, tile_first, pairs, transmittance, lasts, grad_image, grad_alphas, grad_records,
+        records, span_first, span_width, transmittance, lasts, grad_image, grad_alphas, grad_records,
     ):  # fmt: skip
         """Fill `grad_records` [slots · RECORD] (see the top of this file) from the gradients of the images."""
         bands = len(order)
@@ -289,15 +282,27 @@ def make_backward(channels, absolute):
             if piece >= bands:
                 break
             band = order[piece]
-            for at in range(band_start[band] * RECORD, band_start[band + 1] * RECORD):
+            first_slot, last_slot = band_start[band], band_start[band + 1]
+            slots = last_slot - first_slot
+            band_top, band_bottom = band * band_rows, min((band + 1) * band_rows, tiles_y)
+            members = np.empty(slots + LANES, np.int32)
+            for at in range(first_slot * RECORD, last_slot * RECORD):
                 grad_records[at] = _ZERO
-            for tile in range(band * band_rows * tiles_x, min((band + 1) * band_rows, tiles_y) * tiles_x):
+            for tile in range(band_top * tiles_x, band_bottom * tiles_x):
                 at = tile * PIXELS
                 deepest = _ZERO
                 for pixel in range(PIXELS):
                     deepest = max(deepest, lasts[at + pixel])
                 if deepest == _ZERO:
                     continue
+                # The forward pass listed the same members in the same order.
+                row_span = first_slot * band_rows + (tile // tiles_x - band_top) * slots
+                depth, scanned, listed = int(deepest), 0, 0
+                while listed < depth:
+                    listed = append_hits(
+                        span_first, span_width, row_span + scanned, np.int32(tile % tiles_x), members, listed
+                    )
+                    scanned += LANES
                 t0, t1 = load(transmittance, at), load(transmittance, at + 16)
                 t2, t3 = load(transmittance, at + 32), load(transmittance, at + 48)
                 l0, l1, l2, l3 = (
@@ -325,9 +330,8 @@ def make_backward(channels, absolute):
                 r3, g3, b3, d3, back3 = open_pixels(
                     grad_image, grad_alphas, at * channels, (at + row) * channels, at, at + row, background
                 )
-                first = tile_first[tile]
-                for k in range(int(deepest) - 1, -1, -1):
-                    slot = np.int64(pairs[first + k]) * RECORD
+                for k in range(depth - 1, -1, -1):
+                    slot = (np.int64(members[k]) - row_span + first_slot) * RECORD
                     dx = columns - splat(records[slot] - left)
                     y = splat(records[slot + 1] - top)
                     log2_opacity = splat_at(records, slot + 5)
@@ -377,17 +381,21 @@ BLOCK = 1024
 
 @jit
 def gather_gradients(
-    counter, splat_start, splat_slots, grad_records, conics, opacities, rgb, with_depth, absolute,
+    counter, order, splat_start, splat_slots, grad_records, conics, opacities, rgb, with_depth, absolute,
     grad_means2d, grad_conics, grad_opacities, grad_colors, grad_depths, abs_means2d,
 ):  # fmt: skip
-    """Sum each splat's slots, band after band, and turn moments into gradients. Every output is written."""
-    n = len(splat_start) - 1
+    """Sum each splat's slots, band after band, and turn moments into gradients.
+
+    Splats are taken in depth order, in which their slots lie in memory. Those not drawn are left alone.
+    """
+    n = len(order)
     blocks = (n + BLOCK - 1) // BLOCK
     while True:
         block = take_next(counter)
         if block >= blocks:
             break
-        for i in range(block * BLOCK, min(n, (block + 1) * BLOCK)):
+        for rank in range(block * BLOCK, min(n, (block + 1) * BLOCK)):
+            i = order[rank]
             v = vx = vy = vxx = vxy = vyy = s0 = s1 = s2 = s3 = xa = ya = _ZERO
             for entry in range(splat_start[i], splat_start[i + 1]):
                 at = np.int64(splat_slots[entry]) * RECORD
@@ -409,7 +417,7 @@ def gather_gradients(
             grad_conics[i, 0] = np.float32(-0.5) * vxx
             grad_conics[i, 1] = -vxy
             grad_conics[i, 2] = np.float32(-0.5) * vyy
-            grad_opacities[i] = _ZERO if splat_start[i + 1] == splat_start[i] else v / opacities[i]
+            grad_opacities[i] = v / opacities[i]
             if rgb:
                 grad_colors[i, 0], grad_colors[i, 1], grad_colors[i, 2] = s0, s1, s2
                 if with_depth:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from orbit4d.recon4d.rasterize import blending, harmonics, modes, projection, threads
-from orbit4d.recon4d.rasterize.binning import TILE, plan, rows_per_band
+from orbit4d.recon4d.rasterize.binning import RECORD, TILE, plan, rows_per_band
 
 _forward_kernels: dict[int, Any] = {}
 _backward_kernels: dict[tuple[int, bool], Any] = {}
@@ -45,22 +45,22 @@ class _Project(torch.autograd.Function):
     def forward(ctx, means, quats, scales, opacities, viewmats, Ks, view: _View):
         cameras, n = viewmats.shape[0], means.shape[0]
         means2d, conics = means.new_empty(cameras, n, 2), means.new_empty(cameras, n, 3)
-        depths, extents = means.new_empty(cameras, n), means.new_empty(cameras, n, 4)
+        depths, packed = means.new_empty(cameras, n), means.new_empty(cameras, n, RECORD)
         radii = torch.empty(cameras, n, 2, dtype=torch.int32)
-        tiles = torch.empty(cameras, n, dtype=torch.int32)
+        boxes = torch.empty(cameras, n, 4, dtype=torch.int32)
         inputs = [_array(t) for t in (means, quats, scales, opacities)]
         views, intrinsics = _array(viewmats), _array(Ks)
         for c in range(cameras):
             threads.run(
                 projection.project, _blocks(n, projection.BLOCK), *inputs, views[c], intrinsics[c],
                 view.width, view.height, view.near, view.far, view.eps2d,
-                *(out[c].numpy() for out in (means2d, conics, depths, radii, extents, tiles)),
+                *(out[c].numpy() for out in (means2d, conics, depths, radii, packed, boxes)),
             )  # fmt: skip
         ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii, conics)
         ctx.view = view
-        ctx.mark_non_differentiable(radii, extents, tiles)
+        ctx.mark_non_differentiable(radii, packed, boxes)
         ctx.set_materialize_grads(False)
-        return means2d, conics, depths, radii, extents, tiles
+        return means2d, conics, depths, radii, packed, boxes
 
     @staticmethod
     @once_differentiable
@@ -134,13 +134,14 @@ class _Harmonics(torch.autograd.Function):
 class _Work:
     """One camera's forward pass as the backward pass needs it."""
 
-    order: np.ndarray
+    splats: np.ndarray
+    bands: np.ndarray
     band_start: np.ndarray
     splat_start: np.ndarray
     splat_slots: np.ndarray
     records: np.ndarray
-    tile_first: np.ndarray
-    pairs: np.ndarray
+    span_first: np.ndarray
+    span_width: np.ndarray
     transmittance: np.ndarray
     lasts: np.ndarray
 
@@ -149,7 +150,7 @@ class _Composite(torch.autograd.Function):
     """Inputs that may be None: colors and backgrounds in depth-only modes."""
 
     @staticmethod
-    def forward(ctx, means2d, conics, colors, opacities, depths, backgrounds, radii, extents, size, mode):
+    def forward(ctx, means2d, conics, colors, opacities, depths, backgrounds, packed, boxes, size, mode):
         width, height = size
         with_depth, absgrad = mode
         channels = (3 if colors is not None else 0) + with_depth
@@ -163,10 +164,10 @@ class _Composite(torch.autograd.Function):
         ctx.works = []
         for c in range(cameras):
             work = _composite_camera(
-                _forward_kernels[channels], _array(means2d[c]), _array(conics[c]), _array(opacities),
+                _forward_kernels[channels], _array(boxes[c]), _array(packed[c]),
                 _array(colors[c]) if colors is not None else np.zeros((0, 3), np.float32), _array(depths[c]),
                 _array(backgrounds[c]) if backgrounds is not None else np.zeros(3, np.float32),
-                _array(radii[c]), _array(extents[c]), tiles_x, tiles_y, image[c].numpy(), alphas[c].numpy(),
+                tiles_x, tiles_y, image[c].numpy(), alphas[c].numpy(),
             )  # fmt: skip
             ctx.works.append(work)
         ctx.save_for_backward(means2d, conics, opacities, backgrounds, alphas)
@@ -188,23 +189,23 @@ class _Composite(torch.autograd.Function):
         if key not in _backward_kernels:
             _backward_kernels[key] = blending.make_backward(*key)
 
-        grad_means2d, grad_conics = torch.empty(cameras, n, 2), torch.empty(cameras, n, 3)
-        grad_opacities = torch.empty(cameras, n)
-        grad_colors = torch.empty(cameras, n, 3) if ctx.rgb else torch.empty(cameras, 0, 3)
-        grad_depths = torch.empty(cameras, n if with_depth else 0)
-        absolute = torch.empty(cameras, n if ctx.absgrad else 0, 2)
+        grad_means2d, grad_conics = torch.zeros(cameras, n, 2), torch.zeros(cameras, n, 3)
+        grad_opacities = torch.zeros(cameras, n)
+        grad_colors = torch.zeros(cameras, n, 3) if ctx.rgb else torch.zeros(cameras, 0, 3)
+        grad_depths = torch.zeros(cameras, n if with_depth else 0)
+        absolute = torch.zeros(cameras, n if ctx.absgrad else 0, 2)
         flat_opacities = _array(opacities)
         for c, work in enumerate(ctx.works):
             grad_records = np.empty(len(work.records), np.float32)
             threads.run(
-                _backward_kernels[key], len(work.order), work.order, rows_per_band(tiles_y), tiles_x, tiles_y,
+                _backward_kernels[key], len(work.bands), work.bands, rows_per_band(tiles_y), tiles_x, tiles_y,
                 work.band_start,
                 _array(backgrounds[c]) if backgrounds is not None else np.zeros(3, np.float32),
-                blending.CENTRES, work.records, work.tile_first, work.pairs, work.transmittance, work.lasts,
+                blending.CENTRES, work.records, work.span_first, work.span_width, work.transmittance, work.lasts,
                 _array(grad_image[c]).reshape(-1), _array(grad_alphas[c]).reshape(-1), grad_records,
             )  # fmt: skip
             threads.run(
-                blending.gather_gradients, _blocks(n, blending.BLOCK), work.splat_start, work.splat_slots,
+                blending.gather_gradients, _blocks(len(work.splats), blending.BLOCK), work.splats, work.splat_start, work.splat_slots,
                 grad_records, _array(conics[c]), flat_opacities, ctx.rgb, with_depth, ctx.absgrad,
                 *(g[c].numpy() for g in (grad_means2d, grad_conics, grad_opacities, grad_colors, grad_depths)),
                 absolute[c].numpy(),
@@ -240,32 +241,31 @@ def _padded(gradient: Tensor | None, like: Tensor, channels: int, size: tuple[in
 
 
 def _composite_camera(
-    kernel: Any, means2d: np.ndarray, conics: np.ndarray, opacities: np.ndarray, colors: np.ndarray,
-    depths: np.ndarray, background: np.ndarray, radii: np.ndarray, extents: np.ndarray,
-    tiles_x: int, tiles_y: int, image: np.ndarray, alphas: np.ndarray,
+    kernel: Any, boxes: np.ndarray, packed: np.ndarray, colors: np.ndarray, depths: np.ndarray,
+    background: np.ndarray, tiles_x: int, tiles_y: int, image: np.ndarray, alphas: np.ndarray,
 ) -> _Work:  # fmt: skip
     band_rows = rows_per_band(tiles_y)
-    band_start, pair_start, slot_splat, splat_start, splat_slots = plan(
-        means2d, extents, depths, radii, tiles_x, tiles_y, band_rows
+    order, band_start, band_cost, slot_splat, splat_start, splat_slots = plan(
+        boxes, depths, tiles_y, band_rows
     )
-    tiles = tiles_x * tiles_y
+    tiles, slots = tiles_x * tiles_y, len(slot_splat)
     work = _Work(
+        splats=order,
         # Dearest bands first, so that no thread starts a long one when the others are done.
-        order=np.argsort(-np.diff(pair_start), kind="stable"),
+        bands=np.argsort(-band_cost, kind="stable"),
         band_start=band_start,
         splat_start=splat_start,
         splat_slots=splat_slots,
-        records=np.empty(len(slot_splat) * blending.RECORD, np.float32),
-        tile_first=np.empty(tiles, np.int64),
-        pairs=np.empty(pair_start[-1], np.int32),
+        records=np.empty(slots * RECORD, np.float32),
+        span_first=np.empty(slots * band_rows, np.int32),
+        span_width=np.empty(slots * band_rows, np.int32),
         transmittance=np.empty(tiles * blending.PIXELS, np.float32),
         lasts=np.empty(tiles * blending.PIXELS, np.float32),
     )
     threads.run(
-        kernel, len(work.order), work.order, band_rows, tiles_x, tiles_y, band_start, pair_start, slot_splat,
-        means2d, extents, conics, opacities, colors, depths, background, blending.CENTRES, work.records,
-        work.tile_first, np.empty(tiles, np.int32), work.pairs, work.transmittance, work.lasts,
-        image.reshape(-1), alphas.reshape(-1),
+        kernel, len(work.bands), work.bands, band_rows, tiles_x, tiles_y, band_start, slot_splat, packed, colors,
+        background, blending.CENTRES, work.records, work.span_first, work.span_width, work.transmittance,
+        work.lasts, image.reshape(-1), alphas.reshape(-1),
     )  # fmt: skip
     return work
 
@@ -281,7 +281,7 @@ def rasterize(
         t.float() for t in (means, quats, scales, opacities, viewmats, Ks)
     )
     view = _View(width, height, np.float32(near_plane), np.float32(far_plane), np.float32(eps2d))
-    means2d, conics, depths, radii, extents, tiles = _Project.apply(
+    means2d, conics, depths, radii, packed, boxes = _Project.apply(
         means, quats, scales, opacities.detach(), viewmats, Ks, view
     )
     seen = None
@@ -298,7 +298,7 @@ def rasterize(
         means2d.retain_grad()
     with_depth = modes.wants_depth(render_mode)
     rendered, alphas = _Composite.apply(
-        means2d, conics, seen, opacities, depths if with_depth else depths.detach(), backgrounds, radii, extents,
+        means2d, conics, seen, opacities, depths if with_depth else depths.detach(), backgrounds, packed, boxes,
         (width, height), (with_depth, absgrad and means2d.requires_grad),
     )  # fmt: skip
     meta = {
@@ -312,7 +312,7 @@ def rasterize(
         "tile_size": TILE,
         "tile_width": _blocks(width, TILE),
         "tile_height": _blocks(height, TILE),
-        "tiles_per_gauss": tiles,
+        "tiles_per_gauss": (boxes[..., 1] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 2]),
         "width": width,
         "height": height,
         "n_cameras": cameras,

@@ -16,6 +16,8 @@ BLOCK = 1024
 
 _ALPHA_MIN = np.float32(ALPHA_MIN)
 _MAX_EXTENT = np.float32(MAX_EXTENT)
+_TWO_LN_2, _LOG2_255 = np.float32(2.0 * math.log(2.0)), np.float32(math.log2(255.0))
+_LOG2_E, _HALF_LOG2_E = np.float32(math.log2(math.e)), np.float32(0.5 * math.log2(math.e))
 _LARGEST = np.float32(2**30)
 
 
@@ -74,9 +76,10 @@ def _limits(intrinsics, width, height):
 @jit
 def project(
     counter, means, quats, scales, opacities, view, intrinsics, width, height, near, far, eps2d,
-    means2d, conics, depths, radii, extents, tiles_per_gauss,
+    means2d, conics, depths, radii, packed, boxes,
 ):  # fmt: skip
-    """One camera. The arrays of the second row are outputs; `extents` [N, 4] is what `binning.row_span` needs.
+    """One camera. The arrays of the second row are outputs; `packed` [N, 16] is
+    described in `binning`, `boxes` [N, 4] in `binning.plan`.
 
     det(QQᵀ + e·I) is taken as |q0 x q1|² + e·(|q0|² + |q1|²) + e², a sum without cancellation: the usual
     a·c - b² loses all digits on a long needle.
@@ -98,7 +101,8 @@ def project(
             px, py, pz = means[i, 0], means[i, 1], means[i, 2]
             z = v20 * px + v21 * py + v22 * pz + v23
             depths[i] = z
-            radii[i, 0], radii[i, 1], tiles_per_gauss[i] = 0, 0, 0
+            radii[i, 0], radii[i, 1] = 0, 0
+            boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = 0, 0, 0, 0
             if not (near <= z <= far):
                 # The place of a culled point means nothing; the twin puts it on the principal point too.
                 means2d[i, 0], means2d[i, 1] = cx, cy
@@ -126,7 +130,8 @@ def project(
             conics[i, 0], conics[i, 1], conics[i, 2] = c / det, -pq / det, a / det
             if not (opacity >= _ALPHA_MIN):
                 continue
-            extent = min(_MAX_EXTENT, np.sqrt(np.float32(2.0) * np.log(np.float32(255.0) * opacity)))
+            log2_opacity = np.log2(opacity)
+            extent = min(_MAX_EXTENT, np.sqrt(max(zero, _TWO_LN_2 * (log2_opacity + _LOG2_255))))
             deviation_x, deviation_y = np.sqrt(a), np.sqrt(c)
             radius_x = np.ceil(extent * deviation_x)
             radius_y = np.ceil(extent * deviation_y)
@@ -140,12 +145,19 @@ def project(
             radii[i, 0], radii[i, 1] = int(min(radius_x, _LARGEST)), int(min(radius_y, _LARGEST))
             grow = one + SLACK_FRACTION
             half_x, half_y = extent * deviation_x * grow + SLACK, extent * deviation_y * grow + SLACK
-            extents[i, 0], extents[i, 1] = half_x, half_y
-            extents[i, 2] = pq / c
-            extents[i, 3] = extent * np.sqrt(det / c) * grow
+            slope = pq / c
+            packed[i, 0], packed[i, 1] = mean_x, mean_y
+            packed[i, 2], packed[i, 3] = -_HALF_LOG2_E * (c / det), _LOG2_E * (pq / det)
+            packed[i, 4], packed[i, 5] = -_HALF_LOG2_E * (a / det), log2_opacity
+            packed[i, 6], packed[i, 7] = half_x, half_y
+            packed[i, 8], packed[i, 9] = slope, extent * np.sqrt(det / c) * grow
+            packed[i, 10], packed[i, 11] = slope * half_y * half_y / half_x, one / half_y
+            packed[i, 14] = z
             left, right = tile_box(mean_x, half_x, tiles_x)
             top, bottom = tile_box(mean_y, half_y, tiles_y)
-            tiles_per_gauss[i] = (right - left) * (bottom - top)
+            if right > left and bottom > top:
+                boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = left, right, top, bottom
+                packed[i, 12], packed[i, 13] = np.float32(left * TILE), np.float32(right * TILE - 1)
 
 
 @jit

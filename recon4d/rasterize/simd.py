@@ -427,6 +427,41 @@ def load_rows(typingctx, array, first, second, channel, channels):
 
 
 @intrinsic
+def append_hits(typingctx, first, width, index, value, numbers, count):
+    """Append to `numbers` each of index .. index + 15 whose range holds `value`; return the new count.
+
+    Lane i is a hit if first[index + i] <= value < first[index + i] + width[index + i] (int32 arrays). `numbers`
+    needs room for sixteen more.
+    """
+    ints = types.Array(types.int32, 1, "C")
+    if first != ints or width != ints or numbers != ints:
+        return None
+
+    def codegen(context, builder, sig, args):
+        firsts = builder.load(_pointer(context, builder, sig.args[0], args[0], args[2], _INTS), align=4)
+        widths = builder.load(_pointer(context, builder, sig.args[1], args[1], args[2], _INTS), align=4)
+
+        def all_lanes(scalar):
+            one = builder.insert_element(ir.Constant(_INTS, ir.Undefined), scalar, _I32(0))
+            return builder.shuffle_vector(one, ir.Constant(_INTS, ir.Undefined), _int_constant(0))
+
+        hits = builder.icmp_unsigned("<", builder.sub(all_lanes(args[3]), firsts), widths)
+        steps = ir.Constant(_INTS, list(range(LANES)))
+        values = builder.add(all_lanes(builder.trunc(args[2], _I32)), steps)
+        # Packed in a register and stored whole: storing only the chosen lanes is microcode on some CPUs.
+        bits = ir.VectorType(ir.IntType(1), LANES)
+        compress = _declare(builder, "llvm.experimental.vector.compress.v16i32", _INTS, _INTS, bits, _INTS)
+        packed = builder.call(compress, [values, hits, ir.Constant(_INTS, ir.Undefined)])
+        builder.store(packed, _pointer(context, builder, sig.args[4], args[4], args[5], _INTS), align=4)
+        mask_bits = builder.bitcast(hits, ir.IntType(LANES))
+        popcount = _declare(builder, "llvm.ctpop.i16", ir.IntType(LANES), ir.IntType(LANES))
+        found = builder.zext(builder.call(popcount, [mask_bits]), ir.IntType(64))
+        return builder.add(args[5], found)
+
+    return types.int64(first, width, types.int64, types.int32, numbers, types.int64), codegen
+
+
+@intrinsic
 def take_next(typingctx, counter):
     """Atomically return `counter[0]` and add one to it: hands out work to threads."""
 
