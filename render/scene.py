@@ -81,6 +81,10 @@ class EngineSettings:
     transparent_bounces: int = 3
     transmission_bounces: int = 3
     light_tree: bool = True
+    skip_unlit_lights: bool = True
+    """Keep triangles of unlit materials, which only the camera sees glow, from being listed as lamps. The
+    picture is the same; building the tree of lights anew for every picture took 85 % of the time of an
+    unlit globe."""
     crop: bool = True
     """Trace only the box that the projected vertices lie in; the pixels are the same."""
     view_transform: str = "Standard"
@@ -212,6 +216,7 @@ PRESETS: dict[str, RenderSettings] = {
             denoise=True,
             filter_width=0.01,
             light_tree=False,
+            skip_unlit_lights=False,
             crop=False,
             view_transform="Filmic",
             dither=1.0,

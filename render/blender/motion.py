@@ -22,13 +22,15 @@ SUPPORT_DIRECTIONS: Points = np.array(
 )
 
 
-def vertices_now(loaded: Loaded) -> list[Points]:
-    """World positions [V_k, 3] of every mesh's vertices after modifiers, at the scene's current time."""
+def vertices_now(loaded: Loaded, stride: int = 1) -> list[Points]:
+    """World positions [V_k, 3] of every (`stride`-th) vertex of every mesh after modifiers, at the current
+    time.
+    """
     depsgraph = bpy.context.evaluated_depsgraph_get()
-    return [_vertices_of(obj.evaluated_get(depsgraph)) for obj in loaded.meshes]
+    return [_vertices_of(obj.evaluated_get(depsgraph), stride) for obj in loaded.meshes]
 
 
-def _vertices_of(evaluated: bpy.types.Object) -> Points:
+def _vertices_of(evaluated: bpy.types.Object, stride: int) -> Points:
     # An evaluated mesh is read in place; other surfaces are turned into one first.
     own = evaluated.type == "MESH"
     mesh = evaluated.data if own else evaluated.to_mesh()
@@ -39,7 +41,8 @@ def _vertices_of(evaluated: bpy.types.Object) -> Points:
     if not own:
         evaluated.to_mesh_clear()
     matrix = np.array(evaluated.matrix_world, dtype=np.float64)
-    return (flat.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+    points = flat.reshape(-1, 3)[::stride]
+    return (points @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
 
 
 def bounding_corners(loaded: Loaded) -> Points:
@@ -64,27 +67,23 @@ def iter_vertices(loaded: Loaded, seconds: Sequence[float]) -> Iterator[list[Poi
 def sample_vertices(loaded: Loaded, seconds: Sequence[float], max_vertices: int | None = None) -> Points:
     """World positions [T, V, 3] float32 of all vertices at `seconds` of the active action, helpers excluded.
 
-    A mesh whose vertex count changes (an Alembic fluid, say) is stood for by its extreme vertices along 26
-    directions. With `max_vertices`, every k-th vertex of each mesh is kept, plus its extremes at each time.
+    With `max_vertices` only every k-th vertex of each mesh is taken. A mesh whose vertex count changes (an
+    Alembic fluid, say) is stood for by its extreme vertices along 26 directions.
     """
-    times = list(iter_vertices(loaded, seconds))
-    if not times:
+    if not len(seconds):
         return np.zeros((0, 0, 3), np.float32)
-    total = sum(len(part) for part in times[0])
+    loaded.set_seconds(seconds[0])
+    total = sum(len(part) for part in vertices_now(loaded))
     stride = 1 if max_vertices is None else max(1, -(-total // max_vertices))
+    moments: list[list[Points]] = []
+    for t in seconds:
+        loaded.set_seconds(t)
+        moments.append(vertices_now(loaded, stride))
     columns = []
-    for k in range(len(times[0])):
-        parts = [moment[k] for moment in times]
-        if len({len(part) for part in parts}) > 1:
-            columns.append(np.stack([support(part) for part in parts]))
-        elif len(parts[0]):
-            whole = np.stack(parts)
-            columns.append(whole[:, ::stride])
-            if stride > 1:
-                columns.append(np.stack([support(part) for part in parts]))
-    if not columns:
-        return np.zeros((len(times), 0, 3), np.float32)
-    return np.concatenate(columns, axis=1)
+    for parts in zip(*moments, strict=True):
+        changing = len({len(part) for part in parts}) > 1
+        columns.append(np.stack([support(part) for part in parts] if changing else parts))
+    return np.concatenate(columns, axis=1) if columns else np.zeros((len(moments), 0, 3), np.float32)
 
 
 def support(points: Points) -> Points:

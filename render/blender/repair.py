@@ -90,3 +90,28 @@ def readable(image: bpy.types.Image, folder: Path) -> bool:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         # Formats that Pillow does not know (EXR, HDR) are Blender's to judge.
         return image.size[0] > 0 and image.size[1] > 0
+
+
+def is_unlit(material: Any) -> bool:
+    """Whether all that a material emits is for the camera's eyes: an emission that only camera rays reach, as
+    the glTF importer builds KHR_materials_unlit."""
+    if not material.use_nodes or material.node_tree is None:
+        return False
+    nodes = material.node_tree.nodes
+    emitters = [node for node in nodes if node.type == "EMISSION"]
+    if not emitters or any(node.type in ("BSDF_PRINCIPLED", "GROUP", "SCRIPT") for node in nodes):
+        return False
+    return all(
+        link.to_node.type == "MIX_SHADER" and _only_camera_rays(link)
+        for node in emitters
+        for link in node.outputs[0].links
+    )
+
+
+def _only_camera_rays(link: Any) -> bool:
+    mix = link.to_node
+    factor = mix.inputs[0]
+    if not factor.is_linked or link.to_socket != mix.inputs[2]:
+        return False
+    source = factor.links[0]
+    return source.from_node.type == "LIGHT_PATH" and source.from_socket.name == "Is Camera Ray"

@@ -35,9 +35,9 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     """Render the clips of payload["path"].
 
     payload: path, uid, settings (RenderSettings.as_config), threads, scratch, and actions: indices, or None
-    for all. Returns {"actions": [{index, name, window, scale, centre, files, measures, seconds}], "rejected":
-    [{index, name, reason, detail}], "flags", "timings"}; files are WebP pictures in scratch, one per shot of
-    the plan that `plan_action` makes of the same settings and window.
+    for all. Returns {"actions": [{index, name, window, scale, centre, files, passes, measures, seconds}],
+    "rejected": [{index, name, reason, detail}], "flags", "timings"}; files are WebP pictures in scratch,
+    one per shot of the plan that `plan_action` makes of the same settings and window.
     """
     settings = RenderSettings.from_config(payload["settings"])
     uid, scratch = payload["uid"], payload["scratch"]
@@ -69,7 +69,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
             continue
         clock.lap("framing")
         began = time.perf_counter()
-        pictures, motion = _take_all(loaded, studio, plan, framing, clock)
+        pictures, passes, motion = _take_all(loaded, studio, plan, framing, clock)
         emit("action", index=action.index, pictures=len(pictures))
         problem = _problem(settings, pictures)
         if problem is not None:
@@ -81,6 +81,12 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
             file = f"a{action.index:03d}_{k:04d}.webp"
             (Path(scratch) / file).write_bytes(encode_webp(picture))
             files.append(file)
+        pass_files: dict[str, list[str]] = {}
+        for k, arrays in enumerate(passes):
+            for kind, array in arrays.items():
+                file = f"a{action.index:03d}_{k:04d}_{kind}.npy"
+                np.save(Path(scratch) / file, array)
+                pass_files.setdefault(kind, []).append(file)
         clock.lap("encode")
         rendered.append(
             {
@@ -89,6 +95,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
                 "scale": framing.scale,
                 "centre": list(framing.centre),
                 "files": files,
+                "passes": pass_files,
                 "measures": _measures(plan, pictures, motion),
                 "seconds": time.perf_counter() - began,
             }
@@ -144,14 +151,15 @@ def _framing(loaded: Loaded, settings: RenderSettings, plan: Plan) -> Framing:
 
 def _take_all(
     loaded: Loaded, studio: Studio, plan: Plan, framing: Framing, clock: _Clock
-) -> tuple[list[Pixels], float]:
-    """Every shot of the plan in its order, and the action's geometric motion over the moments rendered."""
+) -> tuple[list[Pixels], list[dict[str, Any]], float]:
+    """Every shot of the plan in its order, its passes, and the geometric motion over the moments rendered."""
     loaded.normalise(framing.scale, framing.centre)
     can_crop = studio.settings.engine.crop and not _hides_geometry(loaded)
     now: float | None = None
     vertices = np.zeros((0, 3), np.float32)
     track = []
     pictures: list[Pixels] = []
+    passes: list[dict[str, Any]] = []
     for shot in plan.shots:
         if shot.seconds != now:
             now = shot.seconds
@@ -160,11 +168,13 @@ def _take_all(
             track.append(vertices[:: -(-len(vertices) // MEASURED_VERTICES) or 1])
             clock.lap("framing")
         pictures.append(studio.take(shot.camera, vertices if can_crop else None))
+        passes.append(studio.last_passes)
         if len(pictures) == len(plan.shots) // 2:
             crash_point("render_mid_frame")
         clock.lap("render")
     same = len({len(points) for points in track}) == 1
-    return pictures, motion_geometry(np.stack(track)) if same and len(track) > 1 else 0.0
+    motion = motion_geometry(np.stack(track)) if same and len(track) > 1 else 0.0
+    return pictures, passes, motion
 
 
 def _hides_geometry(loaded: Loaded) -> bool:

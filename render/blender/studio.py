@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -14,6 +15,8 @@ from mathutils import Matrix
 
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.clips import Pixels
+from orbit4d.render.blender.passes import PassReader
+from orbit4d.render.blender.repair import is_unlit
 from orbit4d.render.protocol import RefusedInput
 from orbit4d.render.scene import EngineSettings, LightSettings, RenderSettings
 
@@ -33,6 +36,11 @@ class Studio:
         set_engine(self.scene, settings.engine, settings.resolution, threads)
         set_world(self.scene, settings.lights)
         add_suns(self.scene, settings.lights, settings.sun_energies_of(uid))
+        if settings.engine.skip_unlit_lights:
+            for material in bpy.data.materials:
+                if is_unlit(material):
+                    material.cycles.emission_sampling = "NONE"
+        self.passes = PassReader(self.scene, settings.passes, scratch) if settings.passes else None
         data = bpy.data.cameras.new("orbit4d_camera")
         data.sensor_fit = "HORIZONTAL"
         data.sensor_width = SENSOR_MM
@@ -49,7 +57,8 @@ class Studio:
         self.camera.matrix_world = Matrix(camera.c2w.tolist())
 
     def take(self, camera: Camera, vertices: npt.NDArray[np.floating] | None = None) -> Pixels:
-        """Straight RGBA, uint8 [H, W, 4], RGB 0 where alpha is 0.
+        """Straight RGBA, uint8 [H, W, 4], RGB 0 where alpha is 0; its extra passes then stand in
+        `last_passes`.
 
         With `vertices` [V, 3] (normalised scene, every one that may be seen), only the box that they
         project to is traced; the pixels are those of the whole frame.
@@ -57,7 +66,10 @@ class Studio:
         from PIL import Image
 
         box = None if vertices is None else projected_box(camera, vertices)
+        self.last_passes: dict[str, npt.NDArray[Any]] = {}
         if box is not None and box[0] >= box[2]:
+            if self.passes is not None:
+                self.last_passes = self.passes.empty(camera.w, camera.h)
             return np.zeros((camera.h, camera.w, 4), np.uint8)
         self.look_through(camera)
         _set_border(self.scene.render, box, camera.w, camera.h)
@@ -65,6 +77,8 @@ class Studio:
         with Image.open(self.picture) as image:
             pixels = np.array(image.convert("RGBA"))
         os.unlink(self.picture)
+        if self.passes is not None:
+            self.last_passes = self.passes.read(pixels[..., 3] > 0)
         pixels[pixels[..., 3] == 0] = 0
         return pixels
 
