@@ -1,7 +1,9 @@
 """Named places where a test may kill the process, to prove the promises of the commit protocol.
 
 `ORBIT4D_CRASH_AT=roll_after_shard` ends the process with SIGKILL the first time it passes that point;
-`roll_after_shard:3` the third time. Without the variable a crash point costs one dictionary look-up.
+`roll_after_shard:3` the third time. Several points are separated by commas. With `ORBIT4D_CRASH_ONCE=FOLDER`
+each kills one process only, however many pass it: the first to leave its mark in that folder. Without the
+variable a crash point costs one dictionary look-up.
 """
 
 from __future__ import annotations
@@ -34,9 +36,21 @@ def crash_point(name: str) -> None:
     asked = os.environ.get("ORBIT4D_CRASH_AT")
     if not asked:
         return
-    point, _, count = asked.partition(":")
-    if point != name:
-        return
-    _seen[name] = _seen.get(name, 0) + 1
-    if _seen[name] >= int(count or 1):
-        os.kill(os.getpid(), signal.SIGKILL)
+    for entry in asked.split(","):
+        point, _, count = entry.partition(":")
+        if point == name:
+            _seen[name] = _seen.get(name, 0) + 1
+            if _seen[name] >= int(count or 1) and _first(name):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _first(name: str) -> bool:
+    """Whether no process died at this point yet, when each is to kill only one."""
+    folder = os.environ.get("ORBIT4D_CRASH_ONCE")
+    if not folder:
+        return True
+    try:
+        os.close(os.open(os.path.join(folder, name), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    return True
