@@ -65,7 +65,7 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--rules", "rules_file", default=None, help="YAML file of rules; options win over it.")
 @_rule_options
 @click.option("--previews", default=None, type=click.Choice(["none", "window", "raw", "both"]),
-              help="Small pictures of each action (window; both where rules compare raw frames).")  # fmt: skip
+              help="Small pictures of actions (window; both where rules compare raw frames).")  # fmt: skip
 @click.option("--preview-size", default=128, show_default=True, help="Pixels a side of a preview.")
 @click.option("--preview-samples", default=4, show_default=True, help="Cycles samples of a preview.")
 @click.option("--remeasure", is_flag=True, help="Take nothing over from the table that is there.")

@@ -46,7 +46,8 @@ class Rules:
     max_missing_textures: int | None = _rule(None, "missing_textures: n_missing_textures above this")
     min_nonrigid: float = _rule(0.005, "rigid: motion_nonrigid below this, when rigid is drop")
     rigid: str = _rule("keep", "keep or drop assets that only move as one rigid body (reason rigid)")
-    flat: str = _rule("drop", "keep or drop assets seen in one single colour (reason flat)")
+    # Kept by default: a plain box facing the camera is seen in one colour and nothing is wrong with it.
+    flat: str = _rule("keep", "keep or drop assets seen in one single colour (reason flat)")
     duplicates: str = _rule(
         "keep", "keep or drop near duplicates of an earlier asset (reason near_duplicate)"
     )
@@ -92,7 +93,6 @@ PRESETS = {
         max_boundary=0.0,
         min_coverage=None,
         max_torn=None,
-        flat="keep",
         still="keep",
         max_ssim=0.95,
         min_ssim=0.4,

@@ -225,7 +225,8 @@ def test_each_lie_has_its_reason(cube_document, pack_glb, tmp_path, make, reason
 
 OUTSIDE = [
     "../secret.bin", "%2e%2e/secret.bin", "..%2Fsecret.bin", "a/../../secret.bin", "link.bin",
-    "link/secret.bin", "/etc/passwd", "file:///etc/passwd", "http://example.org/x.bin", "C:/secret.bin", "C:\\secret.bin",
+    "link/secret.bin", "/etc/passwd", "file:///etc/passwd", "http://example.org/x.bin",
+    "C:/secret.bin", "C:\\secret.bin",
     "..\\secret.bin", "~/x",
 ]  # fmt: skip
 
