@@ -68,7 +68,7 @@ def _load(path: Path) -> object:
             mappable = file.read(4) == b"PK\x03\x04"
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mappable or None)
     except pickle.UnpicklingError as error:
-        if "weights only" in str(error).lower() and "unsupported" in str(error).lower():
+        if "GLOBAL" in str(error):  # the file names a class or function to call
             raise InputError(
                 f"{path}: holds Python objects beside tensors and is not loaded, since that would run their "
                 "code; save its state_dict alone"
