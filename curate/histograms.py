@@ -1,0 +1,117 @@
+"""Histograms as inline SVG: accepted and rejected stacked, thresholds drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+import numpy.typing as npt
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 360, 150, 30, 22, 16
+_BINS = 40
+
+
+def histogram_svg(
+    values: npt.NDArray[np.float64],
+    accepted: npt.NDArray[np.bool_],
+    thresholds: Sequence[tuple[str, float]] = (),
+    log: bool = False,
+    label: str = "",
+) -> str:
+    """SVG of finite `values` [N], stacked by `accepted` [N], with named `thresholds` as dashed lines.
+
+    With `log`, values at or below zero are counted in the leftmost bin. "" when there is nothing to draw.
+    """
+    known = np.isfinite(values)
+    values, accepted = values[known], accepted[known]
+    if len(values) == 0:
+        return ""
+    positive = values[values > 0]
+    if log and len(positive) == 0:
+        log = False
+    floor = float(np.quantile(positive, 0.002)) if log else 0.0
+    marks = [value for _, value in thresholds if value > 0 or not log]
+    # A handful of runaways must not squeeze everyone else into one bin: they are counted in the last one.
+    low = min([float(np.quantile(values, 0.002)) if not log else floor, *marks])
+    high = max([float(np.quantile(values, 0.995)), *marks])
+    if log:
+        # Below a ten-thousandth of the largest there is only rounding noise.
+        low, high = np.log10(max(low, high * 1e-4, 1e-9)), np.log10(max(high, 1e-9))
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    margin = 0.03 * (high - low)
+    low, high = low - margin, high + margin
+
+    def scaled(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.log10(np.maximum(x, 10.0**low)) if log else x
+
+    edges = np.linspace(low, high, _BINS + 1)
+    counts = [
+        np.histogram(np.clip(scaled(values[mask]), low, high), edges)[0] for mask in (accepted, ~accepted)
+    ]
+    top = max(int((counts[0] + counts[1]).max()), 1)
+    plot_width, plot_height = _WIDTH - _LEFT - 6, _HEIGHT - _BOTTOM - _TOP
+    base = _TOP + plot_height
+
+    def at(x: float) -> float:
+        return _LEFT + (x - low) / (high - low) * plot_width
+
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">',
+        f'<line class="axis" x1="{_LEFT}" y1="{base}" x2="{_WIDTH - 6}" y2="{base}"/>',
+        f'<text x="{_LEFT - 4}" y="{_TOP + 8}" text-anchor="end">{top}</text>',
+        f'<text x="{_LEFT - 4}" y="{base}" text-anchor="end">0</text>',
+    ]
+    width = plot_width / _BINS
+    for i in range(_BINS):
+        bottom = base
+        for name, count in zip(("good", "bad"), (int(counts[0][i]), int(counts[1][i]))):
+            if count:
+                height = max(count / top * plot_height, 1.0)
+                bottom -= height
+                span = _interval(edges[i], edges[i + 1], log)
+                said = f"{count} {'accepted' if name == 'good' else 'rejected'}, {span}"
+                parts.append(
+                    f'<rect class="{name}" x="{at(edges[i]) + 0.5:.1f}" y="{bottom:.1f}" '
+                    f'width="{width - 1:.1f}" height="{height:.1f}"><title>{said}</title></rect>'
+                )
+    for tick in _ticks(low, high, log):
+        value = 10.0**tick if log else tick
+        parts.append(f'<text x="{at(tick):.1f}" y="{base + 13}" text-anchor="middle">{_number(value)}</text>')
+    for name, value in thresholds:
+        if log and value <= 0:
+            continue
+        x = at(np.log10(value) if log else value)
+        anchor = "start" if x < _WIDTH * 0.6 else "end"
+        shift = 4 if anchor == "start" else -4
+        parts.append(
+            f'<line class="threshold" x1="{x:.1f}" y1="{_TOP - 4}" x2="{x:.1f}" y2="{base}"/>'
+            f'<text class="threshold-text" x="{x + shift:.1f}" y="{_TOP - 6}" text-anchor="{anchor}">'
+            f"{escape(name)} {value:g}</text>"
+        )
+    return "".join(parts) + "</svg>"
+
+
+def _interval(low: float, high: float, log: bool) -> str:
+    if log:
+        low, high = 10.0**low, 10.0**high
+    return f"{low:.3g} to {high:.3g}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10_000 else f"{value:.4g}"
+
+
+def _ticks(low: float, high: float, log: bool) -> list[float]:
+    if log:
+        decades = range(int(np.floor(low)), int(np.ceil(high)) + 1)
+        for multiples in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+            ticks = [t for d in decades for m in multiples if low <= (t := d + float(np.log10(m))) <= high]
+            if len(ticks) >= 3:
+                return ticks[:: max(1, int(np.ceil(len(ticks) / 6)))]
+    rough = (high - low) / 5
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = next(m for m in (1, 2, 5, 10) if m * power >= rough) * power
+    first = np.ceil(low / step) * step
+    return [float(first + i * step) for i in range(int((high - first) / step + 1e-9) + 1)]
