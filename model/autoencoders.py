@@ -210,14 +210,10 @@ def vae_rules(levels: int, layers: int) -> list[Rule]:
         rules += _attention(f"{half}.mid.attn_1", f"{half}.mid_block.attentions.0")
         for level in range(levels):
             if half == "encoder":
-                source, target, resample = (
-                    f"encoder.down.{level}",
-                    f"encoder.down_blocks.{level}",
-                )
-                "downsample"
+                source, target, resample = f"{half}.down.{level}", f"{half}.down_blocks.{level}", "downsample"
             else:
-                ours = levels - 1 - level
-                source, target, resample = f"decoder.up.{level}", f"decoder.up_blocks.{ours}", "upsample"
+                coarse = levels - 1 - level
+                source, target, resample = f"{half}.up.{level}", f"{half}.up_blocks.{coarse}", "upsample"
             for i in range(blocks):
                 rules += _residual(f"{source}.block.{i}", f"{target}.resnets.{i}")
             rules.append(Rule(f"{source}.{resample}.conv", f"{target}.{resample}rs.0.conv"))
