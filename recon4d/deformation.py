@@ -1,0 +1,252 @@
+"""How canonical Gaussians move: one small interface, two fields behind it.
+
+`NodeField` moves a few hundred control nodes by an MLP of (node, time) and skins the Gaussians to them (Huang
+et al. 2024, SC-GS, arXiv 2312.14937). `HexPlaneField` looks a feature up in six planes over x, y, z and t for
+every Gaussian (Wu et al. 2024, 4DGS, arXiv 2310.08528; Cao and Johnson 2023, HexPlane). Both start as the
+identity: their last layers are zero.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from orbit4d.recon4d import rotations
+
+#: Term name -> value; `losses.Weights` has a weight of the same name.
+Terms = dict[str, Tensor]
+
+
+class Deformation(nn.Module):
+    """A field over time. Subclasses say how they are built (`config`) and bound to Gaussians."""
+
+    config: dict[str, Any]
+
+    def bind(self, means: Tensor) -> None:
+        """Meet canonical centres [N, 3]; called again whenever Gaussians are added, removed or settled."""
+
+    def forward(self, means: Tensor, quats: Tensor, log_scales: Tensor, time: float) -> tuple[Tensor, ...]:
+        """Means [N, 3], quats [N, 4] and log_scales [N, 3] at `time` in [0, 1]."""
+        raise TypeError(f"{type(self).__name__} does not say how it moves Gaussians")
+
+    def regularisers(self, time: float, step: float) -> Terms:
+        """Penalties on the field around `time`; `step` is the time between two frames."""
+        return {}
+
+
+def encode(x: Tensor, octaves: int) -> Tensor:
+    """[..., D] to [..., D (1 + 2 octaves)]: x, and sin and cos of pi 2^k x."""
+    angles = x.unsqueeze(-1) * (math.pi * 2.0 ** torch.arange(octaves, dtype=x.dtype))
+    return torch.cat([x, angles.sin().flatten(-2), angles.cos().flatten(-2)], dim=-1)
+
+
+class NodeField(Deformation):
+    """Control nodes that move rigidly; a Gaussian follows a blend of the nodes around it.
+
+    K nodes are picked from the Gaussians by farthest-point sampling on the first `bind`. Blending the nodes'
+    affine maps over Gaussians is one dense product of [N, K] weights with [K, 12] maps.
+    """
+
+    def __init__(
+        self,
+        n_nodes: int = 200,
+        width: int = 128,
+        depth: int = 3,
+        octaves: int = 4,
+        time_octaves: int = 4,
+        neighbours: int = 4,
+        extent: float = 0.6,
+    ) -> None:
+        super().__init__()
+        self.config = {
+            "kind": "nodes",
+            "n_nodes": n_nodes,
+            "width": width,
+            "depth": depth,
+            "octaves": octaves,
+            "time_octaves": time_octaves,
+            "neighbours": neighbours,
+            "extent": extent,
+        }
+        self.register_buffer("nodes", torch.zeros(n_nodes, 3))
+        self.register_buffer("placed", torch.zeros((), dtype=torch.bool))
+        layers: list[nn.Module] = []
+        inputs = 3 * (1 + 2 * octaves) + (1 + 2 * time_octaves)
+        for _ in range(depth):
+            layers += [nn.Linear(inputs, width), nn.SiLU()]
+            inputs = width
+        self.trunk = nn.Sequential(*layers)
+        self.head = nn.Linear(width, 6)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self._weights = torch.zeros(0, n_nodes)
+        self._pairs = torch.zeros(0, 2, dtype=torch.long)
+
+    @torch.no_grad()
+    def bind(self, means: Tensor) -> None:
+        means = means.detach()
+        if not self.placed:
+            self.nodes.copy_(farthest_points(means, self.nodes.shape[0]))
+            self.placed.fill_(True)
+        k = min(self.config["neighbours"], len(self.nodes))
+        distance, index = torch.cdist(means, self.nodes).topk(k, largest=False)
+        # A Gaussian kernel as wide as the nodes lie apart, so that neighbours share each point.
+        spacing = torch.cdist(self.nodes, self.nodes).topk(2, largest=False)[0][:, 1].mean().clamp(min=1e-4)
+        weights = torch.exp(-0.5 * (distance / (1.2 * spacing)).square()) + 1e-8
+        self._weights = torch.zeros(len(means), len(self.nodes))
+        self._weights.scatter_(1, index, weights / weights.sum(1, keepdim=True))
+        near = torch.cdist(self.nodes, self.nodes).topk(min(7, len(self.nodes)), largest=False)[1][:, 1:]
+        own = torch.arange(len(self.nodes)).unsqueeze(1).expand_as(near)
+        self._pairs = torch.stack([own, near], dim=-1).reshape(-1, 2)
+
+    def motions(self, time: float) -> tuple[Tensor, Tensor]:
+        """Unit quaternions [K, 4] and translations [K, 3] of the nodes."""
+        extent = self.config["extent"]
+        t = torch.full((len(self.nodes), 1), 2.0 * time - 1.0)
+        features = [encode(self.nodes / extent, self.config["octaves"])]
+        features.append(encode(t, self.config["time_octaves"]))
+        out = self.head(self.trunk(torch.cat(features, dim=-1)))
+        quats = F.normalize(torch.cat([torch.ones(len(out), 1), out[:, 3:]], dim=-1), dim=-1)
+        return quats, out[:, :3]
+
+    def forward(self, means: Tensor, quats: Tensor, log_scales: Tensor, time: float) -> tuple[Tensor, ...]:
+        node_quats, translations = self.motions(time)
+        turns = rotations.to_matrix(node_quats)
+        # x -> R (x - n) + n + t, written as x + (R - 1)(x - n) + t so that a zero head is exactly x.
+        linear = turns - torch.eye(3)
+        offsets = translations - (linear @ self.nodes.unsqueeze(-1)).squeeze(-1)
+        maps = self._weights @ torch.cat([linear.flatten(1), offsets], dim=1)
+        moved = means + (maps[:, :9].unflatten(1, (3, 3)) @ means.unsqueeze(-1)).squeeze(-1) + maps[:, 9:]
+        blend = self._weights @ (node_quats - torch.tensor([1.0, 0.0, 0.0, 0.0]))
+        blend = blend + torch.tensor([1.0, 0.0, 0.0, 0.0])
+        return moved, rotations.multiply(blend, quats), log_scales
+
+    def regularisers(self, time: float, step: float) -> Terms:
+        """rigidity: neighbouring nodes keep their offsets up to a rotation (ARAP, Sorkine and Alexa 2007).
+
+        smoothness: second difference of the nodes' paths over three consecutive frames.
+        """
+        quats, shift = self.motions(time)
+        here, there = self._pairs.unbind(-1)
+        rest = self.nodes[there] - self.nodes[here]
+        now = rest + shift[there] - shift[here]
+        turned = (rotations.to_matrix(quats)[here] @ rest.unsqueeze(-1)).squeeze(-1)
+        before, after = self.motions(max(time - step, 0.0))[1], self.motions(min(time + step, 1.0))[1]
+        inner = 1.0 if 0.0 < time < 1.0 else 0.0
+        return {
+            "rigidity": (now - turned).square().sum(-1).mean(),
+            "smoothness": inner * (before - 2 * shift + after).square().sum(-1).mean(),
+        }
+
+
+class HexPlaneField(Deformation):
+    """Six feature planes per scale; features multiply over planes and stand side by side over scales."""
+
+    PLANES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+
+    def __init__(
+        self,
+        resolution: int = 24,
+        time_resolution: int = 12,
+        channels: int = 16,
+        scales: tuple[int, ...] = (1, 2),
+        width: int = 64,
+        extent: float = 0.6,
+    ) -> None:
+        super().__init__()
+        self.config = {
+            "kind": "hexplane",
+            "resolution": resolution,
+            "time_resolution": time_resolution,
+            "channels": channels,
+            "scales": list(scales),
+            "width": width,
+            "extent": extent,
+        }
+        self.planes = nn.ParameterList()
+        for scale in scales:
+            sizes = (resolution * scale,) * 3 + (time_resolution,)
+            for a, b in self.PLANES:
+                plane = torch.empty(1, channels, sizes[b], sizes[a])
+                # Space starts random, time starts at one: the product starts as a static field.
+                nn.init.ones_(plane) if b == 3 else nn.init.uniform_(plane, 0.1, 0.5)
+                self.planes.append(nn.Parameter(plane))
+        self.trunk = nn.Sequential(nn.Linear(channels * len(scales), width), nn.ReLU())
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
+                for name, out in (("means", 3), ("quats", 4), ("log_scales", 3))
+            }
+        )
+        for head in self.heads.values():
+            nn.init.zeros_(head[-1].weight)
+            nn.init.zeros_(head[-1].bias)
+
+    def forward(self, means: Tensor, quats: Tensor, log_scales: Tensor, time: float) -> tuple[Tensor, ...]:
+        # Time is mapped to the whole [-1, 1] that grid_sample knows, as space is.
+        t = torch.full((len(means), 1), 2.0 * time - 1.0)
+        position = torch.cat([means.detach() / self.config["extent"], t], dim=1)
+        features = []
+        for first in range(0, len(self.planes), 6):
+            product: Tensor | float = 1.0
+            for plane, axes in zip(self.planes[first : first + 6], self.PLANES):
+                grid = position[:, axes].view(1, -1, 1, 2)
+                sampled = F.grid_sample(plane, grid, align_corners=True, padding_mode="border")
+                product = product * sampled[0, :, :, 0].T
+            features.append(product)
+        hidden = self.trunk(torch.cat(features, dim=1))
+        return (
+            means + self.heads["means"](hidden),
+            F.normalize(quats, dim=-1) + self.heads["quats"](hidden),
+            log_scales + self.heads["log_scales"](hidden),
+        )
+
+    def regularisers(self, time: float, step: float) -> Terms:
+        """plane_tv: second differences over space; time_smoothness: over time; time_l1: distance from one.
+
+        After hustvl/4DGaussians (scene/regulation.py), but over both axes of the spatial planes.
+        """
+        tv, smooth, ones = [], [], []
+        for plane, (_, b) in zip(self.planes, self.PLANES * (len(self.planes) // 6)):
+            along_b = (plane[:, :, 2:] - 2 * plane[:, :, 1:-1] + plane[:, :, :-2]).square().mean()
+            if b == 3:
+                smooth.append(along_b)
+                ones.append((1 - plane).abs().mean())
+            else:
+                along_a = plane[..., 2:] - 2 * plane[..., 1:-1] + plane[..., :-2]
+                tv.append(along_b + along_a.square().mean())
+        return {
+            "plane_tv": torch.stack(tv).mean(),
+            "time_smoothness": torch.stack(smooth).mean(),
+            "time_l1": torch.stack(ones).mean(),
+        }
+
+
+def build_field(config: dict[str, Any]) -> Deformation:
+    """A field from its `config`."""
+    options = {key: value for key, value in config.items() if key != "kind"}
+    if config["kind"] == "hexplane":
+        return HexPlaneField(**{**options, "scales": tuple(options.get("scales", (1, 2)))})
+    if config["kind"] == "nodes":
+        return NodeField(**options)
+    raise ValueError(f"unknown deformation field {config['kind']!r}; choose nodes or hexplane")
+
+
+def farthest_points(points: Tensor, k: int) -> Tensor:
+    """k of the points [N, 3], each the farthest from those before it; the first is nearest the centroid.
+
+    With fewer points than k, some repeat.
+    """
+    centre = points.mean(0)
+    first = (points - centre).square().sum(-1).argmin()
+    chosen = [first]
+    distance = (points - points[first]).square().sum(-1)
+    for _ in range(k - 1):
+        index = distance.argmax()
+        chosen.append(index)
+        distance = torch.minimum(distance, (points - points[index]).square().sum(-1))
+    return points[torch.stack(chosen)].clone()

@@ -1,0 +1,137 @@
+"""Canonical 3D Gaussians: unconstrained parameters, their activations, and the PLY layout of INRIA's 3DGS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orbit4d.datasets.errors import InputError
+
+#: Constant of the degree-0 spherical harmonic: colour = 0.5 + SH_C0 * f_dc.
+SH_C0 = 0.28209479177387814
+
+
+@dataclass
+class Gaussians:
+    """N Gaussians as the optimiser sees them. All tensors are float32."""
+
+    means: Tensor
+    """[N, 3] centres, world units."""
+    log_scales: Tensor
+    """[N, 3] logarithms of the standard deviations along the own axes."""
+    quats: Tensor
+    """[N, 4] rotations w x y z, of any length."""
+    logits: Tensor
+    """[N] opacity before the sigmoid."""
+    colors: Tensor
+    """[N, 3] RGB; values outside [0, 1] are clamped when drawn."""
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Field names in order."""
+        return tuple(field.name for field in fields(cls))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Fields by name."""
+        return {name: getattr(self, name) for name in self.names()}
+
+    @property
+    def opacities(self) -> Tensor:
+        """[N] in (0, 1)."""
+        return torch.sigmoid(self.logits)
+
+    @property
+    def scales(self) -> Tensor:
+        """[N, 3] standard deviations, world units."""
+        return self.log_scales.exp()
+
+    def detached(self) -> Gaussians:
+        """Copies without gradient."""
+        return Gaussians(**{name: t.detach().clone() for name, t in self.tensors().items()})
+
+
+def from_points(points: np.ndarray, colors: np.ndarray, opacity: float = 0.3) -> Gaussians:
+    """Isotropic Gaussians at points [N, 3] with colours [N, 3]; each as wide as its neighbours are far.
+
+    The width is the mean distance to the three nearest neighbours (Kerbl et al. 2023, section 5.1).
+    """
+    from scipy.spatial import cKDTree
+
+    if len(points) < 4:
+        raise InputError(f"only {len(points)} points to start from; the silhouettes leave no common volume")
+    near = cKDTree(points).query(points, k=4)[0][:, 1:].mean(1)
+    width = np.clip(near, 1e-4, None)
+    n = len(points)
+    return Gaussians(
+        means=torch.tensor(points, dtype=torch.float32),
+        log_scales=torch.tensor(np.log(width)[:, None].repeat(3, 1), dtype=torch.float32),
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(n, 1),
+        logits=torch.full((n,), float(np.log(opacity / (1 - opacity)))),
+        colors=torch.tensor(colors, dtype=torch.float32),
+    )
+
+
+_NORMALS = ("nx", "ny", "nz")
+_COLUMNS = (
+    "x", "y", "z", *_NORMALS, "f_dc_0", "f_dc_1", "f_dc_2", "opacity",
+    "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3",
+)  # fmt: skip
+
+
+def save_ply(gaussians: Gaussians, path: str | Path) -> None:
+    """Binary little-endian PLY in the layout of INRIA's 3DGS: viewers and editors read it."""
+    g = gaussians.detached()
+    rows = torch.cat(
+        [
+            g.means,
+            torch.zeros_like(g.means),
+            (g.colors - 0.5) / SH_C0,
+            g.logits[:, None],
+            g.log_scales,
+            torch.nn.functional.normalize(g.quats, dim=-1),
+        ],
+        dim=1,
+    )
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(g)}"]
+    header += [f"property float {name}" for name in _COLUMNS] + ["end_header", ""]
+    partial = Path(path).with_suffix(".ply.partial")
+    partial.write_bytes("\n".join(header).encode() + rows.numpy().astype("<f4").tobytes())
+    partial.replace(path)
+
+
+def load_ply(path: str | Path) -> Gaussians:
+    """Inverse of `save_ply`; reads any PLY of that layout whose first element is the vertices.
+
+    View-dependent harmonics (f_rest_*) are read over and left out. Raises InputError for anything else.
+    """
+    data = Path(path).read_bytes()
+    end = data.find(b"end_header\n")
+    lines = data[: max(end, 0)].decode("ascii", "replace").split("\n")
+    names = [line.split()[-1] for line in lines if line.startswith("property float ")]
+    counts = [line.split()[-1] for line in lines if line.startswith("element vertex ")]
+    wanted = [name for name in _COLUMNS if name not in _NORMALS]
+    if end < 0 or not counts or not set(wanted) <= set(names):
+        raise InputError(f"{path}: not a PLY of 3D Gaussians (INRIA layout, binary little-endian)")
+    body = data[end + len(b"end_header\n") :]
+    count = int(counts[0])
+    if len(body) < count * len(names) * 4:
+        raise InputError(f"{path}: truncated, {count} Gaussians promised")
+    table = np.frombuffer(body, "<f4", count * len(names)).reshape(count, len(names))
+
+    def column(*wanted: str) -> Tensor:
+        return torch.tensor(table[:, [names.index(name) for name in wanted]].copy())
+
+    return Gaussians(
+        means=column("x", "y", "z"),
+        log_scales=column("scale_0", "scale_1", "scale_2"),
+        quats=column("rot_0", "rot_1", "rot_2", "rot_3"),
+        logits=column("opacity")[:, 0],
+        colors=column("f_dc_0", "f_dc_1", "f_dc_2") * SH_C0 + 0.5,
+    )

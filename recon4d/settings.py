@@ -1,0 +1,138 @@
+"""Every setting of a reconstruction, in one place, and the presets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from orbit4d.datasets.errors import InputError
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms of the loss; 0 leaves a term out."""
+
+    l1: float = 1.0
+    """Mean absolute difference of images on a random background."""
+    ssim: float = 0.0
+    """1 - SSIM of the same images."""
+    lpips: float = 0.0
+    """LPIPS (AlexNet), when its weights are present."""
+    alpha: float = 0.5
+    """Mean absolute difference of mattes."""
+    depth_smoothness: float = 0.0
+    """Charbonnier penalty on neighbouring expected depths inside the object (RegNeRF style)."""
+    rigidity: float = 1.0
+    """As rigid as possible between neighbouring control nodes."""
+    smoothness: float = 0.5
+    """Second difference of the nodes' paths over time."""
+    plane_tv: float = 1e-4
+    time_smoothness: float = 0.01
+    time_l1: float = 1e-4
+    """Of the HexPlane field, as hustvl/4DGaussians has them (arguments/__init__.py)."""
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Adam's rates at the start; every one falls to `final` times itself, exponentially."""
+
+    means: float = 6e-4
+    log_scales: float = 6e-3
+    quats: float = 3e-3
+    logits: float = 4e-2
+    colors: float = 6e-3
+    field: float = 1.5e-3
+    final: float = 0.08
+
+
+@dataclass(frozen=True)
+class DensitySettings:
+    """When Gaussians are split, cloned, pruned and faded (Kerbl et al. 2023, section 5)."""
+
+    every: int = 0
+    """Steps between two rounds; 0 keeps the number of Gaussians as it is."""
+    start: float = 0.1
+    stop: float = 0.6
+    """Shares of the stage between which rounds take place."""
+    grow_gradient: float = 2.5e-4
+    """Mean gradient of the projected centre, in normalised image units, above which a Gaussian multiplies."""
+    split_scale: float = 0.02
+    """Larger ones are split in two, smaller ones cloned; world units."""
+    prune_opacity: float = 0.01
+    max_gaussians: int = 20_000
+    reset_every: int = 0
+    """Steps between two opacity resets; 0 never."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole reconstruction."""
+
+    n_gaussians: int = 10_000
+    """Drawn on the visual hull."""
+    coarse_steps: int = 600
+    """Steps without deformation: the static orbit at its time, or all frames when there is none."""
+    fine_steps: int = 3000
+    """Steps with deformation."""
+    static_share: float = 0.25
+    """Share of the fine steps that look at the static orbit, when there is one."""
+    resolution: int = 256
+    """Longer side of the images that are fitted; larger input is reduced."""
+    warmup_share: float = 0.3
+    """Share of each stage spent at half the resolution."""
+    deformation: dict[str, Any] = field(default_factory=lambda: {"kind": "nodes"})
+    weights: LossWeights = field(default_factory=LossWeights)
+    rates: LearningRates = field(default_factory=LearningRates)
+    density: DensitySettings = field(default_factory=DensitySettings)
+    patience: int = 0
+    """Stop when the smoothed loss has not fallen for this many steps; 0 never."""
+    checkpoint_seconds: float = 20.0
+    """Time between two checkpoints."""
+    preset: str = "default"
+
+    def __post_init__(self) -> None:
+        if self.n_gaussians < 4 or self.coarse_steps < 0 or self.fine_steps < 0:
+            raise InputError("a reconstruction needs at least 4 Gaussians and no negative steps")
+
+    def as_config(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Settings:
+        """Inverse of `as_config`."""
+        nested = {"weights": LossWeights, "rates": LearningRates, "density": DensitySettings}
+        return cls(**{k: nested[k](**v) if k in nested else v for k, v in config.items()})
+
+
+_DEFAULT = Settings()
+PRESETS: dict[str, Settings] = {
+    "fast": replace(
+        _DEFAULT,
+        preset="fast",
+        n_gaussians=6_000,
+        coarse_steps=200,
+        fine_steps=900,
+        warmup_share=0.5,
+        deformation={"kind": "nodes", "n_nodes": 120, "width": 96},
+    ),
+    "default": _DEFAULT,
+    "best": replace(
+        _DEFAULT,
+        preset="best",
+        n_gaussians=16_000,
+        coarse_steps=1_500,
+        fine_steps=9_000,
+        deformation={"kind": "nodes", "n_nodes": 400, "width": 160},
+    ),
+    # Diffusion4D section 2.2: 5,000 coarse and 2,000 fine iterations of 4DGS; its weights are undisclosed.
+    "published": replace(
+        _DEFAULT,
+        preset="published",
+        coarse_steps=5_000,
+        fine_steps=2_000,
+        warmup_share=0.0,
+        deformation={"kind": "hexplane"},
+        density=DensitySettings(every=100),
+    ),
+}
