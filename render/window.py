@@ -47,4 +47,6 @@ def _furthest(
     vertices: npt.NDArray[np.floating], place: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.floating]:
     """[T]: the largest distance of any vertex from `place` [V, 3]."""
-    return np.array([np.sqrt(((moment - place) ** 2).sum(axis=-1).max()) for moment in vertices])
+    # einsum: numpy's sum over an axis of three is several times slower.
+    squares = (np.einsum("vk,vk->v", d, d) for d in (moment - place for moment in vertices))
+    return np.array([np.sqrt(each.max()) for each in squares])

@@ -31,7 +31,7 @@ from orbit4d.render.blender.motion import support, vertices_now
 Points = npt.NDArray[np.float32]
 #: Clip moments at which the frame is tested, as many as a clip has frames.
 N_MOMENTS = 24
-MAX_EDGES = 20_000
+MAX_EDGES = 8_000
 MAX_KINEMATIC = 4_000
 #: Frames of the published preview rule: 0, T/4 and T/2 of T = 24 raw scene frames.
 RAW_FRAMES = (0, 6, 12)
@@ -160,10 +160,11 @@ def _sample(loaded: Loaded, seconds: Sequence[float], topology: _Topology) -> _S
         parts = vertices_now(loaded)
         counts.append([len(part) for part in parts])
         thin.append([part[::stride].copy() for part in parts])
-        extreme.append([support(part) for part in parts])
+        if stride > 1:
+            extreme.append([support(part) for part in parts])
         filled = [part for part in parts if len(part)]
         every = np.concatenate(filled) if filled else np.zeros((1, 3), np.float32)
-        box.append(np.stack([every.min(axis=0), every.max(axis=0)]))
+        box.append(geometry.box_of(every))
         same = counts[-1] == topology.counts
         edges.append(geometry.edge_lengths(every, topology.edges) if same and filled else None)
     body, extremes = [], []
@@ -171,7 +172,8 @@ def _sample(loaded: Loaded, seconds: Sequence[float], topology: _Topology) -> _S
         lengths = {moment[k] for moment in counts}
         if len(lengths) > 1:
             # Vertices come and go (an Alembic fluid, say): 26 extreme points stand for the mesh.
-            body.append(np.stack([moment[k] for moment in extreme]))
+            points = extreme if stride > 1 else [[support(part) for part in moment] for moment in thin]
+            body.append(np.stack([moment[k] for moment in points]))
         elif lengths != {0}:
             body.append(np.stack([moment[k] for moment in thin]))
             if stride > 1:
@@ -182,7 +184,7 @@ def _sample(loaded: Loaded, seconds: Sequence[float], topology: _Topology) -> _S
         list(seconds),
         np.concatenate(body, axis=1) if body else nothing,
         np.concatenate(extremes, axis=1) if extremes else nothing,
-        np.stack(box).astype(np.float64),
+        np.stack(box),
         np.stack(whole) if len(whole) == len(seconds) else np.zeros((len(seconds), 0)),
     )
 
