@@ -234,8 +234,14 @@ class Store:
     def _faults(self, verb: str, name: str) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, OrbitError):
+        except OrbitError:
             raise
+        except FileNotFoundError as error:
+            if verb != "write":
+                raise
+            raise InputError(
+                f"cannot write {self.path(name)}: no such place; choose one that can be written"
+            ) from error
         except OSError as error:
             where = f"cannot {verb} {self.path(name)}"
             if error.errno == errno.ENOSPC:
