@@ -264,7 +264,7 @@ def import_alembic(path: Path) -> Imported:
 
 
 def import_collada(path: Path) -> Imported:
-    if not hasattr(bpy.types, "WM_OT_collada_import"):
+    if "collada_import" not in dir(bpy.ops.wm):
         raise Refused("bad_file:format", "this Blender was built without Collada")
     bpy.ops.wm.collada_import(filepath=str(path))
     return _timeline()
@@ -288,6 +288,7 @@ def import_blend(path: Path) -> Imported:
         if obj.name not in scene.collection.objects:
             scene.collection.objects.link(obj)
     bpy.data.scenes.remove(theirs)
+    bpy.context.view_layer.update()
     for obj in bpy.data.objects:
         # Scripted expressions would not be evaluated anyway; dropping them also drops Blender's warnings.
         data = obj.animation_data

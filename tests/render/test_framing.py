@@ -1,0 +1,108 @@
+"""Scale and centre, and when an action moves: laws of the pure functions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orbit4d.datasets.cameras import orbit
+from orbit4d.render.framing import box_framing, fit, frame_load, union_box
+from orbit4d.render.window import STILL_TOLERANCE, dense_seconds, moving_window
+
+
+def furthest(points: np.ndarray, radius: float, elevation: float, fov: float) -> float:
+    """Largest |x| or |y| on the image plane, in half-frames, over a fine orbit."""
+    worst = 0.0
+    for camera in orbit(120, radius, elevation, fov, size=(200, 200)):
+        pixels, depth = camera.project(points)
+        assert (depth > 0).all()
+        worst = max(worst, float(np.abs(pixels - 100.0).max() / 100.0))
+    return worst
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    elevation=st.sampled_from([0.0, 9.46, -20.0, 35.0, 70.0]),
+    fov=st.sampled_from([20.0, 39.5978, 60.0]),
+    radius=st.sampled_from([1.5, 2.0, 4.0]),
+)
+def test_fit_brings_every_vertex_into_every_view(
+    seed: int, elevation: float, fov: float, radius: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    moments = [rng.normal(size=(20, 3)) * rng.uniform(0.1, 3.0, 3) + rng.normal(size=3) for _ in range(3)]
+    box = box_framing(*union_box(moments))
+    framing = fit(box, moments, radius, fov, elevation, margin=0.02)
+    reached = max(furthest(framing.apply(points), radius, elevation, fov) for points in moments)
+    assert reached <= 0.98 + 1e-9
+    if framing.scale < box.scale:
+        # Shrunk no more than needed: some vertex touches the margin at some azimuth.
+        assert reached > 0.98 - 2e-3
+
+
+def test_a_unit_cube_leaves_the_published_frame() -> None:
+    cube = np.array([(x, y, z) for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+    half_tan = np.tan(np.radians(39.5978) / 2)
+    assert furthest(cube, 2.0, 0.0, 39.5978) == pytest.approx(1.074, abs=2e-3)
+    assert frame_load(cube, 2.0, half_tan) > 1.0
+
+
+@given(scale=st.floats(1e-3, 1e3), x=st.floats(-50, 50), z=st.floats(-50, 50))
+@settings(max_examples=30, deadline=None)
+def test_framing_undoes_the_size_and_place_of_an_asset(scale: float, x: float, z: float) -> None:
+    points = np.random.default_rng(0).normal(size=(30, 3))
+    moved = points * scale + np.array([x, -x, z])
+    a = fit(box_framing(*union_box([points])), [points], 2.0, 39.5978)
+    b = fit(box_framing(*union_box([moved])), [moved], 2.0, 39.5978)
+    np.testing.assert_allclose(
+        a.apply(points), b.apply(moved), atol=1e-9 * max(1.0, abs(x) / scale, abs(z) / scale)
+    )
+
+
+def test_nothing_finite_is_not_framed() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        union_box([np.zeros((0, 3))])
+    with pytest.raises(ValueError, match="finite"):
+        union_box([np.full((3, 3), np.nan)])
+    with pytest.raises(ValueError, match="extent"):
+        box_framing(np.ones(3), np.ones(3))
+
+
+def path(times: list[float], heights: list[float]) -> np.ndarray:
+    """Two vertices, of which one rises by `heights`."""
+    points = np.zeros((len(times), 2, 3))
+    points[:, 1, 0] = 1.0
+    points[:, 1, 2] = heights
+    return points
+
+
+def test_the_window_is_what_moves() -> None:
+    seconds = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert moving_window(seconds, path(seconds, [0, 0, 1, 2, 2, 2])) == (1.0, 3.0)
+    assert moving_window(seconds, path(seconds, [0, 0, 0, 0, 0, 0])) is None
+    assert moving_window(seconds, path(seconds, [0, 1, 0, 1, 0, 0])) == (0.0, 4.0)
+    assert moving_window(seconds, path(seconds, [0, 0, 0, 0, 0, 1])) == (4.0, 5.0)
+
+
+def test_slow_motion_counts_though_no_step_does() -> None:
+    seconds = list(np.linspace(0.0, 1.0, 241))
+    step = 0.5 * STILL_TOLERANCE
+    window = moving_window(seconds, path(seconds, [i * step for i in range(241)]))
+    assert window is not None and window[0] < 0.02 and window[1] > 0.98
+
+
+@given(scale=st.floats(1e-4, 1e4), shift=st.floats(-100, 100))
+@settings(max_examples=20, deadline=None)
+def test_the_window_does_not_depend_on_size_or_place(scale: float, shift: float) -> None:
+    seconds = [0.0, 1.0, 2.0, 3.0]
+    points = path(seconds, [0, 0, 1, 1])
+    assert moving_window(seconds, points * scale + shift * scale) == (1.0, 2.0)
+
+
+def test_every_frame_is_looked_at_up_to_a_limit() -> None:
+    assert dense_seconds(0.0, 1.0, 24.0) == pytest.approx([i / 24 for i in range(25)])
+    assert len(dense_seconds(0.0, 3600.0, 24.0)) == 241
+    assert dense_seconds(0.0, 0.01, 24.0) == [0.0, 0.01]

@@ -1,0 +1,183 @@
+"""What is seen is where the camera conventions say: a marker's picture against its projection."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orbit4d.datasets.clips import decode
+from orbit4d.render.asset_job import clips_of_action
+from orbit4d.render.child import BlenderChild
+from orbit4d.render.scene import RenderSettings, preset
+
+#: Linear colours whose sRGB values are told apart by their channel alone.
+RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def render() -> Iterator[Callable[..., list[Any]]]:
+    """`render(path, settings, scratch, actions=None)`: the clips of one asset, all from one Blender."""
+    with BlenderChild() as child:
+
+        def run(
+            path: Path, settings: RenderSettings, scratch: Path, actions: list[int] | None = None
+        ) -> list[Any]:
+            payload = {
+                "uid": path.stem,
+                "path": str(path),
+                "sha256": "",
+                "settings": settings.as_config(),
+                "scratch": str(scratch),
+                "provenance": {},
+                "actions": actions,
+            }
+            result = child.call("shoot", payload, 120)
+            return [
+                clip
+                for action in result["actions"]
+                for clip in clips_of_action(payload, settings, action, result)
+            ]
+
+        yield run
+
+
+def centroid(weights: np.ndarray) -> np.ndarray:
+    """(column, row) of the mass, pixel centres at +0.5."""
+    rows, columns = np.indices(weights.shape) + 0.5
+    return np.array([(columns * weights).sum(), (rows * weights).sum()]) / weights.sum()
+
+
+@pytest.mark.parametrize("engine", [{}, {"filter_width": 0.01, "crop": False}])
+def test_a_marker_is_seen_where_it_projects(
+    tmp_path: Path, render: Any, gltf: Callable[..., Path], part: Any, engine: dict[str, Any]
+) -> None:
+    """Every view of every rig, within half a pixel: pose, lens, handedness, pixel centres, time and scale."""
+    start, end = np.array([3.0, -2.0, 1.0]), np.array([-1.0, 2.5, 3.0])
+    still = np.array([-2.0, -1.0, -1.5])
+    markers = [
+        part(tuple(start), 0.35, RED, {"Fly": [(0.5, tuple(start)), (2.5, tuple(end))]}, unlit=True),
+        part(tuple(still), 0.35, GREEN, unlit=True),
+    ]
+    path = gltf(tmp_path / "marker.glb", markers, ("Fly",))
+    settings = preset(
+        "draft",
+        frames=8,
+        resolution=96,
+        samples=64,
+        elevation_deg=20.0,
+        azimuths_deg=(30.0,),
+        passes=("depth", "mask"),
+        **engine,
+    )
+    clips = render(path, settings, tmp_path)
+    assert {clip.rig for clip in clips} == {"static_orbit", "dynamic_orbit", "front_view"}
+    seen = 0
+    for clip in clips:
+        assert clip.window == pytest.approx((0.5, 2.5), abs=0.05)
+        for i, camera in enumerate(clip.cameras):
+            pixels = decode(clip.frames[i]).astype(float)
+            alpha = pixels[..., 3] / 255.0
+            fraction = (clip.seconds[i] - 0.5) / 2.0
+            places = {0: start + fraction * (end - start), 1: still}
+            expected = {
+                k: camera.project(clip.scale * (place - np.array(clip.centre))) for k, place in places.items()
+            }
+            if np.linalg.norm(expected[0][0] - expected[1][0]) < 14.0:
+                continue  # one marker hides part of the other here
+            for channel, (at, depth) in expected.items():
+                marker = alpha * (pixels[..., channel] > 128)
+                assert marker.sum() > 3.0
+                off = centroid(marker) - at
+                assert np.abs(off).max() < 0.5, (clip.rig, i, channel, off)
+                depths = np.load(io.BytesIO(clip.passes["depth"][i]))
+                near = depths[(marker > 0.9) & np.isfinite(depths)]
+                assert abs(np.median(near) - depth) < 0.35 * clip.scale * 1.05
+                seen += 1
+    assert seen > 30
+
+
+def test_up_is_up_and_the_front_faces_the_camera(
+    tmp_path: Path, render: Any, gltf: Callable[..., Path], part: Any
+) -> None:
+    """View 0 stands at -Y: +X is right, +Z up, and what is nearer hides what is behind."""
+    parts = [
+        part((0.0, 1.0, 0.0), 0.5, GREEN, unlit=True),
+        part((0.0, -1.0, 0.0), 0.5, RED, unlit=True),
+        part((1.0, 0.0, 0.0), 0.3, (0.0, 0.0, 1.0), unlit=True),
+        part((0.0, 0.0, 1.0), 0.3, (1.0, 1.0, 0.0), unlit=True),
+    ]
+    path = gltf(tmp_path / "axes.glb", parts)
+    clip = render(path, preset("draft", frames=4, resolution=64, rigs=("static_orbit",)), tmp_path)[0]
+
+    def colour_at(view: int, place: tuple[float, float, float]) -> tuple[int, ...]:
+        at, _ = clip.cameras[view].project(clip.scale * (np.array(place) - np.array(clip.centre)))
+        return tuple(int(c) for c in decode(clip.frames[view])[int(at[1]), int(at[0]), :3])
+
+    def mean(view: int, channel: int, of: tuple[int, int, int]) -> float:
+        pixels = decode(clip.frames[view])
+        return float(
+            np.argwhere((np.abs(pixels[..., :3].astype(int) - of) < 40).all(axis=-1))[:, channel].mean()
+        )
+
+    red, blue, yellow = (255, 0, 0), (0, 0, 255), (255, 255, 0)
+    # The line through red and green is the view's axis at the front and at the back.
+    assert colour_at(0, (0.0, -1.0, 0.0)) == red and colour_at(2, (0.0, 1.0, 0.0)) == (0, 255, 0)
+    assert mean(0, 1, blue) > mean(0, 1, red) and mean(0, 0, yellow) < mean(0, 0, red)
+    # View 1 of 4 stands at +X: the blue part is in front, red (at -Y) on its left.
+    assert colour_at(1, (1.0, 0.0, 0.0)) == blue
+    assert mean(1, 1, red) < mean(1, 1, blue)
+    assert mean(3, 1, red) > mean(3, 1, yellow)
+
+
+def test_cropping_to_the_projected_box_changes_no_pixel(
+    tmp_path: Path, render: Any, toy: Callable[..., Path]
+) -> None:
+    path = toy(tmp_path / "toy.glb", 3)
+    common = {"frames": 5, "resolution": 48, "samples": 8}
+    cropped = render(path, preset("default", **common), tmp_path)
+    whole = render(path, preset("default", crop=False, **common), tmp_path)
+    assert [clip.sha256 for clip in cropped] == [clip.sha256 for clip in whole]
+
+
+def test_keeping_unlit_triangles_from_the_lamps_changes_no_pixel(
+    tmp_path: Path, render: Any, gltf: Callable[..., Path], part: Any
+) -> None:
+    parts = [part((0.0, 0.0, 0.0), 0.5, (0.7, 0.3, 0.1), unlit=True), part((0.6, 0.0, 0.0), 0.2, RED)]
+    path = gltf(tmp_path / "unlit.glb", parts)
+    common = {"frames": 3, "resolution": 32, "rigs": ("static_orbit",)}
+    fast = render(path, preset("default", **common), tmp_path)
+    slow = render(path, preset("default", skip_unlit_lights=False, **common), tmp_path)
+    difference = np.abs(fast[0].pixels().astype(int) - slow[0].pixels().astype(int))
+    # The lit part may draw other random numbers; the unlit one is the same.
+    assert np.median(difference) == 0 and difference.mean() < 1.0
+
+
+def test_colour_is_straight_and_zero_where_nothing_is(
+    tmp_path: Path, render: Any, toy: Callable[..., Path]
+) -> None:
+    clips = render(toy(tmp_path / "toy.glb"), preset("draft", frames=3, resolution=32), tmp_path, [1])
+    for clip in clips:
+        pixels = clip.pixels()
+        empty = pixels[..., 3] == 0
+        assert empty.any() and (pixels[empty] == 0).all()
+        # Straight colour: on the rim, where alpha is low, the colour is not darkened towards black.
+        rim = (pixels[..., 3] > 16) & (pixels[..., 3] < 128)
+        full = pixels[..., 3] == 255
+        assert pixels[rim][:, :3].max(axis=1).mean() > 0.6 * pixels[full][:, :3].max(axis=1).mean()
+
+
+def test_orbits_share_frame_window_and_lights(tmp_path: Path, render: Any, toy: Callable[..., Path]) -> None:
+    clips = render(
+        toy(tmp_path / "toy.glb"), preset("draft", frames=4, resolution=24, orbits=2), tmp_path, [1, 2]
+    )
+    assert len(clips) == 12
+    by_action: dict[int, set[Any]] = {}
+    for clip in clips:
+        by_action.setdefault(clip.action_index, set()).add((clip.window, clip.scale, clip.centre))
+    assert {k: len(v) for k, v in by_action.items()} == {1: 1, 2: 1}
+    assert len({clip.renderer["suns"] for clip in clips}) == 1
