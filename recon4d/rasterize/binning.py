@@ -96,11 +96,11 @@ def tile_box(mean, half, tiles):
 def plan(boxes, depths, tiles_y, band_rows):
     """Sort by depth, and give every visible splat its slots.
 
-    `boxes` int32 [N, 4] are tile ranges: left, right, top, bottom, the second and last exclusive; an empty range
-    marks a splat that is not drawn. Returns
+    `boxes` int32 [N, 4] are tile ranges: left, right, top, bottom, the second and last exclusive; an empty
+    range marks a splat that is not drawn. Returns
         order int32 [visible]: drawn splats from front to back
-        band_start int64 [bands + 1]: slots of band b are band_start[b] .. band_start[b + 1], in depth order, the
-            last up to 15 of them empty, so that vectors of sixteen slots never straddle a band
+        band_start int64 [bands + 1]: slots of band b are band_start[b] .. band_start[b + 1], in depth order,
+            with up to 15 empty ones at the end, so that vectors of sixteen slots never straddle a band
         band_cost int64 [bands]: (tile, splat) pairs of band b, at most
         slot_splat int32 [slots]: the splat of each slot, -1 for an empty one
         splat_start int32 [N + 1], splat_slots int32 [slots]: the slots of splat i, band after band
@@ -147,17 +147,17 @@ def plan(boxes, depths, tiles_y, band_rows):
 
 @jit
 def open_band(
-    first_slot, last_slot, top, bottom, slot_splat, packed, colors, rgb, with_depth,
+    first_slot, last_slot, top, bottom, slot_splat, packed, colors, mode,
     records, span_first, span_width,
 ):  # fmt: skip
     """Fill the records of a band's slots, and find the tiles that each slot meets in each tile row.
 
-    Row r of the band and slot s are entry (r - top)·(last_slot - first_slot) + s - first_slot of `span_first` and
-    `span_width` (int32): the first tile, and the number of tiles.
+    Row r of the band and slot s are entry (r - top)·(last_slot - first_slot) + s - first_slot of `span_first`
+    and `span_width` (int32): the first tile, and the number of tiles.
 
-    At height dy from its centre an ellipse spans slope·dy ± width·√(1 - (dy/half_y)²); its rightmost point lies at
-    dy = turn. Between a row's first and last pixel centre each bound is extreme at that height, or at the end
-    nearest to it.
+    At height dy from its centre an ellipse spans slope·dy ± width·√(1 - (dy/half_y)²); its rightmost point
+    lies at dy = turn. Between a row's first and last pixel centre each bound is extreme at that height, or at
+    the end nearest to it.
     """
     n = last_slot - first_slot
     # One visit to each splat's data, which lie scattered; the loops over rows then run over plain arrays and
@@ -174,10 +174,10 @@ def open_band(
         for field in range(6):
             records[at + field] = packed[i, field]
         at += 6
-        if rgb:
+        if len(mode) >= 3:
             records[at], records[at + 1], records[at + 2] = colors[i, 0], colors[i, 1], colors[i, 2]
             at += 3
-        if with_depth:
+        if len(mode) != 3:
             records[at] = packed[i, 14]
         data[0, k], data[1, k] = packed[i, 0] - np.float32(0.5), packed[i, 1]
         for field in range(2, 10):

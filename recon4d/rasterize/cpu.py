@@ -14,11 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from orbit4d.recon4d.rasterize import blending, harmonics, modes, projection, threads
+from orbit4d.recon4d.rasterize import blending, harmonics, modes, projection, threads, unblending
 from orbit4d.recon4d.rasterize.binning import RECORD, TILE, plan, rows_per_band
-
-_forward_kernels: dict[int, Any] = {}
-_backward_kernels: dict[tuple[int, bool], Any] = {}
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -159,12 +156,10 @@ class _Composite(torch.autograd.Function):
         # The kernels write whole tiles; the margin of an odd size is cut off below.
         image = torch.empty(cameras, tiles_y * TILE, tiles_x * TILE, channels)
         alphas = torch.empty(cameras, tiles_y * TILE, tiles_x * TILE, 1)
-        if channels not in _forward_kernels:
-            _forward_kernels[channels] = blending.make_forward(channels)
         ctx.works = []
         for c in range(cameras):
             work = _composite_camera(
-                _forward_kernels[channels], _array(boxes[c]), _array(packed[c]),
+                blending.MODES[channels], _array(boxes[c]), _array(packed[c]),
                 _array(colors[c]) if colors is not None else np.zeros((0, 3), np.float32), _array(depths[c]),
                 _array(backgrounds[c]) if backgrounds is not None else np.zeros(3, np.float32),
                 tiles_x, tiles_y, image[c].numpy(), alphas[c].numpy(),
@@ -185,30 +180,28 @@ class _Composite(torch.autograd.Function):
         channels, with_depth = ctx.channels, ctx.channels != 3
         grad_image = _padded(grad_image, alphas, channels, ctx.size)
         grad_alphas = _padded(grad_alphas, alphas, 1, ctx.size)
-        key = (channels, ctx.absgrad)
-        if key not in _backward_kernels:
-            _backward_kernels[key] = blending.make_backward(*key)
-
+        kind = (blending.MODES[channels], unblending.ABSOLUTE[ctx.absgrad])
         grad_means2d, grad_conics = torch.zeros(cameras, n, 2), torch.zeros(cameras, n, 3)
         grad_opacities = torch.zeros(cameras, n)
         grad_colors = torch.zeros(cameras, n, 3) if ctx.rgb else torch.zeros(cameras, 0, 3)
         grad_depths = torch.zeros(cameras, n if with_depth else 0)
         absolute = torch.zeros(cameras, n if ctx.absgrad else 0, 2)
         flat_opacities = _array(opacities)
+        outputs = (grad_means2d, grad_conics, grad_opacities, grad_colors, grad_depths, absolute)
         for c, work in enumerate(ctx.works):
             grad_records = np.empty(len(work.records), np.float32)
             threads.run(
-                _backward_kernels[key], len(work.bands), work.bands, rows_per_band(tiles_y), tiles_x, tiles_y,
-                work.band_start,
+                unblending.composite_backward, len(work.bands), *kind, work.bands, rows_per_band(tiles_y),
+                tiles_x, tiles_y, work.band_start,
                 _array(backgrounds[c]) if backgrounds is not None else np.zeros(3, np.float32),
-                blending.CENTRES, work.records, work.span_first, work.span_width, work.transmittance, work.lasts,
+                blending.CENTRES, work.records, work.span_first, work.span_width, work.transmittance,
+                work.lasts,
                 _array(grad_image[c]).reshape(-1), _array(grad_alphas[c]).reshape(-1), grad_records,
             )  # fmt: skip
             threads.run(
-                blending.gather_gradients, _blocks(len(work.splats), blending.BLOCK), work.splats, work.splat_start, work.splat_slots,
-                grad_records, _array(conics[c]), flat_opacities, ctx.rgb, with_depth, ctx.absgrad,
-                *(g[c].numpy() for g in (grad_means2d, grad_conics, grad_opacities, grad_colors, grad_depths)),
-                absolute[c].numpy(),
+                unblending.gather_gradients, _blocks(len(work.splats), unblending.BLOCK), *kind, work.splats,
+                work.splat_start, work.splat_slots, grad_records, _array(conics[c]), flat_opacities,
+                *(g[c].numpy() for g in outputs),
             )  # fmt: skip
         if ctx.absgrad:
             means2d.absgrad = absolute
@@ -241,7 +234,7 @@ def _padded(gradient: Tensor | None, like: Tensor, channels: int, size: tuple[in
 
 
 def _composite_camera(
-    kernel: Any, boxes: np.ndarray, packed: np.ndarray, colors: np.ndarray, depths: np.ndarray,
+    mode: tuple[int, ...], boxes: np.ndarray, packed: np.ndarray, colors: np.ndarray, depths: np.ndarray,
     background: np.ndarray, tiles_x: int, tiles_y: int, image: np.ndarray, alphas: np.ndarray,
 ) -> _Work:  # fmt: skip
     band_rows = rows_per_band(tiles_y)
@@ -263,9 +256,9 @@ def _composite_camera(
         lasts=np.empty(tiles * blending.PIXELS, np.float32),
     )
     threads.run(
-        kernel, len(work.bands), work.bands, band_rows, tiles_x, tiles_y, band_start, slot_splat, packed, colors,
-        background, blending.CENTRES, work.records, work.span_first, work.span_width, work.transmittance,
-        work.lasts, image.reshape(-1), alphas.reshape(-1),
+        blending.composite, len(work.bands), mode, work.bands, band_rows, tiles_x, tiles_y, band_start,
+        slot_splat, packed, colors, background, blending.CENTRES, work.records, work.span_first,
+        work.span_width, work.transmittance, work.lasts, image.reshape(-1), alphas.reshape(-1),
     )  # fmt: skip
     return work
 
@@ -298,8 +291,8 @@ def rasterize(
         means2d.retain_grad()
     with_depth = modes.wants_depth(render_mode)
     rendered, alphas = _Composite.apply(
-        means2d, conics, seen, opacities, depths if with_depth else depths.detach(), backgrounds, packed, boxes,
-        (width, height), (with_depth, absgrad and means2d.requires_grad),
+        means2d, conics, seen, opacities, depths if with_depth else depths.detach(), backgrounds, packed,
+        boxes, (width, height), (with_depth, absgrad and means2d.requires_grad),
     )  # fmt: skip
     meta = {
         "means2d": means2d,

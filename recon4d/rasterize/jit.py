@@ -19,9 +19,9 @@ def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     `error_model="numpy"` is worth a factor of eight in a backward pass: Python's check for division by zero
     is an exit from the middle of a loop, and such a loop is not vectorised.
 
-    The compiled code is kept where numba looks first: `NUMBA_CACHE_DIR`, else `__pycache__` beside the source,
-    else the user's cache folder. Where none can be written (a read-only installation without a home) it goes
-    to a folder in the system's temporary directory, so that a second process still starts warm.
+    The compiled code is kept where numba looks first: `NUMBA_CACHE_DIR`, else `__pycache__` beside the
+    source, else the user's cache folder. Where none can be written (a read-only installation without a home)
+    it goes to a folder in the system's temporary directory, so that a second process still starts warm.
     """
     if function is None:
         return lambda decorated: jit(decorated, **options)

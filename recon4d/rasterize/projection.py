@@ -179,7 +179,7 @@ def project_backward(
     v10, v11, v12, v13 = view[1, 0], view[1, 1], view[1, 2], view[1, 3]
     v20, v21, v22, v23 = view[2, 0], view[2, 1], view[2, 2], view[2, 3]
     camera = grad_view.shape[0] > 0
-    zero, one, two, half = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.float32(0.5)
+    one, two, half = np.float32(1.0), np.float32(2.0), np.float32(0.5)
     while True:
         block = take_next(counter)
         if block >= blocks:

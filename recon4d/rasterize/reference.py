@@ -6,6 +6,8 @@ are those of gsplat 1.5.3 in its "classic" mode; `api.rasterize` lists them.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -203,27 +205,30 @@ def _composite_one(
 
     offset = torch.arange(TILE, dtype=means2d.dtype, device=means2d.device) + 0.5
     inside_y, inside_x = torch.meshgrid(offset, offset, indexing="ij")
+    clear = means2d.new_zeros(TILE * TILE, channels + 1)
+    clear[:, -1] = 1.0
     tiles = []
     for index, splats in enumerate(per_tile):
         x = (inside_x + (index % columns) * TILE).reshape(-1, 1)
         y = (inside_y + (index // columns) * TILE).reshape(-1, 1)
-        tiles.append(_blend(x, y, splats, members[index], absgrad))
+        # An empty tile is clear. The first one is blended all the same: it ties the image to the graph.
+        tiles.append(_blend(x, y, splats, members[index], absgrad) if index == 0 or len(splats) else clear)
     grid = torch.stack(tiles).reshape(rows, columns, TILE, TILE, channels + 1)
     full = grid.permute(0, 2, 1, 3, 4).reshape(rows * TILE, columns * TILE, channels + 1)
     return full[:height, :width, :channels], full[:height, :width, channels:]
 
 
+def _add_magnitudes(total: Tensor, ids: Tensor, gradient: Tensor) -> None:
+    total.index_add_(0, ids, gradient.abs().sum(dim=0))
+
+
 def _blend(x: Tensor, y: Tensor, splats: Tensor, ids: Tensor, absgrad: Tensor | None) -> Tensor:
     """Colours and transmittance [P, D + 1] of P pixel centres (columns x, y [P, 1]) under K sorted splats."""
-    if len(splats) == 0:
-        clear = torch.zeros(len(x), splats.shape[-1] - 6 + 1, dtype=x.dtype, device=x.device)
-        clear[:, -1] = 1.0
-        return clear
     mean_x, mean_y, a, b, c, opacity = splats[:, :6].unbind(-1)
     dx, dy = x - mean_x, y - mean_y
     if absgrad is not None and dx.requires_grad:
         for axis, offset in enumerate((dx, dy)):
-            offset.register_hook(lambda g, axis=axis: absgrad[:, axis].index_add_(0, ids, g.abs().sum(dim=0)))
+            offset.register_hook(partial(_add_magnitudes, absgrad[:, axis], ids))
     sigma = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
     # A negative sigma (rounding in a needle-like conic) is skipped below; unclamped it could overflow here.
     alpha = torch.clamp(opacity * torch.exp(-sigma.clamp(min=0.0)), max=ALPHA_MAX)
@@ -232,7 +237,7 @@ def _blend(x: Tensor, y: Tensor, splats: Tensor, ids: Tensor, absgrad: Tensor | 
     # Transmittance never grows, so "a splat brought it to the limit" and "all later ones" are one mask.
     alpha = torch.where(after > T_STOP, alpha, 0.0)
     after = torch.where(after > T_STOP, after, 1.0)
-    before = torch.cat([torch.ones_like(x), after[:, :-1]], dim=1)
+    before = torch.cat([torch.ones_like(x), after], dim=1)[:, :-1]
     weights = alpha * before
     remaining = torch.prod(1.0 - alpha, dim=1, keepdim=True)
     return torch.cat([weights @ splats[:, 6:], remaining], dim=1)

@@ -362,76 +362,65 @@ def totals(typingctx, a, b, c, d, e, f, g, h):
     return sums(*[vector] * 8), codegen
 
 
-def _rows_codegen_store(channels):
-    """Interleave `channels` vectors of two 8-pixel rows into two runs of 8 * channels floats."""
+def _channels(mode) -> int:
+    """Channels are told by the length of a tuple: a number that is part of a type."""
+    return mode.count if isinstance(mode, types.UniTuple) else 0
+
+
+@intrinsic
+def store_rows(typingctx, array, first, second, mode, a, b, c, d):
+    """Interleave the first `len(mode)` vectors; row one goes to `array[first:]`, row two to `array[second:]`.
+
+    A vector is two rows of eight pixels; `mode` is a tuple of 1, 3 or 4 integers.
+    """
+    channels = _channels(mode)
+    if not _is_floats(array) or channels not in (1, 3, 4):
+        return None
 
     def codegen(context, builder, sig, args):
-        array, first, second = args[:3]
-        planes = args[3 : 3 + channels]
-        wide = [_shuffle(builder, plane, plane, [*range(16)] * 2) for plane in planes]
-        joined = (
-            wide[0] if channels == 1 else _shuffle(builder, wide[0], wide[1], [*range(16), *range(32, 48)])
+        planes = [*args[4 : 4 + channels], *[args[3 + channels]] * (4 - channels)]
+        both = [*range(16), *range(16, 32)]
+        low, high = (
+            _shuffle(builder, planes[0], planes[1], both),
+            _shuffle(builder, planes[2], planes[3], both),
         )
-        rest = None
-        if channels >= 3:
-            last = wide[3] if channels == 4 else wide[2]
-            rest = _shuffle(builder, wide[2], last, [*range(16), *range(32, 48)])
-        for row, index in ((0, first), (1, second)):
-            lanes = []
-            for pixel in range(8):
-                for channel in range(channels):
-                    base = 16 * channel if channel < 2 else 32 + 16 * (channel - 2)
-                    lanes.append(base + 8 * row + pixel)
-            run = _shuffle(builder, joined, joined if rest is None else rest, lanes)
-            target = _ir_type(_F32, 8 * channels)
-            builder.store(run, _pointer(context, builder, sig.args[0], array, index, target), align=4)
+        for row in (0, 1):
+            lanes = [16 * channel + 8 * row + pixel for pixel in range(8) for channel in range(channels)]
+            target = _pointer(
+                context, builder, sig.args[0], args[0], args[1 + row], _ir_type(_F32, len(lanes))
+            )
+            builder.store(_shuffle(builder, low, high, lanes), target, align=4)
         return context.get_dummy_value()
 
-    return codegen
+    return types.void(array, types.intp, types.intp, mode, *[vector] * 4), codegen
 
 
 @intrinsic
-def store_rows1(typingctx, array, first, second, a):
-    """Write one channel of two 8-pixel rows at `array[first:]` and `array[second:]`."""
-    return types.void(array, types.intp, types.intp, vector), _rows_codegen_store(1)
-
-
-@intrinsic
-def store_rows3(typingctx, array, first, second, a, b, c):
-    """Write three interleaved channels of two 8-pixel rows at `array[first:]` and `array[second:]`."""
-    return types.void(array, types.intp, types.intp, *[vector] * 3), _rows_codegen_store(3)
-
-
-@intrinsic
-def store_rows4(typingctx, array, first, second, a, b, c, d):
-    """Write four interleaved channels of two 8-pixel rows at `array[first:]` and `array[second:]`."""
-    return types.void(array, types.intp, types.intp, *[vector] * 4), _rows_codegen_store(4)
-
-
-@intrinsic
-def load_rows(typingctx, array, first, second, channel, channels):
-    """One channel of two 8-pixel rows whose `channels` (a literal) are interleaved; `channel` is a literal."""
-    if not isinstance(channels, types.IntegerLiteral) or not isinstance(channel, types.IntegerLiteral):
+def load_rows(typingctx, array, first, second, channel, mode):
+    """The `channel`-th (a literal) of `len(mode)` interleaved channels of two rows of eight pixels."""
+    channels = _channels(mode)
+    if not _is_floats(array) or not isinstance(channel, types.IntegerLiteral) or not channels:
         return None
-    n, which = channels.literal_value, channel.literal_value
+    # A kernel names all four channels and uses those it has.
+    which = min(channel.literal_value, channels - 1)
 
     def codegen(context, builder, sig, args):
         rows = []
         for index in args[1:3]:
-            pointer = _pointer(context, builder, sig.args[0], args[0], index, _ir_type(_F32, 8 * n))
-            run = builder.load(pointer, align=4)
-            rows.append(_shuffle(builder, run, run, [n * pixel + which for pixel in range(8)]))
+            run = _ir_type(_F32, 8 * channels)
+            values = builder.load(_pointer(context, builder, sig.args[0], args[0], index, run), align=4)
+            rows.append(_shuffle(builder, values, values, [channels * pixel + which for pixel in range(8)]))
         return _shuffle(builder, rows[0], rows[1], list(range(16)))
 
-    return vector(array, types.intp, types.intp, channel, channels), codegen
+    return vector(array, types.intp, types.intp, channel, mode), codegen
 
 
 @intrinsic
 def append_hits(typingctx, first, width, index, value, numbers, count):
     """Append to `numbers` each of index .. index + 15 whose range holds `value`; return the new count.
 
-    Lane i is a hit if first[index + i] <= value < first[index + i] + width[index + i] (int32 arrays). `numbers`
-    needs room for sixteen more.
+    Lane i is a hit if first[index + i] <= value < first[index + i] + width[index + i] (int32 arrays).
+    `numbers` needs room for sixteen more.
     """
     ints = types.Array(types.int32, 1, "C")
     if first != ints or width != ints or numbers != ints:

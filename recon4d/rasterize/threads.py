@@ -34,7 +34,7 @@ os.register_at_fork(after_in_child=_forget_pool)
 def run(kernel: Callable[..., None], pieces: int, *args: Any) -> None:
     """Call `kernel(counter, *args)` on up to `pieces` threads, this one included, and wait for all.
 
-    `counter` is int64 [1]; the kernel draws piece numbers from it (`simd.take_next`) until `pieces` is reached.
+    `counter` is int64 [1]; the kernel draws piece numbers from it (`simd.take_next`) until none is left.
     """
     global _pool
     counter = np.zeros(1, dtype=np.int64)
