@@ -25,6 +25,8 @@ class Deformation(nn.Module):
     """A field over time. Subclasses say how they are built (`config`) and bound to Gaussians."""
 
     config: dict[str, Any]
+    bound_means: Tensor | None = None
+    """Centres that the field was last bound to, [N, 3]; a resumed run binds to them again."""
 
     def bind(self, means: Tensor) -> None:
         """Meet canonical centres [N, 3]; called again whenever Gaussians are added, removed or settled."""
@@ -88,7 +90,7 @@ class NodeField(Deformation):
 
     @torch.no_grad()
     def bind(self, means: Tensor) -> None:
-        means = means.detach()
+        self.bound_means = means = means.detach().clone()
         if not self.placed:
             self.nodes.copy_(farthest_points(means, self.nodes.shape[0]))
             self.placed.fill_(True)

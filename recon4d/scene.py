@@ -1,0 +1,158 @@
+"""A reconstructed scene: canonical Gaussians and their field, drawn at any camera and time, kept in a folder.
+
+scene/canonical.ply (INRIA layout, opens in any viewer of 3D Gaussians), scene/deformation.safetensors,
+scene/cameras.json (training cameras), scene/scene.json (settings, versions, source), scene/metrics.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from orbit4d.datasets.cameras import Camera
+from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.recon4d.deformation import Deformation, build_field
+from orbit4d.recon4d.gaussians import Gaussians, load_ply, save_ply
+from orbit4d.recon4d.rasterize import rasterize
+
+FORMAT_VERSION = 1
+#: Below this alpha there is no colour to speak of: it is 0 in the output.
+_VISIBLE = 1 / 255
+
+
+@dataclass
+class Scene:
+    """What `reconstruct` returns and `load_scene` reads."""
+
+    gaussians: Gaussians
+    field: Deformation
+    cameras: tuple[Camera, ...] = ()
+    """Training cameras of the dynamic orbit."""
+    time: tuple[float, ...] = ()
+    """Their times."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """What scene.json holds."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """What metrics.json holds."""
+
+    def __post_init__(self) -> None:
+        self.gaussians = self.gaussians.detached()
+        self.field.bind(self.gaussians.means)
+
+    @torch.no_grad()
+    def at(self, time: float) -> Gaussians:
+        """The Gaussians as they stand at `time` in [0, 1]."""
+        g = self.gaussians
+        means, quats, log_scales = self.field(g.means, g.quats, g.log_scales, float(time))
+        return Gaussians(means, log_scales, quats, g.logits, g.colors)
+
+    def render(self, camera: Camera, time: float) -> npt.NDArray[np.float32]:
+        """Straight RGBA, float32 [H, W, 4] in [0, 1]; colour is 0 where alpha is below 1/255."""
+        with torch.no_grad():
+            color, alpha = draw(self.at(time), camera)[:2]
+        rgb = torch.where(alpha > _VISIBLE, color / alpha.clamp(min=_VISIBLE), torch.zeros(()))
+        return torch.cat([rgb.clamp(0, 1), alpha.clamp(0, 1)], dim=-1).numpy()
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the folder; scene.json comes last, so a folder that has one is whole."""
+        from safetensors.torch import save_file
+
+        out = Path(folder)
+        out.mkdir(parents=True, exist_ok=True)
+        save_ply(self.gaussians, out / "canonical.ply")
+        partial = out / "deformation.safetensors.partial"
+        tensors = {name: tensor.contiguous() for name, tensor in self.field.state_dict().items()}
+        save_file(tensors, partial, metadata={"config": json.dumps(self.field.config)})
+        partial.replace(out / "deformation.safetensors")
+        put_json(out / "cameras.json", cameras_record(self.cameras, self.time))
+        put_json(out / "metrics.json", self.metrics)
+        info = {"format": FORMAT_VERSION, "orbit4d": version("orbit4d"), **self.info}
+        put_json(out / "scene.json", info)
+
+
+def draw(gaussians: Gaussians, camera: Camera, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Premultiplied colour [H, W, 3 or 4], alpha [H, W, 1] and the rasteriser's meta, of one view."""
+    color, alpha, meta = rasterize(
+        gaussians.means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        gaussians.colors.clamp(0, 1),
+        torch.tensor(camera.w2c_opencv, dtype=torch.float32)[None],
+        torch.tensor(camera.K, dtype=torch.float32)[None],
+        camera.w,
+        camera.h,
+        **options,
+    )
+    return color[0], alpha[0], meta
+
+
+def load_scene(folder: str | os.PathLike[str]) -> Scene:
+    """Read a scene folder. Raises InputError when it is none, WorkError when a part of it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    root = Path(folder)
+    if not (root / "scene.json").is_file():
+        raise InputError(
+            f"{root}: not a scene (no scene.json); make one with `orbit4d recon4d VIDEO --out {root}`"
+        )
+    try:
+        info = json.loads((root / "scene.json").read_text())
+        if info.get("format") != FORMAT_VERSION:
+            raise InputError(
+                f"{root}: scene format {info.get('format')}, this orbit4d reads {FORMAT_VERSION}"
+            )
+        with safe_open(root / "deformation.safetensors", framework="pt") as file:
+            built = build_field(json.loads(file.metadata()["config"]))
+            built.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        record = json.loads((root / "cameras.json").read_text())
+        metrics = json.loads((root / "metrics.json").read_text())
+        gaussians = load_ply(root / "canonical.ply")
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise WorkError(f"{root}: damaged scene ({type(error).__name__}: {error}); make it again") from None
+    cameras, time = read_cameras(record)
+    return Scene(gaussians, built.eval().requires_grad_(False), cameras, time, info, metrics)
+
+
+def cameras_record(cameras: Sequence[Camera], time: Sequence[float]) -> dict[str, Any]:
+    """transforms.json-like record of cameras and times (camera-to-world, OpenGL axes)."""
+    return {
+        "frames": [
+            {
+                "transform_matrix": camera.c2w.tolist(),
+                "fl_x": camera.fl_x,
+                "fl_y": camera.fl_y,
+                "cx": camera.cx,
+                "cy": camera.cy,
+                "w": camera.w,
+                "h": camera.h,
+                "time": t,
+            }
+            for camera, t in zip(cameras, time)
+        ]
+    }
+
+
+def read_cameras(record: dict[str, Any]) -> tuple[tuple[Camera, ...], tuple[float, ...]]:
+    """Inverse of `cameras_record`."""
+    names = ("fl_x", "fl_y", "cx", "cy", "w", "h")
+    frames = record["frames"]
+    cameras = tuple(Camera(np.array(f["transform_matrix"]), *(f[n] for n in names)) for f in frames)
+    return cameras, tuple(f["time"] for f in frames)
+
+
+def put_json(path: Path, record: Any) -> None:
+    """Write JSON in one step: a reader sees the old file or the new one."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(record, indent=1) + "\n")
+    partial.replace(path)
