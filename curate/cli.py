@@ -28,6 +28,7 @@ RULE_OPTIONS: dict[str, tuple[Any, str]] = {
     "max_motion": (float, "Most motion_geometry (1.5)."),
     "max_growth": (float, "Most union_growth (2.5); beyond it an asset flies away."),
     "max_boundary": (float, "Largest share of vertices outside the frame in any orbit view (0.9)."),
+    "max_touch": (float, "Rendered dataset: largest share of a frame's border that is covered (0)."),
     "min_coverage": (float, "Least share of the frame that must be covered (0.005)."),
     "max_torn": (float, "Largest share of torn edges (0.1)."),
     "min_seconds": (float, "Shortest moving window."),

@@ -89,7 +89,7 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "blank_frames": (_F, "rendered dataset: share of the frames in which nothing is seen"),
     "flat_frames": (_F, "rendered dataset: share of the frames in one single colour"),
     "motion_magnitude": (_F, "rendered dataset: raw m between dynamic and static orbit, on white"),
-    "phash": (_S, "perceptual hash of the window's start, 16 hex digits"),
+    "phash": (_S, "look of the asset's first action: perceptual hash (16 hex digits), mean colour (6)"),
     "duplicate_of": (_S, "uid of an earlier asset that looks the same, else null"),
     "import_seconds": (_F, "time to load the asset, seconds"),
     "measure_seconds": (_F, "time to measure the action, previews included, seconds"),

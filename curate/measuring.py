@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from orbit4d.curate import columns
+from orbit4d.curate.duplicates import mark_duplicates
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.progress import Progress
 from orbit4d.datasets.sources import Asset, Resolved, localize, resolve
@@ -127,11 +128,13 @@ def measure_sources(
         interrupted = summary.interrupted
     order = {asset.uid: i for i, asset in enumerate(resolved.assets)}
     rows.sort(key=lambda row: (order.get(row["uid"], len(order)), row["uid"], row["action_index"] or 0))
-    info = {"measure_version": MEASURE_VERSION, "measure": asdict(settings), "versions": _versions()}
-    return Measured(columns.build(rows, info), resolved, reused, interrupted)
+    info = {"measure_version": MEASURE_VERSION, "measure": asdict(settings), "versions": software_versions()}
+    table = mark_duplicates(columns.build(rows, info))
+    return Measured(table, resolved, reused, interrupted)
 
 
-def _versions() -> dict[str, str]:
+def software_versions() -> dict[str, str]:
+    """Versions of what a measure depends on."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}

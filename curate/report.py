@@ -43,7 +43,7 @@ PLOTS: dict[str, tuple[bool, tuple[str, ...]]] = {
     "ssim_quarter_raw": (False, ("max_ssim", "min_ssim")),
     "ssim_half_raw": (False, ("max_ssim", "min_ssim")),
     "n_triangles": (True, ("max_triangles",)),
-    "boundary_touch": (False, ("max_boundary",)),
+    "boundary_touch": (False, ("max_touch",)),
     "coverage": (False, ("min_coverage",)),
     "motion_magnitude": (True, ()),
 }

@@ -33,11 +33,10 @@ class Rules:
     min_motion: float | None = _rule(0.02, "low_motion: motion_geometry below this")
     max_motion: float | None = _rule(1.5, "drastic: motion_geometry above this")
     max_growth: float | None = _rule(2.5, "flies_away: union_growth above this")
-    max_boundary: float | None = _rule(
-        0.9, "boundary: out_of_frame (or boundary_touch of a render) above this"
-    )
+    max_boundary: float | None = _rule(0.9, "boundary: out_of_frame above this")
+    max_touch: float | None = _rule(0.0, "boundary: boundary_touch of a rendered dataset above this")
     min_coverage: float | None = _rule(
-        0.005, "empty: coverage of the silhouette, preview or render below this"
+        0.005, "empty: coverage of silhouette, preview or render below this, or any frame blank"
     )
     max_torn: float | None = _rule(0.1, "exploded: torn_edges above this")
     min_seconds: float | None = _rule(None, "too_short: moving window shorter than this, seconds")
@@ -156,6 +155,11 @@ def _above(threshold: float | None, *names: str) -> Callable[[_Columns], Mask] |
     return lambda columns: np.logical_or.reduce([columns[name] > threshold for name in names])
 
 
+def _either(*tests: Callable[[_Columns], Mask] | None) -> Callable[[_Columns], Mask] | None:
+    on = [test for test in tests if test is not None]
+    return (lambda columns: np.logical_or.reduce([test(columns) for test in on])) if on else None
+
+
 def _tests(rules: Rules) -> list[tuple[str, Callable[[_Columns], Mask], tuple[str, ...]]]:
     """(reason, which rows it rejects, columns it cannot do without) of every rule that is on."""
     suffix = "_raw" if rules.ssim_frames == "raw" else ""
@@ -185,8 +189,10 @@ def _tests(rules: Rules) -> list[tuple[str, Callable[[_Columns], Mask], tuple[st
         ("low_motion", moving(_below(rules.min_motion, "motion_geometry")), ()),
         ("drastic", _above(rules.max_motion, "motion_geometry"), ()),
         ("flies_away", _above(rules.max_growth, "union_growth"), ()),
-        ("boundary", _above(rules.max_boundary, "out_of_frame", "boundary_touch"), ()),
-        ("empty", _below(rules.min_coverage, "coverage_mean", "alpha_coverage", "coverage"), ()),
+        ("boundary", _either(_above(rules.max_boundary, "out_of_frame"),
+                             _above(rules.max_touch, "boundary_touch")), ()),
+        ("empty", _either(_below(rules.min_coverage, "coverage_mean", "alpha_coverage", "coverage"),
+                          None if rules.min_coverage is None else _above(0.0, "blank_frames")), ()),
         ("exploded", _above(rules.max_torn, "torn_edges"), ()),
         ("too_short", None if rules.min_seconds is None else lambda c: window(c) < rules.min_seconds, ()),
         ("too_long", None if rules.max_seconds is None else lambda c: window(c) > rules.max_seconds, ()),
