@@ -6,6 +6,7 @@ the run: test assets never reach training.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from orbit4d.model.data import ClipSource
 
 if TYPE_CHECKING:
     from orbit4d.model.frozen import FrozenParts
+    from orbit4d.model.latent_cache import Identity
 
 TRAIN, VALIDATION = "train", "validation"
 _BACKGROUNDS = {"white": (255, 255, 255), "grey128": (128, 128, 128)}
@@ -56,7 +58,7 @@ def open_clips(dataset: str, config: TrainConfig, frozen: FrozenParts, split: st
     if mode in ("auto", "cache"):
         cache = LatentCache.find(dataset, config, frozen)
         if cache is not None:
-            source = CachedClips(cache, config, split)
+            source = CachedClips(cache, PixelClips(dataset, config, split).sources())
         elif mode == "cache":
             raise InputError(
                 f"{dataset}: holds no latents made with these encoders, size and background: "
@@ -126,6 +128,8 @@ class PixelClips:
         else:
             value = float(item.get("motion_magnitude", float("nan")))
             clip["motion_frames"] = torch.full((len(dynamic),), value)
+        if "K" in item:
+            clip["focal"] = item["K"][0, 0, 0].to(torch.float64) / dynamic.shape[-1]
         clip["caption"] = f"{self.prefix}{item.get('caption', '')}{self.suffix}"
         return clip
 
@@ -144,6 +148,11 @@ class PixelClips:
     def keys(self) -> list[str]:
         """uid of every clip, in order."""
         return [str(uid) for uid in self.data.uids]
+
+    def sources(self) -> dict[Identity, str]:
+        """(uid, action_index, orbit) of every clip, in order, and the hash of the frames of its two
+        orbits."""
+        return self.data.sources()
 
 
 def _to_float(clip: dict[str, Any]) -> dict[str, Any]:
@@ -170,6 +179,18 @@ def frames_on(
     if rgb.shape[-1] != size or rgb.shape[-2] != size:
         rgb = F.interpolate(rgb, size=(size, size), mode="area" if rgb.shape[-1] > size else "bilinear")
     return rgb.permute(0, 2, 3, 1).numpy()
+
+
+def trained_orbit(clips: ClipSource) -> dict[str, float]:
+    """radius, elevation_deg and fov_x_deg of the first clip's first camera: what generation uses by
+    default."""
+    clip = clips[0]
+    x, y, z = (float(value) for value in clip["c2w"][0, :3, 3])
+    radius = math.sqrt(x * x + y * y + z * z)
+    found = {"radius": radius, "elevation_deg": math.degrees(math.asin(z / radius)) if radius else 0.0}
+    if "focal" in clip:
+        found["fov_x_deg"] = math.degrees(2 * math.atan(0.5 / float(clip["focal"])))
+    return {name: round(value, 6) for name, value in found.items()}
 
 
 def describe_clips(dataset: str, train: ClipSource, validation: ClipSource) -> dict[str, Any]:

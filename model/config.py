@@ -65,6 +65,8 @@ class DataSettings:
     augment: tuple[str, ...] = ()
     """Any of "roll" (a static orbit may start anywhere), "reverse" (or turn the other way), "mirror" (left
     and right swapped, camera and pixels), "arc" (consecutive frames instead of the whole turn)."""
+    cameras: bool = True
+    """False hides the cameras from the network: a control, to see what they are worth."""
     static_condition: float = 0.0
     """Share of samples in which an image network sees the whole static orbit in place of the first view; it
     then takes both."""
@@ -84,6 +86,8 @@ class LossSettings:
     """Share of samples that are not told their motion."""
     drop_image: float = 0.0
     """Share of samples whose image vector becomes zero (the first view's latent stays)."""
+    shuffle_motion: bool = False
+    """Tell every clip the motion of another one: a control, which must not learn to follow m."""
     offset_noise: float = 0.0
     """Weight of a noise that is constant over a frame."""
 
@@ -157,10 +161,15 @@ class TrainConfig:
     stages: tuple[Stage, ...] = (Stage("dynamic", 6000),)
     """In order; the network that ends a static stage is kept frozen as the third guidance branch."""
     model: ModelSettings = field(default_factory=ModelSettings)
+    """The network."""
     data: DataSettings = field(default_factory=DataSettings)
+    """The clips."""
     loss: LossSettings = field(default_factory=LossSettings)
+    """The objective."""
     optim: OptimSettings = field(default_factory=OptimSettings)
+    """The optimizer."""
     sample: SampleSettings = field(default_factory=SampleSettings)
+    """Sampling afterwards."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
     keep_checkpoints: int = 2

@@ -30,7 +30,10 @@ class ClipSource(Protocol):
     c2w               [N, 4, 4] float64
     motion_frames     [N] mean squared difference of dynamic and static per frame, on white; NaN if unknown
     text              [L, D] tokens of the caption, absent without a text encoder
-    image             [D] image vector of the first view, absent without an image encoder
+    focal             [] float64, horizontal focal length over the width; absent where unknown
+    caption           str, where text is not encoded yet
+    image_dynamic     [D] image vector of the first view; image_static [N, D] of every static view; both
+                      absent without an image encoder, or where they are not encoded yet
     """
 
     is_latent: bool
@@ -38,6 +41,18 @@ class ClipSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    def motion_frames(self, index: int) -> Tensor:
+        """The entry of that name, cheaper than the whole clip where it can be."""
+        ...
+
+    def require(self, static: bool) -> None:
+        """InputError when `static` orbits are needed and a clip has none."""
+        ...
+
+    def keys(self) -> list[str]:
+        """uid of every clip."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -122,9 +137,12 @@ class TrainingClips(Dataset[dict[str, Any]]):
             raise ValueError("a static stage was given a clip without a static orbit")
         frames, mirror = choose_frames(len(clip["dynamic"]), self.data, still, rng)
         sample = cut(clip, frames, still, mirror and not self.source.is_latent)
-        motion = sample["true_motion"]
         # Drawn for every sample, used or not, so that the stream does not shift with the settings.
+        motion = sample["true_motion"]
         drop_motion, drop_text, drop_image, timestep_u, see_static = rng.random(5)
+        other, seed = rng.integers(len(self.source)), rng.integers(2**62)
+        if self.loss.shuffle_motion and not still:
+            motion = self._motion_of(int(other))
         told = self.stage.name == "dynamic" and drop_motion >= self.loss.drop_motion
         sample["motion"] = motion if told else torch.full_like(motion, float("nan"))
         sample["keep_text"] = torch.tensor(bool(drop_text >= self.loss.drop_caption))
@@ -133,8 +151,14 @@ class TrainingClips(Dataset[dict[str, Any]]):
             bool(see_static < self.data.static_condition and "static" in clip)
         )
         sample["timestep_u"] = torch.tensor(timestep_u)
-        sample["seed"] = torch.tensor(int(rng.integers(2**62)))
+        sample["seed"] = torch.tensor(int(seed))
         return sample
+
+    def _motion_of(self, index: int) -> Tensor:
+        """Raw m [] of a clip over evenly spread frames."""
+        per_frame = self.source.motion_frames(index)
+        chosen = torch.from_numpy(even_frames(len(per_frame), self.data.frames))
+        return per_frame[chosen].mean().to(torch.float32)
 
 
 def choose_frames(
@@ -186,9 +210,14 @@ def cut(clip: Mapping[str, Any], frames: np.ndarray, still: bool, mirror: bool =
         "camera": videomv_cameras(c2w),
         "true_motion": motion.to(torch.float32),
     }
-    for name in ("text", "image"):
-        if name in clip:
-            sample[name] = clip[name]
+    if "text" in clip:
+        sample["text"] = clip["text"]
+    if "caption" in clip:
+        sample["caption"] = clip["caption"]
+    if "image_static" in clip and still:
+        sample["image"] = clip["image_static"][int(frames[0])]
+    elif "image_dynamic" in clip:
+        sample["image"] = clip["image_dynamic"]
     return sample
 
 

@@ -48,6 +48,8 @@ def training_loss(
     noise = noise_like(target, batch["seed"], config.loss.offset_noise)
     noisy = add_noise(scheduler, target, noise, t)
     conditions = frozen.conditions(batch, target, static)
+    if not config.data.cameras:
+        del conditions["camera"]
     output = network(noisy, t, motion=batch["motion"].to(device), **conditions).sample
     per_clip = diffusion_loss(output, prediction_target(scheduler, target, noise, t))
     terms = {"loss_diffusion": per_clip.mean()}

@@ -71,6 +71,7 @@ class OrbitPipeline(DiffusionPipeline):
         w2: float = 0.5,
         w_motion: float = 0.0,
         motion: dict[str, Any] | None = None,
+        trained_orbit: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, base_unet=base_unet)
@@ -88,6 +89,7 @@ class OrbitPipeline(DiffusionPipeline):
             w2=w2,
             w_motion=w_motion,
             motion=motion,
+            trained_orbit=trained_orbit,
         )
         refine(self.scheduler)
         self._parts: FrozenParts | None = None
@@ -103,6 +105,7 @@ class OrbitPipeline(DiffusionPipeline):
         frozen: FrozenParts,
         scheduler: DDIMScheduler,
         motion: MotionStatistics,
+        trained_orbit: dict[str, float] | None = None,
     ) -> OrbitPipeline:
         """The pipeline of a finished run, with its settings as defaults."""
         model, data, sample = config.model, config.data, config.sample
@@ -123,26 +126,32 @@ class OrbitPipeline(DiffusionPipeline):
             w2=sample.w2,
             w_motion=sample.w_motion,
             motion=motion.to_dict(),
+            trained_orbit=trained_orbit,
         )
         pipeline._parts = frozen
         return pipeline
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, **kwargs: Any) -> OrbitPipeline:
-        """Load a folder that `save_pretrained` wrote (RUN/model). Keyword arguments are diffusers' own."""
+    def from_pretrained(
+        cls, path: str | Path, torch_dtype: torch.dtype | None = None, **components: Any
+    ) -> OrbitPipeline:
+        """Load a folder that `save_pretrained` wrote (RUN/model); `components` replace those in it.
+
+        diffusers' own loader resolves classes inside its own and transformers' libraries only.
+        """
         folder = Path(path)
         index = folder / "model_index.json"
         if not index.is_file():
-            raise InputError(
-                f"{path}: no pipeline there (model_index.json is missing): give RUN/model of a run"
-            )
-        dtype = kwargs.get("torch_dtype")
-        # diffusers resolves classes by the name of their library, which ours are not part of.
+            raise InputError(f"{path}: no pipeline there (no model_index.json): give RUN/model of a run")
         for name in ("unet", "base_unet"):
-            if name not in kwargs and (folder / name).is_dir():
-                kwargs[name] = OrbitUNet.from_pretrained(folder / name, torch_dtype=dtype)
-        kwargs.setdefault("base_unet", None)
-        return super().from_pretrained(folder, **kwargs)
+            if name not in components and (folder / name).is_dir():
+                components[name] = OrbitUNet.from_pretrained(folder / name, torch_dtype=torch_dtype)
+        if "scheduler" not in components:
+            components["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler")
+        names = {"unet", "base_unet", "scheduler"}
+        settings = json.loads(index.read_text())
+        settings = {k: v for k, v in settings.items() if not k.startswith("_") and k not in names}
+        return cls(**components, **settings)
 
     @classmethod
     def of_folder(cls, run: str | Path) -> OrbitPipeline:
@@ -196,7 +205,7 @@ class OrbitPipeline(DiffusionPipeline):
     def orbit(self, azimuth0_deg: float = 0.0, elevation_deg: float | None = None) -> list[Camera]:
         """The cameras of one orbit with this model's frames and size; elevation and radius as in training."""
         size = self.config.resolution
-        trained = dict((self.config.motion or {}).get("orbit", {}))
+        trained = dict(self.config.trained_orbit or {})
         elevation = trained.get("elevation_deg", 0.0) if elevation_deg is None else elevation_deg
         rest = {key: trained[key] for key in ("radius", "fov_x_deg") if key in trained}
         return orbit(

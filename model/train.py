@@ -45,7 +45,8 @@ from orbit4d.model.build import (
     save_folder,
     trainable_state,
 )
-from orbit4d.model.clip_source import TRAIN, VALIDATION, describe_clips, open_clips
+from orbit4d.model.calibrate import calibrate_image_branch, first_views
+from orbit4d.model.clip_source import TRAIN, VALIDATION, describe_clips, open_clips, trained_orbit
 from orbit4d.model.config import Stage, TrainConfig, check_same, to_dict
 from orbit4d.model.data import StepBatches, TrainingClips, collate
 from orbit4d.model.frozen import FrozenParts, PartsSpec
@@ -93,6 +94,8 @@ def train(
         write_json(run / "data.json", describe_clips(dataset, clips, validation))
         if config.model.init and config.sample.w2:
             save_folder(unet, run / "base")
+    if not config.model.init and unet.is_image:
+        calibrate_image_branch(unet, frozen.to_latents(first_views(clips), device)[:, :, 0].cpu())
     make_trainable(unet, config)
 
     found = run_checkpoint.latest(run) if resume else None
@@ -193,7 +196,7 @@ def train(
     if progress and log:
         progress.close()
         log.close()
-        save_pipeline(run, config, unet, frozen, scheduler, motion)
+        save_pipeline(run, config, unet, frozen, scheduler, motion, trained_orbit(clips))
     accelerator.wait_for_everyone()
     return run / "model"
 
@@ -304,10 +307,10 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def save_pipeline(run, config, unet, frozen, scheduler, motion) -> None:
+def save_pipeline(run, config, unet, frozen, scheduler, motion, orbit) -> None:
     """RUN/model, from the trained network, the frozen base, and the parts around them."""
     base = type(unet).from_pretrained(run / "base") if (run / "base").exists() else None
-    pipeline = OrbitPipeline.of_run(config, merge_lora(unet).eval(), base, frozen, scheduler, motion)
+    pipeline = OrbitPipeline.of_run(config, merge_lora(unet).eval(), base, frozen, scheduler, motion, orbit)
     partial = run / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.save_pretrained(partial)

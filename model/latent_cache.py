@@ -1,0 +1,221 @@
+"""Latents and embeddings kept beside a dataset, so that training need not make them again.
+
+    DATASET/latents/<key>.json               what they were made with
+    DATASET/latents/<key>/<n>.bin            clips, each one safetensors blob
+    DATASET/latents/<key>/<n>.parquet        where each clip lies, and the hash of the frames it was made from
+
+<key> is a hash over everything that changes a latent: the weights of autoencoder and encoders, size,
+background, captions. A part's .parquet is written after its .bin, so an encoding that is killed goes on
+where it was. A clip that was rendered anew, or added, since it was encoded does not match: the cache is then
+refused as stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.storage import Store
+from orbit4d.model.config import TrainConfig
+from orbit4d.model.frozen import FrozenParts
+
+SCHEMA = 1
+_FOLDER = "latents"
+_ROWS = pa.schema(
+    [
+        pa.field("uid", pa.string()),
+        pa.field("action_index", pa.int32()),
+        pa.field("orbit", pa.int32()),
+        pa.field("source", pa.string(), metadata={"description": "hash of the frames it was made from"}),
+        pa.field("offset", pa.int64()),
+        pa.field("length", pa.int64()),
+        pa.field("motion_frames", pa.list_(pa.float32())),
+    ]
+)
+
+#: (uid, action_index, orbit): what makes a training clip unique.
+Identity = tuple[str, int, int]
+
+#: (identity, hash of its frames, tensors, motion per frame).
+EncodedClip = tuple[Identity, str, Mapping[str, Tensor], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class CachedRow:
+    """Where one clip's latents lie."""
+
+    part: str
+    offset: int
+    length: int
+    source: str
+    motion_frames: tuple[float, ...]
+
+
+def cache_settings(config: TrainConfig, frozen: FrozenParts) -> dict[str, Any]:
+    """Everything that changes a latent or an embedding."""
+    data = config.data
+    settings: dict[str, Any] = {
+        "schema": SCHEMA,
+        **frozen.identity(),
+        "resolution": data.resolution,
+        "background": data.background,
+        "dtype": "float32" if config.model.autoencoder.startswith("unshuffle") else "float16",
+    }
+    if frozen.text is not None:
+        settings["caption_affixes"] = [data.caption_prefix, data.caption_suffix]
+    return settings
+
+
+class LatentCache:
+    """One set of latents beside one dataset."""
+
+    def __init__(self, dataset: str, settings: Mapping[str, Any]) -> None:
+        self.dataset, self.settings = dataset, dict(settings)
+        text = json.dumps(self.settings, sort_keys=True)
+        self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.store = Store(dataset)
+
+    @classmethod
+    def find(cls, dataset: str, config: TrainConfig, frozen: FrozenParts) -> LatentCache | None:
+        """The cache made with these settings, or None, with a note when there is one made with others."""
+        cache = cls(dataset, cache_settings(config, frozen))
+        if cache.store.exists(f"{_FOLDER}/{cache.key}.json"):
+            return cache
+        for name in cache.store.list(_FOLDER, ".json"):
+            made_with = json.loads(cache.store.read(name if "/" in name else f"{_FOLDER}/{name}"))
+            differs = [k for k, v in cache.settings.items() if made_with.get(k) != v]
+            print(
+                f"note: {dataset} has latents made with {differs[0]}={made_with.get(differs[0])}, "
+                f"this run has {cache.settings[differs[0]]}: they are not used"
+            )
+        return None
+
+    def rows(self) -> dict[Identity, CachedRow]:
+        """What is there; a clip encoded again counts once, as it was last."""
+        found: dict[Identity, CachedRow] = {}
+        for name in self.store.list(f"{_FOLDER}/{self.key}", ".parquet"):
+            path = name if name.startswith(_FOLDER) else f"{_FOLDER}/{self.key}/{name}"
+            try:
+                table = pq.read_table(io.BytesIO(self.store.read(path)))
+            except pa.ArrowException as error:
+                raise WorkError(
+                    f"{self.store.path(path)}: damaged ({error}): delete it and encode again"
+                ) from error
+            for row in table.to_pylist():
+                identity = (row["uid"], row["action_index"], row["orbit"])
+                found[identity] = CachedRow(
+                    path.removesuffix(".parquet") + ".bin",
+                    row["offset"],
+                    row["length"],
+                    row["source"],
+                    tuple(row["motion_frames"]),
+                )
+        return found
+
+    def write_part(self, clips: Sequence[EncodedClip]) -> None:
+        """Append clips as (identity, source hash, tensors, motion per frame)."""
+        present = self.store.list(f"{_FOLDER}/{self.key}", ".bin")
+        number = 1 + max((int(name.rsplit("/", 1)[-1].removesuffix(".bin")) for name in present), default=-1)
+        blobs, rows, offset = [], [], 0
+        for (uid, action_index, orbit), source, tensors, motion in clips:
+            blob = save_tensors({k: v.contiguous() for k, v in tensors.items()})
+            rows.append((uid, action_index, orbit, source, offset, len(blob), list(motion)))
+            blobs.append(blob)
+            offset += len(blob)
+        table = pa.table(dict(zip(_ROWS.names, map(list, zip(*rows)))), schema=_ROWS)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        settings = json.dumps(self.settings, indent=1).encode()
+        self.store.put(f"{_FOLDER}/{self.key}.json", settings)
+        self.store.put(f"{_FOLDER}/{self.key}/{number:06d}.bin", b"".join(blobs))
+        self.store.put(f"{_FOLDER}/{self.key}/{number:06d}.parquet", buffer.getvalue())
+
+    def read(self, row: CachedRow) -> dict[str, Tensor]:
+        """Tensors of one clip, by one ranged read."""
+        try:
+            return load_tensors(self.store.read_range(row.part, row.offset, row.length))
+        except FileNotFoundError as error:
+            raise WorkError(f"{self.store.path(row.part)}: missing: run `orbit4d encode` again") from error
+        except SafetensorError as error:
+            raise WorkError(
+                f"{self.store.path(row.part)}: damaged ({error}): "
+                "delete it with its .parquet and encode again"
+            ) from error
+
+
+def missing_or_stale(rows: Mapping[Identity, CachedRow], sources: Mapping[Identity, str]) -> list[Identity]:
+    """The clips of `sources` that the cache lacks, or holds as they were before they changed."""
+    return [key for key, source in sources.items() if key not in rows or rows[key].source != source]
+
+
+class CachedClips:
+    """Clips of one split from a latent cache (a `ClipSource`)."""
+
+    is_latent = True
+
+    def __init__(self, cache: LatentCache, sources: Mapping[Identity, str]) -> None:
+        rows = cache.rows()
+        stale = missing_or_stale(rows, sources)
+        if stale:
+            raise InputError(
+                f"{cache.dataset}: the latents of {len(stale)} of {len(sources)} clips are missing or stale "
+                f"(first: {stale[0][0]}): run `orbit4d encode` again with the same "
+                "settings, or set data.latents=fly"
+            )
+        self.cache = cache
+        self._identities = list(sources)
+        self._rows = [rows[identity] for identity in self._identities]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        tensors = self.cache.read(self._rows[index])
+        clip: dict[str, Any] = {k: v if k in ("c2w", "focal") else v.float() for k, v in tensors.items()}
+        clip["motion_frames"] = self.motion_frames(index)
+        return clip
+
+    def motion_frames(self, index: int) -> Tensor:
+        """[N] mean squared difference per frame of dynamic and static orbit; NaN where unknown."""
+        return torch.tensor(self._rows[index].motion_frames, dtype=torch.float32)
+
+    def require(self, static: bool) -> None:
+        """InputError when a stage needs static orbits and there are none."""
+        if static and len(self) and "static" not in self.cache.read(self._rows[0]):
+            raise InputError(
+                f"{self.cache.dataset}: a static stage needs static orbits, and the cache has none of them: "
+                "render with --rigs static_orbit,dynamic_orbit"
+            )
+
+    def keys(self) -> list[str]:
+        """uid of every clip, in order."""
+        return [identity[0] for identity in self._identities]
+
+
+def source_hash(shas: Iterable[str]) -> str:
+    """One hash for the frames of a clip's rigs."""
+    return hashlib.sha256("\n".join(shas).encode()).hexdigest()[:32]
+
+
+def as_stored(tensor: Tensor, dtype: str) -> Tensor:
+    """To the cache's dtype, on the CPU."""
+    return tensor.to("cpu", torch.float16 if dtype == "float16" else torch.float32)
+
+
+def motion_list(values: Tensor) -> list[float]:
+    """[N] tensor to plain numbers."""
+    return [float(v) for v in np.asarray(values, dtype=np.float32)]

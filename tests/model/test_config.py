@@ -1,0 +1,97 @@
+"""Settings survive their file, refuse what they do not know, and the presets say what was published."""
+
+from __future__ import annotations
+
+import pytest
+
+from orbit4d.datasets.errors import InputError
+from orbit4d.model.config import check_same, flatten, from_dict, override, to_dict
+from orbit4d.model.presets import PRESETS, preset
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_settings_come_back_from_json(name):
+    assert to_dict(from_dict(to_dict(preset(name)))) == to_dict(preset(name))
+
+
+def test_published_hyper_parameters():
+    for name in ("videomv-text", "videomv-image", "videomv-static3d"):
+        config = preset(name)
+        assert [(stage.name, stage.steps) for stage in config.stages] == [("dynamic", 6000)]
+        assert (config.optim.lr, config.optim.schedule, config.optim.effective_batch) == (
+            3e-5,
+            "constant",
+            128,
+        )
+        assert (config.sample.steps, config.sample.w1, config.sample.w2) == (50, 7.0, 0.5)
+        assert (config.data.frames, config.data.resolution, config.data.fps) == (24, 256, 8.0)
+        assert dict(config.model.unet) == {}, "the published network is the default of OrbitUNet"
+
+
+def test_each_base_keeps_its_habits():
+    text, image = preset("videomv-text"), preset("videomv-image")
+    assert (text.data.background, image.data.background) == ("grey128", "white")
+    assert text.data.caption_suffix == ", 3d asset"
+    assert (text.loss.drop_caption, image.loss.drop_caption) == (0.1, 0.0)
+    assert (text.loss.offset_noise, image.loss.offset_noise) == (0.0, 0.1)
+    assert (text.model.schedule, image.model.schedule) == ("text", "image")
+    assert (text.model.prediction, image.model.prediction) == ("", ""), "each base predicts what it predicted"
+
+
+def test_override_reaches_every_level_and_shares_steps():
+    config = override(
+        preset("tiny"), ["optim.lr=1e-4", 'data.augment=["roll"]', "steps=10", "data.where=a > 1"]
+    )
+    assert config.optim.lr == 1e-4
+    assert config.data.augment == ("roll",)
+    assert config.data.where == "a > 1"
+    assert config.total_steps == 10
+    assert all(stage.steps >= 1 for stage in config.stages)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("optim.lr", "key=value"),
+        ("optim.speed=3", "no such setting"),
+        ("nonsense=3", "no such setting"),
+        ("optim.lr=fast", "expected a float"),
+        ("optim.batch=1.5", "expected a int"),
+        ("data.resolution=true", "expected a int"),
+        ("steps=1", "at least 2"),
+    ],
+)
+def test_wrong_assignment_is_one_line_that_names_it(assignment, says):
+    with pytest.raises(InputError, match=says) as caught:
+        override(preset("tiny"), [assignment])
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_setting_in_a_file_is_named():
+    values = to_dict(preset("tiny"))
+    values["optim"]["momentum"] = 0.9
+    with pytest.raises(InputError, match=r"optim\.momentum"):
+        from_dict(values)
+
+
+def test_another_configuration_is_refused_by_its_first_key():
+    saved = to_dict(preset("tiny"))
+    check_same(saved, override(preset("tiny"), ["data.workers=3"]), "run")
+    with pytest.raises(InputError, match=r"optim\.lr"):
+        check_same(saved, override(preset("tiny"), ["optim.lr=0.5"]), "run")
+
+
+def test_every_setting_is_described():
+    """A reader finds each field's meaning under it."""
+    import ast
+    import inspect
+
+    from orbit4d.model import config as module
+
+    tree = ast.parse(inspect.getsource(module))
+    for cls in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+        for field, following in zip(cls.body, [*cls.body[1:], None]):
+            if isinstance(field, ast.AnnAssign):
+                described = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+                assert described, f"{cls.name}.{field.target.id} has no line under it"
+    assert len(flatten(to_dict(preset("tiny")))) > 40
