@@ -9,6 +9,7 @@ A field maps points [N, 3] to signed distances [N], negative inside. Colours are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ def gradient(field: Field, p: Array, step: float = 1e-3) -> Array:
 
 
 def surface(field: Field, lo: Sequence[float], hi: Sequence[float], cell: float) -> Mesh:
-    """Mesh the zero level of a field with quads of about `cell` (naive surface nets, Gibson 1998).
+    """Mesh the zero level of a field with quads of about `cell` (surface nets, Gibson 1998).
 
     The box `lo`..`hi` must hold the whole surface with a cell to spare. Vertices are moved onto the surface at
     the end, so the mesh is smooth although the grid is coarse.
@@ -136,7 +137,7 @@ def lathe(profile: Sequence[tuple[float, float]], segments: int = 24) -> Mesh:
             a = 2 * np.pi * i / segments
             vertices.append((radius * np.cos(a), radius * np.sin(a), z))
     faces: list[tuple[int, ...]] = []
-    for low, high in zip(rings, rings[1:]):
+    for low, high in pairwise(rings):
         for i in range(segments):
             j = (i + 1) % segments
             face = tuple(dict.fromkeys((low[i], low[j], high[j], high[i])))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import bmesh
 import bpy
@@ -16,8 +17,9 @@ from orbit4d.render.blender.demo_forms import Array, Mesh, bake, rgb, skin_weigh
 FPS = 24
 Bones = Mapping[str, tuple[Sequence[float], Sequence[float], float, str | None]]
 """name -> (head, tail, radius of influence, parent's name or None)"""
-Pose = Mapping[str, Mapping[str, Sequence[float]]]
-"""bone -> {"turn": degrees about the world's x, y, z; "shift": world units; "scale": along the bone's axes}"""
+Pose = Mapping[str, Mapping[str, Any]]
+"""bone -> {"turn": degrees about the world's x, y, z; or "about": world axis and "angle": degrees;
+"shift": world units; "scale": along the bone's own axes}"""
 
 
 def empty_scene(last_frame: int) -> None:
@@ -27,12 +29,13 @@ def empty_scene(last_frame: int) -> None:
     scene.render.fps, scene.frame_start, scene.frame_end = FPS, 0, last_frame
 
 
-def _material(name: str, image: bpy.types.Image, roughness: float) -> bpy.types.Material:
+def _material(name: str, image: bpy.types.Image) -> bpy.types.Material:
     material = bpy.data.materials.new(name)
     material.use_nodes = True
     nodes = material.node_tree.nodes
     shader = nodes["Principled BSDF"]
-    shader.inputs["Roughness"].default_value = roughness
+    # Matt: sharp highlights of a sun lamp need hundreds of samples, and move with the camera.
+    shader.inputs["Roughness"].default_value = 0.85
     texture = nodes.new("ShaderNodeTexImage")
     texture.image = image
     material.node_tree.links.new(texture.outputs["Color"], shader.inputs["Base Color"])
@@ -60,9 +63,7 @@ def _object(name: str, mesh: Mesh, smooth: bool) -> bpy.types.Object:
     return thing
 
 
-def painted(
-    name: str, mesh: Mesh, colour: Callable[[Array], Array], size: int = 256, roughness: float = 0.6
-) -> bpy.types.Object:
+def painted(name: str, mesh: Mesh, colour: Callable[[Array], Array], size: int = 256) -> bpy.types.Object:
     """A smooth mesh, unwrapped, with the solid texture `colour` baked into a packed image."""
     thing = _object(name, mesh, smooth=True)
     bpy.context.view_layer.objects.active = thing
@@ -81,7 +82,7 @@ def painted(
     data.uv_layers.active.data.foreach_get("uv", uv)
     uv = uv.reshape(-1, 2)[loops].reshape(-1, 3, 2).astype(float)
     texture = bake(uv, np.asarray(mesh[0])[corner[loops]].reshape(-1, 3, 3), colour, size)
-    data.materials.append(_material(f"{name}_skin", _image(f"{name}_skin", texture / 255.0), roughness))
+    data.materials.append(_material(f"{name}_skin", _image(f"{name}_skin", texture / 255.0)))
     return thing
 
 
@@ -110,9 +111,7 @@ class Parts:
         self._count += len(mesh[0])
         return self
 
-    def build(
-        self, name: str, roughness: float = 0.65, origin: Sequence[float] = (0, 0, 0)
-    ) -> bpy.types.Object:
+    def build(self, name: str, origin: Sequence[float] = (0, 0, 0)) -> bpy.types.Object:
         """Make the object; `origin` becomes its pivot, in the coordinates the parts were given in."""
         vertices = np.vstack(self._vertices) - np.asarray(origin, float)
         thing = _object(name, (vertices, self._faces), smooth=True)
@@ -126,7 +125,7 @@ class Parts:
                 uv.data[loop].uv = ((cell + 0.5) / columns, 0.5)
         strip = np.repeat([rgb(c) for c in self._palette.values()], 8, axis=0)
         image = bpy.data.images.get("palette") or _image("palette", np.repeat(strip[None], 8, axis=0))
-        data.materials.append(bpy.data.materials.get("palette") or _material("palette", image, roughness))
+        data.materials.append(bpy.data.materials.get("palette") or _material("palette", image))
         for group in dict.fromkeys(g for g in self._group if g):
             members = [i for i, g in enumerate(self._group) if g == group]
             thing.vertex_groups.new(name=group).add(members, 1.0, "REPLACE")
@@ -193,13 +192,15 @@ def animate(rig: bpy.types.Object, name: str, frames: Sequence[int], pose: Calla
             bone.rotation_mode = "QUATERNION"
             want = wanted.get(bone.name, {})
             rest = bone.bone.matrix_local.to_quaternion()
-            turn = Euler([np.radians(a) for a in want.get("turn", (0, 0, 0))]).to_quaternion()
+            if "about" in want:
+                turn = Quaternion(Vector(want["about"]), np.radians(want["angle"]))
+            else:
+                turn = Euler([np.radians(a) for a in want.get("turn", (0, 0, 0))]).to_quaternion()
             bone.rotation_quaternion = rest.inverted() @ turn @ rest
             bone.location = rest.inverted() @ Vector(want.get("shift", (0, 0, 0)))
             bone.scale = want.get("scale", (1, 1, 1))
             for path in ("rotation_quaternion", "location", "scale"):
-                if path == "rotation_quaternion" or any(path[:2] in k[:2] for k in ()) or True:
-                    bone.keyframe_insert(path, frame=frame)
+                bone.keyframe_insert(path, frame=frame)
 
 
 def key_object(
@@ -209,7 +210,7 @@ def key_object(
     place: Callable[[float], Sequence[float]] | None = None,
     scale: Callable[[float], Sequence[float]] | None = None,
 ) -> None:
-    """Key turn (degrees about x, y, z, any size: full turns stay full turns), place and scale of an object."""
+    """Key turn (degrees about x, y, z), place and scale of an object."""
     thing.rotation_mode = "QUATERNION"
     for frame in frames:
         phase = (frame - frames[0]) / (frames[-1] - frames[0])
