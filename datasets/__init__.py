@@ -14,6 +14,8 @@ _HOMES = {
     "DatasetWriter": "writer",
     "Index": "index",
     "InputError": "errors",
+    "OrbitDataset": "loader",
+    "OrbitLoader": "batches",
     "Rejection": "rejections",
     "WorkError": "errors",
     "decode": "codec",

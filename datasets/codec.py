@@ -16,6 +16,8 @@ import ctypes
 import ctypes.util
 import functools
 import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,34 @@ def decode(data: bytes | memoryview) -> Pixels:
             return np.array(image.convert("RGBA"))
     except (OSError, SyntaxError, ValueError) as error:
         raise WorkError(f"cannot decode an image of {len(data)} bytes: {error}") from error
+
+
+def decode_clip(
+    members: Sequence[bytes], size: tuple[int, int], pool: ThreadPoolExecutor | None = None
+) -> Pixels:
+    """Frames of one clip, side by side in `pool`, to straight RGBA, uint8 [N, H, W, 4]; size is (width,
+    height).
+
+    A damaged frame, or one of another size, raises WorkError.
+    """
+    out = np.empty((len(members), size[1], size[0], 4), np.uint8)
+
+    def one(i: int) -> None:
+        data = members[i]
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and _libwebp() is not None:
+            _decode_webp(data, out[i])
+            return
+        frame = decode(data)
+        if frame.shape != out[i].shape:
+            raise WorkError(f"frame {i} is {frame.shape[1]}x{frame.shape[0]}, not {size[0]}x{size[1]}")
+        out[i] = frame
+
+    if pool is None:
+        for i in range(len(members)):
+            one(i)
+    else:
+        list(pool.map(one, range(len(members))))
+    return out
 
 
 def suffix(data: bytes) -> str:
@@ -104,7 +134,8 @@ def _libwebp() -> ctypes.CDLL | None:
     return None
 
 
-def _decode_webp(data: bytes | memoryview) -> Pixels:
+def _decode_webp(data: bytes | memoryview, out: Pixels | None = None) -> Pixels:
+    """Decode into `out` [H, W, 4], contiguous, or a new array."""
     library = _libwebp()
     assert library is not None
     source = np.frombuffer(data, np.uint8)
@@ -112,7 +143,10 @@ def _decode_webp(data: bytes | memoryview) -> Pixels:
     width, height = ctypes.c_int(), ctypes.c_int()
     if not library.WebPGetInfo(pointer, source.size, ctypes.byref(width), ctypes.byref(height)):
         raise WorkError(f"cannot decode a WebP image of {source.size} bytes: damaged header")
-    out = np.empty((height.value, width.value, 4), np.uint8)
+    if out is None:
+        out = np.empty((height.value, width.value, 4), np.uint8)
+    elif out.shape[:2] != (height.value, width.value):
+        raise WorkError(f"a frame is {width.value}x{height.value}, not {out.shape[1]}x{out.shape[0]}")
     if not library.WebPDecodeRGBAInto(pointer, source.size, out.ctypes.data, out.nbytes, out.strides[0]):
         raise WorkError(f"cannot decode a WebP image of {source.size} bytes: damaged data")
     return out

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orbit4d.datasets import manifest
-from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.errors import WorkError
+from orbit4d.datasets.keys import Keys, load_keys
 from orbit4d.datasets.parts import live_parts
 from orbit4d.datasets.storage import Store
 
@@ -71,30 +72,51 @@ class Index:
             first += found[-1].n_rows
         return found
 
-    def _open(self, name: str, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    def _open(
+        self, name: str, metadata: pq.FileMetaData | None = None, dictionaries: Sequence[str] = ()
+    ) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(self.store.open(name), metadata=metadata, page_checksum_verification=True)
+            return pq.ParquetFile(
+                self.store.open(name),
+                metadata=metadata,
+                read_dictionary=list(dictionaries) or None,
+                page_checksum_verification=True,
+            )
         except (pa.ArrowException, OSError) as error:
             raise _damaged(self.store.path(name), error) from error
 
-    def read(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-        """(first row, columns) part by part."""
+    def read(
+        self, columns: Sequence[str], dictionaries: Sequence[str] = ()
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """(first row, columns) part by part; `dictionaries` come as Arrow dictionary columns."""
         for part in self.parts:
             try:
-                with self._open(part.name, part.metadata) as file:
-                    yield part.first_row, file.read(columns=list(columns))
+                with self._open(part.name, part.metadata, dictionaries) as file:
+                    table = file.read(columns=list(columns))
             except (pa.ArrowException, OSError) as error:
                 raise _damaged(self.store.path(part.name), error) from error
+            yield part.first_row, table
+
+    @cached_property
+    def keys(self) -> Keys:
+        """Key and split columns of all rows, packed."""
+        return load_keys(self)
 
     def row(self, number: int, columns: Sequence[str] | None = None) -> dict[str, Any]:
         """Row `number` as a dict, all columns or some. Decodes its row group, and keeps a few of them."""
-        part_number = bisect.bisect_right([part.first_row for part in self.parts], number) - 1
+        if not 0 <= number < len(self):
+            raise IndexError(f"row {number} of {len(self)}")
+        part_number = bisect.bisect_right(self._firsts, number) - 1
         part = self.parts[part_number]
         local, group = number - part.first_row, 0
         while local >= part.metadata.row_group(group).num_rows:
             local -= part.metadata.row_group(group).num_rows
             group += 1
         return self._group(part_number, group, tuple(columns or ())).slice(local, 1).to_pylist()[0]
+
+    @cached_property
+    def _firsts(self) -> list[int]:
+        return [part.first_row for part in self.parts]
 
     def _group(self, part_number: int, group: int, columns: tuple[str, ...]) -> pa.Table:
         key = (part_number, group, columns)
@@ -132,5 +154,5 @@ class Index:
         return found
 
 
-def _damaged(path: str, error: Exception) -> WorkError | InputError:
+def _damaged(path: str, error: Exception) -> WorkError:
     return WorkError(f"{path}: not a readable index part ({error}); run `orbit4d verify`")

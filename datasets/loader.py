@@ -1,0 +1,211 @@
+"""The torch dataset: orbits with their static orbit, front view, cameras, times and captions."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from orbit4d.datasets.codec import decode_clip
+from orbit4d.datasets.compose import compose
+from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.index import Index
+from orbit4d.datasets.reader import read_members
+from orbit4d.datasets.samples import RIG_OF, group
+from orbit4d.datasets.schema import SPLITS, row_cameras
+from orbit4d.datasets.where import matching
+
+#: What a sample needs of an index row; the rest is left unread.
+_COLUMNS = (
+    *("uid", "action", "action_index", "orbit", "split", "caption", "n_frames", "width", "height"),
+    *("shard", "offsets", "lengths", "c2w", "fl_x", "fl_y", "cx", "cy", "time", "measures"),
+)
+_NAMED = {
+    "white": (1.0, 1.0, 1.0),
+    "grey": (128 / 255,) * 3,
+    "gray": (128 / 255,) * 3,
+    "black": (0.0, 0.0, 0.0),
+}
+
+Background = str | Sequence[int]
+
+
+class OrbitDataset(Dataset[dict[str, Any]]):
+    """Samples over (uid, action, orbit) of a dataset at a path or URI.
+
+    Item i is a dictionary:
+        uid, action, action_index, orbit, split, caption
+        dynamic [F,3,H,W] float32 in [0,1] on the background; alpha_dynamic [F,1,H,W]
+        c2w [F,4,4] float32, OpenGL axes (see cameras.py); K [F,3,3] in pixels; time [F] in [0,1]
+        static, alpha_static                                          where there is a static orbit
+        front, alpha_front, front_c2w [F,4,4], front_K [F,3,3], front_time [F]   where there is a front view
+        motion_magnitude []                                           where it was measured
+    c2w, K and time are those of the dynamic orbit, else of the static one, else of the front view.
+
+    where       SQL expression on the index (see where.py), looked up in the dynamic orbit's row, or else the
+                static one's, or the front view's
+    split       train, validation, test, or None for all
+    background  white, grey (128), black, random (a colour per sample and epoch), "#rrggbb", or (r, g, b)
+    0-255 size        edge in pixels to resize to, or (width, height); K follows; None keeps what is stored
+    require     clips a sample must have, of dynamic, static, front; others are given where they exist
+    seed        of the random backgrounds
+    threads     decodes the frames of an item side by side; loader workers are the other way to use cores
+
+    InputError for an unknown split, background, clip name or column. Each clip is one ranged read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        where: str | None = None,
+        split: str | None = None,
+        background: Background = "white",
+        size: int | tuple[int, int] | None = None,
+        require: Sequence[str] = ("dynamic",),
+        seed: int = 0,
+        threads: int = 1,
+    ) -> None:
+        if split is not None and split not in SPLITS:
+            raise InputError(f"split={split!r}: known are {', '.join(SPLITS)}")
+        self.index = Index(path)
+        self.background, self.seed, self.threads = _colour(background), seed, threads
+        self.size = (size, size) if isinstance(size, int) else size
+        keys = self.index.keys
+        samples = group(keys, require)
+        if split is not None:
+            samples = samples.take(keys.split[keys.asset[samples.anchor]] == SPLITS.index(split))
+        if where is not None:
+            samples = samples.take(matching(self.index, where)[samples.anchor])
+        self.samples = samples
+        # Shared memory, so that loader workers that are kept alive see the next epoch too.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pool": None}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def uids(self) -> list[str]:
+        """[len] uid of each sample."""
+        keys = self.index.keys
+        return keys.uids.take(keys.asset[self.samples.anchor]).to_pylist()
+
+    def sources(self) -> dict[tuple[str, int, int], str]:
+        """(uid, action_index, orbit) of each sample, in order, to a hash of its stored dynamic and static
+        frames.
+
+        What was computed from a sample is stale once this hash changes.
+        """
+        keys, s = self.index.keys, self.samples
+        stored = [part.column("sha256") for _, part in self.index.read(["sha256"])]
+        hashes = np.concatenate([c.to_numpy() for c in stored]) if stored else np.empty(0, object)
+        found = {}
+        for i, uid in enumerate(self.uids):
+            rows = [int(row) for row in (s.dynamic[i], s.static[i]) if row >= 0]
+            text = " ".join(hashes[row] for row in rows)
+            anchor = s.anchor[i]
+            key = (uid, int(keys.action_index[anchor]), int(keys.orbit[anchor]))
+            found[key] = hashlib.sha256(text.encode()).hexdigest()
+        return found
+
+    def set_epoch(self, epoch: int) -> None:
+        """Random backgrounds of another epoch; loader workers see it too."""
+        self._epoch[0] = epoch
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"sample {i} of {len(self)}")
+        rows = {
+            name: self.index.row(int(getattr(self.samples, name)[i]), _COLUMNS)
+            for name in RIG_OF
+            if getattr(self.samples, name)[i] >= 0
+        }
+        anchor = next(rows[name] for name in RIG_OF if name in rows)
+        item = {k: anchor[k] for k in ("uid", "action", "action_index", "orbit", "split", "caption")}
+        colour = self._background_of(anchor)
+        for name, row in rows.items():
+            item[name], item[f"alpha_{name}"] = self._images(row, colour)
+        item["c2w"], item["K"], item["time"] = self._geometry(anchor)
+        if "front" in rows:
+            item["front_c2w"], item["front_K"], item["front_time"] = self._geometry(rows["front"])
+        motion = anchor["measures"]["motion_magnitude"]
+        if motion is not None:
+            item["motion_magnitude"] = torch.tensor(motion, dtype=torch.float32)
+        return item
+
+    def rgba(self, i: int, clip: str = "dynamic") -> npt.NDArray[np.uint8]:
+        """Stored pixels of one clip of a sample: straight RGBA, uint8 [F, H, W, 4]."""
+        number = int(getattr(self.samples, clip)[i])
+        if number < 0:
+            raise InputError(f"sample {i} has no {clip} clip")
+        return self._decode(self.index.row(number, _COLUMNS))
+
+    def _decode(self, row: dict[str, Any]) -> npt.NDArray[np.uint8]:
+        members = read_members(self.index.shard_store, row, passes=False)
+        return decode_clip(members, (row["width"], row["height"]), self._threads())
+
+    def _threads(self) -> ThreadPoolExecutor | None:
+        if self.threads <= 1:
+            return None
+        # Threads do not survive a fork into a loader worker.
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = (os.getpid(), ThreadPoolExecutor(self.threads))
+        return self._pool[1]
+
+    def _images(self, row: dict[str, Any], colour: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
+        rgb, alpha = (torch.from_numpy(plane) for plane in compose(self._decode(row), colour))
+        if self.size is None or self.size == (row["width"], row["height"]):
+            return rgb, alpha
+        size = (self.size[1], self.size[0])
+        # On one background compositing and resizing commute, so this equals resizing premultiplied colour.
+        return tuple(
+            functional.interpolate(plane, size=size, mode="bilinear", antialias=True).clamp(0, 1)
+            for plane in (rgb, alpha)
+        )  # type: ignore[return-value]
+
+    def _geometry(self, row: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        cameras = row_cameras(row)
+        if self.size is not None:
+            cameras = [camera.resized(*self.size) for camera in cameras]
+        c2w = torch.from_numpy(np.stack([camera.c2w for camera in cameras])).float()
+        return c2w, torch.from_numpy(np.stack([c.K for c in cameras])).float(), torch.tensor(row["time"])
+
+    def _background_of(self, row: dict[str, Any]) -> tuple[float, float, float]:
+        if self.background is not None:
+            return self.background
+        name = f"{self.seed} {int(self._epoch[0])} {row['uid']} {row['action_index']} {row['orbit']}"
+        r, g, b = hashlib.sha256(name.encode()).digest()[:3]
+        return (r / 255, g / 255, b / 255)
+
+
+def _colour(background: Background) -> tuple[float, float, float] | None:
+    """RGB in [0, 1]; None for random."""
+    if isinstance(background, str):
+        if background == "random":
+            return None
+        if background in _NAMED:
+            return _NAMED[background]
+        if len(background) == 7 and background.startswith("#"):
+            try:
+                r, g, b = bytes.fromhex(background[1:])
+                return (r / 255, g / 255, b / 255)
+            except ValueError:
+                pass
+    elif len(background) == 3 and all(0 <= value <= 255 for value in background):
+        r, g, b = background
+        return (r / 255, g / 255, b / 255)
+    raise InputError(
+        f"background={background!r}: give white, grey, black, random, '#rrggbb', or three values of 0 to 255"
+    )
