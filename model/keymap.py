@@ -23,9 +23,10 @@ class Rule:
 
 
 def rename(source: Mapping[str, Tensor], rules: Iterable[Rule]) -> tuple[dict[str, Tensor], list[str]]:
-    """Rename every key by the rule with the longest matching name -> (float32 tensors, keys without a rule).
+    """Rename every key by the rule with the longest matching name -> (tensors, keys without a rule).
 
-    Cast to float32 before anything else is done with the values. A split part is a copy of its own.
+    Tensors keep their dtype and, where they are not split, their memory: a file may be larger than half the
+    machine, and copying them into a network casts exactly. Cast before any arithmetic.
     """
     table = {rule.source: rule for rule in rules}
     converted: dict[str, Tensor] = {}
@@ -35,7 +36,7 @@ def rename(source: Mapping[str, Tensor], rules: Iterable[Rule]) -> tuple[dict[st
         if rule is None:
             unknown.append(key)
             continue
-        suffix, value = key[len(rule.source) :], value.float()
+        suffix = key[len(rule.source) :]
         if rule.parts:
             for name, part in zip(rule.parts, value.chunk(len(rule.parts))):
                 converted[f"{rule.target}.{name}{suffix}"] = part.clone()

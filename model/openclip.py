@@ -88,7 +88,7 @@ def load_vision_tower(path: str | Path, heads: int = HEADS) -> CLIPVisionModelWi
     class_embedding = vision.pop("visual.class_embedding", None)
     converted, unknown = rename(_dotted(vision, names), rules)
     if class_embedding is not None:
-        converted["vision_model.embeddings.class_embedding"] = class_embedding.float()
+        converted["vision_model.embeddings.class_embedding"] = class_embedding
     # OpenCLIP multiplies features by the matrix, a linear layer by its transpose.
     if "visual_projection.weight" in converted:
         converted["visual_projection.weight"] = converted["visual_projection.weight"].T.contiguous()

@@ -20,6 +20,7 @@ from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.embeddings import Timesteps
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.resnet import TemporalConvLayer
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from diffusers.models.unets.unet_3d_condition import UNet3DConditionOutput
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -50,6 +51,9 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         a network trained from nothing feel its cameras from the first step.
     frame_index_embedding: tell the network the index of each frame (for ablations; the base has none).
     temporal_dropout: dropout inside the temporal convolutions (diffusers and VideoMV: 0.1).
+    transformer_in_heads: heads of the temporal transformer behind `conv_in` (published and fixed in
+        diffusers: 8). It is heads * attention_head_dim wide whatever the level is, which makes it the most
+        expensive layer of a small network.
     latent_token_grid: the first view's latent gives grid^2 cross-attention tokens (published: 8).
     double_add_folded: `conv_in` of the image network is right for an image branch that is joined once, as
         here. False marks weights that lack upstream's doubling (diffusers' own conversion): see videomv.py.
@@ -76,6 +80,7 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         camera_zero_init: bool = True,
         frame_index_embedding: bool = False,
         temporal_dropout: float = 0.1,
+        transformer_in_heads: int = 8,
         latent_token_grid: int = 8,
         double_add_folded: bool = True,
     ) -> None:
@@ -95,6 +100,14 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
             cross_attention_dim=cross_attention_dim,
             attention_head_dim=attention_head_dim,
         )
+        if transformer_in_heads != 8:
+            self.unet.transformer_in = TransformerTemporalModel(
+                num_attention_heads=transformer_in_heads,
+                attention_head_dim=attention_head_dim,
+                in_channels=block_out_channels[0],
+                num_layers=1,
+                norm_num_groups=norm_num_groups,
+            )
         if variant != "text" and (in_channels != 4 or latent_token_grid != 8):
             _resize_image_branch(self.unet, in_channels, cross_attention_dim, latent_token_grid)
         for module in self.unet.modules():

@@ -137,7 +137,7 @@ def fold_double_add(conv_in: Tensor, factor: float) -> Tensor:
     (unet_i2vgen.py, lines 294-295); diffusers joins it once. The convolution is linear in its input, so
     doubling these weights, and neither the bias nor the noise channels, is exact.
     """
-    scaled = conv_in.clone()
+    scaled = conv_in.float().clone()
     scaled[:, conv_in.shape[1] // 2 :] *= factor
     return scaled
 
@@ -145,7 +145,7 @@ def fold_double_add(conv_in: Tensor, factor: float) -> Tensor:
 def from_videomv_keys(
     source: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Rename to OrbitUNet's keys (float32, no change of values) -> (tensors, keys that no rule takes).
+    """Rename to OrbitUNet's keys, with no change of values -> (tensors, keys that no rule takes).
 
     `lgm_big.*` is passed over. The doubled image branch is not handled here.
     """

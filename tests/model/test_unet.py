@@ -313,3 +313,10 @@ def test_inputs_that_do_not_fit_are_named(small_unet, small_inputs):
             run(unet, small_inputs(unet.config.variant), **changes)
     with pytest.raises(ValueError, match="variant must be one of text, image, static3d"):
         OrbitUNet(variant="video")
+
+
+def test_the_first_temporal_transformer_can_be_narrow(small_unet, small_inputs):
+    wide, narrow = small_unet(), small_unet(transformer_in_heads=2)
+    assert wide.unet.transformer_in.proj_in.weight.shape == (64, 32)
+    assert narrow.unet.transformer_in.proj_in.weight.shape == (16, 32)
+    assert run(narrow, small_inputs()).isfinite().all()
