@@ -177,7 +177,8 @@ def frames_on(
     colour = torch.tensor(background, dtype=torch.float32).view(1, 3, 1, 1) / 255
     rgb = values[:, :3] * alpha + colour * (1 - alpha)
     if rgb.shape[-1] != size or rgb.shape[-2] != size:
-        rgb = F.interpolate(rgb, size=(size, size), mode="area" if rgb.shape[-1] > size else "bilinear")
+        # As OrbitDataset resizes.
+        rgb = F.interpolate(rgb, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
     return rgb.permute(0, 2, 3, 1).numpy()
 
 

@@ -366,8 +366,9 @@ def _pixels(frames: npt.NDArray[Any] | Tensor, size: int) -> Tensor:
         frames = torch.from_numpy(np.ascontiguousarray(frames[..., :3])).permute(0, 3, 1, 2).float() / scale
     frames = frames.float()
     if frames.shape[-2:] != (size, size):
-        mode = "area" if frames.shape[-1] > size else "bilinear"
-        frames = torch.nn.functional.interpolate(frames, size=(size, size), mode=mode)
+        frames = torch.nn.functional.interpolate(
+            frames, size=(size, size), mode="bilinear", antialias=True
+        ).clamp(0, 1)
     return frames
 
 

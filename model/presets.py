@@ -68,13 +68,13 @@ VIDEOMV_STATIC3D = replace(
 )
 TINY = TrainConfig(
     preset="tiny",
-    stages=(Stage("static", 160), Stage("dynamic", 240, static_share=0.3)),
+    stages=(Stage("static", 100), Stage("dynamic", 220, static_share=0.3)),
     model=ModelSettings(
         variant="image",
         unet={
-            "block_out_channels": [32, 64, 96],
-            "down_block_types": ["CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"],
-            "up_block_types": ["UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"],
+            "block_out_channels": [64, 128],
+            "down_block_types": ["CrossAttnDownBlock3D", "DownBlock3D"],
+            "up_block_types": ["UpBlock3D", "CrossAttnUpBlock3D"],
             "layers_per_block": 1,
             "cross_attention_dim": 64,
             "attention_head_dim": 16,
@@ -84,15 +84,20 @@ TINY = TrainConfig(
             "temporal_dropout": 0.0,
             "latent_token_grid": 2,
         },
-        autoencoder="unshuffle:2",
+        autoencoder="unshuffle:4",
         schedule="image",
         prediction="sample",
     ),
     data=DataSettings(
-        resolution=32, frames=8, latents="memory", augment=("roll", "reverse", "mirror"), workers=0
+        resolution=32,
+        frames=8,
+        latents="memory",
+        augment=("roll", "reverse", "mirror"),
+        static_condition=0.5,
+        workers=0,
     ),
     loss=LossSettings(motion_weight=0.1, drop_caption=0.0, drop_motion=0.15),
-    optim=OptimSettings(lr=2e-3, schedule="cosine", warmup=10, effective_batch=8, batch=8, ema=0.99),
+    optim=OptimSettings(lr=2e-3, schedule="cosine", warmup=10, effective_batch=4, batch=4, ema=0.99),
     sample=SampleSettings(steps=20, w1=0.0, w2=0.0, w_motion=2.0),
     checkpoint_every=100,
     validate_every=50,
