@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orbit4d.render.cli import Size
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -73,9 +75,8 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--workers", type=int, default=None, help="Blender children at work (one a core).")
 @click.option("--attempts", default=2, show_default=True, help="Tries before an asset counts as failed.")
 @click.option("--asset-timeout", default=600.0, show_default=True, help="Seconds an asset may take.")
-@click.option("--max-rss", type=float, default=None, help="GiB at which a Blender child is ended.")
+@click.option("--max-rss", "max_rss_bytes", type=Size(), help="Memory at which a Blender is killed, say 8G.")
 @click.option("--address", default=None, help="Ray cluster: auto, or an address.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
 def command(sources: tuple[str, ...], out: str, report_dir: str | None, **options: Any) -> int:
     """Measure animated assets and decide which are fit for training.
 
@@ -140,7 +141,7 @@ def _measured(
         workers=options["workers"],
         attempts=options["attempts"],
         asset_timeout=options["asset_timeout"],
-        max_rss_bytes=None if options["max_rss"] is None else int(options["max_rss"] * 2**30),
+        max_rss_bytes=options["max_rss_bytes"],
         address=options["address"],
     )
     known = {} if options["remeasure"] else known_rows(out, settings)

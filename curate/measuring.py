@@ -107,17 +107,13 @@ def measure_sources(
         hooks = {"before": f"{__name__}:look_first", "after": f"{__name__}:add_look"}
         jobs[asset.uid] = (asset, Job(asset.uid, "measure", payload, asset.bytes, **hooks))
 
-    counts = {"measured": 0, "refused": 0, "failed": 0}
-
     def collect(outcome: Outcome) -> None:
         asset = jobs[outcome.job.key][0]
         found = _rows(asset, outcome)
-        counts[found[0]["status"]] += 1
         # What another attempt might mend is not written down: the next run tries it again.
         if book is not None and found[0]["status"] != "failed":
             book.add(asset, found)
         rows.extend(_described(row, asset) for row in _wanted(found, asset))
-        progress.update(0, **counts)
 
     interrupted = False
     if jobs:

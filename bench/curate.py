@@ -1,0 +1,181 @@
+"""make bench-curate: what curation costs. Prints a table and ends with one line of JSON.
+
+  1. measuring every action of the sources with one worker and with two (Blender's start included),
+  2. measuring against rendering the same actions at the preset `default`,
+  3. deciding 1,000,000 measured rows, with the peak memory of a fresh process,
+  4. writing the report for 10,000 rows with previews.
+
+The sources default to ../shared/assets and ../shared/pool beside the checkout (name others as arguments).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def measure_all(sources: list[str], workers: int, limit: int | None) -> tuple[float, pa.Table]:
+    """Wall seconds of measuring `sources` from nothing, Ray's start left out, and the table."""
+    from orbit4d.curate.measuring import MeasureSettings, measure_sources
+    from orbit4d.datasets.sources import resolve
+    from orbit4d.render.fleet import FleetSettings, ray_cluster
+
+    fleet = FleetSettings(workers=workers, threads_per_worker=1)
+    if limit is not None:
+        assets = resolve(sources).assets
+        chosen = np.unique(np.linspace(0, len(assets) - 1, min(limit, len(assets))).round().astype(int))
+        sources = [assets[i].path for i in chosen]
+    with ray_cluster(fleet):
+        started = time.perf_counter()
+        table = measure_sources(sources, settings=MeasureSettings("window"), fleet=fleet).table
+        return time.perf_counter() - started, table
+
+
+def against_render(table: pa.Table, n: int, folder: Path) -> list[dict]:
+    """Seconds of measuring and of rendering the same n actions, each of another asset."""
+    from orbit4d.curate.rules import decide
+    from orbit4d.curate.tables import write_table
+
+    rows = decide(table).to_pylist()
+    assets: dict[str, list[dict]] = {}
+    for row in rows:
+        if row["verdict"] == "accepted":
+            assets.setdefault(row["uid"], []).append(row)
+    names = sorted(assets)
+    chosen = [assets[names[i]][0] for i in np.unique(np.linspace(0, len(names) - 1, n).round().astype(int))]
+    keys = {(row["uid"], row["action_index"]) for row in chosen}
+    keep = [(row["uid"], row["action_index"]) in keys for row in rows]
+    write_table(decide(table).filter(pa.array(keep)), str(folder / "chosen.parquet"))
+    command = [sys.executable, "-P", "-m", "orbit4d.app", "render", str(folder / "chosen.parquet")]
+    command += ["--out", str(folder / "dataset"), "--workers", "1", "--threads-per-worker", "1"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    from orbit4d.datasets.index import Index
+
+    spent: dict[str, float] = {}
+    for _, part in Index(str(folder / "dataset")).read(["uid", "render_seconds"]):
+        for uid, seconds in zip(part["uid"].to_pylist(), part["render_seconds"].to_pylist()):
+            spent[uid] = spent.get(uid, 0.0) + seconds
+    found = []
+    for row in chosen:
+        # An asset is loaded once for all of its actions, for measuring as for rendering.
+        cost = row["measure_seconds"] + row["import_seconds"] / len(assets[row["uid"]])
+        if spent.get(row["uid"]):
+            found.append({"uid": row["uid"], "measure": cost, "render": spent[row["uid"]]})
+    return found
+
+
+def wide_table(n: int, previews: bytes | None = None) -> pa.Table:
+    """n measured rows of plausible numbers."""
+    from orbit4d.curate.columns import SCHEMA
+
+    rng = np.random.default_rng(0)
+    data: dict[str, pa.Array] = {}
+    for field in SCHEMA:
+        if field.type == pa.float64():
+            data[field.name] = pa.array(10.0 ** rng.uniform(-3, 0.5, n))
+        elif field.type == pa.int64():
+            data[field.name] = pa.array(rng.integers(0, 100_000, n))
+        elif field.type == pa.bool_():
+            data[field.name] = pa.array(np.zeros(n, bool))
+        elif pa.types.is_list(field.type):
+            data[field.name] = pa.array([[]] * n, field.type)
+        elif field.type == pa.binary():
+            data[field.name] = pa.array([previews] * n, field.type)
+        else:
+            data[field.name] = pa.nulls(n, field.type)
+    data["uid"] = pa.array([f"asset{i // 8}" for i in range(n)])
+    data["action"] = pa.array([f"action{i % 8}" for i in range(n)])
+    data["status"] = pa.array(["measured"] * n)
+    data["license"] = pa.array(rng.choice(["CC0-1.0", "CC-BY-4.0", ""], n))
+    return pa.table(data, schema=SCHEMA)
+
+
+def decide_alone(path: str) -> None:
+    """In a process of its own: read, decide, say how long it took and how much memory was used at most."""
+    from orbit4d.curate.rules import decide, make_rules
+
+    table = pq.read_table(path)
+    started = time.perf_counter()
+    decide(table, make_rules("default", None, {"license": ("CC0*",), "max_ssim": 0.95}))
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sources", nargs="*")
+    parser.add_argument("--limit", type=int, default=None, help="measure at most this many assets")
+    parser.add_argument("--rendered", type=int, default=4, help="actions to render for comparison; 0: none")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--decide", default=None, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.decide is not None:
+        decide_alone(args.decide)
+        return
+    beside = [ROOT.parent / "shared" / name for name in ("assets", "pool")]
+    sources = args.sources or [str(folder) for folder in beside if folder.is_dir()]
+    result: dict[str, object] = {"bench": "curate", "cores": os.cpu_count()}
+    with tempfile.TemporaryDirectory(prefix="orbit4d-bench-") as name:
+        folder = Path(name)
+        preview = None
+        if sources:
+            one, table = measure_all(sources, 1, args.limit)
+            two, _ = measure_all(sources, 2, args.limit)
+            n, assets = table.num_rows, len(set(table["uid"].to_pylist()))
+            print(f"{assets} assets, {n} actions       seconds   actions/s")
+            print(f"measure, 1 worker      {one:14.1f} {n / one:11.2f}")
+            print(f"measure, 2 workers     {two:14.1f} {n / two:11.2f}   x{one / two:.2f}")
+            seconds = np.array([value or np.nan for value in table["measure_seconds"].to_pylist()])
+            result |= {
+                "assets": assets,
+                "actions": n,
+                "seconds_1": one,
+                "seconds_2": two,
+                "speedup_2": one / two,
+            }
+            result |= {"actions_per_second_2": n / two, "median_action_seconds": float(np.nanmedian(seconds))}
+            preview = next((value for value in table["preview"].to_pylist() if value), None)
+            if args.rendered:
+                pairs = against_render(table, args.rendered, folder)
+                for pair in pairs:
+                    measure, render = pair["measure"], pair["render"]
+                    share = f"measure {measure:.2f} s, render {render:.1f} s = {measure / render:.1%}"
+                    print(f"{pair['uid'][:32]:<32} {share}")
+                result["median_share_of_render"] = float(
+                    np.median([p["measure"] / p["render"] for p in pairs])
+                )
+                print(f"median share of rendering {result['median_share_of_render']:.1%}")
+        pq.write_table(wide_table(args.rows), folder / "wide.parquet")
+        command = [sys.executable, "-P", __file__, "--decide", str(folder / "wide.parquet")]
+        alone = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        result |= {"decide_rows": args.rows, "decide_seconds": alone["seconds"]}
+        result["decide_peak_gib"] = alone["peak_bytes"] / 2**30
+        print(f"decide {args.rows:,} rows {alone['seconds']:.2f} s, peak {result['decide_peak_gib']:.2f} GiB")
+        from orbit4d.curate.report import write_report
+        from orbit4d.curate.rules import decide
+
+        small = decide(wide_table(10_000, preview))
+        started = time.perf_counter()
+        page = write_report(small, folder / "report")
+        result["report_10000_seconds"] = time.perf_counter() - started
+        size = page.stat().st_size / 2**20
+        print(f"report of 10,000 rows {result['report_10000_seconds']:.2f} s, {size:.1f} MiB")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
