@@ -1,0 +1,94 @@
+"""Commands on datasets: verify, stats, select, merge, import, export. Imports stay inside the commands."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--repair", is_flag=True, help="Remove what an interrupted run left and never committed.")
+@click.pass_context
+def verify(ctx: click.Context, dataset: str, repair: bool) -> None:
+    """Check every byte of a dataset and print its digest.
+
+    Hashes, counts, schema, cameras against rigs, orphans. Exit code 0 when all is well, 1 otherwise. The last
+    line is `digest <sha256>`: equal for equal clips, however they were made and stored.
+
+    \b
+    Example: orbit4d verify out/dataset
+             orbit4d verify s3://bucket/dataset --repair
+    """
+    from orbit4d.datasets.verify import verify as check
+
+    seen = check(dataset, repair)
+    for finding in seen.findings:
+        click.echo(f"{finding.kind}: {finding.file}: {finding.what}")
+    if any(finding.kind == "uncommitted" for finding in seen.findings):
+        click.echo("rests of an interrupted run: `orbit4d verify --repair` removes them")
+    click.echo(
+        f"{seen.assets} assets, {seen.clips} clips, {seen.shards} shards, {seen.bytes / 1e6:.1f} MB, "
+        f"{seen.staged} staged, {seen.rejected} rejected: "
+        + ("ok" if seen.ok else f"{len(seen.findings)} faults")
+    )
+    click.echo(f"digest {seen.digest}")
+    if not seen.ok:
+        ctx.exit(1)
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON instead of a table.")
+def stats(dataset: str, as_json: bool) -> None:
+    """Counts, bytes, motion and licences of a dataset.
+
+    \b
+    Example: orbit4d stats out/dataset --json
+    """
+    from orbit4d.datasets.stats import statistics, table_lines
+
+    numbers = statistics(dataset)
+    click.echo(json.dumps(numbers) if as_json else "\n".join(table_lines(numbers)))
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--where", help="SQL expression on the index, e.g. \"license = 'CC0-1.0'\".")
+@click.option("--split", help="train, validation or test.")
+@click.option("--out", required=True, help="Dataset to write.")
+@click.option("--copy", is_flag=True, help="Copy the frames too, instead of pointing to the source's shards.")
+def select(dataset: str, where: str | None, split: str | None, out: str, copy: bool) -> None:
+    """Keep the clips of a dataset that match an expression.
+
+    Writes a view: an index whose frames stay in the source. With --copy the frames are copied, compactly.
+
+    \b
+    Example: orbit4d select out/dataset --where "motion_magnitude > 0.001 and license like 'CC0%'" --out calm
+             orbit4d select out/dataset --split test --copy --out test-set
+    """
+    from orbit4d.datasets.select import select_copy, select_view
+
+    count = (select_copy if copy else select_view)(dataset, out, where, split)
+    click.echo(f"{count} clips: {out}" + ("" if copy else f" (a view of {dataset})"))
+
+
+@click.command()
+@click.argument("datasets", nargs=-1, required=True)
+@click.option("--out", required=True, help="Dataset to write.")
+@click.option("--force", is_flag=True, help="Merge datasets of different configurations too.")
+def merge(datasets: tuple[str, ...], out: str, force: bool) -> None:
+    """Join datasets, clips held twice kept once.
+
+    A clip is known by (uid, action, rig, orbit); of several the first input's is kept.
+
+    \b
+    Example: orbit4d merge out/a out/b --out out/both
+    """
+    from orbit4d.datasets.select import merge as join
+
+    merged = join(datasets, out, force=force)
+    for key, uri in merged.duplicates:
+        click.echo(f"duplicate: {' '.join(map(str, key))}: kept from an earlier input, left out of {uri}")
+    click.echo(f"{merged.clips} clips, {len(merged.duplicates)} duplicates left out: {out}")

@@ -1,0 +1,241 @@
+"""Check every byte of a dataset, and clear away what was never committed.
+
+Each file vouches for itself or is vouched for: dataset.json and every Parquet file carry a checksum of their
+own bytes, each row the SHA-256 of its frames and of its shard, each staged asset that of its tar. So one
+flipped byte in any file is found, and so is a missing, truncated, or foreign file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from orbit4d.datasets import manifest, parts, sealed
+from orbit4d.datasets.camera_checks import camera_faults
+from orbit4d.datasets.digest import digest_lines, digest_of
+from orbit4d.datasets.errors import InputError, OrbitError, WorkError
+from orbit4d.datasets.progress import Progress
+from orbit4d.datasets.schema import INDEX_SCHEMA, REJECTED_SCHEMA, SPLITS, row_spans
+from orbit4d.datasets.shards import member_name_before
+from orbit4d.datasets.staging import image_size, load_staged, staged_assets
+from orbit4d.datasets.storage import Store
+
+#: damage: committed data is wrong. uncommitted: rests of an interrupted run, which `--repair` removes.
+Kind = Literal["damage", "uncommitted"]
+
+
+_SHARD_COLUMNS = [
+    *("uid", "action_index", "rig", "orbit", "n_frames", "width", "height", "offsets", "lengths", "passes"),
+    *("sha256", "shard_bytes", "shard_sha256"),
+]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    kind: Kind
+    file: str
+    what: str
+
+
+@dataclass
+class Verification:
+    """What `verify` saw."""
+
+    findings: list[Finding] = field(default_factory=list)
+    clips: int = 0
+    assets: int = 0
+    shards: int = 0
+    bytes: int = 0
+    staged: int = 0
+    rejected: int = 0
+    digest: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Nothing found."""
+        return not self.findings
+
+
+def verify(uri: str, repair: bool = False) -> Verification:
+    """Check a dataset; with `repair`, remove what was never committed (and leave it out of the findings).
+
+    Something that is no dataset, or one of a newer schema, raises InputError; damage is reported, not raised.
+    """
+    store = Store(uri)
+    seen = Verification()
+    try:
+        stored = manifest.read(store)
+    except WorkError as error:
+        seen.findings.append(Finding("damage", manifest.NAME, str(error)))
+        stored = None
+    shard_store = Store(stored.shards_at) if stored and stored.shards_at else store
+    used = _check_index(store, shard_store, seen)
+    if shard_store is store:
+        _check_orphans(store, used, seen)
+    _check_staging(store, seen)
+    _check_rejected(store, seen)
+    for folder in ("", "index", "shards", "staging", "rejected"):
+        for name in store.list(folder, temporary=True):
+            seen.findings.append(Finding("uncommitted", name, "an unfinished put"))
+    if repair:
+        rests = [finding for finding in seen.findings if finding.kind == "uncommitted"]
+        store.delete(finding.file for finding in rests)
+        seen.findings = [finding for finding in seen.findings if finding.kind != "uncommitted"]
+    return seen
+
+
+def _check_index(store: Store, shard_store: Store, seen: Verification) -> set[str]:
+    """Check every part and the shards it names, part by part; returns the names of those shards."""
+    lines: list[bytes] = []
+    keys: dict[tuple[Any, ...], str] = {}
+    used: set[str] = set()
+    sizes = shard_store.list("shards")
+    live, stale = _live(store, seen)
+    for name in stale:
+        seen.findings.append(Finding("uncommitted", name, "replaced by a merged index part"))
+    for name in store.list(parts.FOLDER):
+        if not name.endswith(".parquet"):
+            seen.findings.append(Finding("damage", name, "a foreign file"))
+    with Progress("verify", len(sizes), "shard") as progress:
+        for name in live:
+            try:
+                table = sealed.load(store.read(name), name)
+            except WorkError as error:
+                seen.findings.append(Finding("damage", name, str(error)))
+                continue
+            if not table.schema.equals(INDEX_SCHEMA):
+                seen.findings.append(Finding("damage", name, "columns that are not those of the schema"))
+                continue
+            lines += digest_lines(table)
+            _check_rows(name, table, keys, seen)
+            for shard in sorted(set(table["shard"].to_pylist())):
+                rows = table.filter(pc.equal(table["shard"], shard)).select(_SHARD_COLUMNS).to_pylist()
+                _check_shard(shard_store, shard, sizes, rows, seen)
+                used.add(shard)
+                progress.update()
+    if len({key[0] for key in keys}) != seen.assets:
+        seen.findings.append(Finding("damage", parts.FOLDER, "an asset's rows are not adjacent"))
+    seen.digest = digest_of(lines)
+    return used
+
+
+def _check_rows(name: str, table: pa.Table, keys: dict[tuple[Any, ...], str], seen: Verification) -> None:
+    """Keys, splits, cameras and times of one part."""
+    previous = None
+    # Lists become Python objects here, so a large part is looked at in pieces.
+    for batch in table.to_batches(max_chunksize=512):
+        for row in batch.to_pylist():
+            key = (row["uid"], row["action_index"], row["rig"], row["orbit"])
+            label = " ".join(map(str, key))
+            if key in keys:
+                seen.findings.append(Finding("damage", name, f"{label}: stands in {keys[key]} too"))
+            keys[key] = name
+            if row["uid"] != previous:
+                seen.assets += 1
+                previous = row["uid"]
+            if row["split"] not in SPLITS:
+                seen.findings.append(Finding("damage", name, f"{label}: unknown split {row['split']!r}"))
+            seen.findings += [Finding("damage", name, f"{label}: {fault}") for fault in camera_faults(row)]
+            seen.clips += 1
+
+
+def _live(store: Store, seen: Verification) -> tuple[list[str], list[str]]:
+    """Live and replaced parts; a merged part whose footer is damaged replaces nothing and is reported
+    later.
+    """
+    try:
+        return parts.live_parts(store)
+    except OrbitError:
+        return list(store.list(parts.FOLDER, ".parquet")), []
+
+
+def _check_orphans(store: Store, used: set[str], seen: Verification) -> None:
+    for name in store.list("shards"):
+        if name not in used and name.endswith(".tar"):
+            seen.findings.append(Finding("uncommitted", name, "a shard that no index part names"))
+        elif name not in used:
+            seen.findings.append(Finding("damage", name, "a foreign file"))
+
+
+def _check_shard(
+    store: Store, name: str, sizes: dict[str, int], rows: list[dict[str, Any]], seen: Verification
+) -> None:
+    if name not in sizes:
+        missing = f"missing, though the index names it for {len(rows)} clips"
+        seen.findings.append(Finding("damage", name, missing))
+        return
+    try:
+        data = store.read(name)
+    except (OrbitError, FileNotFoundError) as error:
+        seen.findings.append(Finding("damage", name, str(error)))
+        return
+    seen.findings += [Finding("damage", name, what) for what in _shard_faults(data, rows)]
+    seen.shards += 1
+    seen.bytes += len(data)
+
+
+def _shard_faults(data: bytes, rows: list[dict[str, Any]]) -> Iterator[str]:
+    sha256 = hashlib.sha256(data).hexdigest()
+    if {row["shard_bytes"] for row in rows} != {len(data)}:
+        yield f"{len(data)} bytes, the index says {rows[0]['shard_bytes']}"
+    if {row["shard_sha256"] for row in rows} != {sha256}:
+        yield "its checksum is not the one in the index"
+    for row in rows:
+        sample = f"{row['uid']}__a{row['action_index']}__{row['rig']}__o{row['orbit']}"
+        digest = hashlib.sha256()
+        spans = row_spans(row)
+        for offset, length in spans:
+            digest.update(data[offset : offset + length])
+        if digest.hexdigest() != row["sha256"]:
+            yield f"{sample}: its frames are not those that were written"
+            continue
+        # A tar header holds 100 characters of a name.
+        if any(
+            not member_name_before(data, offset).startswith(f"{sample}."[:100])
+            for offset, _ in spans[: row["n_frames"]]
+        ):
+            yield f"{sample}: its frames stand under another name"
+        offset, length = spans[0]
+        try:
+            size = image_size(data[offset : offset + length])
+        except InputError as error:
+            yield f"{sample}: {error}"
+        else:
+            if size != (row["width"], row["height"]):
+                told = f"{row['width']}x{row['height']}"
+                yield f"{sample}: frames of {size[0]}x{size[1]}, the index says {told}"
+
+
+def _check_staging(store: Store, seen: Verification) -> None:
+    """Staged assets are done, only not rolled yet: they must be whole. Half ones were never done."""
+    whole = staged_assets(store)
+    names = {name for staged in whole for name in (staged.tar, staged.rows)}
+    for name in store.list("staging"):
+        if name not in names:
+            seen.findings.append(Finding("uncommitted", name, "half of a staged asset"))
+    for staged in whole:
+        try:
+            load_staged(store, staged)
+            seen.staged += 1
+        except WorkError as error:
+            seen.findings.append(Finding("damage", staged.tar, str(error)))
+
+
+def _check_rejected(store: Store, seen: Verification) -> None:
+    for name in store.list("rejected"):
+        data = store.read(name)
+        if not sealed.is_sealed(data):
+            seen.findings.append(Finding("damage", name, "damaged, or not written by orbit4d"))
+            continue
+        metadata = pq.read_schema(pa.BufferReader(data))
+        if not metadata.equals(REJECTED_SCHEMA):
+            seen.findings.append(Finding("damage", name, "columns that are not those of the schema"))
+        seen.rejected += pq.read_metadata(pa.BufferReader(data)).num_rows
