@@ -1,0 +1,187 @@
+"""`orbit4d recon4d`, `film`, `view`, and the scene side of `export`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orbit4d.datasets.command import run
+
+_ORBIT = click.Choice(["open", "closed"])
+
+
+@click.command(short_help="Turn an orbit video into explicit 4D Gaussians.")
+@click.argument("source", metavar="VIDEO|FOLDER|DATASET:uid[:action]")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Scene folder.")
+@click.option("--static", help="Video or folder of the static orbit, when there is one.")
+@click.option("--cameras", type=click.Path(path_type=Path), help="transforms.json of the video.")
+@click.option(
+    "--static-cameras", type=click.Path(path_type=Path), help="transforms.json of the static orbit."
+)
+@click.option("--static-time", default=0.0, show_default=True, help="Time that the static orbit shows.")
+@click.option(
+    "--orbit", "kind", type=_ORBIT, default="open", show_default=True, help="closed: last = first view."
+)
+@click.option("--radius", default=2.0, show_default=True, help="Distance of the cameras.")
+@click.option("--fov", default=39.5978, show_default=True, help="Horizontal field of view, degrees.")
+@click.option("--elevation", default=0.0, show_default=True, help="Degrees above the horizon.")
+@click.option("--mask", type=click.Path(path_type=Path), help="Folder of grey images, one per frame.")
+@click.option(
+    "--preset",
+    type=click.Choice(["fast", "default", "best", "published"]),
+    default="default",
+    show_default=True,
+)
+@click.option("--resolution", type=int, help="Longer side that is fitted; default: the preset's.")
+@click.option("--steps", type=int, help="Fine steps; default: the preset's.")
+@click.option("--threads", type=int, help="CPU threads; default: all.")
+@click.option("--seed", default=0, show_default=True)
+def recon4d(
+    source: str,
+    out: Path,
+    static: str | None,
+    cameras: Path | None,
+    static_cameras: Path | None,
+    static_time: float,
+    kind: str,
+    radius: float,
+    fov: float,
+    elevation: float,
+    mask: Path | None,
+    preset: str,
+    resolution: int | None,
+    steps: int | None,
+    threads: int | None,
+    seed: int,
+) -> None:
+    """Turn an orbit video into explicit 4D Gaussians, on a CPU too.
+
+    The same command goes on after any stop. A DATASET:uid brings its cameras, its static orbit and views to
+    hold the result against.
+
+    \b
+    Example: orbit4d recon4d orbit.mp4 --out scene
+             orbit4d recon4d demo/dataset:walker --out scene --preset fast
+    """
+    from dataclasses import replace
+
+    from orbit4d.recon4d.frames import OrbitSpec
+    from orbit4d.recon4d.reconstruct import reconstruct, with_steps
+    from orbit4d.recon4d.settings import PRESETS
+
+    settings = with_steps(PRESETS[preset], None, steps)
+    if resolution:
+        settings = replace(settings, resolution=resolution)
+    scene = reconstruct(
+        source,
+        out,
+        static,
+        cameras,
+        static_cameras,
+        static_time,
+        preset,
+        seed,
+        spec=OrbitSpec(kind == "closed", radius, fov, elevation),
+        mask=mask,
+        settings=settings,
+        threads=threads,
+    )
+    for line in _summary(scene.metrics):
+        click.echo(line)
+    click.echo(f"scene {out}: {len(scene.gaussians)} Gaussians; look at it with `orbit4d view {out}`")
+
+
+def _summary(metrics: dict[str, Any]) -> list[str]:
+    lines = [f"training views  PSNR {metrics['psnr_train']:.2f} dB, SSIM {metrics['ssim_train']:.3f}"]
+    for name, scores in metrics.get("heldout", {}).items():
+        lines.append(f"held out {name:<7}PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}")
+    return lines
+
+
+@click.command(short_help="Film a scene along a camera path.")
+@click.argument("scene", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Video file, say clip.mp4.")
+@click.option(
+    "--rig", type=click.Choice(["front_view", "dynamic_orbit", "bullet_time"]), default="front_view",
+    show_default=True,
+)  # fmt: skip
+@click.option("--frames", default=48, show_default=True)
+@click.option("--size", default=256, show_default=True, help="Pixels a side.")
+@click.option("--fps", default=16.0, show_default=True)
+@click.option("--elevation", default=0.0, show_default=True, help="Degrees above the horizon.")
+@click.option("--radius", default=2.0, show_default=True)
+@click.option("--time", default=0.5, show_default=True, help="Moment of bullet_time, in [0, 1].")
+def film(
+    scene: Path, out: Path, rig: str, frames: int, size: int, fps: float, elevation: float, radius: float,
+    time: float,
+) -> None:  # fmt: skip
+    """Film a scene along a camera path.
+
+    \b
+    Example: orbit4d film scene --rig bullet_time --out clip.mp4
+    """
+    from orbit4d.datasets.errors import InputError
+    from orbit4d.recon4d.film import film as shoot
+    from orbit4d.recon4d.scene import load_scene
+
+    if out.suffix.lower() not in (".mp4", ".webm"):
+        raise InputError(f"--out {out}: give a file name that ends in .mp4")
+    if frames < 1 or not 8 <= size <= 4096:
+        raise InputError("--frames must be at least 1 and --size between 8 and 4096")
+    loaded = load_scene(scene)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shoot(loaded, out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time)
+    click.echo(f"{out}: {frames} frames of {size}x{size}")
+
+
+@click.command(short_help="Look at a scene in the browser, with a time slider.")
+@click.argument("scene", type=click.Path(path_type=Path))
+@click.option("--port", default=8080, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 lets other machines look too.")
+@click.option("--frames", default=24, show_default=True, help="Moments that the slider has.")
+def view(scene: Path, port: int, host: str, frames: int) -> None:
+    """Look at a scene in the browser, with a time slider.
+
+    \b
+    Example: orbit4d view scene
+    """
+    from orbit4d.recon4d.scene import load_scene
+    from orbit4d.recon4d.viewer import Viewer
+
+    viewer = Viewer(load_scene(scene), host, port, frames)
+    click.echo(f"http://{host}:{viewer.port}  (Ctrl-C ends it)")
+    viewer.serve()
+
+
+@click.command(short_help="Write a scene in another layout.")
+@click.argument("scene", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder, or file for splat and spz."
+)
+@click.option(
+    "--format", "format_", default="ply-sequence", show_default=True,
+    type=click.Choice(["ply-sequence", "splat", "spz", "frames"]),
+)  # fmt: skip
+@click.option("--frames", default=24, show_default=True, help="Moments, or views of --format frames.")
+@click.option("--time", default=0.0, show_default=True, help="Moment of splat and spz, in [0, 1].")
+@click.option("--rig", default="dynamic_orbit", show_default=True, help="Camera path of --format frames.")
+@click.option("--size", default=256, show_default=True, help="Pixels a side of --format frames.")
+def export_scene(scene: Path, out: Path, format_: str, frames: int, time: float, rig: str, size: int) -> None:
+    """Write a scene in another layout: a PLY per moment, .splat, .spz, or frames of novel views.
+
+    \b
+    Example: orbit4d export scene --format splat --time 0.5 --out scene.splat
+    """
+    from orbit4d.recon4d.export import export_scene as write
+    from orbit4d.recon4d.scene import load_scene
+
+    written = write(load_scene(scene), out, format_, frames, time, rig, size)
+    click.echo(f"{out}: {len(written)} file{'s' if len(written) != 1 else ''}")
+
+
+def main() -> None:
+    """Entry point of the script `recon4d`."""
+    sys.exit(run(recon4d, prog_name="recon4d"))

@@ -1,0 +1,111 @@
+"""A scene in the browser through viser: time slider, play and pause, free camera, training cameras.
+
+viser draws Gaussian splats itself (WebGL); each moment of the slider is one set of splats, sent once and
+shown or hidden, so that playing costs the network nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time as clock
+
+import numpy as np
+import torch
+
+from orbit4d.recon4d import rotations
+from orbit4d.recon4d.gaussians import Gaussians
+from orbit4d.recon4d.scene import Scene
+
+
+def covariances(gaussians: Gaussians) -> np.ndarray:
+    """[N, 3, 3] covariance matrices R S² Rᵀ."""
+    turned = rotations.to_matrix(torch.nn.functional.normalize(gaussians.quats, dim=-1))
+    axes = turned * gaussians.scales.unsqueeze(1)
+    return (axes @ axes.transpose(1, 2)).detach().numpy()
+
+
+class Viewer:
+    """A running page. `show(i)` picks a moment; `serve()` blocks until interrupted."""
+
+    def __init__(self, scene: Scene, host: str = "127.0.0.1", port: int = 8080, frames: int = 24) -> None:
+        import viser
+
+        self.frames = max(frames, 1)
+        self.server = viser.ViserServer(host=host, port=port, label="orbit4d", verbose=False)
+        self.port = self.server.get_port()
+        self.server.scene.set_up_direction("+z")
+        self._lock = threading.Lock()
+        self._shown = 0
+        self._splats = []
+        for i in range(self.frames):
+            g = scene.at(i / max(self.frames - 1, 1))
+            self._splats.append(
+                self.server.scene.add_gaussian_splats(
+                    f"/moments/{i:03d}",
+                    centers=g.means.numpy(),
+                    covariances=covariances(g),
+                    rgbs=g.colors.clamp(0, 1).numpy(),
+                    opacities=g.opacities.numpy()[:, None],
+                    visible=i == 0,
+                )
+            )
+        self._add_cameras(scene)
+        gui = self.server.gui
+        self.slider = gui.add_slider("time", 0, max(self.frames - 1, 1), 1, 0)
+        self.playing = gui.add_checkbox("play", False)
+        self.fps = gui.add_slider("frames per second", 1, 30, 1, 8)
+        cameras = gui.add_checkbox("training cameras", True)
+        self.slider.on_update(lambda _: self.show(int(self.slider.value)))
+        cameras.on_update(lambda _: self._show_cameras(cameras.value))
+        self.server.on_client_connect(self._place_camera)
+
+    def _add_cameras(self, scene: Scene) -> None:
+        from scipy.spatial.transform import Rotation
+
+        self._cameras = []
+        for i, camera in enumerate(scene.cameras):
+            # viser's frusta look along +Z with Y down, as OpenCV has it.
+            turned = camera.c2w[:3, :3] @ np.diag([1.0, -1.0, -1.0])
+            x, y, z, w = Rotation.from_matrix(turned).as_quat()
+            self._cameras.append(
+                self.server.scene.add_camera_frustum(
+                    f"/cameras/{i:03d}",
+                    fov=float(2 * np.arctan(camera.h / (2 * camera.fl_y))),
+                    aspect=camera.w / camera.h,
+                    scale=0.08,
+                    wxyz=(w, x, y, z),
+                    position=camera.position,
+                )
+            )
+
+    def _show_cameras(self, visible: bool) -> None:
+        for frustum in self._cameras:
+            frustum.visible = visible
+
+    def _place_camera(self, client: object) -> None:
+        client.camera.position = (0.0, -2.6, 0.6)  # type: ignore[attr-defined]
+        client.camera.look_at = (0.0, 0.0, 0.0)  # type: ignore[attr-defined]
+        client.camera.up_direction = (0.0, 0.0, 1.0)  # type: ignore[attr-defined]
+
+    def show(self, moment: int) -> None:
+        """Show one moment, 0 .. frames - 1."""
+        moment = min(max(moment, 0), self.frames - 1)
+        with self._lock:
+            if moment != self._shown:
+                self._splats[moment].visible = True
+                self._splats[self._shown].visible = False
+                self._shown = moment
+
+    def serve(self) -> None:
+        """Play when asked to, until interrupted."""
+        try:
+            while True:
+                clock.sleep(1 / max(int(self.fps.value), 1))
+                if self.playing.value:
+                    self.slider.value = (int(self.slider.value) + 1) % self.frames
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Close the page."""
+        self.server.stop()
