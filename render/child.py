@@ -136,10 +136,13 @@ class BlenderChild:
         payload: Mapping[str, Any],
         timeout: float,
         on_event: Callable[[dict[str, Any]], None] | None = None,
+        import_timeout: float | None = None,
     ) -> dict[str, Any]:
         """Run one task and return its result. Raises TaskRefused, TaskFailed or ChildDied.
 
-        `timeout` in seconds starts when the child is ready. Events that the task emits go to `on_event`.
+        `timeout` in seconds starts when the child is ready. Events that the task emits go to `on_event`. A
+        task that imports an asset emits `imported`; when it has not within `import_timeout`, the child is
+        killed.
         """
         if self._process is not None and (self._process.poll() is not None or self._is_spent()):
             self.close()
@@ -152,7 +155,10 @@ class BlenderChild:
             self._process.stdin.write(protocol.encode({"task": task, "payload": dict(payload)}))
         except BrokenPipeError:
             raise self._died("crash", "the child ended before it took the task") from None
-        answer = self._answer(time.monotonic() + timeout, on_event)
+        now = time.monotonic()
+        answer = self._answer(
+            now + timeout, on_event, None if import_timeout is None else now + import_timeout
+        )
         kind = answer.get("type")
         if kind == "result":
             return dict(answer["result"])
@@ -176,11 +182,14 @@ class BlenderChild:
                         continue
                     if message.get("type") != "event":
                         return message
+                    if message.get("event") == "imported":
+                        import_deadline = None
                     if on_event is not None:
                         on_event(message)
-                left = deadline - time.monotonic()
+                left = min(deadline, import_deadline or deadline) - time.monotonic()
                 if left <= 0:
-                    raise self._died("time_out", "no answer within the time limit")
+                    what = "no answer" if import_deadline is None else "the file was not read"
+                    raise self._died("time_out", f"{what} within the time limit")
                 if selector.select(min(left, POLL_SECONDS)):
                     data = os.read(process.stdout.fileno(), 1 << 20)
                     if not data:

@@ -98,7 +98,21 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     show_default=True,
     help="Seconds Blender may take for an asset.",
 )
-@click.option("--max-rss", "max_rss_bytes", type=Size(), help="Memory at which a Blender is killed, say 8G.")
+@click.option(
+    "--import-timeout",
+    type=float,
+    default=300.0,
+    show_default=True,
+    help="Seconds Blender may take to read it.",
+)
+@click.option(
+    "--max-rss",
+    "max_rss_bytes",
+    type=Size(),
+    default="8G",
+    show_default=True,
+    help="Memory at which a Blender is killed, say 8G.",
+)
 @click.option(
     "--recycle-after",
     type=int,
@@ -113,6 +127,9 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 @click.option("--retry-quarantined", is_flag=True, help="Give quarantined assets new attempts.")
 @click.option(
     "--resume/--no-resume", default=True, help="Go on with an existing dataset (the default), or refuse one."
+)
+@click.option(
+    "--shared-paths", is_flag=True, help="Local paths are the same files on every machine of the cluster."
 )
 @click.option("--address", help="Ray cluster, say auto; without it a Ray of our own is started.")
 def command(sources: tuple[str, ...], out: str, preset: str, **options: object) -> None:
@@ -134,10 +151,12 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
             "attempts",
             "max_preemptions",
             "asset_timeout",
+            "import_timeout",
             "max_rss_bytes",
             "recycle_after",
             "order",
             "address",
+            "shared_paths",
         )
     }
     fleet = FleetSettings(**taken)  # type: ignore[arg-type]

@@ -48,12 +48,16 @@ class FleetSettings:
     """Lost actors or nodes after which a job is failed."""
     asset_timeout: float = 600.0
     """Seconds for one task inside the child."""
+    import_timeout: float | None = None
+    """Seconds in which a child must have read its asset, for tasks that emit `imported`."""
     max_rss_bytes: int | None = None
     """Resident memory at which a child is killed."""
     recycle_after: int = 50
     """Tasks after which a child is replaced."""
     address: str | None = None
     """Ray cluster: None starts one inside this process, `auto` finds the running one."""
+    shared_paths: bool = False
+    """Every machine of the cluster sees the same files under the same local paths."""
     gpus_per_worker: float = 0.0
     """May be a fraction: 0.25 puts four workers on one GPU."""
     order: str = "largest_first"

@@ -81,7 +81,7 @@ def render_assets(
     """
     began = time.monotonic()
     resolved = resolve(list(sources), captions)
-    _check_reachable(resolved, fleet)
+    _check_reachable(resolved, out, settings, fleet)
     writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
     _check_same_contents(writer, resolved.assets)
     finished, known = writer.finished(), writer.rejected()
@@ -215,15 +215,17 @@ def _reconcile(summary: RenderSummary, resolved: Resolved, writer: DatasetWriter
         raise WorkError(f"{writer.uri}: {summary.line}; run the same command again to render what is left")
 
 
-def _check_reachable(resolved: Resolved, fleet: FleetSettings) -> None:
-    """Workers on other machines cannot read this machine's files."""
-    if fleet.address in (None, "local", "auto"):
+def _check_reachable(resolved: Resolved, out: str, settings: RenderSettings, fleet: FleetSettings) -> None:
+    """Workers on other machines cannot read, or write, this machine's files."""
+    if fleet.address in (None, "local") or fleet.shared_paths:
         return
-    local = next((asset.path for asset in resolved.assets if not is_uri(asset.path)), None)
+    named = [asset.path for asset in resolved.assets] + [out, settings.lights.environment or "s3://"]
+    local = next((path for path in named if not is_uri(path)), None)
     if local is not None:
         raise InputError(
-            f"{local}: a local path cannot be read by the workers at {fleet.address}; copy it to "
-            "s3:// or gs://, or carry it with file_mounts in ray_cluster.yaml"
+            f"{local}: a local path means another file on each machine of the cluster; use s3:// or gs://, or "
+            "mount it everywhere (file_mounts in ray_cluster.yaml, or a network disk) and add "
+            "--shared-paths"
         )
 
 

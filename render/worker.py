@@ -46,6 +46,8 @@ class WorkerSettings:
     threads: int = 1
     asset_timeout: float = 600.0
     """Seconds that a task may take inside the child."""
+    import_timeout: float | None = None
+    """Seconds in which an asset must have been read; only for tasks that emit `imported`."""
     max_rss_bytes: int | None = None
     recycle_after: int = 50
     child_env: tuple[tuple[str, str], ...] = ()
@@ -113,7 +115,12 @@ class Worker:
             job = replace(job, payload=resolve(job.before)(job))
         result: dict[str, Any] = {}
         if job.task:
-            result = self._child.call(job.task, job.payload, self.settings.asset_timeout)
+            result = self._child.call(
+                job.task,
+                job.payload,
+                self.settings.asset_timeout,
+                import_timeout=self.settings.import_timeout,
+            )
         if job.after is not None:
             result = resolve(job.after)(job, result) or result
         return result
