@@ -168,7 +168,12 @@ class BlenderChild:
             "error", str(answer.get("detail")), self.log_tail() + str(answer.get("traceback", ""))
         )
 
-    def _answer(self, deadline: float, on_event: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
+    def _answer(
+        self,
+        deadline: float,
+        on_event: Callable[[dict[str, Any]], None] | None,
+        import_deadline: float | None = None,
+    ) -> dict[str, Any]:
         """The next message that is not an event; kills the child when it is late or too big."""
         process = self._process
         assert process is not None and process.stdout is not None

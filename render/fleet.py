@@ -159,11 +159,12 @@ def run_fleet(
         workers, threads = crew_size(settings, ray)
         summary.workers, summary.threads_per_worker = workers, threads
         worker_settings = WorkerSettings(
-            threads,
-            settings.asset_timeout,
-            settings.max_rss_bytes,
-            settings.recycle_after,
-            settings.child_env,
+            threads=threads,
+            asset_timeout=settings.asset_timeout,
+            import_timeout=settings.import_timeout,
+            max_rss_bytes=settings.max_rss_bytes,
+            recycle_after=settings.recycle_after,
+            child_env=settings.child_env,
         )
         remote = ray.remote(Worker).options(
             num_cpus=threads, num_gpus=settings.gpus_per_worker, max_restarts=0, max_task_retries=0

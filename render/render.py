@@ -223,9 +223,9 @@ def _check_reachable(resolved: Resolved, out: str, settings: RenderSettings, fle
     local = next((path for path in named if not is_uri(path)), None)
     if local is not None:
         raise InputError(
-            f"{local}: a local path means another file on each machine of the cluster; use s3:// or gs://, or "
-            "mount it everywhere (file_mounts in ray_cluster.yaml, or a network disk) and add "
-            "--shared-paths"
+            f"{local}: a local path means another file on each machine of the cluster; use s3:// or gs://, "
+            "or mount it everywhere (file_mounts in ray_cluster.yaml, or a network disk) and "
+            "add --shared-paths"
         )
 
 

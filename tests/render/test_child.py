@@ -68,6 +68,9 @@ def test_an_abort_a_hang_and_a_glut_cost_one_child_each(child: BlenderChild) -> 
         child.call("selftest", {"do": "hang"}, 1.0)
     assert died.value.reason == "time_out" and time.monotonic() - began < 5.0
     with pytest.raises(ChildDied) as died:
+        child.call("selftest", {"do": "hang"}, 60.0, import_timeout=0.5)
+    assert died.value.reason == "time_out" and "not read" in died.value.detail
+    with pytest.raises(ChildDied) as died:
         child.call("selftest", {"do": "allocate", "bytes": 3 << 30}, 60)
     assert died.value.reason == "memory"
     assert child.pid is None
