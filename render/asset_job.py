@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from orbit4d.datasets.bad_file import BadFile
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.inspect import inspect
-from orbit4d.datasets.sources import Asset, localize
+from orbit4d.datasets.sources import Asset, is_uri, localize
 from orbit4d.datasets.staging import stage_asset
 from orbit4d.render.plan import plan_action
 from orbit4d.render.protocol import RefusedInput
@@ -29,7 +30,8 @@ def asset_job(asset: Asset, out: str, settings: RenderSettings, threads: int) ->
         task="shoot",
         payload={
             "uid": asset.uid,
-            "path": asset.path,
+            # Workers run in a folder of their own.
+            "path": asset.path if is_uri(asset.path) else os.path.abspath(asset.path),
             "sha256": asset.sha256,
             "actions": None if asset.actions is None else list(asset.actions),
             "provenance": {name: getattr(asset, name) for name in PROVENANCE},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import click
@@ -168,6 +169,8 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     for name in ("rigs", "passes"):
         if name in changes:
             changes[name] = _names(str(changes[name]))
+    if "environment" in changes:
+        changes["environment"] = os.path.abspath(str(changes["environment"]))
     if "azimuths" in changes:
         changes["azimuths_deg"] = _degrees(str(changes.pop("azimuths")))
     if "elevation_range" in changes:
