@@ -24,6 +24,8 @@ def verify(ctx: click.Context, dataset: str, repair: bool) -> None:
     from orbit4d.datasets.verify import verify as check
 
     seen = check(dataset, repair)
+    for name in seen.repaired:
+        click.echo(f"removed: {name}")
     for finding in seen.findings:
         click.echo(f"{finding.kind}: {finding.file}: {finding.what}")
     if any(finding.kind == "uncommitted" for finding in seen.findings):

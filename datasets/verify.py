@@ -58,6 +58,17 @@ class Verification:
     rejected: int = 0
     digest: str = ""
 
+    repaired: list[str] = field(default_factory=list)
+    """Files that `repair` removed."""
+
+    def findings_in(self, *places: str) -> list[Finding]:
+        """Damage in files of these names or folders."""
+        return [
+            f
+            for f in self.findings
+            if f.kind == "damage" and (f.file in places or f.file.split("/")[0] in places)
+        ]
+
     @property
     def ok(self) -> bool:
         """Nothing found."""
@@ -79,7 +90,7 @@ def verify(uri: str, repair: bool = False) -> Verification:
     shard_store = Store(stored.shards_at) if stored and stored.shards_at else store
     used = _check_index(store, shard_store, seen)
     if shard_store is store:
-        _check_orphans(store, used, seen)
+        _check_orphans(store, used, seen, whole=not seen.findings_in(parts.FOLDER, manifest.NAME))
     _check_staging(store, seen)
     _check_rejected(store, seen)
     for folder in ("", "index", "shards", "staging", "rejected"):
@@ -87,7 +98,8 @@ def verify(uri: str, repair: bool = False) -> Verification:
             seen.findings.append(Finding("uncommitted", name, "an unfinished put"))
     if repair:
         rests = [finding for finding in seen.findings if finding.kind == "uncommitted"]
-        store.delete(finding.file for finding in rests)
+        seen.repaired = [finding.file for finding in rests]
+        store.delete(seen.repaired)
         seen.findings = [finding for finding in seen.findings if finding.kind != "uncommitted"]
     return seen
 
@@ -157,9 +169,12 @@ def _live(store: Store, seen: Verification) -> tuple[list[str], list[str]]:
         return list(store.list(parts.FOLDER, ".parquet")), []
 
 
-def _check_orphans(store: Store, used: set[str], seen: Verification) -> None:
+def _check_orphans(store: Store, used: set[str], seen: Verification, whole: bool) -> None:
+    """Shards that no part names. Only a `whole` index can say that they were never committed."""
     for name in store.list("shards"):
-        if name not in used and name.endswith(".tar"):
+        if name not in used and name.endswith(".tar") and not whole:
+            seen.findings.append(Finding("damage", name, "a shard that no readable index part names"))
+        elif name not in used and name.endswith(".tar"):
             seen.findings.append(Finding("uncommitted", name, "a shard that no index part names"))
         elif name not in used:
             seen.findings.append(Finding("damage", name, "a foreign file"))
