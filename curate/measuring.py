@@ -103,7 +103,9 @@ def measure_sources(
             reused += 1
             rows += [_described(row, asset) for row in _wanted(earlier, asset)]
             continue
-        payload = {**asdict(settings), "path": asset.path, "sha256": asset.sha256}
+        # Workers run in a folder of their own.
+        path = asset.path if "://" in asset.path else str(Path(asset.path).absolute())
+        payload = {**asdict(settings), "path": path, "sha256": asset.sha256}
         hooks = {"before": f"{__name__}:look_first", "after": f"{__name__}:add_look"}
         jobs[asset.uid] = (asset, Job(asset.uid, "measure", payload, asset.bytes, **hooks))
 
