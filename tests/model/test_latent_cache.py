@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+
 from orbit4d.datasets import DatasetWriter
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.model.clip_source import TRAIN, open_clips
@@ -48,13 +49,17 @@ def test_training_from_the_cache_gives_the_same_losses(dataset, tmp_path, micro_
     encode_dataset(dataset, micro_config(*same))
     for mode in ("fly", "memory", "cache", "auto"):
         train(micro_config(*same, f"data.latents={mode}"), dataset, tmp_path / mode)
-    losses = {m: [r["loss"] for r in read(tmp_path / m / "log.jsonl")] for m in ("fly", "memory", "cache", "auto")}
+    losses = {
+        m: [r["loss"] for r in read(tmp_path / m / "log.jsonl")] for m in ("fly", "memory", "cache", "auto")
+    }
     assert losses["cache"] == losses["auto"]
     assert losses["cache"] == pytest.approx(losses["fly"], abs=1e-6)
     assert losses["memory"] == pytest.approx(losses["fly"], rel=0.02), "pixels kept as 8 bits"
 
 
-def test_a_second_encoding_does_nothing_and_a_killed_one_goes_on(dataset, tmp_path, micro_config, monkeypatch):
+def test_a_second_encoding_does_nothing_and_a_killed_one_goes_on(
+    dataset, tmp_path, micro_config, monkeypatch
+):
     from orbit4d.model.latent_cache import LatentCache
 
     config = micro_config()
@@ -106,7 +111,9 @@ def test_clips_rendered_anew_are_refused(dataset, tmp_path, make_clips, micro_co
         open_clips(str(other), config, frozen_of(config), TRAIN)
 
 
-@pytest.mark.parametrize("change", ["data.resolution=32", "data.background=grey128", "model.autoencoder=unshuffle:2"])
+@pytest.mark.parametrize(
+    "change", ["data.resolution=32", "data.background=grey128", "model.autoencoder=unshuffle:2"]
+)
 def test_latents_made_otherwise_are_not_used(dataset, micro_config, change, capsys):
     encode_dataset(dataset, micro_config())
     config = micro_config("data.latents=auto", change)
@@ -119,12 +126,15 @@ def test_latents_made_otherwise_are_not_used(dataset, micro_config, change, caps
 def test_other_weights_have_another_key(micro_config, tmp_path):
     """Two VAEs of one shape: their latents are never mixed up."""
     from diffusers import AutoencoderKL
+
     from orbit4d.model.latent_cache import LatentCache, cache_settings
 
     keys = set()
     for seed in (0, 1):
         torch.manual_seed(seed)
-        AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4).save_pretrained(tmp_path / f"{seed}")
+        AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4).save_pretrained(
+            tmp_path / f"{seed}"
+        )
         config = micro_config(f"model.autoencoder={tmp_path / str(seed)}")
         keys.add(LatentCache(str(tmp_path), cache_settings(config, frozen_of(config))).key)
     assert len(keys) == 2
@@ -148,7 +158,12 @@ def test_the_cache_holds_no_test_clip(tmp_path, make_dataset, micro_config):
     from orbit4d.datasets import Index
 
     path = make_dataset(
-        tmp_path / "data", assets=40, actions=("Run",), n_frames=4, size=16, rigs=("static_orbit", "dynamic_orbit")
+        tmp_path / "data",
+        assets=40,
+        actions=("Run",),
+        n_frames=4,
+        size=16,
+        rigs=("static_orbit", "dynamic_orbit"),
     )
     encode_dataset(str(path), micro_config())
     from orbit4d.model.latent_cache import LatentCache, cache_settings

@@ -1,0 +1,81 @@
+"""The memory estimate, held against what autograd really keeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from orbit4d.model import cli, memory
+from orbit4d.model.build import build_unet, make_trainable
+from orbit4d.model.presets import preset
+
+
+def kept_by_a_real_pass(config):
+    """Bytes that a real forward pass saves for the backward pass, and the parameters."""
+    unet = make_trainable(build_unet(config, 48), config)
+    parameters = {p.untyped_storage().data_ptr() for p in unet.parameters()}
+    storages = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            storages[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    edge = config.data.resolution // 4
+    x = torch.randn(config.optim.batch, 48, config.data.frames, edge, edge)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        unet(
+            x,
+            torch.zeros(len(x)),
+            torch.zeros(len(x), 77, 16),
+            camera=torch.randn(len(x), config.data.frames, 16),
+            motion=torch.rand(len(x)),
+            image_latents=x[:, :, 0],
+        )
+    return sum(size for size, _ in storages.values()), sum(p.numel() for p in unet.parameters())
+
+
+def test_estimate_agrees_with_a_real_pass(micro_config):
+    config = micro_config()
+    kept, parameters = kept_by_a_real_pass(config)
+    estimate = memory.estimate(config, 48, 4)
+    assert estimate.parameters == parameters
+    assert kept <= estimate.activations <= 1.3 * kept, "an estimate may be high, never low"
+
+
+def test_estimate_follows_the_settings(micro_config):
+    def of(*assignments):
+        return memory.estimate(micro_config(*assignments), 48, 4)
+
+    plain = of()
+    assert of("optim.batch=1", "optim.effective_batch=2").activations == pytest.approx(
+        plain.activations / 2, rel=0.1
+    )
+    assert of("optim.checkpointing=true").activations < plain.activations
+    assert of("optim.optimizer=adamw8bit").optimizer == plain.optimizer / 4
+    assert of("optim.ema=0").ema == 0
+    lora = of("optim.lora=2")
+    assert lora.trained < plain.trained / 2 and lora.gradients == 4 * lora.trained
+
+
+def test_full_size_without_allocating_it():
+    """1.4 B parameters, on the meta device: more than a 24 GiB card, less than an 80 GiB one."""
+    estimate = memory.estimate(preset("videomv-image"), 4, 8)
+    assert 1.40e9 < estimate.parameters < 1.45e9
+    assert 24 * memory.GIB < estimate.total < 80 * memory.GIB
+    more = replace(preset("videomv-image").optim, checkpointing=False)
+    assert (
+        memory.estimate(replace(preset("videomv-image"), optim=more), 4, 8).activations
+        > 4 * estimate.activations
+    )
+
+
+def test_dry_run_prints_what_fits_and_touches_nothing(tmp_path):
+    result = CliRunner().invoke(cli.train, ["no-such-dataset", "--out", str(tmp_path / "run"), "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "parameters" in result.output and "fits" in result.output and "24, 40, 80 GiB" in result.output
+    assert not (tmp_path / "run").exists()
