@@ -83,10 +83,10 @@ TRUNCATED, CUT_FROM = "truncated", "windmill"
 SMALL = ("dino", "slime", "windmill", "robot", "vase", "lantern", "rocket")
 
 
-def run(payload: Mapping[str, Any], emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def run(payload: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     """Child task: build the assets named in payload["only"] (default all) into the folder payload["out"].
 
-    Emits {"event": "progress", "done", "total", "name"} after each file. Returns {"assets": [...]} with name,
+    Emits the event "progress" with done, total and name after each file. Returns {"assets": [...]} with name,
     file, bytes, sha256, animations, accepted and seconds of each.
     """
     out = Path(payload["out"])
@@ -101,11 +101,11 @@ def run(payload: Mapping[str, Any], emit: Callable[[dict[str, Any]], None]) -> d
         start = time.monotonic()
         data = build(asset)
         rows.append(_write(out, asset.name, data, asset.animations, asset.accepted, start))
-        emit({"event": "progress", "done": len(rows), "total": len(wanted) + 1, "name": asset.name})
+        emit("progress", done=len(rows), total=len(wanted) + 1, name=asset.name)
     source = next((asset for asset in wanted if asset.name == CUT_FROM), wanted[0])
     whole = (out / f"{source.name}.glb").read_bytes()
     rows.append(_write(out, TRUNCATED, whole[: len(whole) * 3 // 5], (), (), time.monotonic()))
-    emit({"event": "progress", "done": len(rows), "total": len(wanted) + 1, "name": TRUNCATED})
+    emit("progress", done=len(rows), total=len(wanted) + 1, name=TRUNCATED)
     with (out / "captions.csv").open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("uid", "caption"))
@@ -186,8 +186,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     only = args[args.index("--only") + 1].split(",") if "--only" in args else None
 
-    def emit(event: dict[str, Any]) -> None:
-        print(f"{event['done']}/{event['total']} {event['name']}", file=sys.stderr, flush=True)
+    def emit(event: str, **fields: Any) -> None:
+        print(f"{fields['done']}/{fields['total']} {fields['name']}", file=sys.stderr, flush=True)
 
     print(json.dumps(run({"out": args[0], "only": only}, emit)))
     return 0

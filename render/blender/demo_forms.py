@@ -72,7 +72,7 @@ def gradient(field: Field, p: Array, step: float = 1e-3) -> Array:
 def surface(field: Field, lo: Sequence[float], hi: Sequence[float], cell: float) -> Mesh:
     """Mesh the zero level of a field with quads of about `cell` (surface nets, Gibson 1998).
 
-    The box `lo`..`hi` must hold the whole surface with a cell to spare. Vertices are moved onto the surface at
+    The box `lo`..`hi` must hold the whole surface with a cell to spare. Vertices move onto the surface at
     the end, so the mesh is smooth although the grid is coarse.
     """
     n = np.ceil((np.asarray(hi) - np.asarray(lo)) / cell).astype(int) + 1
