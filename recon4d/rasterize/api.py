@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -186,4 +187,10 @@ def _check_tensors(tensors: dict[str, Tensor], sh_degree: int | None) -> None:
 def _all_finite(tensor: Tensor) -> bool:
     """One cheap sum answers for nearly every tensor; only a sum that overflows needs the full look."""
     values = tensor.detach()
-    return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
+    if values.device.type == "cpu":
+        # NumPy's sum, because torch's may wake a thread team that then spins beside the kernels.
+        with np.errstate(all="ignore"):
+            total = float(values.numpy().sum())
+    else:
+        total = float(values.sum())
+    return math.isfinite(total) or bool(torch.isfinite(values).all())

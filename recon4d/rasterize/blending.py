@@ -17,6 +17,7 @@ import numpy as np
 
 from orbit4d.recon4d.rasterize.binning import LANES, RECORD, TILE, open_band
 from orbit4d.recon4d.rasterize.jit import jit
+from orbit4d.recon4d.rasterize.modes import MIN_WEIGHT
 from orbit4d.recon4d.rasterize.reference import ALPHA_MAX, ALPHA_MIN, T_STOP
 from orbit4d.recon4d.rasterize.simd import (
     any_lane,
@@ -29,6 +30,7 @@ from orbit4d.recon4d.rasterize.simd import (
     maximum,
     minimum,
     negative_magnitude,
+    reciprocal,
     select,
     splat,
     splat_at,
@@ -49,6 +51,7 @@ SCAN = 512
 _POWER_MIN = np.float32(math.log2(ALPHA_MIN))
 _ALPHA_MAX = np.float32(ALPHA_MAX)
 _T_STOP = np.float32(T_STOP)
+_MIN_WEIGHT = np.float32(MIN_WEIGHT)
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 #: Pixel centres inside a tile: columns of any vector, rows of each of the four.
@@ -84,9 +87,17 @@ def blend(mode, ax, bx, c, log2_opacity, dy, f0, f1, f2, f3, index, t, s0, s1, s
 
 
 @jit(forceinline=True)
-def write(mode, image, alphas, first, second, alpha_first, alpha_second, t, s0, s1, s2, s3, background):
-    """Put the background behind sixteen pixels and store them."""
+def write(
+    mode, expected, image, alphas, first, second, alpha_first, alpha_second, t, s0, s1, s2, s3, background
+):
+    """Put the background behind sixteen pixels, divide the expected depth by its weight, and store them."""
     left = magnitude(t)
+    if expected and len(mode) != 3:
+        weight = maximum(splat(_ONE) - left, splat(_MIN_WEIGHT))
+        if len(mode) == 1:
+            s0 = s0 * reciprocal(weight)
+        else:
+            s3 = s3 * reciprocal(weight)
     if len(mode) >= 3:
         s0 = fma(left, splat_at(background, 0), s0)
         s1 = fma(left, splat_at(background, 1), s1)
@@ -98,7 +109,7 @@ def write(mode, image, alphas, first, second, alpha_first, alpha_second, t, s0, 
 @jit
 def composite(
     counter, mode, order, band_rows, tiles_x, tiles_y, band_start, slot_splat, packed, colors, background,
-    centres, records, span_first, span_width, transmittance, lasts, image, alphas,
+    expected, centres, records, span_first, span_width, transmittance, lasts, image, alphas,
 ):  # fmt: skip
     """Bin and blend bands; `mode` is one of `MODES`, `order` is the order in which threads
     take them, dearest first.
@@ -194,21 +205,21 @@ def composite(
             at = ((tile // tiles_x) * row_floats + tile % tiles_x) * TILE
             row = row_floats
             write(
-                mode, image, alphas, at * channels, (at + row) * channels, at, at + row,
+                mode, expected, image, alphas, at * channels, (at + row) * channels, at, at + row,
                 t0, r0, g0, b0, d0, background,
             )  # fmt: skip
             at += 2 * row
             write(
-                mode, image, alphas, at * channels, (at + row) * channels, at, at + row,
+                mode, expected, image, alphas, at * channels, (at + row) * channels, at, at + row,
                 t1, r1, g1, b1, d1, background,
             )  # fmt: skip
             at += 2 * row
             write(
-                mode, image, alphas, at * channels, (at + row) * channels, at, at + row,
+                mode, expected, image, alphas, at * channels, (at + row) * channels, at, at + row,
                 t2, r2, g2, b2, d2, background,
             )  # fmt: skip
             at += 2 * row
             write(
-                mode, image, alphas, at * channels, (at + row) * channels, at, at + row,
+                mode, expected, image, alphas, at * channels, (at + row) * channels, at, at + row,
                 t3, r3, g3, b3, d3, background,
             )  # fmt: skip

@@ -22,6 +22,11 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().contiguous().numpy()
 
 
+def _zeros(*shape: int) -> Tensor:
+    """NumPy's zeros, because torch's may wake a thread team that then spins beside the kernels."""
+    return torch.from_numpy(np.zeros(shape, np.float32))
+
+
 def _blocks(n: int, size: int) -> int:
     return -(-n // size)
 
@@ -45,19 +50,20 @@ class _Project(torch.autograd.Function):
         depths, packed = means.new_empty(cameras, n), means.new_empty(cameras, n, RECORD)
         radii = torch.empty(cameras, n, 2, dtype=torch.int32)
         boxes = torch.empty(cameras, n, 4, dtype=torch.int32)
+        tiles = torch.empty(cameras, n, dtype=torch.int32)
         inputs = [_array(t) for t in (means, quats, scales, opacities)]
         views, intrinsics = _array(viewmats), _array(Ks)
         for c in range(cameras):
             threads.run(
                 projection.project, _blocks(n, projection.BLOCK), *inputs, views[c], intrinsics[c],
                 view.width, view.height, view.near, view.far, view.eps2d,
-                *(out[c].numpy() for out in (means2d, conics, depths, radii, packed, boxes)),
+                *(out[c].numpy() for out in (means2d, conics, depths, radii, packed, boxes, tiles)),
             )  # fmt: skip
         ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii, conics)
         ctx.view = view
-        ctx.mark_non_differentiable(radii, packed, boxes)
+        ctx.mark_non_differentiable(radii, packed, boxes, tiles)
         ctx.set_materialize_grads(False)
-        return means2d, conics, depths, radii, packed, boxes
+        return means2d, conics, depths, radii, packed, boxes, tiles
 
     @staticmethod
     @once_differentiable
@@ -66,10 +72,10 @@ class _Project(torch.autograd.Function):
         cameras, n = radii.shape[:2]
         given = [_array(t) for t in (means, quats, scales)]
         views, intrinsics = _array(viewmats), _array(Ks)
-        grads = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (means, quats, scales)]
-        grad_view = torch.zeros(cameras, 4, 4) if ctx.needs_input_grad[4] else None
-        grad_means2d = torch.zeros(cameras, n, 2) if grad_means2d is None else grad_means2d
-        grad_conics = torch.zeros(cameras, n, 3) if grad_conics is None else grad_conics
+        grads = [_zeros(*t.shape) for t in (means, quats, scales)]
+        grad_view = _zeros(cameras, 4, 4) if ctx.needs_input_grad[4] else None
+        grad_means2d = _zeros(cameras, n, 2) if grad_means2d is None else grad_means2d
+        grad_conics = _zeros(cameras, n, 3) if grad_conics is None else grad_conics
         with_depths = grad_depths is not None
         blocks = _blocks(n, projection.BLOCK)
         for c in range(cameras):
@@ -106,9 +112,9 @@ class _Harmonics(torch.autograd.Function):
         means, coefficients, origins, radii, colors = ctx.saved_tensors
         cameras, n = radii.shape[:2]
         geometry = ctx.needs_input_grad[0] or ctx.needs_input_grad[2]
-        grad_means = torch.zeros(n if geometry else 0, 3)
-        grad_coefficients = torch.zeros(coefficients.shape)
-        grad_origins = torch.zeros_like(origins)
+        grad_means = _zeros(n if geometry else 0, 3)
+        grad_coefficients = _zeros(*coefficients.shape)
+        grad_origins = _zeros(*origins.shape)
         blocks = _blocks(n, harmonics.BLOCK)
         for c in range(cameras):
             per_block = np.zeros((blocks, 3))
@@ -149,7 +155,7 @@ class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means2d, conics, colors, opacities, depths, backgrounds, packed, boxes, size, mode):
         width, height = size
-        with_depth, absgrad = mode
+        with_depth, expected, absgrad = mode
         channels = (3 if colors is not None else 0) + with_depth
         tiles_x, tiles_y = _blocks(width, TILE), _blocks(height, TILE)
         cameras = means2d.shape[0]
@@ -162,10 +168,11 @@ class _Composite(torch.autograd.Function):
                 blending.MODES[channels], _array(boxes[c]), _array(packed[c]),
                 _array(colors[c]) if colors is not None else np.zeros((0, 3), np.float32), _array(depths[c]),
                 _array(backgrounds[c]) if backgrounds is not None else np.zeros(3, np.float32),
-                tiles_x, tiles_y, image[c].numpy(), alphas[c].numpy(),
+                tiles_x, tiles_y, expected, image[c].numpy(), alphas[c].numpy(),
             )  # fmt: skip
             ctx.works.append(work)
-        ctx.save_for_backward(means2d, conics, opacities, backgrounds, alphas)
+        ctx.save_for_backward(means2d, conics, opacities, backgrounds, alphas, image if expected else None)
+        ctx.expected = expected
         ctx.size, ctx.channels, ctx.rgb, ctx.absgrad = size, channels, colors is not None, absgrad
         ctx.set_materialize_grads(False)
         return image[:, :height, :width], alphas[:, :height, :width]
@@ -173,7 +180,7 @@ class _Composite(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_image, grad_alphas):
-        means2d, conics, opacities, backgrounds, alphas = ctx.saved_tensors
+        means2d, conics, opacities, backgrounds, alphas, image = ctx.saved_tensors
         width, height = ctx.size
         tiles_x, tiles_y = _blocks(width, TILE), _blocks(height, TILE)
         cameras, n = means2d.shape[:2]
@@ -181,11 +188,11 @@ class _Composite(torch.autograd.Function):
         grad_image = _padded(grad_image, alphas, channels, ctx.size)
         grad_alphas = _padded(grad_alphas, alphas, 1, ctx.size)
         kind = (blending.MODES[channels], unblending.ABSOLUTE[ctx.absgrad])
-        grad_means2d, grad_conics = torch.zeros(cameras, n, 2), torch.zeros(cameras, n, 3)
-        grad_opacities = torch.zeros(cameras, n)
-        grad_colors = torch.zeros(cameras, n, 3) if ctx.rgb else torch.zeros(cameras, 0, 3)
-        grad_depths = torch.zeros(cameras, n if with_depth else 0)
-        absolute = torch.zeros(cameras, n if ctx.absgrad else 0, 2)
+        grad_means2d, grad_conics = _zeros(cameras, n, 2), _zeros(cameras, n, 3)
+        grad_opacities = _zeros(cameras, n)
+        grad_colors = _zeros(cameras, n, 3) if ctx.rgb else _zeros(cameras, 0, 3)
+        grad_depths = _zeros(cameras, n if with_depth else 0)
+        absolute = _zeros(cameras, n if ctx.absgrad else 0, 2)
         flat_opacities = _array(opacities)
         outputs = (grad_means2d, grad_conics, grad_opacities, grad_colors, grad_depths, absolute)
         for c, work in enumerate(ctx.works):
@@ -194,7 +201,8 @@ class _Composite(torch.autograd.Function):
                 unblending.composite_backward, len(work.bands), *kind, work.bands, rows_per_band(tiles_y),
                 tiles_x, tiles_y, work.band_start,
                 _array(backgrounds[c]) if backgrounds is not None else np.zeros(3, np.float32),
-                blending.CENTRES, work.records, work.span_first, work.span_width, work.transmittance,
+                _array(image[c]).reshape(-1) if ctx.expected else np.zeros(0, np.float32), blending.CENTRES,
+                work.records, work.span_first, work.span_width, work.transmittance,
                 work.lasts,
                 _array(grad_image[c]).reshape(-1), _array(grad_alphas[c]).reshape(-1), grad_records,
             )  # fmt: skip
@@ -212,7 +220,7 @@ class _Composite(torch.autograd.Function):
             grad_means2d,
             grad_conics,
             grad_colors if ctx.rgb else None,
-            grad_opacities.sum(dim=0) if cameras > 1 else grad_opacities[0],
+            torch.from_numpy(grad_opacities.numpy().sum(axis=0)) if cameras > 1 else grad_opacities[0],
             grad_depths if with_depth else None,
             grad_backgrounds,
             None,
@@ -226,7 +234,7 @@ def _padded(gradient: Tensor | None, like: Tensor, channels: int, size: tuple[in
     """A gradient on the padded grid of `like` [C, H', W', 1]: nothing flows into the margin."""
     cameras, rows, columns, _ = like.shape
     if gradient is None:
-        return torch.zeros(cameras, rows, columns, channels)
+        return _zeros(cameras, rows, columns, channels)
     width, height = size
     if (rows, columns) == (height, width):
         return gradient
@@ -235,7 +243,7 @@ def _padded(gradient: Tensor | None, like: Tensor, channels: int, size: tuple[in
 
 def _composite_camera(
     mode: tuple[int, ...], boxes: np.ndarray, packed: np.ndarray, colors: np.ndarray, depths: np.ndarray,
-    background: np.ndarray, tiles_x: int, tiles_y: int, image: np.ndarray, alphas: np.ndarray,
+    background: np.ndarray, tiles_x: int, tiles_y: int, expected: bool, image: np.ndarray, alphas: np.ndarray,
 ) -> _Work:  # fmt: skip
     band_rows = rows_per_band(tiles_y)
     order, band_start, band_cost, slot_splat, splat_start, splat_slots = plan(
@@ -257,7 +265,7 @@ def _composite_camera(
     )
     threads.run(
         blending.composite, len(work.bands), mode, work.bands, band_rows, tiles_x, tiles_y, band_start,
-        slot_splat, packed, colors, background, blending.CENTRES, work.records, work.span_first,
+        slot_splat, packed, colors, background, expected, blending.CENTRES, work.records, work.span_first,
         work.span_width, work.transmittance, work.lasts, image.reshape(-1), alphas.reshape(-1),
     )  # fmt: skip
     return work
@@ -274,7 +282,7 @@ def rasterize(
         t.float() for t in (means, quats, scales, opacities, viewmats, Ks)
     )
     view = _View(width, height, np.float32(near_plane), np.float32(far_plane), np.float32(eps2d))
-    means2d, conics, depths, radii, packed, boxes = _Project.apply(
+    means2d, conics, depths, radii, packed, boxes, tiles = _Project.apply(
         means, quats, scales, opacities.detach(), viewmats, Ks, view
     )
     seen = None
@@ -283,7 +291,8 @@ def rasterize(
         if sh_degree is not None:
             origins = torch.linalg.inv(viewmats)[:, :3, 3]
             seen = _Harmonics.apply(means, seen, origins, radii, sh_degree)
-        seen = seen.expand(cameras, n, 3)
+        # A view, not an expansion, for one camera: then its gradient is a view too, and not a sum.
+        seen = (seen[None] if cameras == 1 else seen.expand(cameras, n, 3)) if seen.dim() == 2 else seen
         backgrounds = backgrounds.float() if backgrounds is not None else None
     else:
         backgrounds = None
@@ -292,7 +301,7 @@ def rasterize(
     with_depth = modes.wants_depth(render_mode)
     rendered, alphas = _Composite.apply(
         means2d, conics, seen, opacities, depths if with_depth else depths.detach(), backgrounds, packed,
-        boxes, (width, height), (with_depth, absgrad and means2d.requires_grad),
+        boxes, (width, height), (with_depth, render_mode.endswith("ED"), absgrad and means2d.requires_grad),
     )  # fmt: skip
     meta = {
         "means2d": means2d,
@@ -305,10 +314,10 @@ def rasterize(
         "tile_size": TILE,
         "tile_width": _blocks(width, TILE),
         "tile_height": _blocks(height, TILE),
-        "tiles_per_gauss": (boxes[..., 1] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 2]),
+        "tiles_per_gauss": tiles,
         "width": width,
         "height": height,
         "n_cameras": cameras,
         "backend": "numba",
     }
-    return modes.finish_depth(rendered, alphas, render_mode).to(dtype), alphas.to(dtype), meta
+    return rendered.to(dtype), alphas.to(dtype), meta

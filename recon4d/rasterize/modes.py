@@ -1,4 +1,4 @@
-"""What the render modes mean, shared by the back ends that blend channels themselves."""
+"""What the render modes mean."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def _limits(intrinsics, width, height):
 @jit
 def project(
     counter, means, quats, scales, opacities, view, intrinsics, width, height, near, far, eps2d,
-    means2d, conics, depths, radii, packed, boxes,
+    means2d, conics, depths, radii, packed, boxes, tiles,
 ):  # fmt: skip
     """One camera. The arrays of the second row are outputs; `packed` [N, 16] is
     described in `binning`, `boxes` [N, 4] in `binning.plan`.
@@ -102,7 +102,7 @@ def project(
             z = v20 * px + v21 * py + v22 * pz + v23
             depths[i] = z
             radii[i, 0], radii[i, 1] = 0, 0
-            boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = 0, 0, 0, 0
+            boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3], tiles[i] = 0, 0, 0, 0, 0
             if not (near <= z <= far):
                 # The place of a culled point means nothing; the twin puts it on the principal point too.
                 means2d[i, 0], means2d[i, 1] = cx, cy
@@ -157,6 +157,7 @@ def project(
             top, bottom = tile_box(mean_y, half_y, tiles_y)
             if right > left and bottom > top:
                 boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = left, right, top, bottom
+                tiles[i] = (right - left) * (bottom - top)
                 packed[i, 12], packed[i, 13] = np.float32(left * TILE), np.float32(right * TILE - 1)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from orbit4d.recon4d.rasterize.binning import LANES, RECORD, TILE
 from orbit4d.recon4d.rasterize.blending import PIXELS, sample_alpha
 from orbit4d.recon4d.rasterize.jit import jit
+from orbit4d.recon4d.rasterize.modes import MIN_WEIGHT
 from orbit4d.recon4d.rasterize.reference import ALPHA_MAX
 from orbit4d.recon4d.rasterize.simd import (
     accumulate,
@@ -24,6 +25,7 @@ from orbit4d.recon4d.rasterize.simd import (
     load,
     load_rows,
     magnitude,
+    maximum,
     reciprocal,
     select,
     splat,
@@ -35,13 +37,16 @@ from orbit4d.recon4d.rasterize.simd import (
 
 _POWER_MAX = np.float32(math.log2(ALPHA_MAX))
 _LN_2 = np.float32(math.log(2.0))
+_MIN_WEIGHT = np.float32(MIN_WEIGHT)
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 #: How a kernel is told whether to gather absolute gradients: by the length of a tuple, like `blending.MODES`.
 ABSOLUTE = {False: (), True: (0,)}
 
 
 @jit(forceinline=True)
-def open_pixels(mode, grad_image, grad_alphas, first, second, alpha_first, alpha_second, background):
+def open_pixels(
+    mode, expected, t, grad_image, grad_alphas, first, second, alpha_first, alpha_second, background
+):
     """Gradients of sixteen pixels per channel, and what a unit of light left behind is worth."""
     g0 = load_rows(grad_image, first, second, 0, mode)
     g1 = g2 = g3 = g0
@@ -54,6 +59,16 @@ def open_pixels(mode, grad_image, grad_alphas, first, second, alpha_first, alpha
         behind = fma(g2, splat_at(background, 2), behind)
     if len(mode) == 4:
         g3 = load_rows(grad_image, first, second, 3, mode)
+    if len(expected) > 0 and len(mode) != 3:
+        # The last channel is depth / weight: its gradient goes to both.
+        weight = splat(_ONE) - t
+        share = select(weight > splat(_ZERO), reciprocal(maximum(weight, splat(_MIN_WEIGHT))), splat(_ZERO))
+        if len(mode) == 1:
+            g0 = g0 * share
+            behind = fma(g0, load_rows(expected, first, second, 0, mode), behind)
+        else:
+            g3 = g3 * share
+            behind = fma(g3, load_rows(expected, first, second, 3, mode), behind)
     return g0, g1, g2, g3, behind
 
 
@@ -95,10 +110,13 @@ def unblend(
 
 @jit
 def composite_backward(
-    counter, mode, absolute, order, band_rows, tiles_x, tiles_y, band_start, background, centres,
+    counter, mode, absolute, order, band_rows, tiles_x, tiles_y, band_start, background, expected, centres,
     records, span_first, span_width, transmittance, lasts, grad_image, grad_alphas, grad_records,
 ):  # fmt: skip
-    """Fill `grad_records` [slots · RECORD] (see the top of this file) from the gradients of the images."""
+    """Fill `grad_records` [slots · RECORD] (see the top of this file) from the gradients of the images.
+
+    `expected` is the image whose last channel is the expected depth, or empty if it is no such image.
+    """
     bands, channels = len(order), len(mode)
     row_floats = tiles_x * TILE
     columns = load(centres, 0)
@@ -142,20 +160,24 @@ def composite_backward(
             at = ((tile // tiles_x) * row_floats + tile % tiles_x) * TILE
             row = row_floats
             r0, g0, b0, d0, back0 = open_pixels(
-                mode, grad_image, grad_alphas, at * channels, (at + row) * channels, at, at + row, background
-            )
+                mode, expected, t0, grad_image, grad_alphas, at * channels, (at + row) * channels, at,
+                at + row, background,
+            )  # fmt: skip
             at += 2 * row
             r1, g1, b1, d1, back1 = open_pixels(
-                mode, grad_image, grad_alphas, at * channels, (at + row) * channels, at, at + row, background
-            )
+                mode, expected, t1, grad_image, grad_alphas, at * channels, (at + row) * channels, at,
+                at + row, background,
+            )  # fmt: skip
             at += 2 * row
             r2, g2, b2, d2, back2 = open_pixels(
-                mode, grad_image, grad_alphas, at * channels, (at + row) * channels, at, at + row, background
-            )
+                mode, expected, t2, grad_image, grad_alphas, at * channels, (at + row) * channels, at,
+                at + row, background,
+            )  # fmt: skip
             at += 2 * row
             r3, g3, b3, d3, back3 = open_pixels(
-                mode, grad_image, grad_alphas, at * channels, (at + row) * channels, at, at + row, background
-            )
+                mode, expected, t3, grad_image, grad_alphas, at * channels, (at + row) * channels, at,
+                at + row, background,
+            )  # fmt: skip
             for k in range(depth - 1, -1, -1):
                 slot = (np.int64(members[k]) - row_span + first_slot) * RECORD
                 dx = columns - splat(records[slot] - left)
