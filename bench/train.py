@@ -221,7 +221,7 @@ def main() -> None:
 
     from orbit4d.model.config import Stage, override
     from orbit4d.model.encode import encode_dataset
-    from orbit4d.model.frozen import FrozenParts, PartsSpec, latent_shape
+    from orbit4d.model.frozen import FrozenParts, PartsSpec
     from orbit4d.model.presets import preset
 
     with tempfile.TemporaryDirectory(prefix="orbit4d-bench-") as temporary:

@@ -189,29 +189,41 @@ def videomv_layout() -> Callable[..., dict[str, tuple[int, ...]]]:
 
 @pytest.fixture(scope="session")
 def micro_config() -> Callable[..., Any]:
-    """`micro_config("optim.lr=1e-3", ...)`: the tiny preset shrunk to a network of seconds, two short stages."""
+    """`micro_config("optim.lr=1e-3", ...)`: the tiny preset shrunk to a network of seconds; 3 static and 4
+    dynamic steps.
+    """
+    import json
+
     from orbit4d.model.config import override
     from orbit4d.model.presets import preset
 
-    unet = (
-        '{"block_out_channels": [8, 16], "down_block_types": ["CrossAttnDownBlock3D", "DownBlock3D"],'
-        '"up_block_types": ["UpBlock3D", "CrossAttnUpBlock3D"], "layers_per_block": 1, "cross_attention_dim": 16,'
-        '"attention_head_dim": 4, "norm_num_groups": 4, "camera_harmonics": 1, "camera_zero_init": false,'
-        '"temporal_dropout": 0.1, "latent_token_grid": 1}'
-    )
+    unet = {
+        "block_out_channels": [8, 16],
+        "down_block_types": ["CrossAttnDownBlock3D", "DownBlock3D"],
+        "up_block_types": ["UpBlock3D", "CrossAttnUpBlock3D"],
+        "layers_per_block": 1,
+        "cross_attention_dim": 16,
+        "attention_head_dim": 4,
+        "norm_num_groups": 4,
+        "camera_harmonics": 1,
+        "camera_zero_init": False,
+        "temporal_dropout": 0.1,
+        "latent_token_grid": 1,
+    }
+    stages = [{"name": "static", "steps": 3}, {"name": "dynamic", "steps": 4, "static_share": 0.3}]
 
     def make(*assignments: str) -> Any:
         return override(
             preset("tiny"),
             [
-                f"model.unet={unet}",
+                f"model.unet={json.dumps(unet)}",
+                f"stages={json.dumps(stages)}",
                 "model.autoencoder=unshuffle:4",
                 "data.resolution=16",
                 "data.frames=4",
                 "data.static_condition=0.5",
                 "optim.effective_batch=2",
                 "optim.batch=2",
-                "steps=7",
                 "checkpoint_every=2",
                 "validate_every=3",
                 *assignments,
