@@ -23,7 +23,7 @@ from orbit4d.render.worker import Job
 PROVENANCE = ("license", "author", "source_url", "caption")
 
 
-def asset_job(asset: Asset, out: str, settings: RenderSettings, threads: int) -> Job:
+def asset_job(asset: Asset, out: str, settings: RenderSettings) -> Job:
     """The fleet's job for one asset of a dataset at `out` (path or URI)."""
     return Job(
         key=asset.uid,
@@ -36,7 +36,6 @@ def asset_job(asset: Asset, out: str, settings: RenderSettings, threads: int) ->
             "actions": None if asset.actions is None else list(asset.actions),
             "provenance": {name: getattr(asset, name) for name in PROVENANCE},
             "settings": settings.as_config(),
-            "threads": threads,
             "out": out,
         },
         size_bytes=asset.bytes,

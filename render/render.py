@@ -118,8 +118,7 @@ class _Run:
         self.progress: Progress | None = None
 
     def go(self, todo: list[Asset], settings: RenderSettings, fleet: FleetSettings) -> None:
-        threads = fleet.threads_per_worker or 1
-        jobs = [asset_job(asset, self.writer.uri, settings, threads) for asset in todo]
+        jobs = [asset_job(asset, self.writer.uri, settings) for asset in todo]
         if not self.quiet:
             self.progress = Progress("render", len(jobs), "asset")
         try:

@@ -29,7 +29,8 @@ class Job:
     task: str
     """Module of orbit4d.render.blender whose `run` the child calls; '' runs the hooks alone."""
     payload: dict[str, Any] = field(default_factory=dict)
-    """JSON for the task. The actor adds `scratch`, a folder that is removed when the job ends."""
+    """JSON for the task. The actor adds `scratch`, a folder that is removed when the job ends,
+    and `threads`."""
     size_bytes: int = 0
     """A hint of cost, for the order `largest_first`."""
     before: str | None = None
@@ -91,7 +92,7 @@ class Worker:
         """Run one job. Every way to fail becomes a Reply."""
         started = time.monotonic()
         scratch = tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-")
-        job = replace(job, payload={**job.payload, "scratch": scratch})
+        job = replace(job, payload={**job.payload, "scratch": scratch, "threads": self.settings.threads})
         try:
             reply = Reply(self._steps(job))
         except ChildError as error:

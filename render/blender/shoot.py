@@ -63,7 +63,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
             continue
         plan = plan_action(settings, uid, window)
         try:
-            framing = _framing(loaded, settings, plan)
+            framing = frame_action(loaded, settings, plan)
         except ValueError as error:
             rejected.append({**name, "reason": "bad_file:non_finite", "detail": str(error)})
             continue
@@ -128,7 +128,11 @@ def _window(loaded: Loaded, action: ActionInfo, settings: RenderSettings) -> tup
     return window
 
 
-def _framing(loaded: Loaded, settings: RenderSettings, plan: Plan) -> Framing:
+def frame_action(loaded: Loaded, settings: RenderSettings, plan: Plan) -> Framing:
+    """Scale and centre of an action's clips, from every vertex at every moment of the plan.
+
+    Raises ValueError when a position is not finite or nothing has an extent.
+    """
     loaded.normalise(1.0, (0.0, 0.0, 0.0))
 
     def moments() -> Iterator[Points]:
@@ -154,7 +158,7 @@ def _take_all(
 ) -> tuple[list[Pixels], list[dict[str, Any]], float]:
     """Every shot of the plan in its order, its passes, and the geometric motion over the moments rendered."""
     loaded.normalise(framing.scale, framing.centre)
-    can_crop = studio.settings.engine.crop and not _hides_geometry(loaded)
+    can_crop = studio.settings.engine.crop and not hides_geometry(loaded)
     now: float | None = None
     vertices = np.zeros((0, 3), np.float32)
     track = []
@@ -177,7 +181,7 @@ def _take_all(
     return pictures, passes, motion
 
 
-def _hides_geometry(loaded: Loaded) -> bool:
+def hides_geometry(loaded: Loaded) -> bool:
     """Whether something may be drawn that the meshes' vertices do not bound: instances, hair,
     displacement.
     """
