@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from orbit4d.evaluate.pixel import flicker, motion_magnitude, psnr, silhouette_iou, ssim
+from orbit4d.evaluate.pixel import flicker, motion_magnitude, psnr, silhouette_iou, ssim, ssim_reference
 
 G = torch.Generator().manual_seed(0)
 
@@ -33,6 +33,13 @@ def test_ssim_agrees_with_scikit_image() -> None:
             channel_axis=2,
         )
         assert ours[i].item() == pytest.approx(theirs, abs=1e-5)
+
+
+def test_the_kernel_agrees_with_its_twin() -> None:
+    a = smooth(3, 37, 52)
+    b = (a + 0.1 * torch.randn(a.shape, generator=G)).clamp(0, 1)
+    # float32 against float64: sums over some 30 x 40 pixels of terms near 1.
+    torch.testing.assert_close(ssim(a, b).double(), ssim_reference(a.double(), b.double()), atol=2e-6, rtol=0)
 
 
 def test_psnr_of_a_known_error() -> None:
