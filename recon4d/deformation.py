@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orbit4d.recon4d import rotations
+from orbit4d.recon4d.skinning import skin
 
 #: Term name -> value; `losses.Weights` has a weight of the same name.
 Terms = dict[str, Tensor]
@@ -49,8 +50,7 @@ def encode(x: Tensor, octaves: int) -> Tensor:
 class NodeField(Deformation):
     """Control nodes that move rigidly; a Gaussian follows a blend of the nodes around it.
 
-    K nodes are picked from the Gaussians by farthest-point sampling on the first `bind`. Blending the nodes'
-    affine maps over Gaussians is one dense product of [N, K] weights with [K, 12] maps.
+    K nodes are picked from the Gaussians by farthest-point sampling on the first `bind`.
     """
 
     def __init__(
@@ -76,17 +76,20 @@ class NodeField(Deformation):
         }
         self.register_buffer("nodes", torch.zeros(n_nodes, 3))
         self.register_buffer("placed", torch.zeros((), dtype=torch.bool))
-        layers: list[nn.Module] = []
-        inputs = 3 * (1 + 2 * octaves) + (1 + 2 * time_octaves)
-        for _ in range(depth):
-            layers += [nn.Linear(inputs, width), nn.SiLU()]
-            inputs = width
+        # The first layer in two parts, since places repeat over times and times over places.
+        self.place = nn.Linear(3 * (1 + 2 * octaves), width)
+        self.moment = nn.Linear(1 + 2 * time_octaves, width)
+        layers: list[nn.Module] = [nn.SiLU()]
+        for _ in range(depth - 1):
+            layers += [nn.Linear(width, width), nn.SiLU()]
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Linear(width, 6)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self._weights = torch.zeros(0, n_nodes)
+        self._index = torch.zeros(0, neighbours, dtype=torch.long)
+        self._weights = torch.zeros(0, neighbours)
         self._pairs = torch.zeros(0, 2, dtype=torch.long)
+        self._last: tuple[float, Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def bind(self, means: Tensor) -> None:
@@ -95,54 +98,52 @@ class NodeField(Deformation):
             self.nodes.copy_(farthest_points(means, self.nodes.shape[0]))
             self.placed.fill_(True)
         k = min(self.config["neighbours"], len(self.nodes))
-        distance, index = torch.cdist(means, self.nodes).topk(k, largest=False)
+        distance, self._index = torch.cdist(means, self.nodes).topk(k, largest=False)
         # A Gaussian kernel as wide as the nodes lie apart, so that neighbours share each point.
         spacing = torch.cdist(self.nodes, self.nodes).topk(2, largest=False)[0][:, 1].mean().clamp(min=1e-4)
         weights = torch.exp(-0.5 * (distance / (1.2 * spacing)).square()) + 1e-8
-        self._weights = torch.zeros(len(means), len(self.nodes))
-        self._weights.scatter_(1, index, weights / weights.sum(1, keepdim=True))
+        self._weights = weights / weights.sum(1, keepdim=True)
         near = torch.cdist(self.nodes, self.nodes).topk(min(7, len(self.nodes)), largest=False)[1][:, 1:]
         own = torch.arange(len(self.nodes)).unsqueeze(1).expand_as(near)
         self._pairs = torch.stack([own, near], dim=-1).reshape(-1, 2)
 
-    def motions(self, time: float) -> tuple[Tensor, Tensor]:
-        """Unit quaternions [K, 4] and translations [K, 3] of the nodes."""
-        extent = self.config["extent"]
-        t = torch.full((len(self.nodes), 1), 2.0 * time - 1.0)
-        features = [encode(self.nodes / extent, self.config["octaves"])]
-        features.append(encode(t, self.config["time_octaves"]))
-        out = self.head(self.trunk(torch.cat(features, dim=-1)))
-        quats = F.normalize(torch.cat([torch.ones(len(out), 1), out[:, 3:]], dim=-1), dim=-1)
-        return quats, out[:, :3]
+    def motions(self, *times: float) -> tuple[Tensor, Tensor]:
+        """Unit quaternions [T, K, 4] and translations [T, K, 3] of the nodes at T times."""
+        places = self.place(encode(self.nodes / self.config["extent"], self.config["octaves"]))
+        t = 2.0 * torch.tensor(times).unsqueeze(1) - 1.0
+        moments = self.moment(encode(t, self.config["time_octaves"]))
+        out = self.head(self.trunk(places + moments.unsqueeze(1)))
+        quats = F.normalize(F.pad(out[..., 3:], (1, 0), value=1.0), dim=-1)
+        return quats, out[..., :3]
 
     def forward(self, means: Tensor, quats: Tensor, log_scales: Tensor, time: float) -> tuple[Tensor, ...]:
-        node_quats, translations = self.motions(time)
-        turns = rotations.to_matrix(node_quats)
-        # x -> R (x - n) + n + t, written as x + (R - 1)(x - n) + t so that a zero head is exactly x.
-        linear = turns - torch.eye(3)
-        offsets = translations - (linear @ self.nodes.unsqueeze(-1)).squeeze(-1)
-        maps = self._weights @ torch.cat([linear.flatten(1), offsets], dim=1)
-        moved = means + (maps[:, :9].unflatten(1, (3, 3)) @ means.unsqueeze(-1)).squeeze(-1) + maps[:, 9:]
-        blend = self._weights @ (node_quats - torch.tensor([1.0, 0.0, 0.0, 0.0]))
-        blend = blend + torch.tensor([1.0, 0.0, 0.0, 0.0])
-        return moved, rotations.multiply(blend, quats), log_scales
+        node_quats, shift = (part[0] for part in self.motions(time))
+        self._last = (time, node_quats, shift) if torch.is_grad_enabled() else None
+        # x -> R (x - n) + n + t, written as x + (R - 1) x + (t - (R - 1) n) so that a zero head is exactly x.
+        linear = rotations.to_matrix(node_quats) - torch.eye(3)
+        offsets = shift - (linear @ self.nodes.unsqueeze(-1)).squeeze(-1)
+        turns = node_quats - torch.tensor([1.0, 0.0, 0.0, 0.0])
+        maps = torch.cat([linear.flatten(1), offsets, turns], dim=1)
+        return *skin(means, quats, maps, self._index, self._weights), log_scales
 
     def regularisers(self, time: float, step: float) -> Terms:
         """rigidity: neighbouring nodes keep their offsets up to a rotation (ARAP, Sorkine and Alexa 2007).
 
         smoothness: second difference of the nodes' paths over three consecutive frames.
         """
-        quats, shift = self.motions(time)
+        if self._last is not None and self._last[0] == time:
+            _, quats, shift = self._last
+        else:
+            quats, shift = (part[0] for part in self.motions(time))
         here, there = self._pairs.unbind(-1)
         rest = self.nodes[there] - self.nodes[here]
         now = rest + shift[there] - shift[here]
         turned = (rotations.to_matrix(quats)[here] @ rest.unsqueeze(-1)).squeeze(-1)
-        before, after = self.motions(max(time - step, 0.0))[1], self.motions(min(time + step, 1.0))[1]
-        inner = 1.0 if 0.0 < time < 1.0 else 0.0
-        return {
-            "rigidity": (now - turned).square().sum(-1).mean(),
-            "smoothness": inner * (before - 2 * shift + after).square().sum(-1).mean(),
-        }
+        terms = {"rigidity": (now - turned).square().sum(-1).mean()}
+        if 0.0 < time < 1.0:
+            before, after = self.motions(max(time - step, 0.0), min(time + step, 1.0))[1].unbind(0)
+            terms["smoothness"] = (before - 2 * shift + after).square().sum(-1).mean()
+        return terms
 
 
 class HexPlaneField(Deformation):

@@ -2,44 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from orbit4d.recon4d.fused_loss import TAPS, terms
 from orbit4d.recon4d.settings import LossWeights
-
-
-def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity [] of images [H, W, 3] (Gaussian 11 x 11, sigma 1.5, valid area, mean over RGB).
-
-    The four blurred moments are products with banded matrices: on a CPU far faster than a convolution.
-    """
-    h, w, _ = a.shape
-    moments = torch.stack([a, b, a * a + b * b, a * b]).permute(0, 3, 1, 2).reshape(-1, h, w)
-    rows, columns = _band(h, a), _band(w, a)
-    mu_a, mu_b, squares, product = (rows @ moments @ columns.T).unflatten(0, (4, 3)).unbind(0)
-    c1, c2 = 0.01**2, 0.03**2
-    covariance = product - mu_a * mu_b
-    variances = squares - mu_a.square() - mu_b.square()
-    top = (2 * mu_a * mu_b + c1) * (2 * covariance + c2)
-    return (top / ((mu_a.square() + mu_b.square() + c1) * (variances + c2))).mean()
-
-
-_BANDS: dict[tuple[int, torch.dtype], Tensor] = {}
-
-
-def _band(n: int, like: Tensor) -> Tensor:
-    """[n - 10, n]: row i holds the Gaussian window over pixels i .. i + 10."""
-    key = (n, like.dtype)
-    if key not in _BANDS:
-        x = torch.arange(11, dtype=torch.float64) - 5
-        window = torch.exp(-x.square() / (2 * 1.5**2))
-        window = window / window.sum()
-        band = torch.zeros(n - 10, n, dtype=torch.float64)
-        for i in range(n - 10):
-            band[i, i : i + 11] = window
-        _BANDS[key] = band.to(like)
-    return _BANDS[key]
 
 
 def depth_smoothness(depth: Tensor, alpha: Tensor) -> Tensor:
@@ -57,16 +24,14 @@ def depth_smoothness(depth: Tensor, alpha: Tensor) -> Tensor:
     return total
 
 
-def image_terms(
-    color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor, weights: LossWeights
-) -> dict[str, Tensor]:
+def image_terms(color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor) -> dict[str, Tensor]:
     """Terms of premultiplied color [H, W, 3] and alpha [H, W, 1] against truth [H, W, 4], premultiplied."""
-    drawn = color + (1 - alpha) * background
-    wanted = truth[..., :3] + (1 - truth[..., 3:]) * background
-    terms = {"l1": F.l1_loss(drawn, wanted), "alpha": F.l1_loss(alpha, truth[..., 3:])}
-    if weights.ssim and min(color.shape[:2]) > 11:
-        terms["ssim"] = 1 - ssim(drawn, wanted)
-    return terms
+    if min(color.shape[:2]) < TAPS:
+        drawn = color + (1 - alpha) * background
+        wanted = truth[..., :3] + (1 - truth[..., 3:]) * background
+        return {"l1": F.l1_loss(drawn, wanted), "alpha": F.l1_loss(alpha, truth[..., 3:])}
+    l1, alpha_l1, ssim = terms(color, alpha, truth, background)
+    return {"l1": l1, "alpha": alpha_l1, "ssim": 1 - ssim}
 
 
 def weigh(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import WorkError
 from orbit4d.datasets.progress import Progress
 from orbit4d.recon4d.deformation import Deformation, build_field
@@ -28,7 +27,7 @@ from orbit4d.recon4d.density import Density, DensityState
 from orbit4d.recon4d.frames import Frames
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.losses import depth_smoothness, image_terms, weigh
-from orbit4d.recon4d.scene import draw
+from orbit4d.recon4d.scene import Placed, draw, place
 from orbit4d.recon4d.settings import Settings
 
 STAGES = ("coarse", "fine")
@@ -40,7 +39,7 @@ class View:
 
     truth: Tensor
     """[H, W, 4] premultiplied."""
-    camera: Camera
+    camera: Placed
     time: float
 
 
@@ -67,7 +66,7 @@ class Fit:
 def views(frames: Frames) -> list[View]:
     """Images of frames as tensors."""
     return [
-        View(torch.from_numpy(image), camera, t)
+        View(torch.from_numpy(image), place(camera), t)
         for image, camera, t in zip(frames.rgba, frames.cameras, frames.time)
     ]
 
@@ -196,7 +195,7 @@ def _step(
     weights = settings.weights
     with_depth = weights.depth_smoothness > 0
     color, alpha, meta = draw(moved, view.camera, render_mode="RGB+ED" if with_depth else "RGB")
-    terms = image_terms(color[..., :3], alpha, view.truth, background, weights)
+    terms = image_terms(color[..., :3], alpha, view.truth, background)
     if with_depth:
         terms["depth_smoothness"] = depth_smoothness(color[..., 3:], alpha)
     if fine:
@@ -212,7 +211,7 @@ def _step(
     fit.step += 1
 
     if settings.density.every:
-        density.observe(fit.density, meta["means2d"], meta["radii"], view.camera.w, view.camera.h)
+        density.observe(fit.density, meta["means2d"], meta["radii"], view.camera.width, view.camera.height)
         if density.due(fit.step, steps):
             grown, origin = density.round(fit.gaussians, fit.density, fit.generator)
             _replace_gaussians(fit, grown, origin)

@@ -80,18 +80,39 @@ class Scene:
         put_json(out / "scene.json", info)
 
 
-def draw(gaussians: Gaussians, camera: Camera, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
+@dataclass(frozen=True)
+class Placed:
+    """A camera as the rasteriser takes it."""
+
+    viewmats: Tensor
+    """[1, 4, 4] world-to-camera, OpenCV axes."""
+    Ks: Tensor
+    """[1, 3, 3]"""
+    width: int
+    height: int
+
+
+def place(camera: Camera) -> Placed:
+    """Convert once; a run draws the same cameras thousands of times."""
+    viewmat = torch.tensor(camera.w2c_opencv, dtype=torch.float32)[None]
+    return Placed(viewmat, torch.tensor(camera.K, dtype=torch.float32)[None], camera.w, camera.h)
+
+
+def draw(
+    gaussians: Gaussians, camera: Camera | Placed, **options: Any
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Premultiplied colour [H, W, 3 or 4], alpha [H, W, 1] and the rasteriser's meta, of one view."""
+    placed = camera if isinstance(camera, Placed) else place(camera)
     color, alpha, meta = rasterize(
         gaussians.means,
         gaussians.quats,
         gaussians.scales,
         gaussians.opacities,
         gaussians.colors.clamp(0, 1),
-        torch.tensor(camera.w2c_opencv, dtype=torch.float32)[None],
-        torch.tensor(camera.K, dtype=torch.float32)[None],
-        camera.w,
-        camera.h,
+        placed.viewmats,
+        placed.Ks,
+        placed.width,
+        placed.height,
         **options,
     )
     return color[0], alpha[0], meta
