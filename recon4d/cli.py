@@ -109,14 +109,14 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
     show_default=True,
 )  # fmt: skip
 @click.option("--frames", default=48, show_default=True)
-@click.option("--size", default=256, show_default=True, help="Pixels a side.")
+@click.option("--size", type=int, help="Longer side in pixels; default: as trained.")
 @click.option("--fps", default=16.0, show_default=True)
-@click.option("--elevation", default=0.0, show_default=True, help="Degrees above the horizon.")
-@click.option("--radius", default=2.0, show_default=True)
+@click.option("--elevation", type=float, help="Degrees above the horizon; default: as trained.")
+@click.option("--radius", type=float, help="Distance of the camera; default: as trained.")
 @click.option("--time", default=0.5, show_default=True, help="Moment of bullet_time, in [0, 1].")
 def film(
-    scene: Path, out: Path, rig: str, frames: int, size: int, fps: float, elevation: float, radius: float,
-    time: float,
+    scene: Path, out: Path, rig: str, frames: int, size: int | None, fps: float, elevation: float | None,
+    radius: float | None, time: float,
 ) -> None:  # fmt: skip
     """Film a scene along a camera path.
 
@@ -127,14 +127,12 @@ def film(
     from orbit4d.recon4d.film import film as shoot
     from orbit4d.recon4d.scene import load_scene
 
-    if out.suffix.lower() not in (".mp4", ".webm"):
+    if out.suffix.lower() != ".mp4":
         raise InputError(f"--out {out}: give a file name that ends in .mp4")
-    if frames < 1 or not 8 <= size <= 4096:
-        raise InputError("--frames must be at least 1 and --size between 8 and 4096")
-    loaded = load_scene(scene)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    shoot(loaded, out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time)
-    click.echo(f"{out}: {frames} frames of {size}x{size}")
+    shots = shoot(
+        load_scene(scene), out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time
+    )
+    click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
 
 
 @click.command(short_help="Look at a scene in the browser, with a time slider.")
@@ -168,8 +166,10 @@ def view(scene: Path, port: int, host: str, frames: int) -> None:
 @click.option("--frames", default=24, show_default=True, help="Moments, or views of --format frames.")
 @click.option("--time", default=0.0, show_default=True, help="Moment of splat and spz, in [0, 1].")
 @click.option("--rig", default="dynamic_orbit", show_default=True, help="Camera path of --format frames.")
-@click.option("--size", default=256, show_default=True, help="Pixels a side of --format frames.")
-def export_scene(scene: Path, out: Path, format_: str, frames: int, time: float, rig: str, size: int) -> None:
+@click.option("--size", type=int, help="Longer side of --format frames; default: as trained.")
+def export_scene(
+    scene: Path, out: Path, format_: str, frames: int, time: float, rig: str, size: int | None
+) -> None:
     """Write a scene in another layout: a PLY per moment, .splat, .spz, or frames of novel views.
 
     \b

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.progress import track
 from orbit4d.recon4d.film import camera_path
-from orbit4d.recon4d.gaussians import Gaussians, save_ply
-from orbit4d.recon4d.scene import Scene, cameras_record
+from orbit4d.recon4d.gaussians import SH_C0, Gaussians, save_ply
+from orbit4d.recon4d.scene import Scene, cameras_record, put_json
 
 FORMATS = ("ply-sequence", "splat", "spz", "frames")
 
@@ -25,41 +27,60 @@ def export_scene(
     frames: int = 24,
     time: float = 0.0,
     rig: str = "dynamic_orbit",
-    size: int = 256,
+    size: int | None = None,
 ) -> list[Path]:
-    """Write the scene; returns the files.
+    """Write the scene; returns the files, which appear only when all of them are complete.
 
     ply-sequence: out/000.ply ... at `frames` times. splat, spz: one file, the moment `time`. frames: straight
-    RGBA PNGs along the path `rig` with transforms.json. Raises InputError for an unknown format.
+    RGBA PNGs along the path `rig` with transforms.json, which `recon4d` reads back. Raises InputError for an
+    unknown format, for a folder that already holds something, and where `out` cannot be written.
     """
-    target = Path(out)
-    if format == "splat":
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(splat_bytes(scene.at(time)))
-        return [target]
-    if format == "spz":
-        return [_write_spz(scene.at(time), target)]
     if format not in FORMATS:
         raise InputError(f"--format {format}: choose from {', '.join(FORMATS)}")
-    target.mkdir(parents=True, exist_ok=True)
-    written = []
-    if format == "ply-sequence":
-        for i in track(range(frames), "export", unit="file"):
-            path = target / f"{i:03d}.ply"
-            save_ply(scene.at(i / max(frames - 1, 1)), path)
-            written.append(path)
-        return written
-    path_ = camera_path(rig, frames, size)
-    for i, (camera, t) in enumerate(track(path_, "export", unit="frame")):
-        path = target / f"{i:03d}.png"
+    if frames < 1:
+        raise InputError(f"--frames {frames}: give at least 1")
+    if not 0.0 <= time <= 1.0:
+        raise InputError(f"--time {time}: give a moment in [0, 1]")
+    target = Path(out)
+    # A library may go by the suffix, so the partial file keeps it.
+    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
+    folder = format in ("ply-sequence", "frames")
+    if target.is_dir() and (not folder or any(target.iterdir())):
+        raise InputError(f"{target}: a folder that holds something; give a new name as --out")
+    try:
+        (partial if folder else partial.parent).mkdir(parents=True)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror}); give another --out") from None
+    try:
+        if format == "splat":
+            partial.write_bytes(splat_bytes(scene.at(time)))
+        elif format == "spz":
+            _write_spz(scene.at(time), partial)
+        elif format == "ply-sequence":
+            for i in track(range(frames), "export", unit="file"):
+                save_ply(scene.at(i / max(frames - 1, 1)), partial / f"{i:03d}.ply")
+        else:
+            _write_views(scene, partial, rig, frames, size)
+        partial.replace(target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror}); give another --out") from None
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        partial.unlink(missing_ok=True)
+    return sorted(target.iterdir()) if folder else [target]
+
+
+def _write_views(scene: Scene, folder: Path, rig: str, frames: int, size: int | None) -> None:
+    shots = camera_path(scene, rig, frames, size)
+    record = cameras_record([c for c, _ in shots], [t for _, t in shots])
+    for i, (camera, t) in enumerate(track(shots, "export", unit="frame")):
         rgba = (scene.render(camera, t) * 255 + 0.5).astype(np.uint8)
-        Image.fromarray(rgba).save(path)
-        written.append(path)
-    record = cameras_record([c for c, _ in path_], [t for _, t in path_])
-    for entry, path in zip(record["frames"], written):
-        entry["file_path"] = path.name
-    (target / "transforms.json").write_text(json.dumps(record, indent=1))
-    return written
+        Image.fromarray(rgba).save(folder / f"{i:03d}.png")
+        record["frames"][i]["file_path"] = f"{i:03d}.png"
+    put_json(folder / "transforms.json", record)
 
 
 def splat_bytes(gaussians: Gaussians) -> bytes:
@@ -83,20 +104,19 @@ def splat_bytes(gaussians: Gaussians) -> bytes:
     return rows.tobytes()
 
 
-def _write_spz(gaussians: Gaussians, target: Path) -> Path:
-    """Through Niantic's own library, which is not on every machine."""
-    if importlib.util.find_spec("spz") is None:
-        raise InputError(".spz needs Niantic's library: pip install spz; or choose --format splat")
-    import spz  # type: ignore[import-not-found]
+def _write_spz(gaussians: Gaussians, target: Path) -> None:
+    """Niantic's compressed layout, through gsply (Niantic publishes no Python wheels)."""
+    if importlib.util.find_spec("gsply") is None:
+        raise InputError("--format spz is written by gsply, which is missing: pip install gsply")
+    import gsply  # type: ignore[import-not-found]
 
     g = gaussians.detached()
-    cloud = spz.GaussianCloud()
-    cloud.positions = g.means.numpy().ravel()
-    cloud.scales = g.log_scales.numpy().ravel()
-    # spz keeps rotations as x y z w.
-    cloud.rotations = np.roll(g.quats.numpy(), -1, axis=1).ravel()
-    cloud.alphas = g.logits.numpy()
-    cloud.colors = ((g.colors.numpy() - 0.5) / 0.28209479177387814).ravel()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    spz.save_spz(cloud, spz.PackOptions(), str(target))
-    return target
+    data = gsply.GSData(
+        means=g.means.numpy(),
+        scales=g.log_scales.numpy(),
+        quats=torch.nn.functional.normalize(g.quats, dim=-1).numpy(),
+        opacities=g.logits.numpy(),
+        sh0=((g.colors - 0.5) / SH_C0).numpy(),
+        shN=np.zeros((len(g), 0, 3), np.float32),
+    )
+    gsply.write_spz(target, data)

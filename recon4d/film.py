@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from orbit4d.datasets.cameras import Camera, orbit
+from orbit4d.datasets.cameras import Camera, orbit, orbit_c2w
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.progress import track
 from orbit4d.recon4d.scene import Scene
@@ -16,22 +17,40 @@ PATHS = ("front_view", "dynamic_orbit", "bullet_time")
 
 
 def camera_path(
-    rig: str, frames: int, size: int, radius: float = 2.0, elevation_deg: float = 0.0, time: float = 0.5
+    scene: Scene,
+    rig: str,
+    frames: int,
+    size: int | None = None,
+    radius: float | None = None,
+    elevation_deg: float | None = None,
+    time: float = 0.5,
 ) -> list[tuple[Camera, float]]:
-    """(camera, time) of every frame.
+    """(camera, time) of every frame: around the origin, from the azimuth of the first training view.
 
     front_view: the camera stands, time runs. dynamic_orbit: both run. bullet_time: the camera turns at
-    `time`.
+    `time`. Lens, distance and elevation are those of the first training camera where they are not given;
+    `size` is the longer side in pixels.
     """
-    around = orbit(frames, radius, elevation_deg, size=(size, size))
-    clock = [i / max(frames - 1, 1) for i in range(frames)]
-    if rig == "front_view":
-        return [(around[0], t) for t in clock]
-    if rig == "dynamic_orbit":
-        return list(zip(around, clock))
-    if rig == "bullet_time":
-        return [(camera, time) for camera in around]
-    raise InputError(f"--rig {rig}: choose from {', '.join(PATHS)}")
+    if rig not in PATHS:
+        raise InputError(f"--rig {rig}: choose from {', '.join(PATHS)}")
+    if frames < 1 or (size is not None and not 8 <= size <= 4096):
+        raise InputError("--frames must be at least 1 and --size between 8 and 4096")
+    if not 0.0 <= time <= 1.0:
+        raise InputError(f"--time {time}: give a moment in [0, 1]")
+    lens = scene.cameras[0] if scene.cameras else orbit(1)[0]
+    if size is not None:
+        zoom = size / max(lens.w, lens.h)
+        lens = lens.resized(max(1, round(lens.w * zoom)), max(1, round(lens.h * zoom)))
+    x, y, z = lens.position
+    distance = float(np.linalg.norm(lens.position))
+    azimuth0 = float(np.degrees(np.arctan2(x, -y)))
+    if elevation_deg is None:
+        elevation_deg = float(np.degrees(np.arcsin(np.clip(z / max(distance, 1e-9), -1, 1))))
+    distance = distance if radius is None else radius
+    turns = [0.0 if rig == "front_view" else 360.0 * i / frames for i in range(frames)]
+    clock = [time if rig == "bullet_time" else i / max(frames - 1, 1) for i in range(frames)]
+    around = [replace(lens, c2w=orbit_c2w(azimuth0 + turn, elevation_deg, distance)) for turn in turns]
+    return list(zip(around, clock))
 
 
 def film(
@@ -39,17 +58,17 @@ def film(
     out: str | Path,
     rig: str = "front_view",
     frames: int = 48,
-    size: int = 256,
+    size: int | None = None,
     fps: float = 16.0,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    **path: float,
+    **path: float | None,
 ) -> npt.NDArray[np.uint8]:
     """Render and write an mp4; returns its frames, uint8 [F, H, W, 3]."""
     from orbit4d.datasets.video import write_video
 
     shots = [
         over(scene.render(camera, time), background)
-        for camera, time in track(camera_path(rig, frames, size, **path), f"film {rig}", unit="frame")
+        for camera, time in track(camera_path(scene, rig, frames, size, **path), f"film {rig}", unit="frame")
     ]
     stacked = np.stack(shots)
     write_video(out, stacked, fps)
