@@ -5,12 +5,15 @@ from __future__ import annotations
 import bisect
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,6 +25,11 @@ from orbit4d.datasets.storage import Store
 
 #: Decoded row groups kept for `Index.row`.
 _KEEP_GROUPS = 8
+#: Parsed footers kept for reading single rows.
+_KEEP_FOOTERS = 32
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -30,12 +38,13 @@ class Part:
 
     name: str
     first_row: int
-    metadata: pq.FileMetaData
+    group_ends: npt.NDArray[np.int64]
+    """[G] number of the row after each row group, counted from `first_row`."""
 
     @property
     def n_rows(self) -> int:
         """Rows of the part."""
-        return self.metadata.num_rows
+        return int(self.group_ends[-1]) if len(self.group_ends) else 0
 
 
 class Index:
@@ -51,6 +60,7 @@ class Index:
         #: Where the shards lie: the dataset itself, or for a view the dataset it was selected from.
         self.shard_store = Store(self.manifest.shards_at) if self.manifest.shards_at else self.store
         self._lock = threading.Lock()
+        self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
         self._groups: OrderedDict[tuple[int, int, tuple[str, ...]], pa.Table] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -65,12 +75,32 @@ class Index:
     @cached_property
     def parts(self) -> list[Part]:
         """Parts that count, in the order of their names."""
-        found, first = [], 0
-        for name in live_parts(self.store)[0]:
+
+        def ends(name: str) -> npt.NDArray[np.int64]:
+            # Parsed footers of a long index take more memory than its keys, so only the counts are kept.
             with self._open(name) as file:
-                found.append(Part(name, first, file.metadata))
+                footer = file.metadata
+                return np.cumsum(
+                    [footer.row_group(i).num_rows for i in range(footer.num_row_groups)], dtype=np.int64
+                )
+
+        found, first = [], 0
+        for name, group_ends in self._side_by_side(ends, live_parts(self.store)[0]):
+            found.append(Part(name, first, group_ends))
             first += found[-1].n_rows
         return found
+
+    def _side_by_side(self, read: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
+        """(item, read(item)) in order, a few items ahead of the consumer; pyarrow reads without the GIL."""
+        with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
+            waiting: deque[tuple[T, Future[R]]] = deque()
+            for item in items:
+                waiting.append((item, pool.submit(read, item)))
+                if len(waiting) >= 16:
+                    ready, result = waiting.popleft()
+                    yield ready, result.result()
+            for ready, result in waiting:
+                yield ready, result.result()
 
     def _open(
         self, name: str, metadata: pq.FileMetaData | None = None, dictionaries: Sequence[str] = ()
@@ -85,17 +115,33 @@ class Index:
         except (pa.ArrowException, OSError) as error:
             raise _damaged(self.store.path(name), error) from error
 
+    def _footer(self, part: Part) -> pq.FileMetaData:
+        with self._lock:
+            if part.name in self._footers:
+                self._footers.move_to_end(part.name)
+                return self._footers[part.name]
+        with self._open(part.name) as file:
+            footer = file.metadata
+        with self._lock:
+            self._footers[part.name] = footer
+            while len(self._footers) > _KEEP_FOOTERS:
+                self._footers.popitem(last=False)
+        return footer
+
     def read(
         self, columns: Sequence[str], dictionaries: Sequence[str] = ()
     ) -> Iterator[tuple[int, pa.Table]]:
         """(first row, columns) part by part; `dictionaries` come as Arrow dictionary columns."""
-        for part in self.parts:
+
+        def table(part: Part) -> pa.Table:
             try:
-                with self._open(part.name, part.metadata, dictionaries) as file:
-                    table = file.read(columns=list(columns))
+                with self._open(part.name, None, dictionaries) as file:
+                    return file.read(columns=list(columns), use_threads=False)
             except (pa.ArrowException, OSError) as error:
                 raise _damaged(self.store.path(part.name), error) from error
-            yield part.first_row, table
+
+        for part, found in self._side_by_side(table, self.parts):
+            yield part.first_row, found
 
     @cached_property
     def keys(self) -> Keys:
@@ -108,10 +154,10 @@ class Index:
             raise IndexError(f"row {number} of {len(self)}")
         part_number = bisect.bisect_right(self._firsts, number) - 1
         part = self.parts[part_number]
-        local, group = number - part.first_row, 0
-        while local >= part.metadata.row_group(group).num_rows:
-            local -= part.metadata.row_group(group).num_rows
-            group += 1
+        local = number - part.first_row
+        group = int(np.searchsorted(part.group_ends, local, side="right"))
+        if group:
+            local -= int(part.group_ends[group - 1])
         return self._group(part_number, group, tuple(columns or ())).slice(local, 1).to_pylist()[0]
 
     @cached_property
@@ -126,7 +172,7 @@ class Index:
                 return self._groups[key]
         part = self.parts[part_number]
         try:
-            with self._open(part.name, part.metadata) as file:
+            with self._open(part.name, self._footer(part)) as file:
                 table = file.read_row_group(group, columns=list(columns) or None, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(self.store.path(part.name), error) from error
@@ -140,9 +186,10 @@ class Index:
         """All rows of an asset; [] when there is none. Uses the statistics of the row groups."""
         found: list[dict[str, Any]] = []
         for part_number, part in enumerate(self.parts):
-            uid_column = part.metadata.schema.names.index("uid")
-            for group in range(part.metadata.num_row_groups):
-                statistics = part.metadata.row_group(group).column(uid_column).statistics
+            footer = self._footer(part)
+            uid_column = footer.schema.names.index("uid")
+            for group in range(footer.num_row_groups):
+                statistics = footer.row_group(group).column(uid_column).statistics
                 known = statistics is not None and statistics.has_min_max
                 if known and not statistics.min <= uid <= statistics.max:
                     continue

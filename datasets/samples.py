@@ -48,17 +48,9 @@ def group(keys: Keys, require: Sequence[str] = ("dynamic",)) -> Samples:
             raise InputError(f"require={name!r}: known are {', '.join(RIG_OF)}")
     orbits = int(keys.orbit.max(initial=0)) + 1
     actions = int(keys.action_index.max(initial=0)) + 1
-    code = (keys.asset.astype(np.int64) * actions + keys.action_index) * orbits + keys.orbit
-    found = {name: _sorted_rows(keys, code, rig) for name, rig in RIG_OF.items()}
-    # A front view belongs to every orbit of its action, but makes no sample of its own beside an orbit.
-    turning = np.union1d(found["dynamic"][0], found["static"][0])
-    wanted = (
-        found[next((n for n in ("dynamic", "static") if n in require), "front")][0] if require else turning
-    )
-    if not require:
-        seen = np.unique(turning // orbits)
-        alone = found["front"][0]
-        wanted = np.union1d(turning, alone[~np.isin(alone // orbits, seen)])
+    found = {name: _sorted_rows(keys, rig, actions, orbits) for name, rig in RIG_OF.items()}
+    first = next((name for name in RIG_OF if name in require), None)
+    wanted = found[first][0] if first else _any_clip(found, orbits)
     rows = {name: _look_up(*found[name], wanted) for name in RIG_OF}
     shared_front = _look_up(*found["front"], wanted - wanted % orbits)
     rows["front"] = np.where(rows["front"] >= 0, rows["front"], shared_front)
@@ -69,12 +61,24 @@ def group(keys: Keys, require: Sequence[str] = ("dynamic",)) -> Samples:
     return samples.take(np.logical_and.reduce([rows[name] >= 0 for name in require] or [anchor >= 0]))
 
 
-def _sorted_rows(keys: Keys, code: Rows, rig: str) -> tuple[Rows, Rows]:
-    """(codes ascending, their rows) of one rig."""
+def _any_clip(found: dict[str, tuple[Rows, Rows]], orbits: int) -> Rows:
+    """Codes of all samples that have any clip at all."""
+    turning = np.union1d(found["dynamic"][0], found["static"][0])
+    # A front view belongs to every orbit of its action, but makes no sample of its own beside an orbit.
+    alone = found["front"][0]
+    return np.union1d(turning, alone[~np.isin(alone // orbits, turning // orbits)])
+
+
+def _sorted_rows(keys: Keys, rig: str, actions: int, orbits: int) -> tuple[Rows, Rows]:
+    """(codes of asset, action and orbit, ascending; their rows) of one rig."""
     if rig not in keys.rigs:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     rows = np.flatnonzero(keys.rig == keys.rigs.index(rig))
-    codes = code[rows]
+    codes = keys.asset[rows].astype(np.int64)
+    codes *= actions
+    codes += keys.action_index[rows]
+    codes *= orbits
+    codes += keys.orbit[rows]
     # Rows are written in key order, so this is sorted already in all but foreign indices.
     if np.any(codes[1:] < codes[:-1]):
         order = np.argsort(codes, kind="stable")
