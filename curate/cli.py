@@ -26,10 +26,10 @@ Examples:
 
 #: Options that set a rule of the same name (`-` for `_`); a test holds this list against `Rules`.
 RULE_OPTIONS: dict[str, tuple[Any, str]] = {
-    "min_motion": (float, "Least motion_geometry (0.02)."),
+    "min_motion": (float, "Least motion_geometry (0.014)."),
     "max_motion": (float, "Most motion_geometry (1.5)."),
-    "max_growth": (float, "Most union_growth (2.5); beyond it an asset flies away."),
-    "max_boundary": (float, "Largest share of vertices outside the frame in any orbit view (0.9)."),
+    "max_growth": (float, "Most union_growth (3); beyond it an asset flies away."),
+    "max_boundary": (float, "Largest share of vertices outside the frame in any orbit view (1)."),
     "max_touch": (float, "Rendered dataset: largest share of a frame's border that is covered (0)."),
     "min_coverage": (float, "Least share of the frame that must be covered (0.005)."),
     "max_torn": (float, "Largest share of torn edges (0.1)."),

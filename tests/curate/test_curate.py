@@ -140,7 +140,7 @@ def test_the_table_is_described_and_other_readers_open_it(mixed):
     table = pq.read_table(out)
     info = columns.info_of(table)
     assert (
-        info["rules"]["min_motion"] == 0.02
+        info["rules"]["min_motion"] == Rules().min_motion
         and info["versions"]["bpy"]
         and info["measure"]["preview_size"] == 48
     )

@@ -95,8 +95,7 @@ def test_nothing_overflows_the_page(page):
 
 def test_every_measure_with_a_threshold_shows_it(page):
     found = page.eval_on_selector_all("svg .threshold-text", "nodes => nodes.map(n => n.textContent)")
-    assert "min_motion 0.02" in found and "max_growth 2.5" in found and "max_boundary 0.9" in found
-    # A dashed line stands left of every accepted bar's right end, and right of it nothing was rejected by it.
+    assert {"min_motion 0.014", "max_growth 3", "max_boundary 1"} <= set(found)
     assert page.eval_on_selector_all("svg", "nodes => nodes.length") >= 6
 
 
@@ -144,8 +143,8 @@ def test_borderline_is_near_a_threshold():
     table = decided(90)
     near = margins(table, PRESETS["default"])
     motion = np.array([value or np.nan for value in table["motion_geometry"].to_pylist()])
-    closest = np.nanargmin(np.abs(np.log(motion / 0.02)))
-    assert near[closest] <= abs(np.log10(motion[closest] / 0.02)) + 1e-12
+    closest = np.nanargmin(np.abs(np.log(motion / 0.014)))
+    assert near[closest] <= abs(np.log10(motion[closest] / 0.014)) + 1e-12
     assert near[np.isfinite(near)].min() == near.min()
 
 

@@ -52,7 +52,8 @@ def reasons(row: dict, rules: Rules | None = None) -> list[str]:
 STILL = {"window_start": None, "window_end": None, "motion_geometry": 0.0}
 
 ALL_ON = Rules(
-    min_seconds=0.5, max_seconds=10, max_triangles=5000, max_missing_textures=0, rigid="drop",
+    max_boundary=0.9, min_seconds=0.5, max_seconds=10, max_triangles=5000, max_missing_textures=0,
+    rigid="drop",
     duplicates="drop", flat="drop", license=("CC0*", "cc-by-?.0"), max_ssim=0.95, min_ssim=0.4,
 )  # fmt: skip
 
@@ -64,7 +65,8 @@ ALL_ON = Rules(
         ({**STILL, "motion_nonrigid": 0.0}, ["static"]),
         ({"motion_geometry": 0.01}, ["low_motion"]),
         ({"motion_geometry": 2.0}, ["drastic"]),
-        ({"union_growth": 8.0, "out_of_frame": 1.0}, ["flies_away", "boundary"]),
+        ({"union_growth": 8.0}, ["flies_away"]),
+        ({"out_of_frame": 0.95}, ["boundary"]),
         ({"coverage_mean": 0.001}, ["empty"]),
         ({"alpha_coverage": 0.0, "flat": True}, ["empty", "flat"]),
         ({"torn_edges": 0.5}, ["exploded"]),
@@ -194,12 +196,12 @@ def test_an_empty_table_is_decided():
 
 def test_a_million_rows_take_seconds():
     data = random_table(0, 1_000_000)
-    started = time.perf_counter()
+    started = time.process_time()
     decided = decide(data, ALL_ON)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     assert decided.num_rows == 1_000_000
-    # The promise is 5 s on a quiet machine; twice that leaves room for a busy one.
-    assert seconds < 10.0, seconds
+    # The promise is 5 s. Processor time, since a busy machine says nothing about the code.
+    assert seconds < 5.0, seconds
 
 
 def test_rules_come_from_preset_file_and_options_in_that_order(tmp_path):
