@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.sources import Resolved, clean_uid
@@ -55,7 +56,7 @@ def join_captions(result: Resolved, path: str, stems: dict[str, str]) -> None:
             missing += 1
             joined.append(asset)
             continue
-        own = {name: getattr(asset, name) or record[name] for name in ("license", "author", "source_url")}
+        own: dict[str, Any] = {name: getattr(asset, name) or record[name] for name in ("license", "author", "source_url")}
         joined.append(replace(asset, caption=record["caption"] or asset.caption, **own))
     result.assets = joined
     if missing:

@@ -88,7 +88,7 @@ def _split(data: memoryview) -> tuple[dict[str, Any], memoryview | None]:
         raise BadFile("truncated", f"{len(data)} of {length} bytes")
     if length < len(data):
         raise BadFile("header", f"the header says {length} bytes, the file has {len(data)}")
-    chunks = []
+    chunks: list[tuple[bytes, memoryview]] = []
     offset = 12
     while offset < length and len(chunks) < 2:
         if offset + 8 > length:

@@ -25,13 +25,14 @@ def as_unit(image: npt.ArrayLike) -> Array:
 def composite(rgba: npt.ArrayLike, background: float | tuple[float, float, float] = 1.0) -> Array:
     """Straight RGBA [..., H, W, 4] over a background (sRGB values in [0, 1]) to float64 [..., H, W, 3]."""
     image = as_unit(rgba)
-    alpha = image[..., 3:]
-    return image[..., :3] * alpha + np.asarray(background, np.float64) * (1.0 - alpha)
+    alpha: Array = image[..., 3:]
+    behind: Array = np.asarray(background, np.float64)
+    return image[..., :3] * alpha + behind * (1.0 - alpha)
 
 
 def _gaussian() -> Array:
     x = np.arange(-_RADIUS, _RADIUS + 1)
-    kernel = np.exp(-0.5 * (x / _SIGMA) ** 2)
+    kernel: Array = np.exp(-0.5 * (x / _SIGMA) ** 2)
     return kernel / kernel.sum()
 
 

@@ -62,7 +62,7 @@ def parse(data: bytes, name: str) -> Manifest:
     if content.get("kind") != _KIND:
         raise InputError(f"{name}: not an orbit4d dataset")
     version = content.get("schema_version")
-    if version not in range(1, SCHEMA_VERSION + 1):
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
         raise InputError(
             f"{name}: schema version {version}, this orbit4d reads up to {SCHEMA_VERSION}; upgrade orbit4d"
         )

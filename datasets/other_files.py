@@ -340,7 +340,8 @@ def _check_gzip(data: memoryview) -> None:
 def inspect_dae(path: str, data: memoryview, name: str) -> Inspection:
     parser = xml.parsers.expat.ParserCreate()
     folder = _folder(path)
-    seen = {"depth": 0, "root": "", "animations": 0, "images": 0, "missing": 0, "meshes": 0}
+    seen = {"depth": 0, "animations": 0, "images": 0, "missing": 0, "meshes": 0}
+    root = ""
     text: list[str] = []
 
     def refuse_entity(*_: object) -> None:
@@ -348,11 +349,12 @@ def inspect_dae(path: str, data: memoryview, name: str) -> Inspection:
         raise BadFile("corrupt", "an XML entity declaration")
 
     def start(tag: str, attributes: dict) -> None:
+        nonlocal root
         seen["depth"] += 1
         if seen["depth"] > 1000:
             raise BadFile("absurd", "XML nested 1000 deep")
-        if not seen["root"]:
-            seen["root"] = tag
+        if not root:
+            root = tag
             if tag.rpartition(":")[2] != "COLLADA":
                 raise BadFile("magic", f"the root element is {tag[:40]!r}")
         seen["animations"] += tag == "animation"

@@ -4,6 +4,7 @@ listings.
 
 from __future__ import annotations
 
+import builtins
 import errno
 import os
 import secrets
@@ -149,7 +150,7 @@ class Store:
             if name and name.endswith(suffix) and name.startswith(TEMPORARY) == temporary
         }
 
-    def entries(self) -> list[str]:
+    def entries(self) -> builtins.list[str]:
         """Names of files and folders directly under the root, without hidden ones.
 
         [] where there is no root.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -194,7 +194,7 @@ def _frames(container, stream):
     if not (alpha and name in ("vp8", "vp9")):
         yield from container.decode(stream)
         return
-    decoder = av.CodecContext.create("libvpx" if name == "vp8" else "libvpx-vp9", "r")
+    decoder: Any = av.CodecContext.create("libvpx" if name == "vp8" else "libvpx-vp9", "r")
     for packet in container.demux(stream):
         for frame in decoder.decode(packet):
             if frame.time_base is None:
@@ -208,7 +208,7 @@ def _to_rgb(frame: av.VideoFrame, max_edge: int | None) -> Frames:
     # Palettes decode to bgra; of the rest, formats with a fourth component carry alpha.
     alpha = len(frame.format.components) in (2, 4) or frame.format.name == "pal8"
     width, height = frame.width, frame.height
-    options = {}
+    options: dict[str, Any] = {}
     if max_edge is not None and max(width, height) > max_edge:
         shrink = max_edge / max(width, height)
         width, height = max(1, round(width * shrink)), max(1, round(height * shrink))
@@ -217,4 +217,4 @@ def _to_rgb(frame: av.VideoFrame, max_edge: int | None) -> Frames:
         # Untagged files follow the old habit: standard definition is BT.601, larger is BT.709.
         options["src_colorspace"] = Colorspace.ITU601 if frame.height <= 576 else Colorspace.ITU709
     picture = frame.reformat(width=width, height=height, format="rgba" if alpha else "rgb24", **options)
-    return picture.to_ndarray()
+    return np.asarray(picture.to_ndarray(), dtype=np.uint8)
