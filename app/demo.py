@@ -24,6 +24,9 @@ import click
 from orbit4d.datasets.errors import InputError, WorkError
 
 RECORD = "demo.json"
+#: How a stage calls the command. -P: from the root of a checkout our folder `datasets` would shadow Hugging
+#: Face's.
+ORBIT4D = (sys.executable, "-P", "-m", "orbit4d.app")
 Outcome = Callable[[Path, list[str]], str]
 #: Seconds a stage is given to stop tidily after Ctrl-C.
 PATIENCE = 60.0
@@ -238,10 +241,9 @@ def run_stages(folder: Path, plan: Plan, chain: Sequence[Stage], book: Book) -> 
 
 def _run(stage: Stage, argv: Sequence[str], folder: Path) -> list[str]:
     """Run one orbit4d command; what it prints goes through to the terminal, and comes back as lines."""
-    # -P: from the root of a checkout our folder `datasets` would shadow Hugging Face's. A group of its own:
-    # Ctrl-C reaches this process alone, which then stops the command once, not twice.
+    # A group of its own: Ctrl-C reaches this process alone, which then stops the command once, not twice.
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "orbit4d.app", *argv],
+        [*ORBIT4D, *argv],
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
