@@ -95,7 +95,7 @@ def clips_of_action(
     renderer = {
         "engine": "cycles",
         "preset": settings.preset,
-        "samples": settings.engine.samples,
+        "samples": result["samples"],
         "blender": result["versions"]["blender"],
         "suns": " ".join(f"{energy:g}" for energy in settings.sun_energies_of(payload["uid"])),
         "flags": " ".join(result["flags"]),

@@ -23,12 +23,15 @@ from orbit4d.render.blender.motion import Points, bounding_corners, iter_vertice
 from orbit4d.render.blender.studio import Studio
 from orbit4d.render.framing import Framing, box_framing, fit, union_box
 from orbit4d.render.geometry_measures import motion_geometry
+from orbit4d.render.noise import PROBE_SAMPLES, quality_at_probe, samples_for
 from orbit4d.render.plan import Plan, plan_action
 from orbit4d.render.protocol import RefusedInput
 from orbit4d.render.scene import RenderSettings
 
 #: Vertices kept per moment for the motion measure.
 MEASURED_VERTICES = 20_000
+#: Random numbers of the two pictures that show an asset's noise.
+PROBE_SEEDS = (101, 202)
 
 
 def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
@@ -51,6 +54,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     studio = Studio(settings, uid, int(payload.get("threads", 1)), scratch)
     wanted = payload.get("actions")
     rendered, rejected = [], []
+    samples: int | None = None
     for action in loaded.actions or [ActionInfo(0, "", 0.0, 0.0)]:
         if wanted is not None and action.index not in wanted:
             continue
@@ -69,6 +73,9 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
             continue
         clock.lap("framing")
         began = time.perf_counter()
+        if samples is None:
+            samples = choose_samples(loaded, studio, plan, framing)
+            clock.lap("probe")
         pictures, passes, motion = _take_all(loaded, studio, plan, framing, clock)
         emit("action", index=action.index, pictures=len(pictures))
         problem = _problem(settings, pictures)
@@ -110,6 +117,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         "actions": rendered,
         "rejected": rejected,
         "flags": loaded.flags,
+        "samples": samples,
         "timings": clock.seconds,
         "versions": {"blender": bpy.app.version_string},
     }
@@ -151,6 +159,24 @@ def frame_action(loaded: Loaded, settings: RenderSettings, plan: Plan) -> Framin
         return box
     elevation = plan.clips[0].elevation_deg
     return fit(box, moments(), settings.radius, settings.fov_x_deg, elevation, settings.margin)
+
+
+def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing) -> int:
+    """Set, and return, the samples for this asset: from its noise in two views, or as the settings say."""
+    engine = studio.settings.engine
+    if engine.target_psnr_db is None:
+        return engine.samples
+    loaded.normalise(framing.scale, framing.centre)
+    studio.set_samples(PROBE_SAMPLES)
+    pairs = []
+    for i in (len(plan.shots) // 4, (5 * len(plan.shots)) // 8):
+        loaded.set_seconds(plan.shots[i].seconds)
+        vertices = None if hides_geometry(loaded) else np.concatenate(vertices_now(loaded))
+        pairs.append(tuple(studio.take(plan.shots[i].camera, vertices, seed) for seed in PROBE_SEEDS))
+    target = engine.target_psnr_db, engine.target_ssim
+    chosen = samples_for(quality_at_probe(pairs), *target, engine.least_samples, engine.samples)
+    studio.set_samples(chosen)
+    return chosen
 
 
 def _take_all(

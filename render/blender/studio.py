@@ -51,12 +51,18 @@ class Studio:
         self.scene.camera = self.camera
         self.scene.render.filepath = str(self.picture)
 
+    def set_samples(self, samples: int) -> None:
+        """Samples per pixel of the pictures to come."""
+        self.scene.cycles.samples = samples
+
     def look_through(self, camera: Camera) -> None:
         """Stand Blender's camera where `camera` is."""
         self.camera.data.lens = SENSOR_MM * camera.fl_x / camera.w
         self.camera.matrix_world = Matrix(camera.c2w.tolist())
 
-    def take(self, camera: Camera, vertices: npt.NDArray[np.floating] | None = None) -> Pixels:
+    def take(
+        self, camera: Camera, vertices: npt.NDArray[np.floating] | None = None, seed: int | None = None
+    ) -> Pixels:
         """Straight RGBA, uint8 [H, W, 4], RGB 0 where alpha is 0; its extra passes then stand in
         `last_passes`.
 
@@ -71,6 +77,7 @@ class Studio:
             if self.passes is not None:
                 self.last_passes = self.passes.empty(camera.w, camera.h)
             return np.zeros((camera.h, camera.w, 4), np.uint8)
+        self.scene.cycles.seed = self.settings.engine.seed if seed is None else seed
         self.look_through(camera)
         _set_border(self.scene.render, box, camera.w, camera.h)
         bpy.ops.render.render(write_still=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from orbit4d.render.blender.load import load_asset
 from orbit4d.render.blender.motion import moving_window, vertices_now
-from orbit4d.render.blender.shoot import frame_action, hides_geometry
+from orbit4d.render.blender.shoot import choose_samples, frame_action, hides_geometry
 from orbit4d.render.blender.studio import Studio
 from orbit4d.render.plan import plan_action
 from orbit4d.render.scene import RenderSettings
@@ -23,9 +23,9 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     """Take the frames `frames` of the dynamic orbit of action `action` under each of `trials`.
 
     payload: path, uid, base (settings whose plan and framing all trials share), trials: {name: settings},
-    frames: indices, repeats: {name: n}, scratch, action, threads. Returns {name: {"files", "cpu_seconds",
-    "wall_seconds"}}: one array file per frame, and for each frame the least time over the repeats; CPU
-    time is that of all the process's threads, which a busy machine does not stretch.
+    frames: indices, repeats: {name: n}, scratch, action, threads. Returns {name: {"files", "samples",
+    "cpu_seconds", "wall_seconds"}}: one array file per frame, and for each frame the least time over the
+    repeats; CPU time is that of all the process's threads, which a busy machine does not stretch.
     """
     base = RenderSettings.from_config(payload["base"])
     uid = payload["uid"]
@@ -42,6 +42,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         loaded.normalise(framing.scale, framing.centre)
         studio = Studio(settings, uid, int(payload.get("threads", 1)), payload["scratch"])
         crop = settings.engine.crop and not hides_geometry(loaded)
+        samples = choose_samples(loaded, studio, plan, framing)
         clip = next(clip for clip in plan.clips if clip.rig == "dynamic_orbit")
         cpu, wall, files = [], [], []
         for i in payload["frames"]:
@@ -58,6 +59,6 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
             wall.append(min(t for _, t in times))
             files.append(f"{name}_{i:03d}.npy")
             np.save(Path(payload["scratch"]) / files[-1], picture)
-        found[name] = {"files": files, "cpu_seconds": cpu, "wall_seconds": wall}
+        found[name] = {"files": files, "samples": samples, "cpu_seconds": cpu, "wall_seconds": wall}
         emit("trial", name=name)
     return found
