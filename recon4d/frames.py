@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from orbit4d.datasets.cameras import DEFAULT_FOV_X_DEG, DEFAULT_RADIUS, Camera, orbit
+from orbit4d.datasets.cameras import DEFAULT_FOV_X_DEG, DEFAULT_RADIUS, Camera, orbit, orbit_c2w
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
 
@@ -24,6 +24,8 @@ Float = npt.NDArray[np.float32]
 _IMAGES = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
 #: More views than this are spread evenly over the video; an orbit gains nothing from more.
 MAX_FRAMES = 240
+#: Larger footage is reduced while it is read: no preset fits more, and a thousand frames must fit in memory.
+MAX_EDGE = 512
 #: The object must cover at least this share of a frame on average to be seen at all.
 _MIN_COVERAGE = 2e-4
 
@@ -74,10 +76,22 @@ class OrbitSpec:
     fov_x_deg: float = DEFAULT_FOV_X_DEG
     elevation_deg: float = 0.0
 
-    def cameras(self, n: int, w: int, h: int) -> tuple[Camera, ...]:
-        """`n` cameras for images of w x h."""
+    def cameras(
+        self, n: int, w: int, h: int, seconds: npt.NDArray[np.float64] | None = None
+    ) -> tuple[Camera, ...]:
+        """`n` cameras for images of w x h.
+
+        `seconds` [n] are the time stamps of a video of variable frame rate: its camera turns evenly in time
+        and not in frames. The last frame of an open orbit then lasts as long as the median frame.
+        """
+        around = orbit(n, self.radius, self.elevation_deg, self.fov_x_deg, size=(w, h), closed=self.closed)
+        if seconds is None:
+            return tuple(around)
+        gap = 0.0 if self.closed else float(np.median(np.diff(seconds)))
+        turns = 360.0 * seconds / (seconds[-1] + gap)
         return tuple(
-            orbit(n, self.radius, self.elevation_deg, self.fov_x_deg, size=(w, h), closed=self.closed)
+            replace(camera, c2w=orbit_c2w(turn, self.elevation_deg, self.radius))
+            for camera, turn in zip(around, turns)
         )
 
 
@@ -105,7 +119,7 @@ def load_frames(
     grey images, one per frame. Raises InputError, one line, for what cannot be fitted.
     """
     name = str(source) if isinstance(source, str | Path) else "the given frames"
-    pixels, own_cameras, own_time = _read(source, name)
+    pixels, own_cameras, seconds = _read(source, name)
     if len(pixels) < 2:
         raise InputError(f"{name}: {len(pixels)} frame; an orbit needs at least two")
     posed = _cameras(cameras, own_cameras, name)
@@ -119,13 +133,18 @@ def load_frames(
     _check_content(rgba, name)
 
     n, h, w = rgba.shape[:3]
+    time = tuple(i / (n - 1) for i in range(n))
+    if seconds is not None and seconds[-1] > 0:
+        time = tuple((seconds / seconds[-1]).tolist())
+        notes.append("variable frame rate: times and views follow the time stamps")
+    else:
+        seconds = None
     if posed is None:
-        cams: tuple[Camera, ...] = (spec or OrbitSpec()).cameras(n, w, h)
-        time: tuple[float, ...] = tuple(i / (n - 1) for i in range(n))
+        cams: tuple[Camera, ...] = (spec or OrbitSpec()).cameras(n, w, h, seconds)
     else:
         cams, given = posed
         cams = tuple(camera.resized(w, h) if (camera.w, camera.h) != (w, h) else camera for camera in cams)
-        time = given or own_time or tuple(i / (n - 1) for i in range(n))
+        time = given or time
     if n > MAX_FRAMES:
         keep = np.unique(np.linspace(0, n - 1, MAX_FRAMES).round().astype(int))
         notes.append(f"{n} frames: {len(keep)} of them, evenly spread, are used")
@@ -135,8 +154,8 @@ def load_frames(
 
 def _read(
     source: object, name: str
-) -> tuple[npt.NDArray[np.uint8], str | Path | None, tuple[float, ...] | None]:
-    """Pixels uint8 [F, H, W, 3 or 4], and a transforms.json that lies beside them."""
+) -> tuple[npt.NDArray[np.uint8], str | Path | None, npt.NDArray[np.float64] | None]:
+    """Pixels uint8 [F, H, W, 3 or 4], a transforms.json that lies beside them, seconds [F] where uneven."""
     if not isinstance(source, str | Path):
         images = [np.asarray(image) for image in source]  # type: ignore[union-attr]
         return _stack(images, name), None, None
@@ -159,8 +178,8 @@ def _read(
         raise InputError(f"{path}: no such video or folder; give one that exists, or DATASET:uid[:action]")
     from orbit4d.datasets.video import read_video
 
-    video = read_video(path)
-    return video.frames, None, None
+    video = read_video(path, max_edge=MAX_EDGE)
+    return video.frames, None, video.seconds if video.uneven else None
 
 
 def _stack(images: list[npt.NDArray[np.uint8]], name: str) -> npt.NDArray[np.uint8]:
@@ -224,19 +243,19 @@ def read_transforms(path: str | Path) -> tuple[tuple[Camera, ...], tuple[float, 
 
 
 def _masks(folder: str | Path, n: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    files = (
-        sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in _IMAGES)
-        if (Path(folder).is_dir())
-        else []
-    )
+    inside = sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []
+    files = [path for path in inside if path.suffix.lower() in _IMAGES]
     if len(files) != n:
         raise InputError(
             f"--mask {folder}: {len(files)} images for {n} frames; give one grey image per frame"
         )
     masks = []
     for file in files:
-        with Image.open(file) as image:
-            masks.append(np.asarray(image.convert("L").resize(size[::-1], Image.Resampling.BILINEAR)))
+        try:
+            with Image.open(file) as image:
+                masks.append(np.asarray(image.convert("L").resize(size[::-1], Image.Resampling.BILINEAR)))
+        except OSError as error:
+            raise InputError(f"--mask {file}: not a readable image ({error})") from None
     return np.stack(masks)
 
 
