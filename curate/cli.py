@@ -114,14 +114,14 @@ def _measured(
     sources: tuple[str, ...], out: str, rules: Any, options: dict[str, Any]
 ) -> tuple[pa.Table, str, Path | None]:
     """(undecided table, the line that accounts for every input, a file to delete once all is written)."""
-    from orbit4d.curate.tables import known_rows, read_measured
+    from orbit4d.curate.tables import is_dataset, known_rows, read_measured
     from orbit4d.datasets.errors import InputError
 
     if len(sources) == 1 and (table := read_measured(sources[0])) is not None:
         if options["captions"] or options["previews"] or options["remeasure"]:
             raise InputError(f"{sources[0]}: is measured already; captions and previews belong to measuring")
         return table, f"{table.num_rows} measured rows decided again", None
-    if any((Path(source) / "dataset.json").is_file() for source in sources):
+    if any(is_dataset(source) for source in sources):
         from orbit4d.curate.rendered import measure_rendered
 
         if len(sources) > 1:

@@ -65,9 +65,9 @@ def histogram_svg(
     ]
     width = plot_width / _BINS
     for i in range(_BINS):
-        bottom = base
+        bottom = float(base)
         for name, count in zip(("good", "bad"), (int(counts[0][i]), int(counts[1][i]))):
-            if count:
+            if count > 0:
                 height = max(count / top * plot_height, 1.0)
                 bottom -= height
                 span = _interval(edges[i], edges[i + 1], log)

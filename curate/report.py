@@ -134,12 +134,12 @@ def _reasons(table: pa.Table, rules: Rules) -> str:
     failures = Counter(value for value in table["failure"].to_pylist() if value)
     if failures:
         part += "<h3>Refused before Blender, or not measured</h3>"
-        rows = []
+        first: list[tuple[str, int, str]] = []
         failed = table.filter(pc.is_valid(table["failure"]))
         for reason, count in failures.most_common():
             one = failed.filter(pc.equal(failed["failure"], reason)).slice(0, 1).to_pylist()[0]
-            rows.append((reason, count, f"{one['uid']}: {one['detail'] or ''}"))
-        part += _table(("code", "assets", "first of them"), rows)
+            first.append((reason, count, f"{one['uid']}: {one['detail'] or ''}"))
+        part += _table(("code", "assets", "first of them"), first)
     return part
 
 

@@ -145,31 +145,49 @@ class _Columns:
         return name in self.table.column_names and self.table[name].null_count < self.n
 
 
-def _below(threshold: float | None, *names: str) -> Callable[[_Columns], Mask] | None:
-    if threshold is None:
-        return None
+#: Which rows a rule rejects.
+Test = Callable[[_Columns], Mask]
+
+
+def _compare(
+    values: Callable[[_Columns], npt.NDArray[np.float64]], operator: np.ufunc, threshold: float | None
+) -> Test | None:
     # A comparison with NaN is false, so null rejects nothing.
-    return lambda columns: np.logical_or.reduce([columns[name] < threshold for name in names])
-
-
-def _above(threshold: float | None, *names: str) -> Callable[[_Columns], Mask] | None:
     if threshold is None:
         return None
-    return lambda columns: np.logical_or.reduce([columns[name] > threshold for name in names])
+    limit = float(threshold)
+    return lambda columns: operator(values(columns), limit)
 
 
-def _either(*tests: Callable[[_Columns], Mask] | None) -> Callable[[_Columns], Mask] | None:
+def _column(name: str) -> Callable[[_Columns], npt.NDArray[np.float64]]:
+    return lambda columns: columns[name]
+
+
+def _below(threshold: float | None, *names: str) -> Test | None:
+    return _either(*(_compare(_column(name), np.less, threshold) for name in names))
+
+
+def _above(threshold: float | None, *names: str) -> Test | None:
+    return _either(*(_compare(_column(name), np.greater, threshold) for name in names))
+
+
+def _both(*tests: Test | None) -> Test | None:
+    on = [test for test in tests if test is not None]
+    return (lambda columns: np.logical_and.reduce([test(columns) for test in on])) if on else None
+
+
+def _either(*tests: Test | None) -> Test | None:
     on = [test for test in tests if test is not None]
     return (lambda columns: np.logical_or.reduce([test(columns) for test in on])) if on else None
 
 
-def _tests(rules: Rules) -> list[tuple[str, Callable[[_Columns], Mask], tuple[str, ...]]]:
+def _tests(rules: Rules) -> list[tuple[str, Test, tuple[str, ...]]]:
     """(reason, which rows it rejects, columns it cannot do without) of every rule that is on."""
     suffix = "_raw" if rules.ssim_frames == "raw" else ""
     quarter, half = f"ssim_quarter{suffix}", f"ssim_half{suffix}"
     rigid_limit = rules.min_nonrigid if rules.rigid == "drop" else None
 
-    def moving(test: Callable[[_Columns], Mask] | None) -> Callable[[_Columns], Mask] | None:
+    def moving(test: Test | None) -> Test | None:
         # What does not move at all is `static`; saying `low_motion` as well would blur the counts.
         if test is None:
             return None
@@ -187,7 +205,7 @@ def _tests(rules: Rules) -> list[tuple[str, Callable[[_Columns], Mask], tuple[st
         codes = pc.fill_null(names.indices, -1).to_numpy()
         return ~np.append(np.array(wanted, bool), False)[codes]
 
-    on: list[tuple[str, Callable[[_Columns], Mask] | None, tuple[str, ...]]] = [
+    on: list[tuple[str, Test | None, tuple[str, ...]]] = [
         ("static", _static if rules.still == "drop" else None, ()),
         ("low_motion", moving(_below(rules.min_motion, "motion_geometry")), ()),
         ("drastic", _above(rules.max_motion, "motion_geometry"), ()),
@@ -197,8 +215,8 @@ def _tests(rules: Rules) -> list[tuple[str, Callable[[_Columns], Mask], tuple[st
         ("empty", _either(_below(rules.min_coverage, "coverage_mean", "alpha_coverage", "coverage"),
                           None if rules.min_coverage is None else _above(0.0, "blank_frames")), ()),
         ("exploded", _above(rules.max_torn, "torn_edges"), ()),
-        ("too_short", None if rules.min_seconds is None else lambda c: window(c) < rules.min_seconds, ()),
-        ("too_long", None if rules.max_seconds is None else lambda c: window(c) > rules.max_seconds, ()),
+        ("too_short", _compare(window, np.less, rules.min_seconds), ()),
+        ("too_long", _compare(window, np.greater, rules.max_seconds), ()),
         ("too_heavy", _above(rules.max_triangles, "n_triangles"), ()),
         ("missing_textures", _above(rules.max_missing_textures, "n_missing_textures"), ()),
         ("rigid", moving(_below(rigid_limit, "motion_nonrigid")), ()),
@@ -206,10 +224,8 @@ def _tests(rules: Rules) -> list[tuple[str, Callable[[_Columns], Mask], tuple[st
         ("near_duplicate", (lambda c: _duplicates(c.table)) if rules.duplicates == "drop" else None,
          ("duplicate_of",)),
         ("license", licensed if rules.license else None, ("license",)),
-        ("ssim_still", None if rules.max_ssim is None else
-         lambda c: (c[quarter] > rules.max_ssim) & (c[half] > rules.max_ssim), (quarter, half)),
-        ("ssim_drastic", None if rules.min_ssim is None else
-         lambda c: (c[quarter] < rules.min_ssim) | (c[half] < rules.min_ssim), (quarter, half)),
+        ("ssim_still", _both(_above(rules.max_ssim, quarter), _above(rules.max_ssim, half)), (quarter, half)),
+        ("ssim_drastic", _below(rules.min_ssim, quarter, half), (quarter, half)),
     ]  # fmt: skip
     return [(reason, test, needs) for reason, test, needs in on if test is not None]
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from orbit4d.curate.columns import COLUMNS, info_of
 from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.sources import is_uri
+from orbit4d.datasets.sources import is_uri, suffix_of
 from orbit4d.datasets.storage import Store
 
 if TYPE_CHECKING:
@@ -79,6 +79,13 @@ def read_measured(source: str) -> pa.Table | None:
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{source}: is no Parquet file ({str(error)[:120]})") from error
     return read_table(source) if _is_measured(schema) else None
+
+
+def is_dataset(source: str) -> bool:
+    """Whether a local folder or a URI is a rendered dataset."""
+    if is_uri(source) and suffix_of(source):
+        return False
+    return ":" not in source.replace("://", "") and Store(source).exists("dataset.json")
 
 
 def known_rows(path: str, settings: MeasureSettings) -> dict[tuple[str, str], list[dict[str, Any]]]:

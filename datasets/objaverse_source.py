@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from orbit4d.datasets.asset_tables import read_table
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.progress import Progress
 from orbit4d.datasets.sources import (
@@ -23,7 +24,6 @@ from orbit4d.datasets.sources import (
     Expanded,
     clean_uid,
     parse_limit,
-    read_table,
 )
 
 _HOST = "https://huggingface.co/datasets/allenai/objaverse/resolve/main"

@@ -179,7 +179,7 @@ def resolve(sources: Sequence[str], captions: str | None = None) -> Resolved:
                 uid,
                 candidate.path,
                 sha256,
-                FORMATS[_suffix(candidate.path)],
+                FORMATS[suffix_of(candidate.path)],
                 size,
                 candidate.license,
                 candidate.author,
@@ -233,7 +233,7 @@ def expand(source: str) -> Expanded:
         found = [
             f
             for f in sorted(glob.glob(source, recursive=True))
-            if _suffix(f) in FORMATS and os.path.isfile(f)
+            if suffix_of(f) in FORMATS and os.path.isfile(f)
         ]
         if not found:
             raise InputError(
@@ -244,13 +244,15 @@ def expand(source: str) -> Expanded:
 
 
 def _expand_file(source: str) -> Expanded:
-    suffix = _suffix(source)
+    suffix = suffix_of(source)
     if suffix in FORMATS:
         return Expanded([_candidate(source)])
     if suffix == ".txt":
         return _expand_list(Path(source))
     if suffix in (".parquet", ".csv"):
-        return _expand_table(source)
+        from orbit4d.datasets.asset_tables import expand_table
+
+        return expand_table(source)
     raise InputError(
         f"{source}: not a supported asset, list (.txt) or table (.parquet, .csv); supported assets: "
         f"{' '.join(sorted(FORMATS))}"
@@ -260,9 +262,11 @@ def _expand_file(source: str) -> Expanded:
 def _expand_uri(source: str) -> Expanded:
     import fsspec
 
-    suffix = _suffix(source)
+    suffix = suffix_of(source)
     if suffix in (".parquet", ".csv"):
-        return _expand_table(source)
+        from orbit4d.datasets.asset_tables import expand_table
+
+        return expand_table(source)
     try:
         fs, root = fsspec.core.url_to_fs(source)
         if glob.has_magic(source):
@@ -276,7 +280,7 @@ def _expand_uri(source: str) -> Expanded:
         raise InputError(
             f"{source}: cannot be listed ({error}); check the URI, its credentials and extras"
         ) from error
-    found = [fs.unstrip_protocol(f) for f in sorted(found) if _suffix(f) in FORMATS]
+    found = [fs.unstrip_protocol(f) for f in sorted(found) if suffix_of(f) in FORMATS]
     if not found:
         raise InputError(f"{source}: no supported file there; supported: {' '.join(sorted(FORMATS))}")
     return Expanded([_candidate(file) for file in found])
@@ -294,7 +298,7 @@ def _expand_list(path: Path) -> Expanded:
     entries = [entry for entry in entries if entry]
     if not entries:
         raise InputError(f"{path}: the list has no entries; put one id or path a line")
-    files = {e: e if is_uri(e) else str(path.parent / e) for e in entries if _suffix(e) in FORMATS}
+    files = {e: e if is_uri(e) else str(path.parent / e) for e in entries if suffix_of(e) in FORMATS}
     ids = [entry for entry in entries if entry not in files]
     strange = [entry for entry in ids if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", entry)]
     if strange:
@@ -310,113 +314,27 @@ def _expand_list(path: Path) -> Expanded:
     return Expanded([_candidate(files[e]) if e in files else by_id[clean_uid(e)] for e in entries], notes)
 
 
-_TABLE_COLUMNS = (
-    "uid",
-    "path",
-    "asset_sha256",
-    "license",
-    "author",
-    "source_url",
-    "caption",
-    "verdict",
-    "action",
-    "action_index",
-)
-
-
-def read_table(source: str, columns: Sequence[str] | None = None):
-    """A Parquet or CSV file, local or fsspec, as an Arrow table; `columns` are read where present."""
-    import fsspec
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
-    try:
-        with fsspec.open(source, "rb") as file:
-            if _suffix(source) == ".csv":
-                return pyarrow.csv.read_csv(file)
-            parquet = pq.ParquetFile(file)
-            names = parquet.schema_arrow.names
-            return parquet.read(columns=None if columns is None else [c for c in columns if c in names])
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError(
-            f"{source}: cannot be read as a table ({' '.join(str(error).split())[:200]})"
-        ) from error
-
-
-def _expand_table(source: str) -> Expanded:
-    """A table of assets: made by `curate` (accepted rows are taken), or any CSV/Parquet with path or file."""
-    table = read_table(
-        source,
-        None
-        if _suffix(source) == ".csv"
-        else (*_TABLE_COLUMNS, "file", "licence", "sha256", "fileIdentifier"),
-    )
-    names = set(table.column_names)
-    if {"fileIdentifier", "sha256"} <= names:
-        from orbit4d.datasets.objaverse_source import expand_objaverse_xl
-
-        return expand_objaverse_xl(f"objaverse-xl:{source}")
-    path_name = "path" if "path" in names else "file"
-    if path_name not in names:
-        raise InputError(
-            f"{source}: a table of assets needs a column `path`; it has {', '.join(sorted(names))}"
-        )
-    folder = source.rpartition("/")[0] if is_uri(source) else os.path.dirname(source)
-    groups: dict[tuple[str, str], list[dict]] = {}
-    for row in table.to_pylist():
-        if "verdict" in names and row["verdict"] != "accepted":
-            continue
-        path = str(row[path_name] or "")
-        if not is_uri(path) and not os.path.isabs(path):
-            path = f"{folder}/{path}" if folder else path
-        uid = clean_uid(str(row.get("uid") or _stem(path)))
-        groups.setdefault((uid, path), []).append(row)
-    candidates = []
-    for (uid, path), rows in groups.items():
-        first = {key: str(value) for key, value in rows[0].items() if value is not None}
-        actions = None
-        if "action_index" in names and all(row.get("action") for row in rows):
-            actions = tuple(sorted({int(row["action_index"]) for row in rows}))
-        problem = None
-        if _suffix(path) not in FORMATS:
-            problem = ("bad_file:format", f"unsupported suffix {_suffix(path)!r}")
-        candidates.append(
-            Candidate(
-                uid,
-                path,
-                first.get("asset_sha256") or first.get("sha256", ""),
-                first.get("license") or first.get("licence", ""),
-                first.get("author", ""),
-                first.get("source_url", ""),
-                first.get("caption", ""),
-                actions,
-                problem,
-            )
-        )
-    if not candidates:
-        raise InputError(f"{source}: the table has no accepted asset; curate again with other thresholds")
-    return Expanded(candidates)
-
-
 def _walk(folder: Path) -> list[Path]:
     """Supported files below `folder`, sorted; hidden entries and symlinked folders are left out."""
     found = []
     for root, folders, files in os.walk(folder, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(root, f) for f in files if not f.startswith(".") and _suffix(f) in FORMATS]
+        found += [Path(root, f) for f in files if not f.startswith(".") and suffix_of(f) in FORMATS]
     return sorted(found)
 
 
-def _suffix(path: str) -> str:
+def suffix_of(path: str) -> str:
+    """Lower-case suffix of a path or URI, with its dot."""
     return os.path.splitext(path)[1].lower()
 
 
-def _stem(path: str) -> str:
+def stem_of(path: str) -> str:
+    """File name of a path or URI without its suffix."""
     return os.path.splitext(path.replace("\\", "/").rpartition("/")[2])[0]
 
 
 def _candidate(path: str) -> Candidate:
-    return Candidate(clean_uid(_stem(path)), path)
+    return Candidate(clean_uid(stem_of(path)), path)
 
 
 def _read(candidate: Candidate) -> tuple[str, int, tuple[str, str] | None]:
@@ -453,7 +371,7 @@ def hash_asset(path: str) -> tuple[str, int]:
     with open(path, "rb") as file:
         own = hashlib.file_digest(file, "sha256")
     size = os.path.getsize(path)
-    if _suffix(path) != ".gltf":
+    if suffix_of(path) != ".gltf":
         return own.hexdigest(), size
     from orbit4d.datasets.inspect import companion_files
 
@@ -473,7 +391,7 @@ def localize(path: str, folder: str | os.PathLike[str]) -> str:
         return path
     import fsspec
 
-    target = os.path.join(folder, hashlib.sha256(path.encode()).hexdigest()[:16] + _suffix(path))
+    target = os.path.join(folder, hashlib.sha256(path.encode()).hexdigest()[:16] + suffix_of(path))
     if not os.path.exists(target):
         part = f"{target}.{os.getpid()}.part"
         with fsspec.open(path, "rb") as source, open(part, "wb") as out:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import urllib.error
@@ -294,3 +295,34 @@ def test_a_download_resumes_and_a_short_one_is_no_object(objaverse_cache, monkey
     assert objaverse_source._download(paths[ids["c"]], str(target)) is None
     assert target.read_bytes() == b"animated object!"
     assert asked == [None, "bytes=8-"]
+
+
+def test_objaverse_xl_annotations_are_a_source(tmp_path, monkeypatch):
+    xl = pytest.importorskip("objaverse.xl")
+    (tmp_path / "a.glb").write_bytes(b"one")
+    sha = hashlib.sha256(b"one").hexdigest()
+    rows = [
+        {"fileIdentifier": "https://github.com/o/r/blob/c/a.glb", "sha256": sha, "fileType": "glb"},
+        {"fileIdentifier": "https://github.com/o/r/blob/c/b.glb", "sha256": "b" * 64, "fileType": "glb"},
+        {"fileIdentifier": "https://github.com/o/r/blob/c/c.dwg", "sha256": "c" * 64, "fileType": "dwg"},
+    ]
+    table = pa.Table.from_pylist([{**row, "source": "github", "license": "MIT License"} for row in rows])
+    pq.write_table(table, tmp_path / "annotations.parquet")
+    monkeypatch.setattr(
+        xl,
+        "download_objects",
+        lambda frame, **kwargs: {frame.fileIdentifier.iloc[0]: str(tmp_path / "a.glb")},
+    )
+    result = resolve([str(tmp_path / "annotations.parquet")])
+    [asset] = result.assets
+    assert (asset.uid, asset.license) == (sha, "MIT License") and asset.source_url.endswith("a.glb")
+    assert [(row[0], row[2]) for row in result.rejected] == [("b" * 64, "download_failed")]
+    assert resolve([f"objaverse-xl:{tmp_path}/annotations.parquet?limit=1"]).n_inputs == 1
+
+    def offline(*args, **kwargs):
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr(xl, "download_objects", offline)
+    with pytest.raises(InputError, match="cannot be reached") as caught:
+        resolve([str(tmp_path / "annotations.parquet")])
+    assert "\n" not in str(caught.value)
