@@ -252,9 +252,7 @@ def main() -> None:
         for _ in range(args.rounds):
             for name, run in contestants.items():
                 times[name] += run()
-        factor = (
-            latent_shape(config.model.autoencoder)[1] if args.preset != "tiny" else frozen.autoencoder.factor
-        )
+        factor = frozen.autoencoder.factor
         steps = sampling(config, frozen.latent_channels, config.data.resolution // factor)
 
     results = {}

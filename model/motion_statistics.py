@@ -24,7 +24,7 @@ class MotionStatistics:
     mean_log10: float
     """Mean of log10(m + 1e-6)."""
     std_log10: float
-    """Standard deviation of the same, at least 0.1."""
+    """Standard deviation of the same, at least 0.3."""
     quantiles: tuple[float, ...]
     """101 values of m: quantile 0.00, 0.01, .., 1.00."""
     clips: int
@@ -42,10 +42,10 @@ class MotionStatistics:
         if not len(known):
             return cls(0.0, 1.0, (), 0)
         logs = np.log10(known + MOTION_FLOOR)
-        # A floor: with clips of nearly equal motion a request a little beside them must not explode.
+        # A floor: with clips of nearly equal motion, still clips (m = 0) would lie dozens of deviations away.
         return cls(
             float(logs.mean()),
-            float(max(logs.std(), 0.1)),
+            float(max(logs.std(), 0.3)),
             tuple(float(q) for q in np.quantile(known, np.linspace(0, 1, 101))),
             len(known),
         )

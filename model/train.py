@@ -186,7 +186,8 @@ def train(
             # The next stage, and the finished model, start from the averaged weights.
             if ema is not None:
                 ema.copy_to(trainable(unet))
-            accelerator.free_memory()
+            if number + 1 < len(config.stages):
+                accelerator.free_memory()
             if is_main and stage.name == "static":
                 save_folder(unet, run / "base")
             state = State(step, number + 1, 0, time.monotonic() - began)
