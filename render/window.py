@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,38 @@ def moving_window(
     first = int(np.argmax(left)) - 1
     last = len(away) - int(np.argmax(away[::-1])) if away.any() else len(away) - 1
     return float(seconds[first]), float(seconds[last])
+
+
+def search_window(
+    seconds: Sequence[float],
+    places: Callable[[float], npt.NDArray[np.floating]],
+    tolerance: float = STILL_TOLERANCE,
+) -> tuple[float, float] | None:
+    """What `moving_window` finds for `places(t)` [V, 3] at all `seconds`, looking only as far as it must.
+
+    Most actions move at once and until their end, so that a few moments at either end decide. A change of the
+    number of vertices counts as motion.
+    """
+    if len(seconds) < 2:
+        return None
+    start = np.array(places(seconds[0]), copy=True)
+    if len(start) == 0:
+        return None
+    limit = tolerance * float(np.linalg.norm(start.max(axis=0) - start.min(axis=0)))
+    first = next((i for i in range(1, len(seconds)) if _apart(places(seconds[i]), start) > limit), None)
+    if first is None:
+        return None
+    end = np.array(places(seconds[-1]), copy=True)
+    last = next(
+        (i for i in range(len(seconds) - 2, -1, -1) if _apart(places(seconds[i]), end) > limit),
+        len(seconds) - 2,
+    )
+    return float(seconds[first - 1]), float(seconds[last + 1])
+
+
+def _apart(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float:
+    """Largest distance between vertices [V, 3] of two moments; infinite when their numbers differ."""
+    return float(_furthest(a[None], b)[0]) if a.shape == b.shape else np.inf
 
 
 def _furthest(

@@ -96,9 +96,16 @@ def support(points: Points) -> Points:
 def moving_window(loaded: Loaded, action: ActionInfo) -> tuple[float, float] | None:
     """(start, end) in seconds between which `action` moves, None when it never does. Leaves `action` active.
 
-    Sampled at every frame of the file, up to `window.MAX_SAMPLES`: a few even samples can all land on moments
-    at which nothing is displaced.
+    Decided as if sampled at every frame of the file, up to `window.MAX_SAMPLES`: a few even samples can
+    all land on moments at which nothing is displaced.
     """
     loaded.activate(action.index)
     seconds = window.dense_seconds(action.seconds_start, action.seconds_end, loaded.fps)
-    return window.moving_window(seconds, sample_vertices(loaded, seconds, max_vertices=window.MAX_VERTICES))
+    loaded.set_seconds(seconds[0])
+    stride = max(1, -(-sum(len(part) for part in vertices_now(loaded)) // window.MAX_VERTICES))
+
+    def places(t: float) -> Points:
+        loaded.set_seconds(t)
+        return np.concatenate(vertices_now(loaded, stride))
+
+    return window.search_window(seconds, places)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from orbit4d.datasets.cameras import orbit
 from orbit4d.render.framing import box_framing, fit, frame_load, union_box
-from orbit4d.render.window import STILL_TOLERANCE, dense_seconds, moving_window
+from orbit4d.render.window import STILL_TOLERANCE, dense_seconds, moving_window, search_window
 
 
 def furthest(points: np.ndarray, radius: float, elevation: float, fov: float) -> float:
@@ -106,3 +106,30 @@ def test_every_frame_is_looked_at_up_to_a_limit() -> None:
     assert dense_seconds(0.0, 1.0, 24.0) == pytest.approx([i / 24 for i in range(25)])
     assert len(dense_seconds(0.0, 3600.0, 24.0)) == 241
     assert dense_seconds(0.0, 0.01, 24.0) == [0.0, 0.01]
+
+
+@given(heights=st.lists(st.sampled_from([0.0, 0.0, 1e-5, 0.3, 1.0]), min_size=2, max_size=9))
+@settings(max_examples=150, deadline=None)
+def test_searching_from_both_ends_finds_what_looking_everywhere_does(heights: list[float]) -> None:
+    seconds = [float(i) for i in range(len(heights))]
+    points = path(seconds, heights)
+    looked: list[float] = []
+
+    def places(t: float) -> np.ndarray:
+        looked.append(t)
+        return points[int(t)]
+
+    assert search_window(seconds, places) == moving_window(seconds, points)
+    if (
+        heights[0] != heights[1]
+        and heights[-1] != heights[-2]
+        and min(heights) != 1e-5
+        and 1e-5 not in heights
+    ):
+        assert len(looked) == 4
+
+
+def test_a_change_of_topology_is_motion() -> None:
+    assert search_window([0.0, 1.0, 2.0], lambda t: np.zeros((3 + int(t), 3)) + np.eye(3)[0]) == (0.0, 2.0)
+    assert search_window([0.0], lambda t: np.zeros((3, 3))) is None
+    assert search_window([0.0, 1.0], lambda t: np.zeros((0, 3))) is None
