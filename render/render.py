@@ -230,13 +230,19 @@ def _check_reachable(resolved: Resolved, out: str, settings: RenderSettings, fle
 
 def _check_same_contents(writer: DatasetWriter, assets: Sequence[Asset]) -> None:
     """A uid stands for its contents: another file under the same name must not pass as done."""
-    stored: dict[str, str] = {}
-    for name in parts.live_parts(writer.store)[0]:
-        table = parts.read_part(writer.store, name, ["uid", "asset_sha256"])
-        stored.update(zip(table.column("uid").to_pylist(), table.column("asset_sha256").to_pylist()))
+    stored = stored_contents(writer)
     for asset in assets:
         if stored.get(asset.uid, asset.sha256) not in (asset.sha256, ""):
             raise InputError(
                 f"{asset.path}: {writer.uri} already holds other contents under the uid {asset.uid}; "
                 "rename the file or choose another --out"
             )
+
+
+def stored_contents(writer: DatasetWriter) -> dict[str, str]:
+    """uid -> SHA-256 of the asset file, of every committed asset."""
+    stored: dict[str, str] = {}
+    for name in parts.live_parts(writer.store)[0]:
+        table = parts.read_part(writer.store, name, ["uid", "asset_sha256"])
+        stored.update(zip(table.column("uid").to_pylist(), table.column("asset_sha256").to_pylist()))
+    return stored
