@@ -49,6 +49,10 @@ class Umbrella(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name in ("curate", "render"):
+            from orbit4d.app.demo_source import register
+
+            register()
         module, attribute, _ = COMMANDS[cmd_name]
         return getattr(importlib.import_module(module), attribute)
 

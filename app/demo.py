@@ -249,6 +249,8 @@ def _run(stage: Stage, argv: Sequence[str], folder: Path) -> list[str]:
         text=True,
         errors="replace",
         process_group=0,
+        # Threads that wait in a loop for one another lose a hundredfold when other work shares the cores.
+        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
     )
     lines: list[str] = []
     assert process.stdout is not None

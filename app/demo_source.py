@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -86,6 +87,13 @@ def register() -> None:
         out = cache / "orbit4d" / f"demo-{kind or 'all'}-{recipe_sha256()[:12]}"
         print(f"building the demo assets in {out}", file=sys.stderr)
         rows = build_assets(out, SMALL if kind else None)
-        return Expanded([Candidate(row["name"], str(out / row["file"])) for row in rows])
+        with (out / "captions.csv").open(newline="") as file:
+            captions = {row["uid"]: row["caption"] for row in csv.DictReader(file)}
+        return Expanded(
+            [
+                Candidate(row["name"], str(out / row["file"]), caption=captions.get(row["name"], ""))
+                for row in rows
+            ]
+        )
 
     register_scheme("demo", expand)

@@ -300,14 +300,16 @@ def motion(m: Material) -> str:
             f"{_video(level['video'], level['name'] + ' motion', crisp)}</div>"
             f"<figcaption>{level['name']} motion{escape(amount)}</figcaption></figure>"
         )
+    seconds = m.log[-1].get("seconds") if m.log else None
+    trained = f" after {clock(seconds)} of training" if seconds else ""
     apart = m.motion["apart"]
     note = f" The two differ by a mean squared {number(apart, 2)}." if apart is not None else ""
     return _section(
         "motion",
         "Motion, low against high",
         f"Same picture, same seed, same cameras; only the motion magnitude asked for differs. "
-        f"{m.motion['frames']} frames of {m.motion['size']} pixels, after a few minutes of training: "
-        f"a sketch, not the full model.{note}",
+        f"{m.motion['frames']} frames of {m.motion['size']} pixels{trained}: a sketch, not the full model."
+        f"{note}",
         f'<div class="tiles three">{tiles}</div>',
     )
 

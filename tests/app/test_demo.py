@@ -140,3 +140,23 @@ def test_the_chain_names_real_commands(tmp_path: Path) -> None:
             assert found is not None, stage.argv
             # Parsing alone: every option of the chain exists and takes its value.
             found.make_context(stage.argv[0], list(stage.argv[1:]))
+
+
+def test_demo_is_a_source_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from orbit4d.app import demo_source
+    from orbit4d.datasets.sources import resolve
+
+    def build(out: Path, only: object = None, on_file: object = None) -> list[dict[str, str]]:
+        out.mkdir(parents=True)
+        for name in ("dino", "vase"):
+            (out / f"{name}.glb").write_bytes(name.encode())
+        (out / "captions.csv").write_text("uid,caption\ndino,a dinosaur\n")
+        return [{"name": name, "file": f"{name}.glb"} for name in ("dino", "vase")]
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(demo_source, "build_assets", build)
+    demo_source.register()
+    found = resolve(["demo:"])
+    assert [(a.uid, a.caption) for a in found.assets] == [("dino", "a dinosaur"), ("vase", "")]
+    with pytest.raises(InputError, match="demo:small"):
+        resolve(["demo:huge"])
