@@ -17,7 +17,7 @@ from orbit4d.curate.rules import Rules, decide
 from orbit4d.datasets.errors import InputError, OrbitError
 from orbit4d.datasets.sources import resolve
 from orbit4d.render.child import BlenderChild, TaskRefused
-from orbit4d.render.fleet import FleetSettings
+from orbit4d.render.fleet import FleetSettings, ray_cluster
 
 HOP = [(0, 0, 0), (0, 0, 0.3), (0, 0, 0)]
 
@@ -28,6 +28,13 @@ def curate(*arguments: object) -> list[str]:
     if result.exception is not None:
         raise result.exception
     return result.output.splitlines()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    """One Ray for all runs in this file: starting it costs more than most of them."""
+    with ray_cluster(FleetSettings(workers=1, threads_per_worker=1)):
+        yield
 
 
 @pytest.fixture(scope="module")
