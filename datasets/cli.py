@@ -94,3 +94,64 @@ def merge(datasets: tuple[str, ...], out: str, force: bool) -> None:
     for key, uri in merged.duplicates:
         click.echo(f"duplicate: {' '.join(map(str, key))}: kept from an earlier input, left out of {uri}")
     click.echo(f"{merged.clips} clips, {len(merged.duplicates)} duplicates left out: {out}")
+
+
+@click.command("import")
+@click.argument("sources", nargs=-1, required=True)
+@click.option(
+    "--from",
+    "layout",
+    type=click.Choice(["diffusion4d", "gobjaverse"]),
+    default="diffusion4d",
+    show_default=True,
+    help="Layout of the sources.",
+)
+@click.option("--out", required=True, help="Dataset to write; run again, it goes on.")
+@click.option("--azimuth0", type=float, help="Azimuth of view 0 in degrees, for folders without camera JSON.")
+@click.option("--captions", help="CSV with uid and caption (Cap3D's, or one with a header).")
+def import_(
+    sources: tuple[str, ...], layout: str, out: str, azimuth0: float | None, captions: str | None
+) -> None:
+    """Bring published orbit folders into a dataset.
+
+    SOURCES are folders, or tar and tar.gz archives, which are read without unpacking them.
+
+    \b
+    Example: orbit4d import dynamic4d.tar.gz --out published --captions Cap3D.csv
+             orbit4d import gobjaverse/0 --from gobjaverse --out views
+    """
+    from orbit4d.datasets.interop import import_diffusion4d, import_gobjaverse
+
+    if layout == "gobjaverse":
+        done = import_gobjaverse(sources, out, captions=captions)
+    else:
+        done = import_diffusion4d(sources, out, azimuth0_deg=azimuth0, captions=captions)
+    click.echo(
+        f"{done.assets} assets, {done.clips} clips, {done.rejected} folders rejected, "
+        f"{done.already} assets were there: {out}"
+    )
+
+
+@click.command()
+@click.argument("dataset")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["nerfstudio", "diffusion4d", "frames", "hf-card"]),
+    required=True,
+    help="transforms.json per clip; the published folders; plain PNG frames; or a dataset card.",
+)
+@click.option("--out", required=True, help="Folder to write.")
+@click.option("--where", help="SQL expression on the index.")
+@click.option("--split", help="train, validation or test.")
+def export(dataset: str, layout: str, out: str, where: str | None, split: str | None) -> None:
+    """Write a dataset in another layout.
+
+    \b
+    Example: orbit4d export out/dataset --format nerfstudio --where "rig = 'dynamic_orbit'" --out nerf
+             orbit4d export out/dataset --format hf-card --out out/dataset
+    """
+    from orbit4d.datasets.interop_export import export_dataset
+
+    count = export_dataset(dataset, out, layout, where, split)
+    click.echo(f"{count} clips: {out}")

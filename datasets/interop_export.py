@@ -1,0 +1,147 @@
+"""Write a dataset in another layout: nerfstudio's transforms.json, the published folders, or plain frames."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from PIL import Image
+
+from orbit4d.datasets.clips import Clip, sample_name
+from orbit4d.datasets.codec import Pixels
+from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.index import Index
+from orbit4d.datasets.interop import LAYOUT
+from orbit4d.datasets.interop_cameras import camera_to_json, folder_name
+from orbit4d.datasets.progress import Progress
+from orbit4d.datasets.select import chosen, clips
+from orbit4d.datasets.storage import Store
+
+
+def png(pixels: Pixels) -> bytes:
+    """Straight RGBA uint8 [H, W, 4] as PNG, exact also under alpha 0."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def _frames(clip: Clip) -> Iterator[tuple[str, bytes]]:
+    for i, pixels in enumerate(clip.pixels()):
+        yield f"{sample_name(clip.key)}/{i:03d}.png", png(pixels)
+
+
+def transforms(clip: Clip, pattern: str = "images/{i:03d}.png") -> dict[str, Any]:
+    """nerfstudio's transforms.json of a clip, with `time` per frame; same axes as ours (cameras.py)."""
+    camera = clip.cameras[0]
+    return {
+        "camera_model": "OPENCV",
+        "fl_x": camera.fl_x,
+        "fl_y": camera.fl_y,
+        "cx": camera.cx,
+        "cy": camera.cy,
+        "w": camera.w,
+        "h": camera.h,
+        "frames": [
+            {"file_path": pattern.format(i=i), "transform_matrix": c.c2w.tolist(), "time": t, "seconds": s}
+            for i, (c, t, s) in enumerate(zip(clip.cameras, clip.time, clip.seconds))
+        ],
+        "orbit4d": {
+            "uid": clip.uid,
+            "action": clip.action,
+            "action_index": clip.action_index,
+            "rig": clip.rig,
+            "orbit": clip.orbit,
+            "caption": clip.caption,
+            "license": clip.license,
+        },
+    }
+
+
+def _nerfstudio(clip: Clip) -> Iterator[tuple[str, bytes]]:
+    folder = sample_name(clip.key)
+    for i, pixels in enumerate(clip.pixels()):
+        yield f"{folder}/images/{i:03d}.png", png(pixels)
+    yield f"{folder}/transforms.json", json.dumps(transforms(clip), indent=1).encode()
+
+
+def _diffusion4d(asset: list[Clip]) -> Iterator[tuple[str, bytes]]:
+    """Published folders of one asset, one per action and orbit. What the layout has no place for goes into
+    metadata.json under "orbit4d", so that importing it again gives the same clips."""
+    folders: dict[tuple[int, int], str] = {}
+    extras: dict[str, dict[str, Any]] = {}
+    for clip in sorted(asset, key=lambda clip: clip.rig):
+        if clip.rig not in LAYOUT:
+            continue
+        key = (clip.action_index, clip.orbit)
+        if key not in folders:
+            name = folder_name(clip.uid, clip.action_index, clip.azimuth0_deg, clip.elevation_deg)
+            if name in extras:
+                raise InputError(
+                    f"{clip.uid}: orbits {clip.orbit} and {extras[name]['orbit']} share their angles"
+                )
+            folders[key] = name
+            extras[name] = _extra(clip)
+        folder = folders[key]
+        images, cameras = LAYOUT[clip.rig]
+        for i, pixels in enumerate(clip.pixels()):
+            yield f"{folder}/{images.format(i=i)}", png(pixels)
+        for i, camera in enumerate(clip.cameras):
+            yield f"{folder}/{cameras.format(i=i)}", json.dumps(camera_to_json(camera)).encode()
+        extras[folder][clip.rig] = {
+            "time": clip.time,
+            "seconds": clip.seconds,
+            "measures": dict(clip.measures),
+            "azimuth0_deg": clip.azimuth0_deg,
+            "elevation_deg": clip.elevation_deg,
+            "radius": clip.radius,
+        }
+    for folder, extra in extras.items():
+        yield f"{folder}/metadata.json", json.dumps({"orbit4d": extra}).encode()
+
+
+def _extra(clip: Clip) -> dict[str, Any]:
+    names = ("action", "orbit", "window", "scale", "centre", "license", "author", "source_url", "caption")
+    return {name: getattr(clip, name) for name in (*names, "asset_sha256")} | {
+        "renderer": dict(clip.renderer)
+    }
+
+
+def _each(write: Callable[[Clip], Iterator[tuple[str, bytes]]]) -> Callable[..., Iterator[tuple[str, bytes]]]:
+    return lambda asset: (file for clip in asset for file in write(clip))
+
+
+FORMATS: dict[str, Callable[[list[Clip]], Iterator[tuple[str, bytes]]]] = {
+    "nerfstudio": _each(_nerfstudio),
+    "diffusion4d": _diffusion4d,
+    "frames": _each(_frames),
+}
+
+
+def export_dataset(
+    dataset: str, out: str, format: str, where: str | None = None, split: str | None = None
+) -> int:
+    """Write the chosen clips (see `orbit4d select`) in a layout of FORMATS; returns their number.
+
+    `hf-card` writes README.md, a Hugging Face dataset card, and no frames. InputError for an unknown format,
+    or when no clip matches.
+    """
+    if format == "hf-card":
+        from orbit4d.datasets.interop_card import card
+
+        Store(out).put("README.md", card(dataset).encode())
+        return len(Index(dataset))
+    if format not in FORMATS:
+        raise InputError(f"--format {format}: known are {', '.join([*FORMATS, 'hf-card'])}")
+    index = Index(dataset)
+    keep = chosen(index, where, split)
+    if not keep.any():
+        raise InputError(f"{dataset}: no clip matches; nothing was written")
+    store = Store(out)
+    with Progress("export", int(keep.sum()), "clip") as progress:
+        for _, asset in clips(index, keep):
+            for name, data in FORMATS[format](asset):
+                store.put(name, data)
+            progress.update(len(asset))
+    return int(keep.sum())

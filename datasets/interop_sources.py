@@ -1,0 +1,116 @@
+"""Files of a published archive, asset by asset: from a folder, or straight out of a tar or tar.gz.
+
+Nothing is unpacked to disk. A tar is read twice: once for its names, so that it is known when an asset is
+complete, and once for the content, of which only unfinished assets are held.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO
+
+from orbit4d.datasets.errors import InputError, WorkError
+
+#: (asset, folder, file) of a path's parts, or None for a file that the layout does not know.
+Locate = Callable[[Sequence[str]], tuple[str, str, str] | None]
+#: folder -> file -> content.
+Files = dict[str, dict[str, bytes]]
+
+_ARCHIVES = (".tar", ".tar.gz", ".tgz")
+
+
+def assets(sources: Sequence[str], locate: Locate) -> Iterator[tuple[str, Files]]:
+    """(asset, its files) of all sources, each asset once. A source without a known file raises InputError."""
+    expected: Counter[str] = Counter()
+    for source in sources:
+        found = Counter(place[0] for path in _names(source) if (place := locate(path.split("/"))))
+        if not found:
+            raise InputError(f"{source}: holds no file of this layout; check the path and --from")
+        expected += found
+    waiting: dict[str, Files] = {}
+    left = expected.copy()
+    for source in sources:
+        for path, read in _contents(source):
+            place = locate(path.split("/"))
+            if place is None:
+                continue
+            asset, folder, file = place
+            waiting.setdefault(asset, {}).setdefault(folder, {})[file] = read()
+            left[asset] -= 1
+            if left[asset] == 0:
+                yield asset, waiting.pop(asset)
+
+
+def count(sources: Sequence[str], locate: Locate) -> int:
+    """Number of assets."""
+    return len({place[0] for s in sources for path in _names(s) if (place := locate(path.split("/")))})
+
+
+def _is_archive(source: str) -> bool:
+    return source.endswith(_ARCHIVES)
+
+
+def _names(source: str) -> Iterator[str]:
+    if _is_archive(source):
+        with _Tar(source) as tar:
+            for member in tar:
+                if member.isfile():
+                    yield member.name
+    else:
+        yield from (name for name, _ in _walk(source))
+
+
+def _contents(source: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    if not _is_archive(source):
+        yield from _walk(source)
+        return
+    with _Tar(source) as tar:
+        for member in tar:
+            if member.isfile():
+                file = tar.extractfile(member)
+                assert file is not None
+                yield member.name, file.read
+
+
+class _Tar:
+    """A tar read as a stream, local or remote, whose damage is one clear line."""
+
+    def __init__(self, source: str) -> None:
+        import fsspec
+
+        self.source = source
+        try:
+            self.file = fsspec.open(source, "rb").open()
+        except (OSError, ValueError, ImportError) as error:
+            raise InputError(f"{source}: cannot be opened ({error}); check the path") from error
+
+    def __enter__(self) -> _Tar:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.file.close()
+
+    def __iter__(self) -> Iterator[tarfile.TarInfo]:
+        try:
+            with tarfile.open(fileobj=self.file, mode="r|*") as self.tar:
+                yield from self.tar
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise WorkError(f"{self.source}: truncated or not a tar ({error}); fetch it again") from error
+
+    def extractfile(self, member: tarfile.TarInfo) -> IO[bytes] | None:
+        return self.tar.extractfile(member)
+
+
+def _walk(source: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Files under a folder, sorted, named with the folder's own name in front."""
+    from fsspec.core import url_to_fs
+
+    fs, root = url_to_fs(source)
+    if not fs.isdir(root):
+        raise InputError(f"{source}: no such folder (or tar, tar.gz); check the path")
+    base = root.rstrip("/")
+    outer = base.rsplit("/", 1)[0] + "/"
+    for path in sorted(fs.find(base)):
+        yield path.removeprefix(outer), lambda path=path: fs.cat_file(path)
