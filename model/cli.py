@@ -29,7 +29,7 @@ _PRESET = click.option(
     "--preset",
     default="tiny",
     show_default=True,
-    help="tiny, videomv-text, videomv-image or videomv-static3d.",
+    help="tiny, tiny-text, videomv-text, videomv-image or videomv-static3d.",
 )
 _SET = click.option(
     "--set",

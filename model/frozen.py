@@ -15,6 +15,7 @@ from orbit4d.datasets.errors import InputError
 from orbit4d.model.autoencoders import Autoencoder, load_autoencoder
 from orbit4d.model.conditioning import position_ramp
 from orbit4d.model.config import TrainConfig
+from orbit4d.model.unet import OrbitUNet
 
 
 def latent_shape(autoencoder: str) -> tuple[int, int]:
@@ -97,6 +98,16 @@ class FrozenParts:
         """Hashes of the parts: they change whenever what the parts give would."""
         parts = {"autoencoder": self.autoencoder, "text_encoder": self.text, "image_encoder": self.image}
         return {name: part.config_hash if part is not None else "" for name, part in parts.items()}
+
+    def check_widths(self, unet: OrbitUNet) -> None:
+        """InputError where an encoder gives another width than the network's cross-attention takes."""
+        wanted = unet.config.cross_attention_dim
+        for name, part in (("text", self.text), ("image", self.image)):
+            if part is not None and part.dim != wanted:
+                raise InputError(
+                    f"the {name} encoder gives {part.dim} numbers a token, the network takes {wanted}: "
+                    f"set model.unet.cross_attention_dim={part.dim}, or use another encoder"
+                )
 
     # -- latents -----------------------------------------------------------------------------------
 

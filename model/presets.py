@@ -103,7 +103,21 @@ TINY = TrainConfig(
     validate_every=50,
     validate_clips=4,
 )
-PRESETS = MappingProxyType({c.preset: c for c in (TINY, VIDEOMV_TEXT, VIDEOMV_IMAGE, VIDEOMV_STATIC3D)})
+TINY_TEXT = replace(
+    TINY,
+    preset="tiny-text",
+    model=replace(
+        TINY.model,
+        variant="text",
+        text_encoder="minilm",
+        unet={**TINY.model.unet, "cross_attention_dim": 384},
+    ),
+    data=replace(TINY.data, static_condition=0.0),
+    loss=replace(TINY.loss, drop_caption=0.1),
+)
+PRESETS = MappingProxyType(
+    {c.preset: c for c in (TINY, TINY_TEXT, VIDEOMV_TEXT, VIDEOMV_IMAGE, VIDEOMV_STATIC3D)}
+)
 
 
 def preset(name: str) -> TrainConfig:

@@ -1,7 +1,7 @@
 """The training loop, from top to bottom.
 
     orbit4d train DATASET --out RUN --preset tiny
-    accelerate launch -m orbit4d.model.train DATASET --out RUN --preset videomv-image --init i2v_00882000.pth
+    accelerate launch -m orbit4d.model.train_main DATASET --out RUN --preset videomv-image --init i2v.pth
 
 RUN/config.json     the resolved settings          RUN/log.jsonl      one line per step (run_log.py)
 RUN/motion.json     statistics of motion           RUN/checkpoints/   what --resume goes on from
@@ -87,6 +87,7 @@ def train(
     clips = open_clips(dataset, config, frozen, TRAIN)
     validation = open_clips(dataset, config, frozen, VALIDATION)
     unet = build_unet(config, frozen.latent_channels, allow_missing)
+    frozen.check_widths(unet)
     motion = MotionStatistics.measure(clips, config)
     unet.set_motion_statistics(motion.mean_log10, motion.std_log10)
     if is_main:

@@ -90,6 +90,8 @@ def test_training_never_sees_the_test_split(tmp_path, make_dataset, micro_config
     seen = json.loads((tmp_path / "run" / "data.json").read_text())
     assert seen["assets"] and {split[uid] for uid in seen["assets"]} == {"train"}
     assert {split[uid] for uid in seen["validation_assets"]} <= {"validation"}
+    held = [row["val_loss"] for row in read(tmp_path / "run" / "log.jsonl") if "val_loss" in row]
+    assert held and all(value > 0 for value in held), "and validation is looked at"
 
 
 def test_same_seed_same_losses_other_seed_others(tmp_path, synthetic_dataset, micro_config, finished):
@@ -280,6 +282,27 @@ def test_lora_trains_adapters_and_leaves_a_plain_model(tmp_path, synthetic_datas
     changed = {key for key in old if not torch.equal(old[key], new[key])}
     assert any("to_q" in key for key in changed)
     assert not any("conv" in key or "norm" in key for key in changed)
+
+
+@pytest.mark.parametrize("how", ["optim.checkpointing=true", "optim.precision=bf16"])
+def test_cheaper_arithmetic_keeps_the_losses(tmp_path, synthetic_dataset, micro_config, finished, how):
+    """Recomputing activations changes nothing (dropout is replayed); bfloat16 changes late digits."""
+    train(
+        micro_config(how, 'stages=[{"name": "static", "steps": 2}]'), str(synthetic_dataset), tmp_path / "run"
+    )
+    tolerance = 1e-5 if "checkpointing" in how else 3e-2
+    for (_, _, a), (_, _, b) in zip(losses(tmp_path / "run"), losses(finished[0])):
+        assert a == pytest.approx(b, rel=tolerance)
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path, synthetic_dataset, micro_config):
+    pytest.importorskip("torch.utils.tensorboard")
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(micro_config("steps=2"), str(synthetic_dataset), tmp_path / "run", trackers=("tensorboard",))
+    events = event_accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    logged = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert logged == [(step, pytest.approx(loss)) for step, _, loss in losses(tmp_path / "run")]
 
 
 def test_eight_bit_adam_is_one_clear_line(tmp_path, synthetic_dataset, micro_config):

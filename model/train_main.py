@@ -1,0 +1,12 @@
+"""`orbit4d train` as a module, for launchers that start Python modules on many processes:
+
+accelerate launch --num_processes 8 -m orbit4d.model.train_main DATASET --out RUN --preset videomv-image
+"""
+
+import sys
+
+from orbit4d.datasets.command import run
+from orbit4d.model.cli import train
+
+if __name__ == "__main__":
+    sys.exit(run(train, prog_name="orbit4d train"))

@@ -1,0 +1,124 @@
+"""The other two variants go the same way: captions, and static orbits, from training to frames."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from orbit4d.datasets.errors import InputError
+from orbit4d.model import OrbitPipeline
+from orbit4d.model.frozen import FrozenParts, PartsSpec
+from orbit4d.model.train import train
+
+
+class WordEncoder(torch.nn.Module):
+    """A text encoder without weights: each word is a fixed random token."""
+
+    dim, length, config_hash = 16, 6, "words"
+
+    def encode(self, texts):
+        rows = torch.zeros(len(texts), self.length, self.dim)
+        for row, text in zip(rows, texts):
+            for k, word in enumerate(text.split()[: self.length]):
+                seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4])
+                row[k] = torch.randn(self.dim, generator=torch.Generator().manual_seed(seed))
+        return rows
+
+
+@pytest.fixture
+def words(monkeypatch):
+    monkeypatch.setattr("orbit4d.model.encoders.load_text_encoder", lambda spec: WordEncoder())
+
+
+def frames_of(pipeline, **kwargs):
+    generator = torch.Generator().manual_seed(0)
+    return pipeline(num_inference_steps=2, generator=generator, output_type="pt", **kwargs).frames
+
+
+TEXT = (
+    "model.variant=text",
+    "model.text_encoder=words",
+    "data.static_condition=0",
+    "data.caption_suffix=, 3d asset",
+)
+
+
+def test_captions_from_training_to_frames(tmp_path, synthetic_dataset, micro_config, words):
+    config = micro_config(*TEXT, "loss.drop_caption=0.5", "data.negative_prompt=ugly", "optim.lr=0.01")
+    train(config, str(synthetic_dataset), tmp_path / "run")
+    pipeline = OrbitPipeline.of_folder(tmp_path / "run")
+    one = frames_of(pipeline, prompt="a striped ball", motion=0.01, w1=1.0)
+    assert one.shape == (1, 4, 3, 16, 16)
+    assert not torch.allclose(one, frames_of(pipeline, prompt="a green fox", motion=0.01, w1=1.0), atol=1e-6)
+    for wrong in ({}, {"image": np.zeros((16, 16, 3), np.uint8)}):
+        with pytest.raises(InputError, match="give a text"):
+            frames_of(pipeline, **wrong)
+
+
+def test_a_dropped_caption_is_the_negative_prompt(micro_config, words):
+    config = micro_config(*TEXT, "data.negative_prompt=ugly blurry")
+    frozen = FrozenParts.load(PartsSpec.of(config), torch.device("cpu"))
+    batch = {
+        "camera": torch.zeros(2, 4, 16),
+        "caption": ["a fox", "a fox"],
+        "keep_text": torch.tensor([True, False]),
+    }
+    tokens = frozen.conditions(batch, torch.zeros(2, 48, 4, 4, 4), None)["encoder_hidden_states"]
+    assert torch.equal(tokens[0], frozen.tokens(["a fox"])[0])
+    assert torch.equal(tokens[1], frozen.tokens(["ugly blurry"])[0])
+
+
+def test_captions_from_the_cache_are_those_of_the_loop(tmp_path, synthetic_dataset, micro_config, words):
+    import shutil
+
+    from orbit4d.model.encode import encode_dataset
+    from orbit4d.model.run_log import read
+
+    dataset = str(shutil.copytree(synthetic_dataset, tmp_path / "data"))
+    plain = (*TEXT, 'stages=[{"name": "dynamic", "steps": 2}]', "data.augment=[]")
+    encode_dataset(dataset, micro_config(*plain))
+    losses = []
+    for mode in ("cache", "fly"):
+        train(micro_config(*plain, f"data.latents={mode}"), dataset, tmp_path / mode)
+        losses.append([row["loss"] for row in read(tmp_path / mode / "log.jsonl")])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_an_encoder_of_another_width_is_refused(
+    tmp_path, synthetic_dataset, micro_config, words, monkeypatch
+):
+    monkeypatch.setattr(WordEncoder, "dim", 24)
+    with pytest.raises(InputError, match=r"gives 24 .* takes 16.*cross_attention_dim=24"):
+        train(micro_config(*TEXT), str(synthetic_dataset), tmp_path / "run")
+
+
+def test_static_orbits_from_training_to_frames(tmp_path, synthetic_dataset, micro_config):
+    stages = '[{"name": "dynamic", "steps": 2}]'
+    train(
+        micro_config("model.variant=static3d", f"stages={stages}", "data.static_condition=0"),
+        str(synthetic_dataset),
+        tmp_path / "run",
+    )
+    pipeline = OrbitPipeline.of_folder(tmp_path / "run")
+    static = np.random.default_rng(0).integers(0, 255, (4, 16, 16, 3), dtype=np.uint8)
+    assert frames_of(pipeline, static=static, motion=0.01).shape == (1, 4, 3, 16, 16)
+    later = static.copy()
+    later[3] = 0
+    assert not torch.allclose(
+        frames_of(pipeline, static=static), frames_of(pipeline, static=later), atol=1e-6
+    )
+    with pytest.raises(InputError, match="static orbit"):
+        frames_of(pipeline, image=static[0])
+
+
+def test_a_static_stage_needs_static_orbits(tmp_path, make_dataset, micro_config):
+    path = make_dataset(tmp_path / "data", assets=3, n_frames=4, size=16, rigs=("dynamic_orbit",))
+    with pytest.raises(InputError, match="needs static orbits"):
+        train(micro_config(), str(path), tmp_path / "run")
+    only_dynamic = micro_config('stages=[{"name": "dynamic", "steps": 2}]')
+    train(only_dynamic, str(path), tmp_path / "other")
+    motion = OrbitPipeline.of_folder(tmp_path / "other").motion_statistics
+    assert motion.clips > 0, "without static orbits the measured column of the index serves"
