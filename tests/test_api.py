@@ -1,4 +1,4 @@
-"""Names that others rely on: they are there, they are no modules, and their signatures are the promised ones."""
+"""Names that others rely on: they are there, they are no modules, their signatures are as promised."""
 
 from __future__ import annotations
 
