@@ -149,6 +149,8 @@ def _check_tensors(tensors: dict[str, Tensor], sh_degree: int | None) -> None:
             raise InputError(f"rasterize: {name} must be a torch tensor, got {type(tensor).__name__}")
     n = means.shape[0] if means.dim() else 0
     c = tensors["viewmats"].shape[0] if tensors["viewmats"].dim() else 0
+    if c == 0:
+        raise InputError("rasterize: viewmats holds no camera, need [C, 4, 4] with C >= 1")
     k = 0 if sh_degree is None else (sh_degree + 1) ** 2
     shapes = {
         "means": [(n, 3)],

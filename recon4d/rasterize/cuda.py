@@ -21,10 +21,10 @@ def rasterize(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:  # fmt: skip
     """`api.rasterize` on checked arguments that live on a GPU.
 
-    Where gsplat's kernels have no answer the twin's is given: no Gaussians at all, no cameras at all, and
-    quaternions of length zero (NaN in gsplat, the identity here).
+    Where gsplat's kernels have no answer the twin's is given: no Gaussians at all, and quaternions of length
+    zero (NaN in gsplat, the identity here).
     """
-    if means.shape[0] == 0 or viewmats.shape[0] == 0:
+    if means.shape[0] == 0:
         return oracle.rasterize(
             means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane,
             eps2d, sh_degree, backgrounds, render_mode, absgrad,

@@ -513,6 +513,7 @@ def test_values_that_are_not_finite_are_refused_in_one_line(name, bad):
         ({"colors": torch.zeros(5, 8, 3), "sh_degree": 2}, "colors"),
         ({"sh_degree": 4}, "sh_degree"),
         ({"viewmats": torch.eye(4)}, "viewmats"),
+        ({"viewmats": torch.zeros(0, 4, 4), "Ks": torch.zeros(0, 3, 3)}, "viewmats"),
         ({"Ks": torch.eye(3)[None].expand(2, 3, 3)}, "Ks"),
         ({"backgrounds": torch.zeros(2, 3)}, "backgrounds"),
         ({"width": 0}, "size"),
