@@ -52,6 +52,8 @@ class Limits:
     triangles: int = 40_000_000
     entries: int = 1_000_000
     """Of any one list: nodes, accessors, FBX records / 4."""
+    mentions: int = 50_000
+    """Different paths named in one file."""
     elements_read: int = 400_000_000
     """Numbers looked at in one file; bounds the time spent on it."""
     image_pixels: int = 1 << 28
@@ -142,24 +144,37 @@ def inside(folder: str, path: str) -> bool:
     return written and os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))
 
 
-def check_mentioned(folder: str, mention: str, what: str) -> bool:
-    """Hold a path that FBX, MTL, COLLADA or USD text mentions against the folder rule.
+class Mentions:
+    """Holds the paths that one FBX, MTL, COLLADA or USD text mentions against the folder rule.
 
     Exporters write absolute and `..` paths of the author's machine as a matter of course. They do no harm
     while nothing lies there, so only a path at which this machine has a file outside the folder is refused.
-    Returns whether the folder holds the file.
     """
-    if not mention or "\0" in mention:
-        return False
-    path = mention.replace("\\", "/")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
-        if path.lower().startswith("file://"):
-            path = unquote(path[7:])
-        else:
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._seen: dict[str, bool] = {}
+
+    def check(self, mention: str, what: str) -> bool:
+        """Whether the folder holds the file. Raises BadFile when it lies elsewhere."""
+        if mention not in self._seen:
+            # Each costs a look at the disk.
+            if len(self._seen) >= LIMITS.mentions:
+                raise BadFile("absurd", f"more than {LIMITS.mentions} paths are named")
+            self._seen[mention] = self._look(mention, what)
+        return self._seen[mention]
+
+    def _look(self, mention: str, what: str) -> bool:
+        if not mention or "\0" in mention:
             return False
-    target = path if path.startswith("/") else os.path.join(folder, path)
-    if len(target) > 4096 or not os.path.lexists(target):
-        return False
-    if not inside(folder, target):
-        raise BadFile("outside", f"{what} names {mention[:80]!r}")
-    return True
+        path = mention.replace("\\", "/")
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+            if not path.lower().startswith("file://"):
+                return False
+            path = unquote(path[7:])
+        target = path if path.startswith("/") else os.path.join(self.folder, path)
+        if len(target) > 4096 or not os.path.lexists(target):
+            return False
+        if not inside(self.folder, target):
+            raise BadFile("outside", f"{what} names {mention[:80]!r}")
+        return True

@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from orbit4d.datasets.bad_file import LIMITS, BadFile, Budget, Inspection, check_mentioned
+from orbit4d.datasets.bad_file import LIMITS, BadFile, Budget, Inspection, Mentions
 
 _MAGIC = b"Kaydara FBX Binary  \x00\x1a\x00"
 _SCALARS = {b"C": 1, b"B": 1, b"Y": 2, b"I": 4, b"F": 4, b"D": 8, b"L": 8}
@@ -57,7 +57,7 @@ def inspect_fbx(path: str, data: memoryview, name: str) -> Inspection:
 
 class _Walker:
     def __init__(self, data: memoryview, version: int, folder: str) -> None:
-        self.data, self.folder = data, folder
+        self.data, self.mentions = data, Mentions(folder)
         self.head, self.width = (
             (struct.Struct("<QQQB"), 25) if version >= 7500 else (struct.Struct("<IIIB"), 13)
         )
@@ -124,7 +124,7 @@ class _Walker:
             return
         if name in (b"RelativeFilename", b"FileName", b"Filename"):
             for text in self._strings(offset, count, end):
-                check_mentioned(self.folder, text, "a texture")
+                self.mentions.check(text, "a texture")
             return
         if name == b"Author":
             self.author = self.author or " ".join(self._strings(offset, count, end))[:200]

@@ -244,7 +244,8 @@ class _Document:
         buffer = self.buffers[entry["buffer"]]
         start = _whole(entry.get("byteOffset", 0), f"{what} byteOffset")
         size = _whole(entry.get("byteLength"), f"{what} byteLength")
-        if "byteStride" in entry:
+        # Some exporters write 0 for "packed".
+        if entry.get("byteStride"):
             _whole(entry["byteStride"], f"{what} byteStride", 1, 4096)
         if start + size > len(buffer):
             raise BadFile("header", f"{what} ends at {start + size} of {len(buffer)} bytes")
@@ -286,38 +287,39 @@ class _Document:
     @staticmethod
     def _span(entry: dict, view_entry: dict, view: memoryview, count: int, size: int, what: str) -> None:
         start = _whole(entry.get("byteOffset", 0), f"{what} byteOffset")
-        stride = view_entry.get("byteStride", size)
+        stride = view_entry.get("byteStride") or size
         if count and start + stride * (count - 1) + size > len(view):
             raise BadFile(
                 "header", f"{what} needs {start + stride * (count - 1) + size} of {len(view)} bytes"
             )
 
-    def _blocks(self, i: int, dtype: str) -> Iterator[np.ndarray]:
-        """The elements of an accessor with a view, [n, components], in pieces."""
-        entry = self.lists["accessors"][i]
-        count, width = entry["count"], _ELEMENTS[entry["type"]]
-        self.budget.spend(int(count) * width)
-        view = self.views[entry["bufferView"]]
-        stride = self.lists["bufferViews"][entry["bufferView"]].get(
-            "byteStride", width * np.dtype(dtype).itemsize
-        )
-        start = int(entry.get("byteOffset", 0))
-        for first in range(0, int(count), _BLOCK):
-            n = min(_BLOCK, int(count) - first)
-            yield np.ndarray(
-                (n, width), dtype, view, start + first * stride, (stride, np.dtype(dtype).itemsize)
-            )
+    def _blocks(self, span: dict, count: int, kind: str, dtype: str) -> Iterator[np.ndarray]:
+        """`count` elements of type `kind` where `span` (an accessor, or a part of a sparse one) says they
+        lie, [n, components], in pieces."""
+        width, item = _ELEMENTS[kind], np.dtype(dtype).itemsize
+        self.budget.spend(count * width)
+        view = self.views[span["bufferView"]]
+        stride = self.lists["bufferViews"][span["bufferView"]].get("byteStride") or width * item
+        start = int(span.get("byteOffset", 0))
+        for first in range(0, count, _BLOCK):
+            n = min(_BLOCK, count - first)
+            yield np.ndarray((n, width), dtype, view, start + first * stride, (stride, item))
 
     def _finite(self, index: Any, what: str) -> int:
         """Check that a float accessor holds finite numbers; its element count."""
         entry = self._at("accessors", index, what)
-        if index in self.seen_finite or "bufferView" not in entry or entry["componentType"] != _FLOAT:
-            return int(entry["count"])
+        count = int(entry["count"])
+        if index in self.seen_finite or entry["componentType"] != _FLOAT:
+            return count
         self.seen_finite.add(index)
-        for block in self._blocks(index, "<f4"):
-            if not np.isfinite(block).all():
-                raise BadFile("non_finite", what)
-        return int(entry["count"])
+        spans = [(entry, count)] if "bufferView" in entry else []
+        if isinstance(entry.get("sparse"), dict):
+            spans.append((entry["sparse"]["values"], int(entry["sparse"]["count"])))
+        for span, n in spans:
+            for block in self._blocks(span, n, entry["type"], "<f4"):
+                if not np.isfinite(block).all():
+                    raise BadFile("non_finite", what)
+        return count
 
     def _check_meshes(self) -> tuple[list[int], int, bool]:
         """(vertices of each mesh, triangles in all, whether Draco is used)."""
@@ -366,7 +368,8 @@ class _Document:
         self.seen_indices.add((index, vertices))
         if entry["componentType"] not in _INDEX or entry["type"] != "SCALAR":
             raise BadFile("header", f"{what} indices are not whole numbers")
-        for block in self._blocks(index, _INDEX[entry["componentType"]]):
+        dtype = _INDEX[entry["componentType"]]
+        for block in self._blocks(entry, int(entry["count"]), "SCALAR", dtype):
             if block.size and int(block.max()) >= vertices:
                 raise BadFile("index", f"{what} uses vertex {int(block.max())} of {vertices}")
 
