@@ -165,7 +165,9 @@ def test_chunks_and_scale_do_not_change_latents(small_vqgan, tmp_path):
     torch.testing.assert_close(once, twice, rtol=0, atol=1e-5)
     with torch.no_grad():
         mode = vae.encode(frames * 2 - 1).latent_dist.mode()
+        decoded = vae.decode(mode).sample
     torch.testing.assert_close(once, mode * 0.18215)
+    torch.testing.assert_close(KLAutoencoder(vae).decode(once) * 2 - 1, decoded, rtol=1e-4, atol=1e-4)
     drawn = KLAutoencoder(vae).encode(frames, torch.Generator().manual_seed(0))
     assert not torch.allclose(drawn, once)
     assert torch.equal(drawn, KLAutoencoder(vae).encode(frames, torch.Generator().manual_seed(0)))

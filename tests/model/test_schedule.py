@@ -90,6 +90,7 @@ def test_what_each_base_was_trained_with():
         scheduler.set_timesteps(50)
         assert scheduler.timesteps.tolist() == list(range(981, 0, -20))
         assert not scheduler.config.clip_sample
+        assert scheduler.final_alpha_cumprod == scheduler.alphas_cumprod[0] < 1
     text.set_timesteps(7)
     assert text.timesteps.tolist() == [853, 711, 569, 427, 285, 143, 1]
     with pytest.raises(ValueError, match="schedule must be one of text, image"):

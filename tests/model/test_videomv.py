@@ -263,6 +263,15 @@ def test_rules_name_each_module_once():
         assert len({rule.source for rule in rules}) == len({rule.target for rule in rules}) == len(rules)
 
 
+def test_rules_match_whole_parts_only():
+    """A 10th layer is not layer 1 with a zero behind it."""
+    with torch.device("meta"):
+        config = OrbitUNet(**MADE_UP).config
+    keys = ("input_blocks.0.10.norm.weight", "out.20.weight", "camera_embeddings.0.weight")
+    converted, unknown = from_videomv_keys({key: torch.zeros(1) for key in keys}, config)
+    assert (converted, unknown) == ({}, list(keys))
+
+
 def test_unknown_and_missing_keys_are_fatal_and_listed(videomv_layout, tmp_path):
     tensors, path = made_up(videomv_layout, "text"), tmp_path / "t2v.pth"
     tensors["output_blocks.12.0.in_layers.0.weight"] = torch.zeros(3)
@@ -294,6 +303,16 @@ def test_a_base_without_cameras_needs_to_be_allowed(videomv_layout, tmp_path):
         load_videomv(tmp_path / "base.pth", **MADE_UP)
     unet = load_videomv(tmp_path / "base.pth", allow_missing=True, **MADE_UP)
     assert unet.camera_embedding(torch.randn(1, 2, 16)).abs().max() == 0
+
+
+@pytest.mark.parametrize("variant", ["text", "image"])
+def test_load_and_export_are_inverse(variant, videomv_layout, tmp_path):
+    tensors = made_up(videomv_layout, variant)
+    torch.save(tensors, tmp_path / "there.pth")
+    export_videomv(load_videomv(tmp_path / "there.pth", variant, **MADE_UP), tmp_path / "back.pth")
+    back = torch.load(tmp_path / "back.pth", weights_only=True)["state_dict"]
+    assert set(back) == set(tensors)
+    assert all(torch.equal(back[key], value) for key, value in tensors.items())
 
 
 def test_half_precision_and_safetensors_files(videomv_layout, tmp_path):
