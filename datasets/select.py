@@ -144,8 +144,9 @@ def merge(uris: Sequence[str], out: str, shard_bytes: int = SHARD_BYTES, force: 
         merged.clips += len(union)
         if uid not in done:
             writer.stage(uid, union.values())
-    for index in indices:
-        writer.reject([row for row in rejections.read(index.store) if row.uid not in taken])
+    known = set(writer.rejections())
+    refused = {row for index in indices for row in rejections.read(index.store)} - known
+    writer.reject(sorted((row for row in refused if row.uid not in taken), key=lambda row: row.uid))
     writer.roll(final=True)
     return merged
 

@@ -245,6 +245,7 @@ def _check_staging(store: Store, seen: Verification) -> None:
 
 
 def _check_rejected(store: Store, seen: Verification) -> None:
+    reasons = set()
     for name in store.list("rejected"):
         data = store.read(name)
         if not sealed.is_sealed(data):
@@ -253,4 +254,7 @@ def _check_rejected(store: Store, seen: Verification) -> None:
         metadata = pq.read_schema(pa.BufferReader(data))
         if not metadata.equals(REJECTED_SCHEMA):
             seen.findings.append(Finding("damage", name, "columns that are not those of the schema"))
-        seen.rejected += pq.read_metadata(pa.BufferReader(data)).num_rows
+            continue
+        keys = pq.read_table(pa.BufferReader(data), columns=["uid", "action", "stage"]).to_pylist()
+        reasons |= {tuple(key.values()) for key in keys}
+    seen.rejected = len(reasons)
