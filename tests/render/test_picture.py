@@ -12,7 +12,7 @@ import pytest
 
 from orbit4d.datasets.clips import decode
 from orbit4d.render.asset_job import clips_of_action
-from orbit4d.render.child import BlenderChild
+from orbit4d.render.child import BlenderChild, TaskRefused
 from orbit4d.render.scene import RenderSettings, preset
 
 #: Linear colours whose sRGB values are told apart by their channel alone.
@@ -181,3 +181,36 @@ def test_orbits_share_frame_window_and_lights(tmp_path: Path, render: Any, toy: 
         by_action.setdefault(clip.action_index, set()).add((clip.window, clip.scale, clip.centre))
     assert {k: len(v) for k, v in by_action.items()} == {1: 1, 2: 1}
     assert len({clip.renderer["suns"] for clip in clips}) == 1
+
+
+def test_an_environment_lights_and_is_not_seen(
+    tmp_path: Path, render: Any, toy: Callable[..., Path], in_blender: Callable[..., Any]
+) -> None:
+    """A panorama that is red where +X looks and blue on the other side, and no suns."""
+    sky = tmp_path / "sky.exr"
+    in_blender(
+        """
+        import bpy, numpy as np
+        image = bpy.data.images.new("sky", 64, 32, float_buffer=True)
+        pixels = np.zeros((32, 64, 4), np.float32)
+        pixels[..., 3] = 1.0
+        pixels[:, :16, 2] = pixels[:, 48:, 2] = 5.0
+        pixels[:, 16:48, 0] = 5.0
+        image.pixels.foreach_set(pixels.ravel())
+        image.file_format, image.filepath_raw = "OPEN_EXR", sky
+        image.save()
+        """,
+        sky=str(sky),
+    )
+    path = toy(tmp_path / "toy.glb")
+    common = {"frames": 4, "resolution": 32, "rigs": ("static_orbit",), "suns": ()}
+    lit = render(path, preset("draft", environment=str(sky), **common), tmp_path, [1])[0].pixels()
+    grey = render(path, preset("draft", **common), tmp_path, [1])[0].pixels()
+    assert (lit[..., 3] == grey[..., 3]).all() and (lit[:, 0, 0, 3] == 0).all()
+    red_minus_blue = [
+        float((p[p[..., 3] == 255][:, 0].astype(int) - p[p[..., 3] == 255][:, 2]).mean()) for p in lit
+    ]
+    # Panorama's middle is +X in Blender; the sides seen from +X and from -X differ in colour.
+    assert red_minus_blue[1] > 40 and red_minus_blue[3] < -40
+    with pytest.raises(TaskRefused, match="no environment file"):
+        render(path, preset("draft", environment=str(tmp_path / "gone.exr"), **common), tmp_path, [1])

@@ -43,6 +43,7 @@ def start(arguments: list[str], **env: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "ORBIT4D_POISON_UID": POISON, **env},
+        start_new_session=True,
     )
 
 
@@ -214,7 +215,8 @@ def test_an_interrupted_and_a_killed_driver_are_gone_on_with(
     ]
     process = start(arguments)
     wait_for_staged(out, process, 1)
-    process.send_signal(signal.SIGINT)
+    # As a terminal does it: to the whole group, Ray's own processes included.
+    os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in errors.splitlines()[-1]
 
