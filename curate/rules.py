@@ -222,7 +222,7 @@ def _tests(rules: Rules) -> list[tuple[str, Test, tuple[str, ...]]]:
         ("rigid", moving(_below(rigid_limit, "motion_nonrigid")), ()),
         ("flat", (lambda c: c["flat"] > 0.5) if rules.flat == "drop" else None, ()),
         ("near_duplicate", (lambda c: _duplicates(c.table)) if rules.duplicates == "drop" else None,
-         ("duplicate_of",)),
+         ("phash",)),
         ("license", licensed if rules.license else None, ("license",)),
         ("ssim_still", _both(_above(rules.max_ssim, quarter), _above(rules.max_ssim, half)), (quarter, half)),
         ("ssim_drastic", _below(rules.min_ssim, quarter, half), (quarter, half)),
@@ -249,7 +249,7 @@ def reject_masks(table: pa.Table, rules: Rules) -> dict[str, Mask]:
     masks = {}
     for reason, test, needs in _tests(rules):
         for name in needs:
-            if measured.any() and name != "duplicate_of" and not columns.known(name):
+            if measured.any() and not columns.known(name):
                 raise InputError(
                     f"the rule `{reason}` needs the measure {name}, which the table does not have; "
                     "measure again with --previews both, or switch the rule off"

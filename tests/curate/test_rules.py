@@ -38,6 +38,7 @@ GOOD = {
     "ssim_half": 0.7,
     "ssim_quarter_raw": 0.8,
     "ssim_half_raw": 0.7,
+    "phash": "0123456789abcdef-808080",
 }
 
 
@@ -104,6 +105,8 @@ def test_a_preview_rule_without_previews_is_refused():
     blind = {name: None for name in GOOD if name.startswith("ssim")}
     with pytest.raises(InputError, match="--previews"):
         decide(table(blind), PRESETS["diffusion4d"])
+    with pytest.raises(InputError, match="needs the measure phash"):
+        decide(table({"phash": None}), Rules(duplicates="drop"))
 
 
 def test_the_published_preset_is_the_papers_rules_alone():
@@ -143,6 +146,8 @@ def random_table(seed: int, n: int) -> pa.Table:
             data[name] = pa.array(rng.random(n) < 0.05)
         elif name == "status":
             data[name] = pa.array(rng.choice(["measured", "refused", "failed"], n, p=[0.9, 0.05, 0.05]))
+        elif name == "phash":
+            data[name] = pa.array(["0123456789abcdef-808080"] * n)
         elif name == "license":
             data[name] = pa.array(rng.choice(["CC0-1.0", "CC-BY-4.0", "CC-BY-NC-4.0", ""], n))
         else:
