@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 SIZES = [(2000, 256), (10000, 256), (50000, 256), (2000, 512), (10000, 512), (50000, 512)]
 #: Sizes on which the twin answers within a second or so.
@@ -76,8 +77,8 @@ class Case:
             extra = torch.tensor(np.random.default_rng(1).standard_normal((n, count, 3)) * 0.1).float()
             extra[:, 0] = (values["colors"] - 0.5) / 0.28209479177387814
             values["colors"] = extra
-        self.leaves = {k: v.requires_grad_() for k, v in values.items()}
-        self.rest = {
+        self.leaves: dict[str, Any] = {k: v.requires_grad_() for k, v in values.items()}
+        self.rest: dict[str, Any] = {
             "viewmats": torch.tensor(view, dtype=torch.float32)[None],
             "Ks": torch.tensor(intrinsics, dtype=torch.float32)[None],
             "width": size,
@@ -89,7 +90,7 @@ class Case:
         weights = np.random.default_rng(1000003).standard_normal((1, size, size, 3))
         self.weights = torch.tensor(weights, dtype=torch.float32)
         self.times: dict[str, list[float]] = {"forward": [], "backward": [], "wall": []}
-        self.image = None
+        self.image: Any = None
 
     def once(self, record: bool = True) -> None:
         from orbit4d.recon4d.rasterize import rasterize
@@ -148,7 +149,7 @@ def row(n: int, size: int, kind: str) -> dict:
             "absgrad": Case(n, size, absgrad=True),
         }
         repeats = dict.fromkeys(cases, REPEATS)
-    out = take_turns(cases, repeats)
+    out: dict[str, Any] = dict(take_turns(cases, repeats))
     if kind == "twin":
         out["largest_difference"] = float((cases["one"].image - cases["twin"].image).abs().max())
     out["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -150,8 +150,8 @@ def _put_on_background(counter, color, alpha, truth, background, drawn, wanted, 
                     y = truth[row, column, c] + rest_wanted * background[c]
                     drawn[row, column * CHANNELS + c], wanted[row, column * CHANNELS + c] = x, y
                     far_row += abs(x - y)
-            far += far_row
-            apart += apart_row
+            far += float(far_row)
+            apart += float(apart_row)
         sums[piece, 0], sums[piece, 1] = far, apart
 
 

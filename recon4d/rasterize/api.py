@@ -72,7 +72,6 @@ def rasterize(
     Raises:
         InputError: a wrong shape, dtype, device, option, or a value that is not finite; one line.
     """
-    opts = {"sh_degree": sh_degree, "render_mode": render_mode, "backend": backend}
     tensors = {
         "means": means,
         "quats": quats,
@@ -84,7 +83,7 @@ def rasterize(
     }
     if backgrounds is not None:
         tensors["backgrounds"] = backgrounds
-    _check_options(width, height, near_plane, far_plane, eps2d, **opts)
+    _check_options(width, height, near_plane, far_plane, eps2d, sh_degree, render_mode, backend)
     _check_tensors(tensors, sh_degree)
     viewmats = viewmats.to(means)
     Ks = Ks.detach().to(means)
@@ -93,18 +92,20 @@ def rasterize(
         backgrounds = backgrounds.to(means).expand(cameras, 3)
 
     chosen = _choose(backend, means.device.type)
+    # Imported here, because numba and gsplat take long to load.
     if chosen == "gsplat":
         from orbit4d.recon4d.rasterize import cuda
 
-        return cuda.rasterize(
-            means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane,
-            eps2d, sh_degree, backgrounds, render_mode, absgrad,
-        )  # fmt: skip
-    if chosen == "numba":
-        from orbit4d.recon4d.rasterize import cpu as engine
+        draw = cuda.rasterize
+    elif chosen == "numba":
+        from orbit4d.recon4d.rasterize import cpu
+
+        draw = cpu.rasterize
     else:
-        from orbit4d.recon4d.rasterize import oracle as engine
-    return engine.rasterize(
+        from orbit4d.recon4d.rasterize import oracle
+
+        draw = oracle.rasterize
+    return draw(
         means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane,
         eps2d, sh_degree, backgrounds, render_mode, absgrad,
     )  # fmt: skip
@@ -152,7 +153,7 @@ def _check_tensors(tensors: dict[str, Tensor], sh_degree: int | None) -> None:
     if c == 0:
         raise InputError("rasterize: viewmats holds no camera, need [C, 4, 4] with C >= 1")
     k = 0 if sh_degree is None else (sh_degree + 1) ** 2
-    shapes = {
+    shapes: dict[str, list[tuple[int, ...]]] = {
         "means": [(n, 3)],
         "quats": [(n, 4)],
         "scales": [(n, 3)],

@@ -31,7 +31,7 @@ def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     except RuntimeError as error:
         if "cannot cache function" not in str(error):
             raise
-    config.CACHE_DIR = str(_fallback_cache_dir())
+    setattr(config, "CACHE_DIR", str(_fallback_cache_dir()))  # noqa: B010  numba declares it at run time
     return numba.njit(**settings)(function)
 
 

@@ -34,7 +34,7 @@ def rasterize(
     if means2d.requires_grad:
         means2d.retain_grad()
         if absgrad:
-            means2d.absgrad = torch.zeros_like(means2d)
+            setattr(means2d, "absgrad", torch.zeros_like(means2d))  # noqa: B010  gsplat's attribute
     rendered, alphas = reference.composite(
         means2d, conics, torch.cat(channels, dim=-1), opacities, depths, radii, width, height, backgrounds,
         getattr(means2d, "absgrad", None),

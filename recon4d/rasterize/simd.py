@@ -12,13 +12,17 @@ CPU can. Two kernels that repeat the same operations therefore get the same bits
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 from llvmlite import ir
+from numba import extending
 from numba.core import types
 from numba.core.typing.templates import ConcreteTemplate, infer_global
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import lower_builtin, models, register_model
 
 LANES = 16
+#: An intrinsic is called in kernels without its first argument, which type checkers cannot know.
+intrinsic: Any = extending.intrinsic
 _F32 = ir.FloatType()
 _I32 = ir.IntType(32)
 
