@@ -57,7 +57,6 @@ def prepare(job: Job) -> dict[str, Any]:
     payload["provenance"] = {
         name: value or getattr(found, name, "") for name, value in payload["provenance"].items()
     }
-    job.payload.update(payload)  # `stage` is handed the same job
     return payload
 
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orbit4d.datasets import parts
+from orbit4d.datasets import manifest, parts
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.progress import Progress
 from orbit4d.datasets.rejections import Rejection
 from orbit4d.datasets.sources import Asset, Resolved, is_uri, resolve
+from orbit4d.datasets.storage import Store
 from orbit4d.datasets.writer import SHARD_BYTES, DatasetWriter
 from orbit4d.render.asset_job import asset_job
 from orbit4d.render.fleet import FleetSettings, Outcome, run_fleet
@@ -82,6 +83,7 @@ def render_assets(
     began = time.monotonic()
     resolved = resolve(list(sources), captions)
     _check_reachable(resolved, out, settings, fleet)
+    fresh = not Store(out).exists(manifest.NAME)
     writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
     _check_same_contents(writer, resolved.assets)
     finished, known = writer.finished(), writer.rejected()
@@ -97,7 +99,13 @@ def render_assets(
     summary = RenderSummary()
     if todo:
         run = _Run(writer, summary, quiet)
-        run.go(todo, settings, fleet)
+        try:
+            run.go(todo, settings, fleet)
+        except WorkError:
+            # A device that is not there, a cluster that does not start: leave no empty dataset behind.
+            if fresh and not writer.finished() and not writer.rejections():
+                writer.store.delete([manifest.NAME])
+            raise
     if not summary.interrupted:
         writer.roll(final=True)
     _reconcile(summary, resolved, writer)
@@ -113,7 +121,6 @@ class _Run:
         self.rejections: list[Rejection] = []
         self.staged_bytes = 0
         self.began = self.flushed = time.monotonic()
-        self.fatal: Outcome | None = None
         self.counts = {"done": 0, "rejected": 0, "quarantined": 0}
         self.progress: Progress | None = None
 
@@ -130,8 +137,6 @@ class _Run:
                 self.progress.close()
         self.summary.interrupted = ran.interrupted
         self.summary.attempts, self.summary.preemptions = ran.attempts, ran.preemptions
-        if self.fatal is not None:
-            raise WorkError(f"{self.fatal.reason}: {self.fatal.detail}")
 
     def judge(self, outcome: Outcome) -> None:
         """Take note of one asset's end, in the driver."""
@@ -139,7 +144,6 @@ class _Run:
         if outcome.status == "done":
             self._done(uid, outcome.result or {})
         elif outcome.refused and outcome.reason in FATAL:
-            self.fatal = outcome
             raise WorkError(f"{outcome.reason}: {outcome.detail}")
         else:
             reason = outcome.reason if outcome.refused else QUARANTINED + outcome.reason

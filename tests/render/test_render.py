@@ -265,3 +265,9 @@ def test_bad_use_ends_in_one_line_and_leaves_nothing(
     text = capsys.readouterr().err
     assert code == 2 and word in text and text.count("\n") == 1, text
     assert not out.exists()
+
+
+def test_a_device_that_is_not_there_stops_the_run_and_leaves_no_dataset(tmp_path: Path, source: Path) -> None:
+    code, _, errors = render(source / "toy_a.glb", tmp_path / "out", "--device", "hip", "--workers", "1")
+    assert code == 1 and "hip" in errors.splitlines()[-1] and "--device cpu" in errors.splitlines()[-1]
+    assert not (tmp_path / "out" / "dataset.json").exists()
