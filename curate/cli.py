@@ -154,7 +154,8 @@ def _measured(
         click.echo(f"note: {note}", err=True)
     status = {}
     for uid, kind in zip(measured.table["uid"].to_pylist(), measured.table["status"].to_pylist()):
-        status[uid] = kind
+        # An asset of which some actions were measured is a measured one.
+        status[uid] = "measured" if "measured" in (kind, status.get(uid)) else kind
     counts = {
         kind: sum(value == kind for value in status.values()) for kind in ("measured", "refused", "failed")
     }

@@ -122,7 +122,8 @@ def _by_asset(table: pa.Table) -> Iterator[tuple[tuple[str, str], list[dict[str,
 
 
 def _is_complete(rows: list[dict[str, Any]]) -> bool:
-    if rows[0]["status"] == "refused":
-        return True
-    # A table made from another table may hold only some of an asset's actions.
-    return rows[0]["status"] == "measured" and len(rows) == max(rows[0]["n_actions"] or 0, 1)
+    if any(row["status"] == "failed" for row in rows):
+        return False
+    # A table made from another table may hold only some of an asset's actions. A file that was refused as a
+    # whole has one row and no count.
+    return len(rows) == max(rows[0]["n_actions"] or 0, 1)

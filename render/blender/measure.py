@@ -68,9 +68,9 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     for action in loaded.actions or [ActionInfo(0, "", 0.0, 0.0)]:
         began = time.perf_counter()
         row = _measure_action(loaded, action, topology, rest)
-        if studio is not None:
+        if studio is not None and "_scale" in row:
             row |= studio.preview(loaded, action, row, payload["previews"])
-        row.pop("_scale")
+        row.pop("_scale", None)
         row["measure_seconds"] = time.perf_counter() - began
         rows.append(row)
         emit("action", index=action.index)
@@ -200,6 +200,16 @@ def _measure_action(
     loaded.activate(action.index if moves else None)
     seconds = window.dense_seconds(action.seconds_start, action.seconds_end, loaded.fps) if moves else [0.0]
     samples = _sample(loaded, seconds, topology)
+    if not np.isfinite(samples.box).all():
+        # Numbers that are finite in the file may overflow on the way through its nodes.
+        return {
+            "action": action.name,
+            "action_index": action.index,
+            "seconds": action.seconds_end - action.seconds_start,
+            "status": "refused",
+            "failure": "bad_file:non_finite",
+            "detail": "positions become infinite or undefined while the action plays",
+        }
     found = window.moving_window(seconds, np.concatenate([samples.body, samples.extremes], axis=1))
     start, end = found or (seconds[0], seconds[0])
     inside = [i for i, t in enumerate(seconds) if start - 1e-9 <= t <= end + 1e-9] or [0]

@@ -15,6 +15,7 @@ from orbit4d.curate.cli import command
 from orbit4d.curate.measuring import MeasureSettings, measure_sources
 from orbit4d.curate.rules import Rules, decide
 from orbit4d.datasets.errors import InputError, OrbitError
+from orbit4d.datasets.inspect import inspect
 from orbit4d.datasets.sources import resolve
 from orbit4d.render.child import BlenderChild, TaskRefused
 from orbit4d.render.fleet import FleetSettings, ray_cluster
@@ -101,6 +102,20 @@ def test_moving_and_scaling_the_asset_changes_no_measure(child, make_cube, cube_
         assert moved[name] == pytest.approx(plain[name], abs=2e-3), name
     for name in ("coverage_views", "out_of_frame_views"):
         np.testing.assert_allclose(np.sort(moved[name]), np.sort(plain[name]), atol=4e-3, err_msg=name)
+
+
+def test_an_action_that_overflows_is_refused_alone(child, cube_document, pack_glb, tmp_path):
+    doc, binary = cube_document()
+    sampler = doc["animations"][0]["samplers"][0]
+    view = doc["bufferViews"][doc["accessors"][sampler["output"]]["bufferView"]]
+    at = view["byteOffset"] + 12
+    binary = binary[:at] + np.array([3e38, 0, 0], np.float32).tobytes() + binary[at + 12 :]
+    doc["nodes"].append({"children": [0], "scale": [1e6, 1e6, 1e6]})
+    doc["scenes"][0]["nodes"] = [1]
+    (tmp_path / "burst.glb").write_bytes(pack_glb(doc, binary))
+    assert inspect(tmp_path / "burst.glb").n_animations == 1
+    [row] = measured(child, tmp_path / "burst.glb", "window")
+    assert (row["status"], row["failure"]) == ("refused", "bad_file:non_finite")
 
 
 def test_a_file_without_anything_to_see_is_refused(child, tmp_path):
