@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -215,7 +216,11 @@ def run_stages(folder: Path, plan: Plan, chain: Sequence[Stage], book: Book) -> 
     for number, stage in enumerate(chain, start=1):
         line = " ".join(("orbit4d", *stage.argv)) if stage.argv else ""
         known = book.records.get(stage.name)
-        done = known is not None and known.command == line and all((folder / m).exists() for m in stage.makes)
+        done = (
+            known is not None
+            and _same_work(known.command, line)
+            and all((folder / made).exists() for made in stage.makes)
+        )
         if done and not stale and not stage.always:
             click.echo(f"[{number}/{len(chain)}] {stage.title}: done already, {known.outcome}")
             continue
@@ -237,6 +242,11 @@ def run_stages(folder: Path, plan: Plan, chain: Sequence[Stage], book: Book) -> 
             stale = stale or not stage.always
         book.put(Record(stage.name, stage.title, line, seconds, outcome, lines[-40:]))
         click.echo(f"      {outcome} ({seconds:.1f} s)")
+
+
+def _same_work(before: str, now: str) -> bool:
+    """Whether two command lines make the same thing; the number of workers makes no difference."""
+    return re.sub(r" --workers \d+", "", before) == re.sub(r" --workers \d+", "", now)
 
 
 def _run(stage: Stage, argv: Sequence[str], folder: Path) -> list[str]:

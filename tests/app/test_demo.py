@@ -61,6 +61,17 @@ def test_finished_stages_are_not_run_twice(tmp_path: Path) -> None:
     assert [runs(folder, i) for i in (0, 1)] == [1, 1]
 
 
+def test_other_workers_are_the_same_work_and_other_options_are_not(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+
+    def one(*options: str) -> list[Stage]:
+        return [Stage("s", "S", ("make", str(folder / "out0"), *options), ("out0",))]
+
+    for options in (("--workers", "2"), ("--workers", "16"), (), ("--frames", "8")):
+        run_stages(folder, PLAN, one(*options), Book.open(folder, PLAN))
+    assert runs(folder, 0) == 2
+
+
 def test_what_follows_a_repeated_stage_is_repeated(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     run_stages(folder, PLAN, chain(folder, "make", "make", "make"), Book.open(folder, PLAN))
