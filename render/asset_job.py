@@ -23,8 +23,11 @@ from orbit4d.render.worker import Job
 PROVENANCE = ("license", "author", "source_url", "caption")
 
 
-def asset_job(asset: Asset, out: str, settings: RenderSettings) -> Job:
-    """The fleet's job for one asset of a dataset at `out` (path or URI)."""
+def asset_job(asset: Asset, out: str, config: dict[str, Any]) -> Job:
+    """The fleet's job for one asset of a dataset at `out` (path or URI), rendered with `config`.
+
+    `config` is RenderSettings.as_config(), one dictionary for all jobs: there may be 100 000.
+    """
     return Job(
         key=asset.uid,
         task="shoot",
@@ -35,7 +38,7 @@ def asset_job(asset: Asset, out: str, settings: RenderSettings) -> Job:
             "sha256": asset.sha256,
             "actions": None if asset.actions is None else list(asset.actions),
             "provenance": {name: getattr(asset, name) for name in PROVENANCE},
-            "settings": settings.as_config(),
+            "settings": config,
             "out": out,
         },
         size_bytes=asset.bytes,

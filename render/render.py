@@ -125,7 +125,8 @@ class _Run:
         self.progress: Progress | None = None
 
     def go(self, todo: list[Asset], settings: RenderSettings, fleet: FleetSettings) -> None:
-        jobs = [asset_job(asset, self.writer.uri, settings) for asset in todo]
+        config = settings.as_config()
+        jobs = [asset_job(asset, self.writer.uri, config) for asset in todo]
         if not self.quiet:
             self.progress = Progress("render", len(jobs), "asset")
         try:
