@@ -69,7 +69,7 @@ def recon4d(
     from dataclasses import replace
 
     from orbit4d.recon4d.frames import OrbitSpec
-    from orbit4d.recon4d.reconstruct import reconstruct, with_steps
+    from orbit4d.recon4d.reconstruction import reconstruct, with_steps
     from orbit4d.recon4d.settings import PRESETS
 
     settings = with_steps(PRESETS[preset], None, steps)

@@ -50,7 +50,8 @@ def encode(x: Tensor, octaves: int) -> Tensor:
 class NodeField(Deformation):
     """Control nodes that move rigidly; a Gaussian follows a blend of the nodes around it.
 
-    K nodes are picked from the Gaussians by farthest-point sampling on the first `bind`.
+    K nodes are picked from the Gaussians by farthest-point sampling on the first `bind`. `anchor` is the time
+    at which the field is the identity whatever it learns: the moment that a static orbit shows.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class NodeField(Deformation):
         time_octaves: int = 4,
         neighbours: int = 4,
         extent: float = 0.6,
+        anchor: float | None = None,
     ) -> None:
         super().__init__()
         self.config = {
+            "anchor": anchor,
             "kind": "nodes",
             "n_nodes": n_nodes,
             "width": width,
@@ -110,9 +113,13 @@ class NodeField(Deformation):
     def motions(self, *times: float) -> tuple[Tensor, Tensor]:
         """Unit quaternions [T, K, 4] and translations [T, K, 3] of the nodes at T times."""
         places = self.place(encode(self.nodes / self.config["extent"], self.config["octaves"]))
-        t = 2.0 * torch.tensor(times).unsqueeze(1) - 1.0
+        anchor = self.config["anchor"]
+        asked = times if anchor is None else (*times, anchor)
+        t = 2.0 * torch.tensor(asked).unsqueeze(1) - 1.0
         moments = self.moment(encode(t, self.config["time_octaves"]))
         out = self.head(self.trunk(places + moments.unsqueeze(1)))
+        if anchor is not None:
+            out = out[:-1] - out[-1:]
         quats = F.normalize(F.pad(out[..., 3:], (1, 0), value=1.0), dim=-1)
         return quats, out[..., :3]
 

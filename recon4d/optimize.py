@@ -204,7 +204,8 @@ def _step(
 
     progress = fit.step / max(steps - 1, 1)
     for group in fit.adam.param_groups:
-        group["lr"] = group["base"] * settings.rates.final**progress
+        own = settings.rates.fine if fine and group["name"] != "field" else 1.0
+        group["lr"] = group["base"] * own * settings.rates.final**progress
     fit.adam.zero_grad(set_to_none=True)
     loss.backward()
     fit.adam.step()

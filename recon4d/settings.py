@@ -14,7 +14,7 @@ class LossWeights:
 
     l1: float = 1.0
     """Mean absolute difference of images on a random background."""
-    ssim: float = 0.0
+    ssim: float = 0.1
     """1 - SSIM of the same images."""
     lpips: float = 0.0
     """LPIPS (AlexNet), when its weights are present."""
@@ -36,13 +36,15 @@ class LossWeights:
 class LearningRates:
     """Adam's rates at the start; every one falls to `final` times itself, exponentially."""
 
-    means: float = 6e-4
-    log_scales: float = 6e-3
-    quats: float = 3e-3
-    logits: float = 4e-2
-    colors: float = 6e-3
+    means: float = 1.8e-3
+    log_scales: float = 1.8e-2
+    quats: float = 9e-3
+    logits: float = 0.12
+    colors: float = 1.8e-2
     field: float = 1.5e-3
     final: float = 0.08
+    fine: float = 0.33
+    """Factor on the Gaussians' own rates in the fine stage, which has only to correct what coarse found."""
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def reconstruct(
         {name: frames.resized(chosen.resolution) for name, frames in inputs.held_out.items()},
         inputs.notes,
     )
+    chosen = _anchored(chosen, inputs)
     run = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
     if (scene := _finished(folder, run)) is not None:
         print(f"{folder}: finished already, nothing to do")
@@ -84,16 +85,18 @@ def reconstruct(
     if threads:
         torch.set_num_threads(threads)
 
+    checkpoint = folder / "checkpoint.pt"
+    # The cameras are checked before anything is written.
+    start = None if checkpoint.exists() else _first_gaussians(inputs, chosen, seed)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        put_json(folder / "run.json", run)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); give another --out") from None
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
+    if start is None:
         fit = optimize.load_checkpoint(checkpoint, chosen)
     else:
-        fit = optimize.new_fit(_first_gaussians(inputs, chosen, seed), chosen, seed)
-        put_json(folder / "run.json", run)
+        fit = optimize.new_fit(start, chosen, seed)
     optimize.optimise(fit, inputs.dynamic, inputs.static, chosen, checkpoint, folder / "log.jsonl")
 
     scene = Scene(fit.gaussians, fit.field.requires_grad_(False), inputs.dynamic.cameras, inputs.dynamic.time)
@@ -103,6 +106,14 @@ def reconstruct(
     scene.save(folder)
     checkpoint.unlink(missing_ok=True)
     return scene
+
+
+def _anchored(settings: Settings, inputs: Inputs) -> Settings:
+    """With a static orbit the canonical shape is the shape it shows: the field is the identity there."""
+    field = settings.deformation
+    if inputs.static is None or field["kind"] != "nodes" or "anchor" in field:
+        return settings
+    return replace(settings, deformation={**field, "anchor": inputs.static.time[0]})
 
 
 def read_inputs(
@@ -224,7 +235,29 @@ def measure(scene: Scene, inputs: Inputs) -> dict[str, Any]:
     record["heldout"] = {name: {"psnr": p, "ssim": s} for name, (p, s) in each.items()}
     record["psnr_heldout"] = float(np.mean([p for p, _ in each.values()])) if each else None
     record["ssim_heldout"] = float(np.mean([s for _, s in each.values()])) if each else None
+    nearest = {name: nearest_frame(inputs.dynamic, frames) for name, frames in inputs.held_out.items()}
+    record["baselines"] = {
+        "nearest_training_frame": {name: {"psnr": p, "ssim": s} for name, (p, s) in nearest.items()}
+    }
     return record
+
+
+def nearest_frame(train: Frames, wanted: Frames) -> tuple[float, float]:
+    """Mean PSNR and SSIM, on white, of answering with the training frame of the nearest view.
+
+    Nearest is the smallest angle between the cameras' directions from the origin, and of these the nearest
+    in time.
+    """
+    ways = np.stack([camera.position / np.linalg.norm(camera.position) for camera in train.cameras])
+    times = np.asarray(train.time)
+    psnrs, ssims = [], []
+    for truth, camera, t in zip(wanted.rgba, wanted.cameras, wanted.time):
+        cosine = (ways @ (camera.position / np.linalg.norm(camera.position))).clip(-1, 1)
+        order = np.lexsort((np.abs(times - t), np.degrees(np.arccos(cosine)).round(3)))
+        pictures = [image[..., :3] + 1 - image[..., 3:] for image in (train.rgba[order[0]], truth)]
+        psnrs.append(psnr(*pictures))
+        ssims.append(ssim(*pictures))
+    return float(np.mean(psnrs)), float(np.mean(ssims))
 
 
 def score(scene: Scene, frames: Frames) -> tuple[float, float]:
