@@ -136,6 +136,8 @@ class RenderSettings:
     static_raw_frame: int = 0
     """Frame that a static orbit shows under `raw_frames`. Published static orbits agree with front frame 1 to
     38–45 dB and with frame 0 to 30 dB: the script leaves Blender at its start frame."""
+    merge_vertices: bool = False
+    """Join glTF vertices that differ in normal or texture place alone (published)."""
     passes: tuple[str, ...] = ()
     """Of `depth` (float, normalised units along the view axis), `normal` (world), `mask` (object index)."""
     lights: LightSettings = field(default_factory=LightSettings)
@@ -218,6 +220,7 @@ PRESETS: dict[str, RenderSettings] = {
         normalise="first_frame",
         window="raw_frames",
         static_raw_frame=1,
+        merge_vertices=True,
         engine=EngineSettings(
             samples=128,
             adaptive_threshold=0.01,

@@ -149,7 +149,7 @@ def _scene_fps() -> float:
 # ---------------------------------------------------------------- glTF
 
 
-def import_gltf(path: Path) -> Imported:
+def import_gltf(path: Path, merge_vertices: bool = False) -> Imported:
     from io_scene_gltf2.blender.imp.animation import BlenderAnimation
 
     # The importer ends by playing animation 0, which overwrites the file's own values as soon as the scene is
@@ -162,7 +162,11 @@ def import_gltf(path: Path) -> Imported:
     )
     try:
         bpy.ops.import_scene.gltf(
-            filepath=str(path), disable_bone_shape=True, import_scene_extras=False, loglevel=40
+            filepath=str(path),
+            disable_bone_shape=True,
+            import_scene_extras=False,
+            merge_vertices=merge_vertices,
+            loglevel=40,
         )
     finally:
         BlenderAnimation.restore_animation = original
@@ -323,7 +327,7 @@ def _still(operator: str, **options: Any) -> Callable[[Path], Imported]:
     return run
 
 
-IMPORTERS: dict[str, Callable[[Path], Imported]] = {
+IMPORTERS: dict[str, Callable[..., Imported]] = {
     ".glb": import_gltf,
     ".gltf": import_gltf,
     ".vrm": import_gltf,

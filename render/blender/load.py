@@ -105,10 +105,11 @@ class Loaded:
         self.root.matrix_world = Matrix.Scale(scale, 4) @ Matrix.Translation([-c for c in centre])
 
 
-def load_asset(path: str | os.PathLike[str]) -> Loaded:
+def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Loaded:
     """Read a glb, gltf, fbx, obj, usd*, abc, blend, ply, stl or dae file into an empty scene.
 
-    Everything loaded before is dropped. The first action is active, at its first moment.
+    Everything loaded before is dropped. The first action is active, at its first moment. `merge_vertices`
+    joins glTF vertices that differ in normal or texture place alone, as the published script does.
     Raises LoadError when the file cannot be read, holds nothing to draw, or reaches outside its folder.
     """
     path = Path(path).resolve()
@@ -119,7 +120,8 @@ def load_asset(path: str | os.PathLike[str]) -> Loaded:
         raise LoadError("bad_file:missing", f"no file at {path}")
     _empty_scene()
     try:
-        imported = importer(path)
+        joined = {"merge_vertices": True} if merge_vertices and importer is importers.import_gltf else {}
+        imported = importer(path, **joined)
     except importers.Refused as refusal:
         raise LoadError(refusal.code, str(refusal)) from None
     except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError) as error:

@@ -39,13 +39,13 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
 
     payload: path, uid, settings (RenderSettings.as_config), threads, scratch, and actions: indices, or None
     for all. Returns {"actions": [{index, name, window, scale, centre, files, passes, measures, seconds}],
-    "rejected": [{index, name, reason, detail}], "flags", "timings"}; files are WebP pictures in scratch,
-    one per shot of the plan that `plan_action` makes of the same settings and window.
+    "rejected": [{index, name, reason, detail}], "flags", "samples", "timings"}; files are WebP pictures in
+    scratch, one per shot of the plan that `plan_action` makes of the same settings and window.
     """
     settings = RenderSettings.from_config(payload["settings"])
     uid, scratch = payload["uid"], payload["scratch"]
     clock = _Clock()
-    loaded = load_asset(payload["path"])
+    loaded = load_asset(payload["path"], settings.merge_vertices)
     clock.lap("import")
     crash_point("render_after_import")
     if uid == os.environ.get("ORBIT4D_POISON_UID"):

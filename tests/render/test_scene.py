@@ -38,7 +38,7 @@ def test_diffusion4d_is_the_published_script() -> None:
         "raw_frames",
         True,
     )
-    assert (s.frames, s.resolution, s.radius) == (24, 256, 2.0)
+    assert (s.frames, s.resolution, s.radius, s.merge_vertices) == (24, 256, 2.0, True)
     assert [sun.energies for sun in s.lights.suns] == [(3, 4, 5), (2, 3, 4), (3, 4, 5), (1, 2, 3)]
     assert [sun.rotation_deg for sun in s.lights.suns] == [
         (45, 0, -45),
