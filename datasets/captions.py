@@ -56,7 +56,9 @@ def join_captions(result: Resolved, path: str, stems: dict[str, str]) -> None:
             missing += 1
             joined.append(asset)
             continue
-        own: dict[str, Any] = {name: getattr(asset, name) or record[name] for name in ("license", "author", "source_url")}
+        own: dict[str, Any] = {
+            name: getattr(asset, name) or record[name] for name in ("license", "author", "source_url")
+        }
         joined.append(replace(asset, caption=record["caption"] or asset.caption, **own))
     result.assets = joined
     if missing:
