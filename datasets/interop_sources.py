@@ -9,6 +9,7 @@ from __future__ import annotations
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import IO
 
 from orbit4d.datasets.errors import InputError, WorkError
@@ -113,4 +114,4 @@ def _walk(source: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     base = root.rstrip("/")
     outer = base.rsplit("/", 1)[0] + "/"
     for path in sorted(fs.find(base)):
-        yield path.removeprefix(outer), lambda path=path: fs.cat_file(path)
+        yield path.removeprefix(outer), partial(fs.cat_file, path)
