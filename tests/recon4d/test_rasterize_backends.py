@@ -156,7 +156,7 @@ def child(repo_root, code=CHILD, **environment):
 
 def test_a_second_process_starts_warm(repo_root):
     rasterize(**{**arguments(), "means": arguments()["means"].requires_grad_()})[0].sum().backward()
-    # CPU time of loading numba and the compiled kernels, and of one small picture with gradients. A core shared
+    # CPU time of loading numba and the kernels, and of one small picture with gradients. A core shared
     # with other work counts more CPU time for the same instructions, hence the best of three.
     seconds = []
     while len(seconds) < 3 and not (seconds and min(seconds) < 1.0):
