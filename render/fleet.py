@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -31,6 +32,8 @@ __all__ = ["FleetSettings", "FleetSummary", "Job", "Outcome", "run_fleet"]
 STUCK_GRACE = START_TIMEOUT + 300.0
 #: Actors that die before they are up, in a row, before the fleet gives up.
 MAX_STILLBORN = 8
+#: Seconds without any worker after which the user is told, again and again.
+SAY_WAITING_EVERY = 60.0
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,7 @@ def _drive(
 ) -> None:
     """The loop: hand out, wait, judge, until every job has an outcome."""
     stillborn = 0
+    waiting_since = time.monotonic()
     upcoming = _peek(jobs)
 
     def end(attempt: _Try, status: str, reply: Reply) -> None:
@@ -249,6 +253,12 @@ def _drive(
         # What is still to come from the iterator is unknown, so one in sight means a full crew.
         wanted = workers if upcoming else min(workers, waiting)
         crew.hire(max(0, wanted - crew.size()))
+        if crew.busy or crew.idle:
+            waiting_since = time.monotonic()
+        elif time.monotonic() - waiting_since > SAY_WAITING_EVERY:
+            waiting_since = time.monotonic()
+            cores = ray.available_resources().get("CPU", 0)
+            print(f"waiting for a worker to start; the cluster has {cores:g} free cores", file=sys.stderr)
         refs = [*crew.busy, *crew.starting]
         ready, _ = ray.wait(refs, num_returns=1, timeout=0.5)
         for ref in ready:

@@ -143,6 +143,18 @@ def test_the_largest_go_first(ray_local: Any) -> None:
     assert order == ["9", "4", "3", "1"]
 
 
+def test_waiting_for_a_cluster_without_room_is_said_and_can_be_stopped(
+    ray_local: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("orbit4d.render.fleet.SAY_WAITING_EVERY", 0.5)
+    stop = threading.Timer(3.0, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    stop.start()
+    outcomes, summary = run([Job("a", "")], workers=1, threads_per_worker=64)
+    stop.join()
+    assert summary.interrupted and not outcomes
+    assert "waiting for a worker" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("workers", "threads", "cores", "expected"),
     [
