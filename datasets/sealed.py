@@ -63,6 +63,6 @@ def load(data: bytes, name: str) -> pa.Table:
     """Read a sealed table back; damage raises WorkError naming `name`."""
     if not is_sealed(data):
         raise WorkError(f"{name}: damaged or not written by orbit4d (its checksum does not fit)")
-    # From a buffer and not from a Python file: the scan's threads may let go of the file while the interpreter
-    # shuts down, and a thread that then asks for the interpreter's lock aborts the process.
+    # From a buffer and not from a Python file: the scan's threads may let go of the file while the
+    # interpreter shuts down, and a thread that then asks for the interpreter's lock aborts the process.
     return pq.read_table(pa.BufferReader(data))
