@@ -106,7 +106,7 @@ class BlenderChild:
         self._buffer, self._served = b"", 0
         self._process = _spawner.submit(self._spawn, self._log).result()
         self.starts += 1
-        ready = self._answer(time.monotonic() + START_TIMEOUT, None)
+        ready = self._answer(START_TIMEOUT, None)
         if ready.get("type") != "ready":
             detail = str(ready.get("detail", ready))
             tail = self.log_tail()
@@ -140,9 +140,9 @@ class BlenderChild:
     ) -> dict[str, Any]:
         """Run one task and return its result. Raises TaskRefused, TaskFailed or ChildDied.
 
-        `timeout` in seconds starts when the child is ready. Events that the task emits go to `on_event`. A
-        task that imports an asset emits `imported`; when it has not within `import_timeout`, the child is
-        killed.
+        `timeout` in seconds starts when the child is ready, and anew with each event `action` that the task
+        emits: an asset may hold many actions. A task that imports an asset emits `imported`; when it has not
+        within `import_timeout`, the child is killed. Events go to `on_event`.
         """
         if self._process is not None and (self._process.poll() is not None or self._is_spent()):
             self.close()
@@ -156,9 +156,7 @@ class BlenderChild:
         except BrokenPipeError:
             raise self._died("crash", "the child ended before it took the task") from None
         now = time.monotonic()
-        answer = self._answer(
-            now + timeout, on_event, None if import_timeout is None else now + import_timeout
-        )
+        answer = self._answer(timeout, on_event, None if import_timeout is None else now + import_timeout)
         kind = answer.get("type")
         if kind == "result":
             return dict(answer["result"])
@@ -170,13 +168,14 @@ class BlenderChild:
 
     def _answer(
         self,
-        deadline: float,
+        timeout: float,
         on_event: Callable[[dict[str, Any]], None] | None,
         import_deadline: float | None = None,
     ) -> dict[str, Any]:
         """The next message that is not an event; kills the child when it is late or too big."""
         process = self._process
         assert process is not None and process.stdout is not None
+        deadline = time.monotonic() + timeout
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             while True:
@@ -189,6 +188,8 @@ class BlenderChild:
                         return message
                     if message.get("event") == "imported":
                         import_deadline = None
+                    if message.get("event") == "action":
+                        deadline = time.monotonic() + timeout
                     if on_event is not None:
                         on_event(message)
                 left = min(deadline, import_deadline or deadline) - time.monotonic()

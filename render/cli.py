@@ -97,7 +97,7 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     type=float,
     default=900.0,
     show_default=True,
-    help="Seconds Blender may take for an asset.",
+    help="Seconds Blender may take for an action.",
 )
 @click.option(
     "--import-timeout",

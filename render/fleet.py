@@ -27,9 +27,11 @@ from orbit4d.render.worker import Job, Reply, Worker, WorkerSettings
 
 __all__ = ["FleetSettings", "FleetSummary", "Job", "Outcome", "run_fleet"]
 
-#: Beyond the child's own limit: hooks, storage, and the child's start. An actor later than that is stuck
-#: itself.
+#: Beyond the child's own limits: hooks, storage, and the child's start.
 STUCK_GRACE = START_TIMEOUT + 300.0
+#: The child's limit holds for each action of an asset; an actor that is silent for this many of them is
+#: stuck itself.
+STUCK_ACTIONS = 50
 #: Actors that die before they are up, in a row, before the fleet gives up.
 MAX_STILLBORN = 8
 #: Seconds without any worker after which the user is told, again and again.
@@ -50,7 +52,7 @@ class FleetSettings:
     max_preemptions: int = 10
     """Lost actors or nodes after which a job is failed."""
     asset_timeout: float = 600.0
-    """Seconds for one task inside the child."""
+    """Seconds for one task inside the child, or for each action of an asset where the task tells of them."""
     import_timeout: float | None = None
     """Seconds in which a child must have read its asset, for tasks that emit `imported`."""
     max_rss_bytes: int | None = None
@@ -282,7 +284,7 @@ def _drive(
                 continue
             crew.idle.append(actor)
             judge(attempt, reply)
-        limit = settings.asset_timeout + STUCK_GRACE
+        limit = STUCK_ACTIONS * settings.asset_timeout + STUCK_GRACE
         for ref, (actor, attempt, began) in list(crew.busy.items()):
             if time.monotonic() - began > limit:
                 del crew.busy[ref]

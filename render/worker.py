@@ -46,7 +46,7 @@ class WorkerSettings:
 
     threads: int = 1
     asset_timeout: float = 600.0
-    """Seconds that a task may take inside the child."""
+    """Seconds that a task, or each action of its asset, may take inside the child."""
     import_timeout: float | None = None
     """Seconds in which an asset must have been read; only for tasks that emit `imported`."""
     max_rss_bytes: int | None = None

@@ -35,6 +35,10 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         block = bytearray(int(payload["bytes"]))
         block[:: os.sysconf("SC_PAGE_SIZE")] = b"x" * len(block[:: os.sysconf("SC_PAGE_SIZE")])
         time.sleep(payload.get("seconds", 3600))
+    if do == "actions":
+        for index in range(payload["count"]):
+            time.sleep(payload["seconds"])
+            emit("action", index=index)
     if do == "raise":
         raise RuntimeError("selftest was told to raise")
     if do == "refuse":

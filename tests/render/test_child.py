@@ -77,6 +77,14 @@ def test_an_abort_a_hang_and_a_glut_cost_one_child_each(child: BlenderChild) -> 
     assert child.call("selftest", {"echo": 1}, 60)["echo"] == 1
 
 
+def test_the_time_limit_is_one_of_each_action(child: BlenderChild) -> None:
+    began = time.monotonic()
+    child.call("selftest", {"do": "actions", "count": 4, "seconds": 0.6}, 1.5)
+    assert time.monotonic() - began > 2.0
+    with pytest.raises(ChildDied):
+        child.call("selftest", {"do": "actions", "count": 1, "seconds": 30.0}, 1.0)
+
+
 def test_a_child_is_replaced_after_its_share_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     with BlenderChild(recycle_after=2) as child:
         pids = [child.call("selftest", {}, 60)["pid"] for _ in range(3)]
