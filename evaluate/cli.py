@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -151,6 +152,10 @@ def _evaluate(
 
     settings["protocol"] = shared["protocol"]
     settings["learned"] = not shared["no_learned"]
+    # The first pair before anything is written: an input that is not there leaves no folder behind.
+    stream = pairs()
+    first = next(stream, None)
+    stream = stream if first is None else itertools.chain([first], stream)
     results = Results(shared["out"], settings)
     suite = Suite(
         shared["weights"],
@@ -161,7 +166,7 @@ def _evaluate(
     )
     start = time.perf_counter()
     with Progress(f"eval {settings['task']}", unit="clip") as progress:
-        for i, pair in enumerate(pairs()):
+        for i, pair in enumerate(stream):
             if pair.name not in results.rows:
                 write_videos(results.folder, i, pair)
                 results.add(suite.measure(pair))

@@ -24,15 +24,22 @@ class ClipScore(nn.Module):
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
     @classmethod
-    def from_pretrained(cls, name: str = DEFAULT_MODEL) -> ClipScore:
-        """From a hub name or a local folder. Raises NotMeasured where neither answers."""
+    def from_pretrained(cls, name: str = DEFAULT_MODEL, fetch: bool = False) -> ClipScore:
+        """From a folder or the hub's cache, with `fetch` from the hub. Raises NotMeasured where it is not."""
         from transformers import CLIPModel, CLIPTokenizer
 
         try:
-            return cls(CLIPModel.from_pretrained(name), CLIPTokenizer.from_pretrained(name))
+            options = {"local_files_only": not fetch}
+            return cls(
+                CLIPModel.from_pretrained(name, **options), CLIPTokenizer.from_pretrained(name, **options)
+            )
         except (OSError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise NotMeasured(f"no CLIP weights {name!r} ({first}); give --clip FOLDER") from None
+            if fetch:
+                first = str(error).strip().splitlines()[0]
+                raise NotMeasured(f"no CLIP weights {name!r} ({first}); give --clip FOLDER") from None
+            raise NotMeasured(
+                f"no CLIP weights {name!r} here; give --clip FOLDER or --fetch-weights"
+            ) from None
 
     def images(self, images: Tensor) -> Tensor:
         """Unit vectors [N, D] of images [N, 3, H, W] in [0, 1], resized with antialiasing."""

@@ -33,6 +33,8 @@ class Pair:
     truth_alpha: Tensor | None = None
     condition: Tensor | str | None = None
     """What the clip was made from, an image [3, H, W] or a text: for CLIP similarity."""
+    similarity_only: bool = False
+    """Measure CLIP similarity alone: `truth` is only shown beside."""
     static: Tensor | None = None
     """Static orbit at the same cameras: for motion magnitude."""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -85,7 +87,7 @@ class Suite:
                 fetch(I3D_KINETICS, folder)
             self.i3d = I3D.from_weights(folder).to(self.device)
         with self._noting("CLIP"):
-            self.clip = ClipScore.from_pretrained(clip).to(self.device)
+            self.clip = ClipScore.from_pretrained(clip, fetch_weights).to(self.device)
 
     def _noting(self, name: str) -> _Noting:
         return _Noting(self.unmeasured, name)
@@ -100,6 +102,8 @@ class Suite:
                 "render the truth with the same number of frames and the same resolution"
             )
         frames: dict[str, list[Tensor]] = {}
+        if pair.similarity_only:
+            return self._similarity(pair, rgb)
         for part in _chunks(len(rgb), self.batch):
             a, b = rgb[part], truth[part]
             frames.setdefault("PSNR", []).append(pixel.psnr(a, b))
@@ -119,6 +123,16 @@ class Suite:
         if pair.static is not None and pair.static.shape == rgb.shape:
             values["motion"] = pixel.motion_magnitude(rgb, pair.static.to(self.device)).item()
         return Row(pair.name, pair.rig, values, per_frame, self._features(pair, rgb, truth), pair.extra)
+
+    def _similarity(self, pair: Pair, rgb: Tensor) -> Row:
+        """CLIP alone: the paper's 36 views pass through moments of which there is no ground truth."""
+        name = CLIP_OF_RIG.get(pair.rig, "CLIP-O")
+        per_frame: dict[str, list[float]] = {}
+        if self.clip is not None and pair.condition is not None:
+            scores = [self.clip(rgb[part], pair.condition) for part in _chunks(len(rgb), self.batch)]
+            per_frame[name] = torch.cat(scores).double().tolist()
+        values = {key: float(np.mean(series)) for key, series in per_frame.items()}
+        return Row(pair.name, pair.rig, values, per_frame, None, pair.extra)
 
     def _features(self, pair: Pair, rgb: Tensor, truth: Tensor) -> tuple[list[float], list[float]] | None:
         if self.i3d is None or pair.rig not in FVD_OF_RIG or len(rgb) < self.i3d.min_frames:

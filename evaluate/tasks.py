@@ -139,7 +139,9 @@ def scene_pairs(
         held_out = _optional_clip(dataset, base, "dynamic_orbit", held_out_orbit)
         clip = held_out or base
         extra = {"seen_in_training": held_out is None}
-        yield _filmed(f"{uid}/orbit{clip.orbit}", scene, clip, condition, extra)
+        # CLIP-O is what the 36 views are for.
+        asked = None if "clip36" in protocols else condition
+        yield _filmed(f"{uid}/orbit{clip.orbit}", scene, clip, asked, extra)
     if "clip36" in protocols:
         size = (base.cameras[0].w, base.cameras[0].h)
         n = CLIP_ORBIT_VIEWS
@@ -147,10 +149,12 @@ def scene_pairs(
         made = film(scene, views, [i / (n - 1) for i in range(n)])
         nearest = torch.linspace(0, len(base.cameras) - 1, n).round().long()
         real = clip_frames(base)
-        yield Pair(f"{uid}/clip36", "clip36", made.rgb, real.rgb[nearest], condition=condition)
+        yield Pair(
+            f"{uid}/clip36", "clip36", made.rgb, real.rgb[nearest], condition=condition, similarity_only=True
+        )
 
 
-def _filmed(name: str, scene: Any, clip: Clip, condition: Tensor, extra: dict[str, Any]) -> Pair:
+def _filmed(name: str, scene: Any, clip: Clip, condition: Tensor | None, extra: dict[str, Any]) -> Pair:
     made, real = film(scene, clip.cameras, clip.time), clip_frames(clip)
     return Pair(
         name, clip.rig, made.rgb, real.rgb, made.alpha, real.alpha, condition=condition, extra=dict(extra)

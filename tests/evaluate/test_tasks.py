@@ -68,6 +68,7 @@ def test_clips_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, moving: t
             command, ["video", source, "--truth", source, "--out", str(tmp_path / "o"), "--no-learned"]
         )
         assert isinstance(result.exception, InputError)
+        assert not (tmp_path / "o").exists()
 
 
 def test_measures_do_not_depend_on_the_batch(moving: torch.Tensor) -> None:
