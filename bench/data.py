@@ -283,7 +283,7 @@ def long_index(folder: Path, source: Path, rows: int) -> dict[str, float]:
     store = Store(folder)
     store.put(manifest.NAME, manifest.dump(manifest.Manifest(config={})))
     store.put("index/000000-x.parquet", sealed.dump(table))
-    for k in range(1, rows // n):
+    for k in range(1, -(-rows // n)):
         os.link(folder / "index/000000-x.parquet", folder / f"index/{k:06d}-x.parquet")
     done = subprocess.run(
         [sys.executable, "-c", OPEN, str(folder)], capture_output=True, text=True, check=True
