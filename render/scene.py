@@ -69,12 +69,12 @@ class EngineSettings:
     """How Cycles samples."""
 
     device: str = "cpu"
-    samples: int = 64
+    samples: int = 56
     """Samples per pixel; with `target_psnr_db` the most an asset may get."""
     target_psnr_db: float | None = None
     """Choose each asset's samples from its own noise, so that its pictures are predicted to be this near to
     the truth inside the box around the object, on white; None takes `samples` for all."""
-    target_ssim: float = 0.976
+    target_ssim: float = 0.993
     """Structural similarity to the truth that the choice must reach as well."""
     least_samples: int = 8
     """Fewest samples that the choice may take."""

@@ -4,6 +4,7 @@ way.
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -26,6 +27,9 @@ from orbit4d.datasets.reader import read_clip
 from orbit4d.datasets.rejections import Rejection
 from orbit4d.datasets.rejections import read as read_rejections
 from orbit4d.datasets.storage import Store
+from orbit4d.render.child import BlenderChild, TaskRefused
+from orbit4d.render.fleet import FleetSettings, Outcome
+from orbit4d.render.scene import preset
 
 POISON = "toy_poison"
 TOYS = ("toy_a", "toy_b", "toy_c", "toy_d")
@@ -267,7 +271,22 @@ def test_bad_use_ends_in_one_line_and_leaves_nothing(
     assert not out.exists()
 
 
-def test_a_device_that_is_not_there_stops_the_run_and_leaves_no_dataset(tmp_path: Path, source: Path) -> None:
-    code, _, errors = render(source / "toy_a.glb", tmp_path / "out", "--device", "hip", "--workers", "1")
-    assert code == 1 and "hip" in errors.splitlines()[-1] and "--device cpu" in errors.splitlines()[-1]
+def test_a_device_that_is_not_there_stops_the_run_and_leaves_no_dataset(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no asset would escape is no asset's fault: none is rejected for it."""
+    module = importlib.import_module("orbit4d.render.render")
+
+    def one_worker_answers(jobs: Any, settings: Any, on_outcome: Any) -> None:
+        with BlenderChild() as child, pytest.raises(TaskRefused) as refused:
+            child.call("shoot", {**jobs[0].payload, "scratch": str(tmp_path)}, 60)
+        why = refused.value
+        on_outcome(Outcome(jobs[0], "failed", None, why.reason, why.detail, 1, refused=not why.retry))
+
+    monkeypatch.setattr(module, "run_fleet", one_worker_answers)
+    settings = preset("draft", device="hip")
+    with pytest.raises(WorkError, match=r"hip.*--device cpu"):
+        module.render_assets(
+            [str(source / "toy_a.glb")], str(tmp_path / "out"), settings, FleetSettings(), quiet=True
+        )
     assert not (tmp_path / "out" / "dataset.json").exists()
