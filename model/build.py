@@ -25,6 +25,8 @@ def build_unet(config: TrainConfig, latent_channels: int, allow_missing: bool = 
     `OrbitUNet.save_pretrained` wrote.
     """
     torch.manual_seed(config.seed)
+    if config.model.residual and config.model.prediction != "sample":
+        raise InputError("model.residual=true is for model.prediction=sample: set one of them otherwise")
     model, init = config.model, config.model.init
     if not init:
         channels = {"in_channels": latent_channels, "out_channels": latent_channels}
@@ -38,6 +40,10 @@ def build_unet(config: TrainConfig, latent_channels: int, allow_missing: bool = 
         unet = load_videomv(init, variant=base, allow_missing=allow_missing, **model.unet)
     else:
         raise InputError(f"--init {init}: no such file or folder")
+    if model.residual and not init:
+        # The first output is then exactly what is copied.
+        torch.nn.init.zeros_(unet.unet.conv_out.weight)
+        torch.nn.init.zeros_(unet.unet.conv_out.bias)
     if model.variant == "static3d" and unet.config.variant == "image":
         unet = unet.to_static3d()
     if unet.config.variant != model.variant:

@@ -37,6 +37,9 @@ class ModelSettings:
     """Noise schedule of the base: "text" (scaled linear) or "image" (cosine, zero terminal SNR)."""
     prediction: str = ""
     """"epsilon", "v_prediction" or "sample" (x0); empty: the schedule's own."""
+    residual: bool = False
+    """With prediction "sample": the output is added to what the image branch sees (the first view, or the
+    static orbit), so that a network trained for minutes need not first learn to copy it."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def encode_clip(
     dynamic, static [N, C, h, w]; c2w [N, 4, 4]; text [L, D]; image_dynamic [D] of the first view, and
     image_static [N, D] of every view of the static orbit, since a static sample may start at any of them.
     """
-    tensors = {name: clip[name] for name in ("c2w", "focal") if name in clip}
+    tensors: dict[str, torch.Tensor] = {k: clip[k] for k in ("c2w", "focal") if k in clip}
     for rig in ("dynamic", "static"):
         if rig in clip:
             latents = frozen.to_latents(clip[rig][None], device)[0].transpose(0, 1)

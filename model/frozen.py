@@ -53,6 +53,15 @@ class PartsSpec:
         )
 
 
+def image_source(static_latents: Tensor | None, image_latents: Tensor | None, frames: int) -> Tensor:
+    """What the image branch sees, [B, C, F, h, w]: the base that a residual network's output is added to."""
+    if static_latents is not None:
+        return static_latents
+    if image_latents is None:
+        raise InputError("model.residual needs an image network: set it to false")
+    return position_ramp(image_latents, frames)
+
+
 class FrozenParts:
     """Autoencoder, text encoder and image encoder of a run, on one device, without gradients."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from orbit4d.model.config import LossSettings, Stage, TrainConfig
 from orbit4d.model.data import ClipSource, Draw, TrainingClips, collate, noise_like
-from orbit4d.model.frozen import FrozenParts
+from orbit4d.model.frozen import FrozenParts, image_source
 from orbit4d.model.losses import (
     add_noise,
     clean_estimate,
@@ -51,6 +51,9 @@ def training_loss(
     if not config.data.cameras:
         del conditions["camera"]
     output = network(noisy, t, motion=batch["motion"].to(device), **conditions).sample
+    if config.model.residual:
+        visual = conditions.get("static_latents"), conditions.get("image_latents")
+        output = output + image_source(*visual, frames=target.shape[2])
     per_clip = diffusion_loss(output, prediction_target(scheduler, target, noise, t))
     terms = {"loss_diffusion": per_clip.mean()}
     loss = terms["loss_diffusion"]

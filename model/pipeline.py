@@ -26,7 +26,7 @@ from orbit4d.datasets.errors import InputError
 from orbit4d.model.cameras import videomv_cameras
 from orbit4d.model.clip_source import background_rgb
 from orbit4d.model.config import TrainConfig
-from orbit4d.model.frozen import FrozenParts, PartsSpec
+from orbit4d.model.frozen import FrozenParts, PartsSpec, image_source
 from orbit4d.model.guidance import Conditions, GuidanceWeights, guided_prediction
 from orbit4d.model.motion_statistics import MotionStatistics
 from orbit4d.model.schedule import refine
@@ -72,6 +72,7 @@ class OrbitPipeline(DiffusionPipeline):
         w_motion: float = 0.0,
         motion: dict[str, Any] | None = None,
         trained_orbit: dict[str, float] | None = None,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, base_unet=base_unet)
@@ -90,6 +91,7 @@ class OrbitPipeline(DiffusionPipeline):
             w_motion=w_motion,
             motion=motion,
             trained_orbit=trained_orbit,
+            residual=residual,
         )
         refine(self.scheduler)
         self._parts: FrozenParts | None = None
@@ -127,6 +129,7 @@ class OrbitPipeline(DiffusionPipeline):
             w_motion=sample.w_motion,
             motion=motion.to_dict(),
             trained_orbit=trained_orbit,
+            residual=model.residual,
         )
         pipeline._parts = frozen
         return pipeline
@@ -283,6 +286,9 @@ class OrbitPipeline(DiffusionPipeline):
         elif tuple(latents.shape) != shape:
             raise ValueError(f"latents must be {shape}, got {tuple(latents.shape)}")
         z = latents.to(device, torch.float32)
+        source = None
+        if self.config.residual:
+            source = image_source(full.static_latents, full.image_latents, len(cameras))
         steps = num_inference_steps or self.config.sample_steps
         self.scheduler.set_timesteps(steps, device=device)
         for i, t in enumerate(self.scheduler.timesteps):
@@ -296,6 +302,9 @@ class OrbitPipeline(DiffusionPipeline):
                 weights,
                 max_batch,
             )
+            if source is not None:
+                # The weights of the branches sum to 1, so what is added to each is added to the result.
+                output = output + source
             z = self.scheduler.step(output.float(), t, z).prev_sample
             if callback_on_step_end is not None:
                 z = callback_on_step_end(self, i, t, {"latents": z}).get("latents", z)

@@ -40,6 +40,7 @@ def frames_of(pipeline, **kwargs):
 
 TEXT = (
     "model.variant=text",
+    "model.residual=false",
     "model.text_encoder=words",
     "data.static_condition=0",
     "data.caption_suffix=, 3d asset",
@@ -122,3 +123,20 @@ def test_a_static_stage_needs_static_orbits(tmp_path, make_dataset, micro_config
     train(only_dynamic, str(path), tmp_path / "other")
     motion = OrbitPipeline.of_folder(tmp_path / "other").motion_statistics
     assert motion.clips > 0, "without static orbits the measured column of the index serves"
+
+
+def test_a_residual_network_starts_as_a_copy(micro_config):
+    """Before its first step its clean estimate is exactly what the image branch sees."""
+    from orbit4d.model.build import build_unet
+    from orbit4d.model.conditioning import position_ramp
+    from orbit4d.model.frozen import image_source
+
+    unet = build_unet(micro_config(), 48)
+    first = torch.randn(1, 48, 4, 4)
+    noisy = torch.randn(1, 48, 4, 4, 4)
+    output = unet(noisy, torch.tensor([900]), image_latents=first).sample
+    assert torch.equal(output + image_source(None, first, 4), position_ramp(first, 4))
+    with pytest.raises(InputError, match="prediction=sample"):
+        build_unet(micro_config("model.prediction=v_prediction"), 48)
+    with pytest.raises(InputError, match="needs an image network"):
+        image_source(None, None, 4)
