@@ -45,10 +45,12 @@ class Plan:
     """Frames of a clip."""
     samples: int = 12
     """Cycles samples per pixel."""
-    train_steps: int = 240
+    train_steps: int = 400
     """Optimizer steps of the tiny model, both of its stages together."""
+    pictured: str = "slime"
+    """Asset whose picture is set in motion."""
     subject: str = "dino"
-    """Asset that is generated and reconstructed."""
+    """Asset that is reconstructed."""
     recon_steps: int | None = None
     """Steps with deformation; None takes those of the preset `fast`."""
 
@@ -229,7 +231,7 @@ def run_stages(folder: Path, plan: Plan, chain: Sequence[Stage], book: Book) -> 
         if stage.name == "generate_low":
             from orbit4d.app.demo_outcomes import write_input_picture
 
-            write_input_picture(folder, plan.subject)
+            write_input_picture(folder, plan.pictured)
         if stage.work is not None:
             lines, outcome = [], stage.work(folder)
         else:

@@ -84,7 +84,8 @@ def hero(m: Material) -> str:
         if isinstance(value, int) and value
     )
     parts = "".join(
-        f'<li style="flex-grow:{max(stage["seconds"], 0.02 * total):.2f}"><i></i>'
+        f'<li style="flex-grow:{max(stage["seconds"], 0.02 * total):.2f}" title="{escape(stage["title"])}, '
+        f'{clock(stage["seconds"])}"><i></i>'
         f"<span>{escape(stage['title'])}</span><em>{clock(stage['seconds'])}</em></li>"
         for stage in stages
         if stage["name"] != "gallery"
@@ -129,7 +130,7 @@ def _card(i: int, clip: dict[str, Any], measured: dict[Any, dict[str, Any]]) -> 
     numbers = _facts(
         [
             ("motion", number(measures.get("motion_geometry", row.get("motion_geometry")))),
-            ("m", number(measures.get("motion_magnitude"), 2)),
+            ("m", number(measures.get("motion_magnitude"))),
             ("covers", f"{measures['coverage']:.0%}" if measures.get("coverage") is not None else ""),
             ("window", f"{seconds:.2f} s"),
         ]
@@ -293,7 +294,7 @@ def motion(m: Material) -> str:
         )
     for level in m.motion["levels"]:
         asked = level["about"].get("motion")
-        amount = f", m = {number(asked, 2)}" if isinstance(asked, int | float) else ""
+        amount = f", m = {number(asked)}" if isinstance(asked, int | float) else ""
         crisp = "crisp" if m.motion["size"] < 128 else ""
         tiles += (
             '<figure><div class="stage white">'
@@ -303,7 +304,7 @@ def motion(m: Material) -> str:
     seconds = m.log[-1].get("seconds") if m.log else None
     trained = f" after {clock(seconds)} of training" if seconds else ""
     apart = m.motion["apart"]
-    note = f" The two differ by a mean squared {number(apart, 2)}." if apart is not None else ""
+    note = f" The two differ by a mean squared {number(apart)}." if apart is not None else ""
     return _section(
         "motion",
         "Motion, low against high",
@@ -355,8 +356,8 @@ def scene(m: Material) -> str:
     return _section(
         "scene",
         "Back to 4D",
-        f"An orbit of {escape(m.scene.get('subject') or 'one asset')} became Gaussians that move. The front "
-        "view below was never shown to the optimiser.",
+        f"An orbit of {escape(m.scene.get('subject') or 'one asset')} became Gaussians that move. After its "
+        "first frame, the front view below was never shown to the optimiser.",
         f'<div class="split"><div class="tiles two">{tiles}</div>'
         f'<div>{curve}<div class="panel">{_facts(facts)}</div></div></div>',
     )
