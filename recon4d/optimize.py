@@ -129,7 +129,7 @@ def optimise(
             pools = {half: _pools(stage, dynamic, static, half) for half in (True, False)}
             while fit.step < steps[stage]:
                 half = fit.step < settings.warmup_share * steps[stage]
-                loss, psnr = _step(fit, pools[half], settings, density, steps[stage], len(dynamic))
+                loss, psnr = take_step(fit, pools[half], settings, density, steps[stage], len(dynamic))
                 if not math.isfinite(loss):
                     raise WorkError(
                         f"recon4d: the loss is {loss} at {stage} step {fit.step}; "
@@ -172,7 +172,7 @@ def _pools(stage: str, dynamic: Frames, static: Frames | None, half: bool) -> tu
     return (sets[1], []) if stage == "coarse" else (sets[0], sets[1])
 
 
-def _step(
+def take_step(
     fit: Fit,
     pools: tuple[list[View], list[View]],
     settings: Settings,

@@ -75,7 +75,7 @@ def reconstruct(
         {name: frames.resized(chosen.resolution) for name, frames in inputs.held_out.items()},
         inputs.notes,
     )
-    chosen = _anchored(chosen, inputs)
+    chosen = anchored(chosen, inputs)
     run = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
     if (scene := _finished(folder, run)) is not None:
         print(f"{folder}: finished already, nothing to do")
@@ -87,7 +87,7 @@ def reconstruct(
 
     checkpoint = folder / "checkpoint.pt"
     # The cameras are checked before anything is written.
-    start = None if checkpoint.exists() else _first_gaussians(inputs, chosen, seed)
+    start = None if checkpoint.exists() else first_gaussians(inputs, chosen, seed)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         put_json(folder / "run.json", run)
@@ -108,7 +108,7 @@ def reconstruct(
     return scene
 
 
-def _anchored(settings: Settings, inputs: Inputs) -> Settings:
+def anchored(settings: Settings, inputs: Inputs) -> Settings:
     """With a static orbit the canonical shape is the shape it shows: the field is the identity there."""
     field = settings.deformation
     if inputs.static is None or field["kind"] != "nodes" or "anchor" in field:
@@ -143,12 +143,29 @@ def read_inputs(
         dynamic = load_frames(source, cameras, spec, mask)
     if static is not None:
         still = load_frames(static, static_cameras, spec).at_time(static_time)
+    held_out = {name: kept for name, frames in held_out.items() if (kept := unseen(frames, dynamic))}
     notes = [f"{frames.name}: {note}" for frames in (dynamic, still) if frames for note in frames.notes]
     if still is not None:
         size = still.rgba.shape[1:3]
         if size != dynamic.rgba.shape[1:3]:
             still = still.resized(max(dynamic.rgba.shape[1:3]))
     return Inputs(dynamic, still, held_out, notes)
+
+
+def unseen(frames: Frames, train: Frames) -> Frames | None:
+    """The frames without those that repeat a training view at its time (the first front view does)."""
+
+    def repeats(camera: Camera, time: float) -> bool:
+        return any(
+            abs(time - t) < 1e-6 and np.allclose(camera.c2w, other.c2w, atol=1e-6)
+            for other, t in zip(train.cameras, train.time)
+        )
+
+    keep = [i for i, (camera, t) in enumerate(zip(frames.cameras, frames.time)) if not repeats(camera, t)]
+    if not keep:
+        return None
+    cameras, times = tuple(frames.cameras[i] for i in keep), tuple(frames.time[i] for i in keep)
+    return replace(frames, rgba=frames.rgba[keep], cameras=cameras, time=times)
 
 
 def _clip_if_there(dataset: str, uid: str, action_index: int, rig: str, orbit_index: int) -> Frames | None:
@@ -190,7 +207,7 @@ def fingerprint(inputs: Inputs) -> str:
     return digest.hexdigest()
 
 
-def _first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
+def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
     """Gaussians on the visual hull (static orbit if given). Says when the cameras do not fit."""
     hull = start_hull(inputs)
     limit = _FIT_STATIC if inputs.static is not None else _FIT_DYNAMIC

@@ -16,15 +16,13 @@ class LossWeights:
     """Mean absolute difference of images on a random background."""
     ssim: float = 0.1
     """1 - SSIM of the same images."""
-    lpips: float = 0.0
-    """LPIPS (AlexNet), when its weights are present."""
     alpha: float = 0.5
     """Mean absolute difference of mattes."""
     depth_smoothness: float = 0.0
     """Charbonnier penalty on neighbouring expected depths inside the object (RegNeRF style)."""
     rigidity: float = 1.0
     """As rigid as possible between neighbouring control nodes."""
-    smoothness: float = 0.5
+    smoothness: float = 5.0
     """Second difference of the nodes' paths over time."""
     plane_tv: float = 1e-4
     time_smoothness: float = 0.01
@@ -72,9 +70,9 @@ class Settings:
 
     n_gaussians: int = 10_000
     """Drawn on the visual hull."""
-    coarse_steps: int = 600
+    coarse_steps: int = 800
     """Steps without deformation: the static orbit at its time, or all frames when there is none."""
-    fine_steps: int = 3000
+    fine_steps: int = 7000
     """Steps with deformation."""
     static_share: float = 0.25
     """Share of the fine steps that look at the static orbit, when there is one."""
@@ -86,7 +84,7 @@ class Settings:
     weights: LossWeights = field(default_factory=LossWeights)
     rates: LearningRates = field(default_factory=LearningRates)
     density: DensitySettings = field(default_factory=DensitySettings)
-    patience: int = 0
+    patience: int = 2_000
     """Stop when the smoothed loss has not fallen for this many steps; 0 never."""
     checkpoint_seconds: float = 20.0
     """Time between two checkpoints."""
@@ -113,8 +111,8 @@ PRESETS: dict[str, Settings] = {
         _DEFAULT,
         preset="fast",
         n_gaussians=6_000,
-        coarse_steps=200,
-        fine_steps=900,
+        coarse_steps=300,
+        fine_steps=1_800,
         warmup_share=0.5,
         deformation={"kind": "nodes", "n_nodes": 120, "width": 96},
     ),
@@ -124,7 +122,7 @@ PRESETS: dict[str, Settings] = {
         preset="best",
         n_gaussians=16_000,
         coarse_steps=1_500,
-        fine_steps=9_000,
+        fine_steps=18_000,
         deformation={"kind": "nodes", "n_nodes": 400, "width": 160},
     ),
     # Diffusion4D section 2.2: 5,000 coarse and 2,000 fine iterations of 4DGS; its weights are undisclosed.

@@ -27,7 +27,7 @@ def tiny_settings() -> Any:
         PRESETS["fast"],
         n_gaussians=800,
         coarse_steps=80,
-        fine_steps=160,
+        fine_steps=400,
         resolution=48,
         deformation={"kind": "nodes", "n_nodes": 40, "width": 32},
     )

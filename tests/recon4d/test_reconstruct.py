@@ -33,7 +33,7 @@ def test_a_scene_folder_holds_what_it_promises(tiny_scene: Path) -> None:
         "scene.json",
     }  # fmt: skip
     metrics = json.loads((tiny_scene / "metrics.json").read_text())
-    assert metrics["psnr_train"] > 22 and metrics["ssim_train"] > 0.8
+    assert metrics["psnr_train"] > 21 and metrics["ssim_train"] > 0.7
     assert set(metrics["heldout"]) == {"front", "orbit1"}
     assert "orbit1" in metrics["split"]["heldout"] and "dynamic_orbit" in metrics["split"]["train"]
     rows = [json.loads(line) for line in (tiny_scene / "log.jsonl").read_text().splitlines()]
@@ -46,9 +46,11 @@ def test_the_fit_beats_standing_still_and_the_nearest_frame(tiny_scene: Path, ti
     scene = load_scene(tiny_scene)
     still = Scene(scene.gaussians, _Still(), scene.cameras, scene.time)
     ours, standing = score(scene, inputs.dynamic)[0], score(still, inputs.dynamic)[0]
-    assert ours > standing + 1.5, (ours, standing)
+    assert ours > standing + 2, (ours, standing)
     nearest = json.loads((tiny_scene / "metrics.json").read_text())["baselines"]["nearest_training_frame"]
-    assert set(nearest) == {"front", "orbit1"}
+    front = json.loads((tiny_scene / "metrics.json").read_text())["heldout"]["front"]
+    assert set(nearest) == {"front", "orbit1"} and front["psnr"] > nearest["front"]["psnr"]
+    assert len(inputs.held_out["front"]) == 11, "the first front view is a training view"
 
 
 class _Still(torch.nn.Module):
@@ -110,7 +112,7 @@ reconstruct(np.load(sys.argv[1]), sys.argv[3], settings=settings, threads=1)
 def test_a_killed_run_goes_on_to_the_same_bits(
     tmp_path: Path, moving_ball: dict[str, np.ndarray], tiny_settings: Any
 ) -> None:
-    settings = replace(tiny_settings, coarse_steps=30, fine_steps=300, checkpoint_seconds=0.0)
+    settings = replace(tiny_settings, coarse_steps=30, fine_steps=150, checkpoint_seconds=0.0)
     np.save(tmp_path / "frames.npy", moving_ball["dynamic_orbit"])
     (tmp_path / "settings.json").write_text(json.dumps(settings.as_config()))
     words = [sys.executable, "-P", "-c", CHILD, str(tmp_path / "frames.npy"), str(tmp_path / "settings.json")]

@@ -1,0 +1,184 @@
+"""Quality and cost of reconstruction on rendered ground truth (`make bench-recon`).
+
+Each asset's dynamic and static orbit are fitted; the front view and a second dynamic orbit that starts at the
+back are never seen. Beside the fit stand its baselines: the coarse stage alone (static Gaussians), the
+training frame of the nearest view, and the fine stage without the coarse one. Every number is PSNR in dB, on
+white, mean over views.
+
+    python bench/recon.py                               renders three assets of ../shared/assets first
+    python bench/recon.py --dataset DATASET --preset fast --limit 2
+    python bench/recon.py --fields nodes,hexplane       how the default field was chosen
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from orbit4d.datasets import Index
+from orbit4d.recon4d import optimize
+from orbit4d.recon4d import reconstruction as rec
+from orbit4d.recon4d.scene import Scene, draw
+from orbit4d.recon4d.settings import PRESETS, Settings
+
+ASSETS = ("dev_fox.glb", "dev_cesiumman.glb", "dev_robot.glb")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--dataset", help="rendered with --orbits 2 --azimuths 0,180; default: made here")
+    parser.add_argument("--preset", default="default", choices=list(PRESETS))
+    parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--fine-steps", type=int, help="instead of the preset's")
+    parser.add_argument("--fields", default="nodes")
+    parser.add_argument("--limit", type=int, default=3, help="number of (asset, action) pairs")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    settings = replace(PRESETS[options.preset], resolution=options.resolution)
+    if options.fine_steps is not None:
+        settings = replace(settings, fine_steps=options.fine_steps)
+    with tempfile.TemporaryDirectory(prefix="orbit4d-bench-") as scratch:
+        dataset = options.dataset or render(Path(scratch), options.resolution)
+        pairs = references(dataset)[: options.limit]
+        rows = [row for pair in pairs for row in fits(pair, settings, options.fields.split(","))]
+        step = step_cost(pairs[0], settings)
+    means = summary(rows)
+    record = {
+        "bench": "recon", "preset": options.preset, "resolution": options.resolution,
+        "threads": options.threads, "torch": torch.__version__, "assets": len(pairs), "means": means,
+        "step": step, "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "rows": rows,
+    }  # fmt: skip
+    print(json.dumps(record))
+
+
+def render(folder: Path, resolution: int) -> str:
+    """Render the shared assets with two orbits; the dataset's folder."""
+    shared = Path(__file__).resolve().parents[2] / "shared" / "assets"
+    sources = [str(shared / name) for name in ASSETS if (shared / name).is_file()]
+    if not sources:
+        sys.exit("no assets beside this checkout: give --dataset DATASET rendered with --orbits 2")
+    words = ["render", *sources, "--out", str(folder / "dataset"), "--resolution", str(resolution)]
+    words += ["--orbits", "2", "--azimuths", "0,180"]
+    subprocess.run([sys.executable, "-P", "-m", "orbit4d.app", *words], check=True)
+    return str(folder / "dataset")
+
+
+def references(dataset: str) -> list[str]:
+    """One DATASET:uid:action per asset: its first action that has a dynamic orbit."""
+    found: dict[str, str] = {}
+    for _, table in Index(dataset).read(["uid", "action", "rig"]):
+        for row in table.to_pylist():
+            if row["rig"] == "dynamic_orbit":
+                found.setdefault(row["uid"], f"{dataset}:{row['uid']}:{row['action']}")
+    return list(found.values())
+
+
+def fits(reference: str, settings: Settings, fields: list[str]) -> list[dict[str, Any]]:
+    """Rows of one asset: a fit per field, and the baselines."""
+    inputs = rec.read_inputs(reference, None, None, None, 0.0, None, None)
+    inputs = rec.Inputs(
+        inputs.dynamic.resized(settings.resolution),
+        inputs.static.resized(settings.resolution) if inputs.static else None,
+        {name: frames.resized(settings.resolution) for name, frames in inputs.held_out.items()},
+        inputs.notes,
+    )
+    name = reference.split(":", 1)[1]
+    variants = {f"fit, {kind}": replace(settings, deformation=field(settings, kind)) for kind in fields}
+    first = next(iter(variants.values()))
+    variants["static Gaussians"] = replace(first, fine_steps=0)
+    variants["fine without coarse"] = replace(first, coarse_steps=0)
+    rows = []
+    for label, chosen in variants.items():
+        # Without the coarse stage there is no static orbit either: the fine stage sees the video alone.
+        static = None if label == "fine without coarse" else inputs.static
+        seen = rec.Inputs(inputs.dynamic, static, inputs.held_out, [])
+        chosen = rec.anchored(chosen, seen)
+        wall, cpu = time.monotonic(), time.process_time()
+        with contextlib.redirect_stderr(io.StringIO()):
+            fit = optimize.new_fit(rec.first_gaussians(seen, chosen, 0), chosen, 0)
+            optimize.optimise(fit, seen.dynamic, seen.static, chosen)
+        scene = Scene(fit.gaussians, fit.field.requires_grad_(False), seen.dynamic.cameras, seen.dynamic.time)
+        row = {"asset": name, "what": label, "seconds": round(time.monotonic() - wall, 1)}
+        row["cpu_seconds"] = round(time.process_time() - cpu, 1)
+        row["train"], row["train_ssim"] = rec.score(scene, inputs.dynamic)
+        for held, frames in inputs.held_out.items():
+            row[held], row[f"{held}_ssim"] = rec.score(scene, frames)
+        rows.append(show(row))
+    row = {"asset": name, "what": "nearest training frame"}
+    for held, frames in inputs.held_out.items():
+        row[held], row[f"{held}_ssim"] = rec.nearest_frame(inputs.dynamic, frames)
+    rows.append(show(row))
+    return rows
+
+
+def field(settings: Settings, kind: str) -> dict[str, Any]:
+    return settings.deformation if settings.deformation["kind"] == kind else {"kind": kind}
+
+
+def show(row: dict[str, Any]) -> dict[str, Any]:
+    """Print a line of the table; the row with rounded numbers."""
+    rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
+    scores = "  ".join(
+        f"{key} {row[key]:5.2f}/{row[f'{key}_ssim']:.3f}"
+        for key in ("train", "front", "orbit1")
+        if key in row
+    )
+    cost = f"  {row['seconds']:.0f} s ({row['cpu_seconds']:.0f} s CPU)" if "seconds" in row else ""
+    print(f"{row['asset']:<24} {row['what']:<24} {scores}{cost}", flush=True)
+    return rounded
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean over assets of each kind of row, printed."""
+    means: dict[str, dict[str, float]] = {}
+    for what in dict.fromkeys(row["what"] for row in rows):
+        of_kind = [row for row in rows if row["what"] == what]
+        keys = [key for key in ("train", "front", "orbit1", "seconds", "cpu_seconds") if key in of_kind[0]]
+        means[what] = {key: round(float(np.mean([row[key] for row in of_kind])), 2) for key in keys}
+        print(f"{'mean':<24} {what:<24} " + "  ".join(f"{k} {v}" for k, v in means[what].items()))
+    return means
+
+
+def step_cost(reference: str, settings: Settings, steps: int = 30) -> dict[str, float]:
+    """Median CPU milliseconds of a whole fine step and of the rasteriser alone, forward and backward."""
+    inputs = rec.read_inputs(reference, None, None, None, 0.0, None, None)
+    inputs = replace(inputs, dynamic=inputs.dynamic.resized(settings.resolution), static=None)
+    whole = replace(settings, coarse_steps=0, fine_steps=4 * steps, warmup_share=0.0)
+    fit = optimize.new_fit(rec.first_gaussians(inputs, whole, 0), whole, 0)
+    fit.stage = "fine"
+    fit.field.bind(fit.gaussians.means)
+    pools = (optimize.views(inputs.dynamic), [])
+    density = optimize.Density(whole.density)
+    both: tuple[list[float], list[float]] = ([], [])
+    for i in range(steps):
+        started = time.process_time()
+        optimize.take_step(fit, pools, whole, density, whole.fine_steps, len(inputs.dynamic))
+        both[0].append(time.process_time() - started)
+        view = pools[0][i % len(pools[0])]
+        started = time.process_time()
+        color, alpha, _ = draw(fit.gaussians, view.camera)
+        torch.autograd.backward((color, alpha), (torch.ones_like(color), torch.ones_like(alpha)))
+        both[1].append(time.process_time() - started)
+        fit.adam.zero_grad(set_to_none=True)
+    step, raster = (1000 * float(np.median(times)) for times in both)
+    print(f"a step {step:.1f} ms CPU, its rasteriser {raster:.1f} ms: {step / raster:.2f} times")
+    return {"step_ms": round(step, 2), "raster_ms": round(raster, 2), "ratio": round(step / raster, 2)}
+
+
+if __name__ == "__main__":
+    main()

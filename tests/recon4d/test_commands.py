@@ -1,0 +1,163 @@
+"""The commands a user types, run as they are installed, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from orbit4d.datasets.command import run
+from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.video import read_video, write_video
+from orbit4d.recon4d.cli import export_scene, film, recon4d
+from orbit4d.recon4d.export import export_scene as export
+from orbit4d.recon4d.export import splat_bytes
+from orbit4d.recon4d.film import PATHS, camera_path
+from orbit4d.recon4d.frames import load_frames
+from orbit4d.recon4d.gaussians import load_ply
+from orbit4d.recon4d.scene import load_scene
+
+
+def test_a_video_becomes_a_scene_and_a_film(tmp_path: Path, moving_ball: dict[str, np.ndarray]) -> None:
+    alpha = moving_ball["dynamic_orbit"][..., 3:] / 255
+    white = moving_ball["dynamic_orbit"][..., :3] * alpha + 255 * (1 - alpha)
+    write_video(tmp_path / "orbit.mp4", white.astype(np.uint8))
+    words = [str(tmp_path / "orbit.mp4"), "--out", str(tmp_path / "scene"), "--preset", "fast"]
+    runner = CliRunner()
+    result = runner.invoke(recon4d, [*words, "--steps", "30", "--threads", "1"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "background" in result.output and "PSNR" in result.output
+    assert json.loads((tmp_path / "scene" / "metrics.json").read_text())["psnr_train"] > 12
+    out = tmp_path / "clips" / "film.mp4"
+    words = [str(tmp_path / "scene"), "--rig", "dynamic_orbit", "--frames", "5", "--size", "64"]
+    assert runner.invoke(film, [*words, "--out", str(out)], catch_exceptions=False).exit_code == 0
+    assert read_video(out).frames.shape == (5, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nothing.mp4", "--out", "scene"],
+        ["one.mp4", "--out", "scene"],
+        ["cut.mp4", "--out", "scene"],
+        ["black.mp4", "--out", "scene"],
+        ["empty", "--out", "scene"],
+        ["good.mp4", "--out", "scene", "--cameras", "three.json"],
+        ["good.mp4", "--out", "scene", "--static-time", "2"],
+        ["good.mp4", "--out", "scene", "--preset", "slow"],
+        ["good.mp4", "--out", "good.mp4"],
+        ["good.mp4", "--out", "good.mp4/scene"],
+        ["dataset:fox:Run", "--out", "scene"],
+    ],
+    ids=" ".join,
+)
+def test_bad_use_is_one_line_and_leaves_nothing(
+    tmp_path: Path,
+    moving_ball: dict[str, np.ndarray],
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rgba = moving_ball["dynamic_orbit"]
+    (tmp_path / "empty").mkdir()
+    white = np.where(rgba[..., 3:] > 127, rgba[..., :3], 255).astype(np.uint8)
+    write_video(tmp_path / "good.mp4", white)
+    write_video(tmp_path / "one.mp4", white[:1])
+    write_video(tmp_path / "black.mp4", white * 0)
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "good.mp4").read_bytes()[:-500])
+    eye = np.eye(4).tolist()
+    frame = {"transform_matrix": eye, "fl_x": 50, "w": 48, "h": 48}
+    (tmp_path / "three.json").write_text(json.dumps({"frames": [frame] * 3}))
+    before = sorted(p.name for p in tmp_path.iterdir())
+    assert run(recon4d, words) in (1, 2)
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and "\n" not in error and "Traceback" not in error
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_help_is_quick_and_shows_an_example() -> None:
+    code = "import sys; sys.argv = ['recon4d', '--help']; from orbit4d.recon4d.cli import main; main()"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "Example" in done.stdout
+    code = "import sys, orbit4d.recon4d.cli; print([m for m in ('torch', 'numba', 'av') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("rig", PATHS)
+def test_paths_move_what_they_say(tiny_scene: Path, rig: str) -> None:
+    scene = load_scene(tiny_scene)
+    shots = camera_path(scene, rig, 8, size=64, time=0.3)
+    azimuths = {tuple(camera.c2w[:3, 3].round(6)) for camera, _ in shots}
+    times = [time for _, time in shots]
+    assert len(azimuths) == (1 if rig == "front_view" else 8)
+    assert times == ([0.3] * 8 if rig == "bullet_time" else pytest.approx([i / 7 for i in range(8)]))
+    np.testing.assert_allclose(shots[0][0].c2w, scene.cameras[0].c2w, atol=1e-9)
+    assert shots[0][0].fov_x_deg == pytest.approx(scene.cameras[0].fov_x_deg)
+    with pytest.raises(InputError):
+        camera_path(scene, "spiral", 8)
+
+
+def test_ply_sequence_is_the_scene_at_its_times(tiny_scene: Path, tmp_path: Path) -> None:
+    scene = load_scene(tiny_scene)
+    written = export(scene, tmp_path / "ply", "ply-sequence", frames=3)
+    assert [p.name for p in written] == ["000.ply", "001.ply", "002.ply"]
+    means = [load_ply(path).means for path in written]
+    for time, found in zip((0.0, 0.5, 1.0), means):
+        np.testing.assert_allclose(found, scene.at(time).means, atol=1e-6)
+    assert (means[2] - means[0]).norm(dim=1).max() > 0.02, "it moves"
+    with pytest.raises(InputError, match="holds something"):
+        export(scene, tmp_path / "ply", "ply-sequence", frames=3)
+
+
+def test_splat_records(tiny_scene: Path) -> None:
+    scene = load_scene(tiny_scene)
+    g = scene.at(0.5)
+    raw = np.frombuffer(splat_bytes(g), np.uint8).reshape(len(g), 32)
+    floats = raw[:, :24].copy().view("<f4")
+    order = np.argsort(-g.scales.numpy().prod(1) * g.opacities.numpy(), kind="stable")
+    np.testing.assert_array_equal(floats[:, :3], g.means.numpy()[order])
+    np.testing.assert_allclose(floats[:, 3:], g.scales.numpy()[order], rtol=1e-6)
+    np.testing.assert_allclose(raw[:, 27] / 255, g.opacities.numpy()[order], atol=1 / 255)
+    quats = (raw[:, 28:].astype(float) - 128) / 128
+    unit = g.quats.numpy()[order] / np.linalg.norm(g.quats.numpy()[order], axis=1, keepdims=True)
+    assert np.abs(np.clip(unit, -1, 127 / 128) - quats).max() <= 0.5 / 128 + 1e-6
+
+
+def test_exported_views_go_back_in(tiny_scene: Path, tmp_path: Path) -> None:
+    words = [str(tiny_scene), "--format", "frames", "--frames", "4", "--size", "32"]
+    result = CliRunner().invoke(export_scene, [*words, "--out", str(tmp_path / "views")])
+    assert result.exit_code == 0, result.output
+    frames = load_frames(tmp_path / "views")
+    assert frames.rgba.shape == (4, 32, 32, 4)
+    assert frames.time == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    scene = load_scene(tiny_scene)
+    np.testing.assert_allclose(frames.cameras[1].c2w, camera_path(scene, "dynamic_orbit", 4)[1][0].c2w)
+    drawn = scene.render(frames.cameras[2], frames.time[2])
+    np.testing.assert_allclose(frames.rgba[2, ..., 3], drawn[..., 3], atol=0.6 / 255)
+    with Image.open(tmp_path / "views" / "000.png") as image:
+        assert image.mode == "RGBA"
+
+
+def test_spz_goes_through_gsply(tiny_scene: Path, tmp_path: Path) -> None:
+    scene = load_scene(tiny_scene)
+    try:
+        import gsply
+    except ImportError:
+        with pytest.raises(InputError, match="pip install gsply"):
+            export(scene, tmp_path / "a.spz", "spz")
+        assert not list(tmp_path.iterdir())
+        return
+    export(scene, tmp_path / "a.spz", "spz", time=0.5)
+    read = gsply.read_spz(tmp_path / "a.spz")
+    g = scene.at(0.5)
+    # 12 fractional bits of position.
+    np.testing.assert_allclose(read.means, g.means, atol=2**-12)
+    assert len(read.scales) == len(g)
