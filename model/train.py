@@ -35,6 +35,7 @@ from torch.utils.data import DataLoader
 
 from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.index import Index
 from orbit4d.datasets.progress import Progress
 from orbit4d.model import run_checkpoint
 from orbit4d.model.build import (
@@ -78,6 +79,7 @@ def train(
         raise InputError("optim.precision=fp16 needs a GPU: use bf16 or no")
     is_main, device = accelerator.is_main_process, accelerator.device
     accumulate = micro_batches(config, accelerator.num_processes)
+    Index(dataset)  # a dataset that is not there is refused before the run's folder is made
     if is_main:
         claim_run(run, config, resume)
     accelerator.wait_for_everyone()
