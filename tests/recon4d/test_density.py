@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
-from orbit4d.recon4d import optimize
+from orbit4d.recon4d import optimize, reconstruction
 from orbit4d.recon4d.density import Density, DensityState
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.settings import PRESETS, DensitySettings
@@ -81,3 +82,14 @@ def test_survivors_keep_their_moments_in_adam() -> None:
     torch.testing.assert_close(moments[0], kept[0])
     assert len(moments) == 3 and (moments[1:] == 0).all()
     assert len(fit.density.seen) == 3
+
+
+def test_an_optimisation_grows_where_it_needs_to(moving_ball: dict[str, np.ndarray]) -> None:
+    growing = DensitySettings(every=10, start=0.0, stop=1.0, grow_gradient=1e-5, max_gaussians=400)
+    settings = replace(PRESETS["published"], n_gaussians=200, coarse_steps=30, fine_steps=20, density=growing)
+    frames = reconstruction.load_frames(moving_ball["dynamic_orbit"])
+    inputs = reconstruction.Inputs(frames, None, {}, [])
+    fit = optimize.new_fit(reconstruction.first_gaussians(inputs, settings, 0), settings, 0)
+    optimize.optimise(fit, frames, None, settings)
+    assert 200 < len(fit.gaussians) <= 400
+    assert all(len(t) == len(fit.gaussians) for t in fit.gaussians.tensors().values())
