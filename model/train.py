@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 
@@ -74,6 +75,8 @@ def train(
     a number and for memory that does not suffice, naming what to change.
     """
     precision = config.optim.precision
+    # accelerate keeps one state per process, which refuses a second training with another precision.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
     if precision == "fp16" and accelerator.device.type == "cpu":
         raise InputError("optim.precision=fp16 needs a GPU: use bf16 or no")
