@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,9 @@ class Stage:
     """What came out, from the demo folder and the lines the command printed."""
     always: bool = False
     """Run again even when it was done: cheap, and its answer is the point."""
+    clear: str = ""
+    """Folder that is emptied before a finished stage is run anew: its command would rightly refuse to go on
+    from other input. An unfinished stage keeps it and goes on."""
 
 
 @dataclass
@@ -93,6 +97,8 @@ class Record:
     seconds: float
     outcome: str
     lines: list[str] = field(default_factory=list)
+    stale: bool = False
+    """An earlier stage was run again since."""
 
 
 def stages(out: Path, plan: Plan, workers: int) -> list[Stage]:
@@ -116,8 +122,8 @@ def stages(out: Path, plan: Plan, workers: int) -> list[Stage]:
                  "--fps", 10, "--out", film),
     }  # fmt: skip
 
-    def stage(name: str, title: str, makes: tuple[str, ...], outcome: Outcome, always: bool = False) -> Stage:
-        return Stage(name, title, (name, *map(str, commands[name])), makes, None, outcome, always)
+    def stage(name: str, title: str, makes: tuple[str, ...], outcome: Outcome, **how: Any) -> Stage:
+        return Stage(name, title, (name, *map(str, commands[name])), makes, None, outcome, **how)
 
     def generate(level: str, quantile: str) -> Stage:
         video = str(out / "generated" / f"{level}.mp4")
@@ -132,10 +138,16 @@ def stages(out: Path, plan: Plan, workers: int) -> list[Stage]:
         stage("curate", "Curate", ("table.parquet", "report/index.html"), tell.curated),
         stage("render", "Render", ("dataset/dataset.json",), tell.rendered),
         stage("verify", "Verify", (), tell.verified, always=True),
-        stage("train", "Train", ("run/model", "run/log.jsonl"), tell.trained),
+        stage("train", "Train", ("run/model", "run/log.jsonl"), tell.trained, clear="run"),
         generate("low", "q0.1"),
         generate("high", "q0.9"),
-        stage("recon4d", "Reconstruct", ("scene/metrics.json", "scene/canonical.ply"), tell.reconstructed),
+        stage(
+            "recon4d",
+            "Reconstruct",
+            ("scene/metrics.json", "scene/canonical.ply"),
+            tell.reconstructed,
+            clear="scene",
+        ),
         stage("film", "Film the front", ("film.mp4",), tell.filmed),
         Stage("gallery", "Gallery", (), ("index.html",), tell.gallery, always=True),
     ]
@@ -206,28 +218,46 @@ class Book:
         part.write_text(json.dumps(held, indent=1) + "\n")
         part.replace(self.path)
 
-    def put(self, record: Record) -> None:
-        """Note a finished stage."""
+    def outdate(self, names: Sequence[str]) -> None:
+        """Note that these stages stand on input that is being made anew."""
+        for name in names:
+            if name in self.records:
+                self.records[name].stale = True
+        self.save()
+
+    def drop(self, name: str) -> None:
+        """Forget a finished stage, which is about to be run anew."""
+        self.records.pop(name, None)
+        self.save()
+
+    def put(self, record: Record, order: Sequence[str]) -> None:
+        """Note a finished stage, in its place among the names in `order`."""
         self.records[record.name] = record
+        self.records = {name: self.records[name] for name in order if name in self.records}
         self.save()
 
 
 def run_stages(folder: Path, plan: Plan, chain: Sequence[Stage], book: Book) -> None:
     """Run what is not done yet. Once a stage ran, those after it run too: their input may have changed."""
-    stale = False
     for number, stage in enumerate(chain, start=1):
         line = " ".join(("orbit4d", *stage.argv)) if stage.argv else ""
         known = book.records.get(stage.name)
         done = (
             known is not None
+            and not known.stale
             and _same_work(known.command, line)
             and all((folder / made).exists() for made in stage.makes)
         )
-        if done and not stale and not stage.always:
+        if done and not stage.always:
             click.echo(f"[{number}/{len(chain)}] {stage.title}: done already, {known.outcome}")
             continue
         click.secho(f"[{number}/{len(chain)}] {stage.title}" + (f"  {line}" if line else ""), bold=True)
         began = time.monotonic()
+        if not stage.always:
+            book.outdate([later.name for later in chain[number:]])
+        if known is not None and stage.clear:
+            book.drop(stage.name)
+            shutil.rmtree(folder / stage.clear, ignore_errors=True)
         if stage.name == "generate_low":
             from orbit4d.app.demo_outcomes import write_input_picture
 
@@ -240,9 +270,9 @@ def run_stages(folder: Path, plan: Plan, chain: Sequence[Stage], book: Book) -> 
             lines = _run(stage, (*stage.argv, *resume), folder)
             outcome = stage.outcome(folder, lines) if stage.outcome else ""
         seconds = round(time.monotonic() - began, 1)
-        if not (stage.always and done):
-            stale = stale or not stage.always
-        book.put(Record(stage.name, stage.title, line, seconds, outcome, lines[-40:]))
+        book.put(
+            Record(stage.name, stage.title, line, seconds, outcome, lines[-40:]), [s.name for s in chain]
+        )
         click.echo(f"      {outcome} ({seconds:.1f} s)")
 
 

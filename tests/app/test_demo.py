@@ -80,6 +80,36 @@ def test_what_follows_a_repeated_stage_is_repeated(tmp_path: Path) -> None:
     assert [runs(folder, i) for i in (0, 1, 2)] == [1, 1, 2]
 
 
+def test_what_became_stale_stays_stale_after_a_failure(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    run_stages(folder, PLAN, chain(folder, "make", "make", "make"), Book.open(folder, PLAN))
+    (folder / "out0").unlink()
+    with pytest.raises(WorkError):
+        run_stages(folder, PLAN, chain(folder, "make", "fail", "make"), Book.open(folder, PLAN))
+    run_stages(folder, PLAN, chain(folder, "make", "make", "make"), Book.open(folder, PLAN))
+    assert [runs(folder, i) for i in (0, 1, 2)] == [1, 2, 2]
+
+
+def test_a_finished_folder_is_cleared_for_new_input_and_an_unfinished_one_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+
+    def two(second: str) -> list[Stage]:
+        (folder / "kept").mkdir(parents=True, exist_ok=True)
+        last = Stage("s1", "S", (second, str(folder / "kept" / "out")), ("kept/out",), clear="kept")
+        return [*chain(folder, "make"), last]
+
+    book = Book.open(folder, PLAN)
+    (folder / "kept").mkdir()
+    (folder / "kept" / "half").write_text("done")
+    run_stages(folder, PLAN, two("make"), book)
+    assert (folder / "kept" / "half").exists(), "never finished: its command goes on from there"
+    (folder / "out0").unlink()
+    with pytest.raises(WorkError):
+        run_stages(folder, PLAN, two("fail"), Book.open(folder, PLAN))
+    assert not (folder / "kept" / "half").exists()
+    assert "s1" not in Book.open(folder, PLAN).records
+
+
 def test_a_failing_stage_ends_in_one_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     with pytest.raises(WorkError, match=r"stage s1 failed \(exit code 3.*goes on from here") as error:
