@@ -6,21 +6,32 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+#: Pixels handled at a time: 16 KiB of words.
+STRETCH = 4096
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _compose(rgba, background, rgb, alpha):  # type: ignore[no-untyped-def]
-    frames, height, width, _ = rgba.shape
-    r0, g0, b0 = background[0], background[1], background[2]
-    unit = np.float32(1.0 / 255.0)
-    for f in range(frames):
-        for y in range(height):
-            for x in range(width):
-                a = np.float32(rgba[f, y, x, 3]) * unit
-                rest, scaled = np.float32(1.0) - a, a * unit
-                rgb[f, 0, y, x] = np.float32(rgba[f, y, x, 0]) * scaled + rest * r0
-                rgb[f, 1, y, x] = np.float32(rgba[f, y, x, 1]) * scaled + rest * g0
-                rgb[f, 2, y, x] = np.float32(rgba[f, y, x, 2]) * scaled + rest * b0
-                alpha[f, 0, y, x] = a
+
+# Without fastmath: a fused 1 - alpha would let a trace of the background into opaque pixels.
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _compose(words, background, rgb, alpha):  # type: ignore[no-untyped-def]
+    """words uint32 [F, P], one pixel each; rgb float32 [F, 3, P], alpha float32 [F, P].
+
+    Whole words, and one output at a time over a stretch that stays in the first cache: so LLVM sees two
+    arrays that cannot overlap and works on sixteen pixels at a time, which it does not on bytes side by side.
+    """
+    byte, unit, one = np.uint32(255), np.float32(1.0 / 255.0), np.float32(1.0)
+    for f in range(words.shape[0]):
+        for start in range(0, words.shape[1], STRETCH):
+            source = words[f, start : start + STRETCH]
+            out = alpha[f, start : start + STRETCH]
+            for i in range(source.shape[0]):
+                out[i] = np.float32(np.int32(source[i] >> np.uint32(24))) * unit
+            for c in range(3):
+                shift, behind = np.uint32(8 * c), background[c]
+                out = rgb[f, c, start : start + STRETCH]
+                for i in range(source.shape[0]):
+                    a = np.float32(np.int32(source[i] >> np.uint32(24))) * unit
+                    value = np.float32(np.int32((source[i] >> shift) & byte))
+                    out[i] = value * (a * unit) + (one - a) * behind
 
 
 def compose(
@@ -31,5 +42,9 @@ def compose(
     """
     f, h, w, _ = rgba.shape
     rgb, alpha = np.empty((f, 3, h, w), np.float32), np.empty((f, 1, h, w), np.float32)
-    _compose(rgba, np.asarray(background, np.float32), rgb, alpha)
+    # Little-endian words: red is the lowest byte on every machine.
+    words = np.ascontiguousarray(rgba).view("<u4").reshape(f, h * w)
+    if not words.dtype.isnative:
+        words = words.astype(np.uint32)
+    _compose(words, np.asarray(background, np.float32), rgb.reshape(f, 3, h * w), alpha.reshape(f, h * w))
     return rgb, alpha
