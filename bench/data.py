@@ -182,13 +182,15 @@ def litdata_clips(folder: Path, clips: Path) -> Share | None:
         return None
     data = OrbitDataset(clips)
     rows = [data.index.row(int(row)) for row in data.samples.dynamic]
-    items = [{"frames": read_members(data.index.shard_store, row, passes=False)} for row in rows]
+    # One field per frame: litdata writes bytes as they are, but a list as JSON.
+    clip_frames = [read_members(data.index.shard_store, row, passes=False) for row in rows]
+    items = [{f"{i:03d}": frame for i, frame in enumerate(frames)} for frames in clip_frames]
     litdata.optimize(_same, items, output_dir=str(folder / "litdata"), chunk_bytes="64MB", num_workers=1)
     stored = litdata.StreamingDataset(str(folder / "litdata"))
 
     def share(k: int, n: int) -> Iterator[Any]:
         for i in range(k, len(stored), n):
-            yield compose(np.stack([decode(frame) for frame in stored[i]["frames"]]), WHITE)
+            yield compose(np.stack([decode(frame) for _, frame in sorted(stored[i].items())]), WHITE)
 
     return share
 
