@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from orbit4d.curate.columns import COLUMNS, info_of
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.sealed import read_bytes
 from orbit4d.datasets.sources import is_uri, suffix_of
 from orbit4d.datasets.storage import Store
 
@@ -52,7 +53,7 @@ def read_table(path: str) -> pa.Table:
     """A table written by `write_table`. Raises InputError where it is none."""
     store, name = _place(path)
     try:
-        table = pq.read_table(pa.BufferReader(store.read(name)))
+        table = read_bytes(store.read(name))
     except FileNotFoundError:
         raise InputError(f"{path}: no such table; check the path") from None
     except pa.ArrowInvalid as error:

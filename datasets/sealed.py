@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -63,6 +63,14 @@ def load(data: bytes, name: str) -> pa.Table:
     """Read a sealed table back; damage raises WorkError naming `name`."""
     if not is_sealed(data):
         raise WorkError(f"{name}: damaged or not written by orbit4d (its checksum does not fit)")
-    # From a buffer and not from a Python file: the scan's threads may let go of the file while the
-    # interpreter shuts down, and a thread that then asks for the interpreter's lock aborts the process.
-    return pq.read_table(pa.BufferReader(data))
+    return read_bytes(data)
+
+
+def read_bytes(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file in memory as a table, read by the calling thread alone.
+
+    `pq.read_table` scans with threads that may let go of the Python bytes only while the interpreter shuts
+    down; a thread that then asks for the interpreter's lock aborts the process.
+    """
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        return file.read(columns=columns, use_threads=False)

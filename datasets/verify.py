@@ -255,6 +255,6 @@ def _check_rejected(store: Store, seen: Verification) -> None:
         if not metadata.equals(REJECTED_SCHEMA):
             seen.findings.append(Finding("damage", name, "columns that are not those of the schema"))
             continue
-        keys = pq.read_table(pa.BufferReader(data), columns=["uid", "action", "stage"]).to_pylist()
+        keys = sealed.read_bytes(data, ["uid", "action", "stage"]).to_pylist()
         reasons |= {tuple(key.values()) for key in keys}
     seen.rejected = len(reasons)
