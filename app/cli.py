@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from importlib.metadata import version
 
 import click
 
-from orbit4d.datasets.command import run
+from orbit4d.datasets.command import leave, run
 
 #: name -> (module, attribute, one line for `orbit4d --help`), in the order of the chain.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -78,4 +77,4 @@ def command() -> None:
 
 def main() -> None:
     """Entry point of the script `orbit4d`."""
-    sys.exit(run(command, prog_name="orbit4d"))
+    leave(run(command, prog_name="orbit4d"))

@@ -5,7 +5,6 @@ Heavy imports happen inside the command, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +181,6 @@ def _print_counts(table: pa.Table, accounting: str) -> None:
 
 def main() -> None:
     """The script `curate`."""
-    from orbit4d.datasets.command import run
+    from orbit4d.datasets.command import leave, run
 
-    sys.exit(run(command, prog_name="curate"))
+    leave(run(command, prog_name="curate"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -48,6 +51,19 @@ def run(command: click.Command, argv: Sequence[str] | None = None, prog_name: st
             raise
         return _say(f"{type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
     return result if isinstance(result, int) else 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with a command's exit code, without tearing the interpreter down.
+
+    Threads of native libraries (Arrow, Ray, Blender) may let go of Python objects only while it is torn down,
+    which aborts a process whose work is done. What was registered with `atexit` runs first.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def keep_root_off_path() -> None:

@@ -3,10 +3,8 @@
 accelerate launch --num_processes 8 -m orbit4d.model.train_main DATASET --out RUN --preset videomv-image
 """
 
-import sys
-
-from orbit4d.datasets.command import run
+from orbit4d.datasets.command import leave, run
 from orbit4d.model.cli import train
 
 if __name__ == "__main__":
-    sys.exit(run(train, prog_name="orbit4d train"))
+    leave(run(train, prog_name="orbit4d train"))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from orbit4d.datasets.command import run
+from orbit4d.datasets.command import leave, run
 
 _ORBIT = click.Choice(["open", "closed"])
 
@@ -188,4 +187,4 @@ def export_scene(
 
 def main() -> None:
     """Entry point of the script `recon4d`."""
-    sys.exit(run(recon4d, prog_name="recon4d"))
+    leave(run(recon4d, prog_name="recon4d"))

@@ -32,4 +32,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    from orbit4d.datasets.command import leave
+
+    leave(code)

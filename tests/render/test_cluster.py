@@ -169,13 +169,13 @@ def test_the_job_script_survives_the_loss_of_a_node(
     assert output.splitlines()[-1] == "input 4 = done 4 + rejected 0 + quarantined 0 + duplicate 0"
     assert "0 preemptions" not in output
     calm = tmp_path / "calm"
-    code = "import sys; from orbit4d.datasets.command import run; from orbit4d.render.cli import command; "
+    code = "from orbit4d.datasets.command import leave, run; from orbit4d.render.cli import command; "
     subprocess.run(
         [
             sys.executable,
             "-P",
             "-c",
-            code + "sys.exit(run(command))",
+            code + "leave(run(command))",
             str(source),
             "--out",
             str(calm),

@@ -35,8 +35,8 @@ POISON = "toy_poison"
 TOYS = ("toy_a", "toy_b", "toy_c", "toy_d")
 SMALL = ["--preset", "draft", "--frames", "3", "--resolution", "16", "--samples", "2", "--shard-size", "1K"]
 RUN = (
-    "import sys; from orbit4d.datasets.command import run; from orbit4d.render.cli import command; "
-    "sys.exit(run(command))"
+    "import sys; from orbit4d.datasets.command import leave, run; from orbit4d.render.cli import command; "
+    "leave(run(command))"
 )
 
 
