@@ -83,7 +83,8 @@ def kill_actor_of(children: Callable[[], list[psutil.Process]]) -> None:
         for child in children():
             try:
                 owner = child.parent()
-                if owner is not None and "ray::" in owner.cmdline()[0]:
+                # An actor that was killed a moment ago is a zombie: still a parent, its command line empty.
+                if owner is not None and any("ray::" in part for part in owner.cmdline()[:1]):
                     owner.kill()
                     return
             except psutil.NoSuchProcess:
