@@ -5,8 +5,7 @@ Names are loaded on first use, so that `import orbit4d.curate` stays light.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from orbit4d.datasets.lazy import lazy_names
 
 _HOMES = {
     "MeasureSettings": "measuring",
@@ -19,15 +18,4 @@ _HOMES = {
 }
 
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"orbit4d.curate.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
