@@ -15,9 +15,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from orbit4d.datasets.lpips import LPIPS
+from orbit4d.datasets.weights import NotMeasured
 from orbit4d.evaluate import pixel
-from orbit4d.evaluate.lpips import LPIPS
-from orbit4d.evaluate.weights import NotMeasured
 
 
 def clips(n: int, frames: int, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

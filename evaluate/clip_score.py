@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from orbit4d.evaluate.weights import NotMeasured
+from orbit4d.datasets.weights import NotMeasured
 
 DEFAULT_MODEL = "openai/clip-vit-large-patch14"
 #: CLIP's own normalisation of RGB in [0, 1].

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from orbit4d.evaluate.weights import I3D_KINETICS, locate, read_arrays
+from orbit4d.datasets.weights import I3D_KINETICS, locate, read_arrays
 
 Triple = tuple[int, int, int]
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.lpips import LPIPS
+from orbit4d.datasets.weights import I3D_KINETICS, LPIPS_ALEX, LPIPS_VGG, NotMeasured, fetch
 from orbit4d.evaluate import pixel
 from orbit4d.evaluate.clip_score import DEFAULT_MODEL, ClipScore
 from orbit4d.evaluate.frechet import Moments, frechet_distance
 from orbit4d.evaluate.i3d import I3D
-from orbit4d.evaluate.lpips import LPIPS
 from orbit4d.evaluate.metrics import CLIP_OF_RIG, FVD_OF_RIG
-from orbit4d.evaluate.weights import I3D_KINETICS, LPIPS_ALEX, LPIPS_VGG, NotMeasured, fetch
 
 
 @dataclass

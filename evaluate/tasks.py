@@ -1,14 +1,15 @@
-"""What is held against what: each task yields pairs, one at a time, and never holds two.
+"""What is held against what. Each task is a list of cases: a name, and how to load its pair when its turn comes.
 
-video: a generated orbit against ground truth renders. scene: a 4D scene filmed at ground-truth cameras and
-times. run: a trained model over a list of assets, generated first. dataset: see `quality.py`.
+video: generated orbits against ground truth. scene: 4D scenes filmed at ground truth's cameras and times.
+`run` (a trained model) is in `generated.py`, `dataset` in `quality.py`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,94 +20,189 @@ from torch import Tensor
 from orbit4d.datasets.cameras import Camera, orbit
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.index import Index
-from orbit4d.datasets.reader import read_clip
-from orbit4d.datasets.reference import is_reference, open_reference
-from orbit4d.evaluate.suite import Pair
+from orbit4d.evaluate.frames import VIDEOS, Frames, check_source, clip_frames, load_frames, on_white
+from orbit4d.evaluate.suite import Pair, Row
+from orbit4d.evaluate.truth import Ref, Subject, Truth, split_reference
 
 #: Views of the paper's CLIP-O protocol (arXiv 2405.16645, section 4.1).
 CLIP_ORBIT_VIEWS = 36
+#: What `eval scene` can film.
+PROTOCOLS = ("front", "orbit", "clip36", "matrix")
 
 
 @dataclass(frozen=True)
-class Frames:
-    """RGB on white [F, 3, H, W] and alpha [F, 1, H, W], float32 in [0, 1]."""
+class Case:
+    """One thing to measure. Small enough to be sent to another machine; `load` brings the frames there."""
 
-    rgb: Tensor
-    alpha: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.rgb)
+    name: str
+    load: Callable[[], Pair | Row]
 
 
-def on_white(rgba: np.ndarray) -> Frames:
-    """Straight RGBA [F, H, W, 4], uint8 or float in [0, 1], composited on white."""
-    values = rgba.astype(np.float32) / 255 if rgba.dtype == np.uint8 else rgba.astype(np.float32)
-    pixels = torch.from_numpy(np.ascontiguousarray(values)).permute(0, 3, 1, 2)
-    alpha = pixels[:, 3:4]
-    return Frames(pixels[:, :3] * alpha + 1 - alpha, alpha)
+# Videos -----------------------------------------------------------------------------------------------------
 
 
-def clip_frames(clip: Clip) -> Frames:
-    """Frames of a dataset's clip."""
-    return on_white(clip.pixels())
+def video_cases(
+    generated: str, truth: str, make_truth: Callable[[str], Truth], rig: str, orbit_index: int, caption: str
+) -> tuple[list[Case], dict[str, str]]:
+    """One video, or a folder of videos named uid or uid__a<action index>, against ground truth.
 
-
-def load_frames(source: str, rig: str = "dynamic_orbit", orbit_index: int = 0) -> tuple[Frames, Clip | None]:
-    """Frames of a video file, a folder of images, or DATASET:uid[:action] (then also its clip)."""
-    path = Path(source)
-    if not path.exists() and is_reference(source):
-        dataset, uid, action = open_reference(source)
-        clip = read_clip(dataset, uid, action, rig, orbit_index)
-        return clip_frames(clip), clip
-    if path.is_dir():
-        from PIL import Image
-
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in (".png", ".webp", ".jpg", ".jpeg"))
-        if not files:
-            raise InputError(f"{source}: no image in this folder; give a video or a folder of frames")
-        images = [np.asarray(Image.open(file).convert("RGBA")) for file in files]
-        if len({image.shape for image in images}) > 1:
-            raise InputError(f"{source}: frames of different sizes")
-        return on_white(np.stack(images)), None
-    if not path.exists():
-        raise InputError(f"{source}: no such video, folder or DATASET:uid[:action]")
-    from orbit4d.datasets.video import read_video
-
-    frames = read_video(path).frames
-    if frames.shape[-1] == 4:
-        return on_white(frames), None
-    rgb = torch.from_numpy(frames.astype(np.float32) / 255).permute(0, 3, 1, 2)
-    return Frames(rgb, None), None
-
-
-def _optional_clip(dataset: str, clip: Clip, rig: str, orbit_index: int) -> Clip | None:
-    try:
-        return read_clip(dataset, clip.uid, clip.action_index, rig, orbit_index)
-    except InputError:
-        return None
-
-
-def video_pairs(
-    generated: str, truth: str, rig: str = "dynamic_orbit", orbit_index: int = 0, caption: str = ""
-) -> Iterator[Pair]:
-    """One generated video against its ground truth."""
-    made, _ = load_frames(generated, rig, orbit_index)
-    real, clip = load_frames(truth, rig, orbit_index)
-    static = None
-    if clip is not None and rig == "dynamic_orbit":
-        still = _optional_clip(open_reference(truth)[0], clip, "static_orbit", orbit_index)
-        static = clip_frames(still).rgb if still is not None else None
-    yield Pair(
-        name=truth if clip is not None else Path(truth).stem,
-        rig=rig,
-        rgb=made.rgb,
-        truth=real.rgb,
-        alpha=made.alpha,
-        truth_alpha=real.alpha,
-        condition=caption or real.rgb[0],
-        static=static,
+    Returns the cases and, by name, why something cannot be measured. Raises InputError.
+    """
+    where, uid, action = split_reference(truth)
+    if uid is None and _is_video(where):
+        check_source(generated)
+        check_source(where)
+        name = Path(where).stem
+        return [Case(name, partial(_file_pair, name, generated, where, rig, caption))], {}
+    source = make_truth(where)
+    members = [] if Path(generated).is_file() or uid is not None else _members(generated, VIDEOS)
+    if members:
+        subjects, failures = _match(members, source)
+    else:
+        check_source(generated)
+        subject = source.only() if uid is None else source.subject(uid, action)
+        subjects, failures = [(subject, generated)], {}
+    refs = source.clips([s for s, _ in subjects], rig, orbit_index)
+    stills = (
+        source.clips([s for s, _ in subjects], "static_orbit", orbit_index)
+        if rig == "dynamic_orbit"
+        else [None] * len(subjects)
     )
+    cases = []
+    for (subject, path), ref, still in zip(subjects, refs, stills):
+        if ref is None:
+            failures[subject.name] = f"{where} has no {rig} {orbit_index} of it; give the file with --assets"
+        else:
+            cases.append(Case(subject.name, partial(_video_pair, subject.name, path, ref, still, caption)))
+    return cases, failures
+
+
+def _file_pair(name: str, generated: str, truth: str, rig: str, caption: str) -> Pair:
+    made, real = load_frames(generated), load_frames(truth)
+    return Pair(
+        name, rig, made.rgb, real.rgb, made.alpha, real.alpha, condition=caption or real.rgb[0]
+    )  # fmt: skip
+
+
+def _video_pair(name: str, generated: str, ref: Ref, still: Ref | None, caption: str) -> Pair:
+    made, real = load_frames(generated), clip_frames(ref.read())
+    static = clip_frames(still.read()).rgb if still is not None else None
+    condition = caption or real.rgb[0]
+    return Pair(name, ref.rig, made.rgb, real.rgb, made.alpha, real.alpha, condition, static=static)
+
+
+def _is_video(where: str) -> bool:
+    path = Path(where)
+    return path.suffix.lower() in VIDEOS or (path.is_dir() and _holds_images(path))
+
+
+def _holds_images(path: Path) -> bool:
+    from orbit4d.evaluate.frames import images_in
+
+    return bool(images_in(path))
+
+
+def _members(folder: str, suffixes: Sequence[str], marker: str = "") -> list[Path]:
+    """Videos, or folders that hold `marker`, inside a folder."""
+    path = Path(folder)
+    if not path.is_dir():
+        return []
+    if marker:
+        return sorted(p for p in path.iterdir() if (p / marker).is_file())
+    return sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes)
+
+
+_MEMBER = re.compile(r"(?P<uid>.+?)(?:__a(?P<action>\d+))?")
+
+
+def _match(members: Sequence[Path], source: Truth) -> tuple[list[tuple[Subject, str]], dict[str, str]]:
+    """Members of a folder with the subjects that their names name."""
+    named = {}
+    for path in members:
+        found = _MEMBER.fullmatch(path.stem if path.is_file() else path.name)
+        assert found is not None
+        named[path] = found["uid"], found["action"]
+    known: dict[str, list[Subject]] = {}
+    for subject in source.subjects(ids=sorted({uid for uid, _ in named.values()})):
+        known.setdefault(subject.uid, []).append(subject)
+    matched, failures = [], dict(source.failures)
+    for path, (uid, action) in named.items():
+        fits = [s for s in known.get(uid, []) if action is None or s.action_index == int(action)]
+        if len(fits) == 1:
+            matched.append((fits[0], str(path)))
+        else:
+            why = "no such asset or action" if not fits else f"{len(fits)} actions; name it uid__a<index>"
+            failures[path.name] = f"{source.where}: {source.failures.get(uid, why)}"
+    if not matched:
+        raise InputError(f"no file fits {source.where}: {next(iter(failures.values()))}")
+    return matched, failures
+
+
+# Scenes -----------------------------------------------------------------------------------------------------
+
+
+def scene_cases(
+    scene: str,
+    truth: str,
+    make_truth: Callable[[str], Truth],
+    protocols: Sequence[str] = ("front", "orbit", "clip36"),
+    held_out_orbit: int = 1,
+    grid: tuple[int, int] = (9, 21),
+) -> tuple[list[Case], dict[str, str]]:
+    """A scene, or a folder of scenes named uid or uid__a<action index>, against ground truth of its asset.
+
+    front: the front-view clip (time runs, camera fixed). orbit: a dynamic orbit the fit did not see
+    (`held_out_orbit`), else orbit 0, which is then named as seen in training. clip36: 36 uniform orbit
+    views while time runs; without an asset file to render them from, scored by CLIP similarity alone. matrix:
+    `grid` views x moments, for the four forms of FVD.
+    """
+    where, uid, action = split_reference(truth)
+    single = (Path(scene) / "scene.json").is_file()
+    members = [] if single else _members(scene, (), "scene.json")
+    if not members:
+        from orbit4d.recon4d import load_scene
+
+        load_scene(scene)  # says what is wrong, before anything is rendered or written
+    source = make_truth(where)
+    if members and uid is not None:
+        raise InputError(f"--truth {truth}: {scene} holds many scenes; leave :uid out, their names say it")
+    if members:
+        found, failures = _match(members, source)
+    else:
+        found = [(source.only() if uid is None else source.subject(uid, action), scene)]
+        failures = {}
+    subjects = [subject for subject, _ in found]
+    cases: list[Case] = []
+
+    def add(protocol: str, label: str, items: Sequence[Any], why: str) -> None:
+        for (subject, folder), item in zip(found, items):
+            name = f"{subject.name}/{label}"
+            if item is None:
+                failures[name] = why
+            else:
+                load = partial(_SCENE_PAIRS[protocol], name, folder, subject, item, protocols)
+                cases.append(Case(name, load))
+
+    lacking = f"{where} does not hold it; give the asset file with --assets"
+    if "front" in protocols:
+        add("front", "front", source.clips(subjects, "front_view"), lacking)
+    if "orbit" in protocols:
+        held_out = source.clips(subjects, "dynamic_orbit", held_out_orbit)
+        items = [(ref or s.ref("dynamic_orbit"), ref is None) for s, ref in zip(subjects, held_out)]
+        add("orbit", "orbit", items, "")
+    if "clip36" in protocols:
+        turns = source.turns(subjects, CLIP_ORBIT_VIEWS)
+        add("clip36", "clip36", [(ref or s.ref("dynamic_orbit"), ref) for s, ref in zip(subjects, turns)], "")
+    if "matrix" in protocols:
+        add("matrix", f"matrix{grid[0]}x{grid[1]}", source.matrices(subjects, *grid), lacking)
+    return sorted(cases, key=lambda case: case.name), failures
+
+
+@lru_cache(maxsize=2)
+def _scene(folder: str) -> Any:
+    from orbit4d.recon4d import load_scene
+
+    return load_scene(folder)
 
 
 def film(scene: Any, cameras: Sequence[Camera], times: Sequence[float]) -> Frames:
@@ -114,125 +210,86 @@ def film(scene: Any, cameras: Sequence[Camera], times: Sequence[float]) -> Frame
     return on_white(np.stack([np.asarray(scene.render(c, t)) for c, t in zip(cameras, times)]))
 
 
-def scene_pairs(
-    folder: str, truth: str, protocols: Sequence[str] = ("front", "orbit", "clip36"), held_out_orbit: int = 1
-) -> Iterator[Pair]:
-    """A reconstructed scene against ground truth renders of its asset.
+def in_world_of(base: Clip, clip: Clip) -> tuple[list[Camera], list[float]]:
+    """Cameras and times of `clip` on the scale, centre and window of `base`, both of one asset and action.
 
-    front: the front-view clip (time runs, camera fixed). orbit: a dynamic orbit the fit did not see
-    (`held_out_orbit`), else orbit 0, which is then named as seen in training. clip36: 36 uniform orbit views
-    at times running over the clip, scored by CLIP similarity alone, beside the truth of orbit 0 resampled.
+    A point x of the asset stands at s (x - c) in a clip's world. Clips rendered with another number of
+    frames may be framed a little differently; a camera moved along sees exactly the same picture.
     """
-    from orbit4d.recon4d import load_scene
-
-    if not is_reference(truth):
-        raise InputError(f"--truth {truth}: give DATASET:uid[:action], the renders of the scene's asset")
-    scene = load_scene(folder)
-    dataset, uid, action = open_reference(truth)
-    base = read_clip(dataset, uid, action)
-    condition = clip_frames(base).rgb[0]
-    if "front" in protocols:
-        front = _optional_clip(dataset, base, "front_view", 0)
-        if front is not None:
-            yield _filmed(f"{uid}/front", scene, front, condition, {"seen_in_training": False})
-    if "orbit" in protocols:
-        held_out = _optional_clip(dataset, base, "dynamic_orbit", held_out_orbit)
-        clip = held_out or base
-        extra = {"seen_in_training": held_out is None}
-        # CLIP-O is what the 36 views are for.
-        asked = None if "clip36" in protocols else condition
-        yield _filmed(f"{uid}/orbit{clip.orbit}", scene, clip, asked, extra)
-    if "clip36" in protocols:
-        size = (base.cameras[0].w, base.cameras[0].h)
-        n = CLIP_ORBIT_VIEWS
-        views = orbit(n, base.radius, base.elevation_deg, base.cameras[0].fov_x_deg, size=size)
-        made = film(scene, views, [i / (n - 1) for i in range(n)])
-        nearest = torch.linspace(0, len(base.cameras) - 1, n).round().long()
-        real = clip_frames(base)
-        yield Pair(
-            f"{uid}/clip36", "clip36", made.rgb, real.rgb[nearest], condition=condition, similarity_only=True
-        )
+    ratio = base.scale / clip.scale
+    shift = base.scale * (np.array(clip.centre) - np.array(base.centre))
+    start, end = base.window
+    cameras = []
+    for camera in clip.cameras:
+        c2w = camera.c2w.copy()
+        c2w[:3, 3] = ratio * c2w[:3, 3] + shift
+        cameras.append(replace(camera, c2w=c2w))
+    if end <= start or clip.window == base.window:
+        return cameras, list(clip.time)
+    return cameras, [min(max((s - start) / (end - start), 0.0), 1.0) for s in clip.seconds]
 
 
-def _filmed(name: str, scene: Any, clip: Clip, condition: Tensor | None, extra: dict[str, Any]) -> Pair:
-    made, real = film(scene, clip.cameras, clip.time), clip_frames(clip)
-    return Pair(
-        name, clip.rig, made.rgb, real.rgb, made.alpha, real.alpha, condition=condition, extra=dict(extra)
+def _filmed(folder: str, base: Clip, clip: Clip) -> tuple[Frames, Frames]:
+    return film(_scene(folder), *in_world_of(base, clip)), clip_frames(clip)
+
+
+def _condition(base: Clip) -> Tensor:
+    """What the scene was made from, as far as it is known: the first front view."""
+    return clip_frames(base).rgb[0]
+
+
+def _front_pair(name: str, folder: str, subject: Subject, ref: Ref, protocols: Sequence[str]) -> Pair:
+    base = subject.ref("dynamic_orbit").read()
+    made, real = _filmed(folder, base, ref.read())
+    pair = Pair(name, "front_view", made.rgb, real.rgb, made.alpha, real.alpha, condition=_condition(base))
+    # One FVD of each form: that of the whole matrix where it is asked for.
+    return replace(pair, fvd="matrix" not in protocols)
+
+
+def _orbit_pair(
+    name: str, folder: str, subject: Subject, item: tuple[Ref, bool], protocols: Sequence[str]
+) -> Pair:
+    ref, seen = item
+    base = subject.ref("dynamic_orbit").read()
+    made, real = _filmed(folder, base, ref.read())
+    pair = Pair(name, "dynamic_orbit", made.rgb, real.rgb, made.alpha, real.alpha)
+    # CLIP-O is what the 36 views are for.
+    condition = None if "clip36" in protocols else _condition(base)
+    return replace(
+        pair, condition=condition, fvd="matrix" not in protocols, extra={"seen_in_training": seen}
     )
 
 
-def run_assets(dataset: str, split: str | None, ids: Path | None) -> list[tuple[str, int]]:
-    """(uid, action_index) of every dynamic orbit 0 in a split, or of the uids that a text file lists."""
-    wanted = None
-    if ids is not None:
-        if not ids.is_file():
-            raise InputError(f"--ids {ids}: no such file; give a text file with one uid a line")
-        wanted = {line.strip() for line in ids.read_text().splitlines() if line.strip()}
-    index = Index(dataset)
-    found = []
-    for _, table in index.read(["uid", "action_index", "rig", "orbit", "split"]):
-        for row in table.to_pylist():
-            kept = row["uid"] in wanted if wanted is not None else split in (None, row["split"])
-            if kept and row["rig"] == "dynamic_orbit" and row["orbit"] == 0:
-                found.append((row["uid"], row["action_index"]))
-    if not found:
-        what = f"uid of {ids}" if ids else f"asset of the split {split!r}"
-        raise InputError(f"{dataset}: no {what} has a dynamic orbit; look at `orbit4d stats {dataset}`")
-    return sorted(found)
+def _clip36_pair(
+    name: str, folder: str, subject: Subject, item: tuple[Ref, Ref | None], protocols: Sequence[str]
+) -> Pair:
+    base = subject.ref("dynamic_orbit").read()
+    if item[1] is not None:
+        made, real = _filmed(folder, base, item[1].read())
+        return Pair(name, "clip36", made.rgb, real.rgb, made.alpha, real.alpha, condition=_condition(base))
+    n, first = CLIP_ORBIT_VIEWS, base.cameras[0]
+    views = orbit(n, base.radius, base.elevation_deg, first.fov_x_deg, size=(first.w, first.h))
+    made = film(_scene(folder), views, [i / (n - 1) for i in range(n)])
+    nearest = torch.linspace(0, len(base.cameras) - 1, n).round().long()
+    shown = clip_frames(base).rgb[nearest]
+    return Pair(name, "clip36", made.rgb, shown, condition=_condition(base), similarity_only=True)
 
 
-def run_pairs(
-    run: str, dataset: str, assets: Sequence[tuple[str, int]], task: str, out: Path, **settings: Any
-) -> Iterator[Pair]:
-    """A trained model over assets: image-, text- or static-to-4D, generated into `out`/generated.
-
-    Motion is the ground truth's own m unless `motion` says otherwise, so that the question is whether the
-    request is met. A video that is already there is not generated again: an interrupted evaluation goes on.
-    """
-    from PIL import Image
-
-    from orbit4d.model.data import even_frames
-    from orbit4d.model.generate import Request, generate
-
-    generated = out / "generated"
-    generated.mkdir(parents=True, exist_ok=True)
-    motion = settings.pop("motion", None)
-    for uid, action_index in assets:
-        clip = read_clip(dataset, uid, action_index)
-        static = _optional_clip(dataset, clip, "static_orbit", clip.orbit)
-        path = generated / f"{uid}__a{action_index}.mp4"
-        seconds = path.with_suffix(".seconds")
-        if not seconds.exists():
-            given: dict[str, str] = {}
-            if task == "image":
-                first = path.with_suffix(".first.png")
-                Image.fromarray(clip.pixels()[0]).save(first)
-                given = {"image": str(first)}
-            elif task == "text":
-                given = {"text": clip.caption or uid}
-            else:
-                given = {"static": f"{dataset}:{uid}:{clip.action}"}
-            own = clip.measures.get("motion_magnitude")
-            asked = motion or ("q0.5" if own is None else repr(float(own)))
-            start = time.perf_counter()
-            generate(run, path, Request(**given, motion=asked, **settings))
-            seconds.write_text(str(time.perf_counter() - start))
-        made, _ = load_frames(str(path.with_suffix("") / "frames"))
-        chosen = even_frames(len(clip.frames), len(made))
-        size = made.rgb.shape[-1]
-        real = _resized(clip_frames(clip).rgb[chosen], size)
-        yield Pair(
-            name=f"{uid}:{clip.action}",
-            rig=clip.rig,
-            rgb=made.rgb,
-            truth=real,
-            condition=(clip.caption or uid) if task == "text" else real[0],
-            static=_resized(clip_frames(static).rgb[chosen], size) if static is not None else None,
-            extra={"seconds": float(seconds.read_text())},
-        )
+def _matrix_pair(
+    name: str, folder: str, subject: Subject, refs: Sequence[Ref], protocols: Sequence[str]
+) -> Pair:
+    base = subject.ref("dynamic_orbit").read()
+    both = [_filmed(folder, base, ref.read()) for ref in refs]
+    grid = (len(both), len(both[0][0]))
+    made, real = (
+        Frames(torch.cat([f[k].rgb for f in both]), torch.cat([f[k].alpha for f in both])) for k in (0, 1)
+    )
+    return Pair(name, "matrix", made.rgb, real.rgb, made.alpha, real.alpha, grid=grid)
 
 
-def _resized(video: Tensor, size: int) -> Tensor:
-    if video.shape[-1] == size:
-        return video
-    return torch.nn.functional.interpolate(video, (size, size), mode="area")
+_SCENE_PAIRS: dict[str, Callable[..., Pair]] = {
+    "front": _front_pair,
+    "orbit": _orbit_pair,
+    "clip36": _clip36_pair,
+    "matrix": _matrix_pair,
+}

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.lpips import LPIPS
+from orbit4d.datasets.weights import LPIPS_ALEX, NotMeasured, locate, read_arrays
 from orbit4d.evaluate.frechet import Moments, frechet_distance, fvd_forms
 from orbit4d.evaluate.i3d import I3D, pad_same
-from orbit4d.evaluate.lpips import LPIPS
-from orbit4d.evaluate.weights import LPIPS_ALEX, NotMeasured, locate, read_arrays
 
 
 def test_frechet_distance_of_two_known_gaussians() -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from orbit4d.evaluate.weights import LPIPS_ALEX, LPIPS_VGG, Pinned, locate, read_arrays
+from orbit4d.datasets.weights import LPIPS_ALEX, LPIPS_VGG, Pinned, locate, read_arrays
 
 #: Published per-channel shift and scale of an image in [-1, 1].
 _SHIFT = (-0.030, -0.088, -0.188)
@@ -39,6 +39,9 @@ _FILES: dict[str, Pinned] = {"alex": LPIPS_ALEX, "vgg": LPIPS_VGG}
 
 class LPIPS(nn.Module):
     """LPIPS of image batches. `net` is "alex" or "vgg". Weights start random: see `from_weights`."""
+
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, net: str = "alex") -> None:
         super().__init__()
