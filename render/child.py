@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from orbit4d.render import protocol
+from orbit4d.render.scratch import make_scratch
 
 #: Bytes of the child's log that are kept with a failure.
 LOG_TAIL_BYTES = 4000
@@ -84,6 +86,7 @@ class BlenderChild:
         self.starts = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._scratch: str | None = None
         self._buffer = b""
         self._served = 0
         self._rss_at_start = 0
@@ -103,6 +106,8 @@ class BlenderChild:
         # Both ends share one offset: without append mode, emptying the file would leave a hole before the
         # next line.
         fcntl.fcntl(self._log, fcntl.F_SETFL, fcntl.fcntl(self._log, fcntl.F_GETFL) | os.O_APPEND)
+        # Blender makes a temporary folder as it starts, which a killed one leaves behind.
+        self._scratch = make_scratch()
         self._buffer, self._served = b"", 0
         self._process = _spawner.submit(self._spawn, self._log).result()
         self.starts += 1
@@ -127,7 +132,7 @@ class BlenderChild:
             stderr=log,
             bufsize=0,
             start_new_session=True,
-            env={**os.environ, **limits, **self.env},
+            env={**os.environ, **limits, "TMPDIR": str(self._scratch), **self.env},
         )
 
     def call(
@@ -246,6 +251,8 @@ class BlenderChild:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def __enter__(self) -> BlenderChild:
         return self

@@ -5,19 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from orbit4d.datasets.errors import OrbitError
 from orbit4d.render.child import BlenderChild, ChildError
 from orbit4d.render.protocol import RefusedInput
-
-SCRATCH_PREFIX = "orbit4d-scratch-"
+from orbit4d.render.scratch import make_scratch, sweep_scratch
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class Worker:
     def run(self, job: Job) -> Reply:
         """Run one job. Every way to fail becomes a Reply."""
         started = time.monotonic()
-        scratch = tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-")
+        scratch = make_scratch()
         job = replace(job, payload={**job.payload, "scratch": scratch, "threads": self.settings.threads})
         try:
             reply = Reply(self._steps(job))
@@ -135,11 +132,3 @@ def resolve(name: str) -> Callable[..., Any]:
     """The function behind `module:function`."""
     module, _, function = name.partition(":")
     return getattr(importlib.import_module(module), function)
-
-
-def sweep_scratch(folder: str | None = None) -> None:
-    """Remove scratch folders whose process was killed before it could."""
-    for path in Path(folder or tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*-*"):
-        pid = path.name[len(SCRATCH_PREFIX) :].split("-")[0]
-        if pid.isdigit() and not os.path.exists(f"/proc/{pid}") and os.path.exists("/proc/self"):
-            shutil.rmtree(path, ignore_errors=True)

@@ -16,7 +16,8 @@ import pytest
 
 from orbit4d.render import protocol
 from orbit4d.render.child import BlenderChild, ChildDied, TaskFailed, TaskRefused
-from orbit4d.render.worker import Job, Worker, WorkerSettings, sweep_scratch
+from orbit4d.render.scratch import sweep_scratch
+from orbit4d.render.worker import Job, Worker, WorkerSettings
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +149,12 @@ def test_a_worker_answers_every_job_and_cleans_up(tmp_path: Path, monkeypatch: p
         reply = worker.run(Job("d", "selftest", {"do": "abort"}))
         assert (reply.reason, reply.retry) == ("crash", True)
         assert list(tmp_path.glob("orbit4d-scratch-*")) == []
+        assert worker.run(Job("e", "selftest", {})).result is not None
+        [folder] = tmp_path.glob("orbit4d-scratch-*")
+        assert [path.name[:8] for path in folder.iterdir()] == ["blender_"]
     finally:
         worker.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_scratch_of_the_dead_is_swept_and_of_the_living_kept(tmp_path: Path) -> None:
