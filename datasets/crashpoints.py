@@ -19,6 +19,7 @@ COMMIT_POINTS = (
     "stage_before_tar",
     "stage_after_tar",
     "stage_done",
+    "roll_after_rejected",
     "roll_before_shard",
     "roll_after_shard",
     "roll_after_index",

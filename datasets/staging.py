@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 import pyarrow as pa
@@ -19,11 +20,14 @@ from orbit4d.datasets import sealed
 from orbit4d.datasets.clips import Clip, member_names
 from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.rejections import Rejection
 from orbit4d.datasets.schema import INDEX_SCHEMA, clip_row
 from orbit4d.datasets.shards import END, pack
 from orbit4d.datasets.storage import Store
 
 FOLDER = "staging"
+#: Key in a staged Parquet file's schema under which the asset's rejected actions travel, as JSON.
+_REJECTED = b"orbit4d.rejected"
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,14 @@ def image_size(data: bytes) -> tuple[int, int]:
         raise InputError(f"not an image that can be stored ({len(data)} bytes): {error}") from error
 
 
-def stage_asset(uri: str | Store, uid: str, clips: Iterable[Clip]) -> int:
+def stage_asset(
+    uri: str | Store, uid: str, clips: Iterable[Clip], rejected: Sequence[Rejection] = ()
+) -> int:
     """Stage all clips of one asset; returns the bytes of its tar.
 
-    Two atomic puts: the tar, then the rows. Staging the same clips again is harmless.
+    Two atomic puts: the tar, then the rows. Staging the same clips again is harmless. `rejected` are the
+    asset's actions that became no clip: they travel with the rows and are recorded when the asset is rolled,
+    so that none is lost with a driver that dies in between.
     """
     store = uri if isinstance(uri, Store) else Store(uri)
     ordered = sorted(clips, key=lambda clip: clip.key)
@@ -74,6 +82,9 @@ def stage_asset(uri: str | Store, uid: str, clips: Iterable[Clip]) -> int:
         start += len(clip.members)
         rows.append(clip_row(clip, image_size(clip.frames[0]), spans, staged.tar, len(tar), sha256))
     table = pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
+    if rejected:
+        told = json.dumps([asdict(row) for row in rejected])
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _REJECTED: told})
     crash_point("stage_before_tar")
     store.put(staged.tar, tar)
     crash_point("stage_after_tar")
@@ -104,10 +115,12 @@ def staged_assets(store: Store) -> list[Staged]:
     return sorted(found, key=lambda staged: staged.uid)
 
 
-def load_staged(store: Store, staged: Staged) -> tuple[bytes, pa.Table]:
-    """(tar, rows) of a staged asset; a pair that does not fit raises WorkError."""
+def load_staged(store: Store, staged: Staged) -> tuple[bytes, pa.Table, list[Rejection]]:
+    """(tar, rows, rejected actions) of a staged asset; a pair that does not fit raises WorkError."""
     tar = store.read(staged.tar)
     table = sealed.load(store.read(staged.rows), store.path(staged.rows))
     if set(table.column("shard_sha256").to_pylist()) != {hashlib.sha256(tar).hexdigest()}:
         raise WorkError(f"{store.path(staged.tar)}: damaged (its checksum does not fit its rows)")
-    return tar, table
+    told = (table.schema.metadata or {}).get(_REJECTED, b"[]")
+    table = table.replace_schema_metadata(INDEX_SCHEMA.metadata)
+    return tar, table, [Rejection(**row) for row in json.loads(told)]

@@ -92,9 +92,9 @@ class DatasetWriter:
             raise InputError(str(error)) from error
         crash_point("create_after_manifest")
 
-    def stage(self, uid: str, clips: Iterable[Clip]) -> None:
+    def stage(self, uid: str, clips: Iterable[Clip], rejected: Sequence[Rejection] = ()) -> None:
         """Stage all clips of one asset (see `stage_asset`, which workers call)."""
-        stage_asset(self.store, uid, clips)
+        stage_asset(self.store, uid, clips, rejected)
 
     def reject(self, rows: Sequence[Rejection]) -> None:
         """Record assets or actions that will not become clips, in one atomic put."""
@@ -161,15 +161,22 @@ class DatasetWriter:
     def _commit(self, group: Sequence[Staged], rolled: Rolled) -> None:
         tables: list[pa.Table] = []
         whole: list[Staged] = []
+        rejected: list[Rejection] = []
         for staged in group:
             try:
-                tables.append(load_staged(self.store, staged)[1])
+                _, table, told = load_staged(self.store, staged)
+                tables.append(table)
+                rejected += told
                 whole.append(staged)
             except WorkError:
                 self.store.delete([staged.rows, staged.tar])
                 rolled.damaged.append(staged.uid)
         if not whole:
             return
+        # Before the index names the assets: from then on nothing would look for these rows again. After a
+        # crash the same rows are written a second time, and read as one.
+        self.reject(rejected)
+        crash_point("roll_after_rejected")
         content = hashlib.sha256("".join(sha for t in tables for sha in t["sha256"].to_pylist()).encode())
         stem = f"{self._next_number():06d}-{content.hexdigest()[:8]}"
         shard = f"shards/{stem}.tar"

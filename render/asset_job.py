@@ -12,6 +12,7 @@ from typing import Any
 from orbit4d.datasets.bad_file import BadFile
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.inspect import inspect
+from orbit4d.datasets.rejections import Rejection
 from orbit4d.datasets.sources import Asset, is_uri, localize
 from orbit4d.datasets.staging import stage_asset
 from orbit4d.render.plan import plan_action
@@ -19,6 +20,8 @@ from orbit4d.render.protocol import RefusedInput
 from orbit4d.render.scene import RenderSettings
 from orbit4d.render.worker import Job
 
+#: The `stage` of rejections that are made here.
+STAGE = "render"
 #: What the index keeps of an asset's provenance.
 PROVENANCE = ("license", "author", "source_url", "caption")
 
@@ -72,12 +75,16 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
     for action in result["actions"]:
         clips += clips_of_action(payload, settings, action, result)
         pictures += len(action["files"])
-    size = stage_asset(payload["out"], payload["uid"], clips)
+    rejected = [
+        Rejection(payload["uid"], row["name"] or f"#{row['index']}", STAGE, row["reason"], row["detail"])
+        for row in result["rejected"]
+    ]
+    size = stage_asset(payload["out"], payload["uid"], clips, rejected)
     return {
         "pictures": pictures,
         "clips": len(clips),
         "bytes": size,
-        "rejected": result["rejected"],
+        "rejected": len(rejected),
         "flags": result["flags"],
         "timings": result["timings"],
     }

@@ -14,11 +14,10 @@ from orbit4d.datasets.rejections import Rejection
 from orbit4d.datasets.sources import Asset, Resolved, is_uri, resolve
 from orbit4d.datasets.storage import Store
 from orbit4d.datasets.writer import SHARD_BYTES, DatasetWriter
-from orbit4d.render.asset_job import asset_job
+from orbit4d.render.asset_job import STAGE, asset_job
 from orbit4d.render.fleet import FleetSettings, Outcome, run_fleet
 from orbit4d.render.scene import RenderSettings
 
-STAGE = "render"
 #: Prefix of the reason of an asset whose attempts, or preemptions, are used up.
 QUARANTINED = "quarantined:"
 #: Refusals that no other asset would escape: the run is stopped, not the asset rejected.
@@ -143,7 +142,7 @@ class _Run:
         """Take note of one asset's end, in the driver."""
         uid = outcome.job.key
         if outcome.status == "done":
-            self._done(uid, outcome.result or {})
+            self._done(outcome.result or {})
         elif outcome.refused and outcome.reason in FATAL:
             raise WorkError(f"{outcome.reason}: {outcome.detail}")
         else:
@@ -167,20 +166,15 @@ class _Run:
             rate = self.summary.pictures / max(time.monotonic() - self.began, 1e-9)
             self.progress.update(1, **{"images/s": f"{rate:.2f}"}, **self.counts)
 
-    def _done(self, uid: str, result: dict[str, Any]) -> None:
+    def _done(self, result: dict[str, Any]) -> None:
         self.counts["done"] += 1
         self.summary.rendered += 1
         self.summary.pictures += result["pictures"]
         self.summary.clips += result["clips"]
         for phase, seconds in result["timings"].items():
             self.summary.timings[phase] = self.summary.timings.get(phase, 0.0) + seconds
-        for action in result["rejected"]:
-            self.summary.still_actions += 1
-            self.rejections.append(
-                Rejection(
-                    uid, action["name"] or f"#{action['index']}", STAGE, action["reason"], action["detail"]
-                )
-            )
+        # Their rows travel with the staged asset: the writer records them when it rolls it.
+        self.summary.still_actions += result["rejected"]
         self.staged_bytes += result["bytes"]
         if self.staged_bytes >= self.writer.shard_bytes:
             self.writer.roll()

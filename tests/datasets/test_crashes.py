@@ -21,6 +21,7 @@ RUN = """
 import sys
 import numpy as np
 from orbit4d.datasets import Clip, DatasetWriter, encode_webp, orbit
+from orbit4d.datasets.rejections import Rejection
 from orbit4d.datasets import parts
 parts.MERGE_AT = 3
 def clips(uid):
@@ -35,7 +36,7 @@ def run(folder, uids):
     done = writer.finished()
     for uid in uids:
         if uid not in done:
-            writer.stage(uid, clips(uid))
+            writer.stage(uid, clips(uid), [Rejection(uid, "Rest", "render", "still", "nothing moves")])
             print("done", uid, flush=True)
         writer.roll()
     writer.roll(final=True)
@@ -73,7 +74,7 @@ def undisturbed(tmp_path_factory, same_run) -> str:
 # Every point, and every single put of the run up to its first merge.
 POINTS = [
     *(p for p in COMMIT_POINTS if p != "put_before_rename"),
-    *(f"put_before_rename:{i}" for i in range(1, 10)),
+    *(f"put_before_rename:{i}" for i in range(1, 13)),
 ]
 
 
@@ -99,6 +100,9 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(point, tmp_path, undistur
     assert writer.digest() == undisturbed
     assert verify(str(folder)).findings == []
     assert len(Index(folder)) == 2 * len(UIDS)
+    # An action that became no clip is told of once, whenever the driver died after its asset was staged.
+    told = [(row.uid, row.action, row.reason) for row in writer.rejections()]
+    assert told == [(uid, "Rest", "still") for uid in UIDS]
 
 
 def test_resuming_without_repair_cleans_up_by_itself(tmp_path, undisturbed, same_run):
