@@ -30,7 +30,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "generate": ("orbit4d.model.cli", "generate", "Make an orbit video from text, an image or static 3D."),
     "recon4d": ("orbit4d.recon4d.cli", "recon4d", "Turn an orbit video into explicit 4D Gaussians."),
     "film": ("orbit4d.recon4d.cli", "film", "Film a scene along a camera path."),
-    "view": ("orbit4d.recon4d.cli", "view", "Look at a scene in the browser, with a time slider."),
+    "view": (
+        "orbit4d.recon4d.cli",
+        "view",
+        "Look at a scene or a dataset in the browser, with a time slider.",
+    ),
     "eval": (
         "orbit4d.evaluate.cli",
         "command",

@@ -31,6 +31,7 @@ import torch
 from orbit4d.datasets import Index
 from orbit4d.recon4d import optimize
 from orbit4d.recon4d import reconstruction as rec
+from orbit4d.recon4d.fit import new_fit
 from orbit4d.recon4d.scene import Scene, draw
 from orbit4d.recon4d.settings import PRESETS, Settings
 
@@ -110,7 +111,7 @@ def fits(reference: str, settings: Settings, fields: list[str]) -> list[dict[str
         chosen = rec.anchored(chosen, seen)
         wall, cpu = time.monotonic(), time.process_time()
         with contextlib.redirect_stderr(io.StringIO()):
-            fit = optimize.new_fit(rec.first_gaussians(seen, chosen, 0), chosen, 0)
+            fit = new_fit(rec.first_gaussians(seen, chosen, 0), chosen, 0)
             optimize.optimise(fit, seen.dynamic, seen.static, chosen)
         scene = Scene(fit.gaussians, fit.field.requires_grad_(False), seen.dynamic.cameras, seen.dynamic.time)
         row = {"asset": name, "what": label, "seconds": round(time.monotonic() - wall, 1)}
@@ -159,7 +160,7 @@ def step_cost(reference: str, settings: Settings, steps: int = 30) -> dict[str, 
     inputs = rec.read_inputs(reference, None, None, None, 0.0, None, None)
     inputs = replace(inputs, dynamic=inputs.dynamic.resized(settings.resolution), static=None)
     whole = replace(settings, coarse_steps=0, fine_steps=4 * steps, warmup_share=0.0)
-    fit = optimize.new_fit(rec.first_gaussians(inputs, whole, 0), whole, 0)
+    fit = new_fit(rec.first_gaussians(inputs, whole, 0), whole, 0)
     fit.stage = "fine"
     fit.field.bind(fit.gaussians.means)
     pools = (optimize.views(inputs.dynamic), [])

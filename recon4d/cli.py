@@ -29,6 +29,10 @@ _ORBIT = click.Choice(["open", "closed"])
 @click.option("--elevation", default=0.0, show_default=True, help="Degrees above the horizon.")
 @click.option("--mask", type=click.Path(path_type=Path), help="Folder of grey images, one per frame.")
 @click.option(
+    "--matte", type=click.Choice(["flat", "rembg"]), default="flat", show_default=True,
+    help="How an object without alpha is cut out: off a flat background, or by rembg (an extra).",
+)  # fmt: skip
+@click.option(
     "--preset",
     type=click.Choice(["fast", "default", "best", "published"]),
     default="default",
@@ -50,6 +54,7 @@ def recon4d(
     fov: float,
     elevation: float,
     mask: Path | None,
+    matte: str,
     preset: str,
     resolution: int | None,
     steps: int | None,
@@ -89,6 +94,7 @@ def recon4d(
         seed,
         spec=OrbitSpec(kind == "closed", radius, fov, elevation),
         mask=mask,
+        matte=matte,
         settings=settings,
         threads=threads,
     )
@@ -138,21 +144,27 @@ def film(
     click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
 
 
-@click.command(short_help="Look at a scene in the browser, with a time slider.")
-@click.argument("scene", type=click.Path(path_type=Path))
+@click.command(short_help="Look at a scene or a dataset in the browser, with a time slider.")
+@click.argument("source", metavar="SCENE|DATASET[:uid[:action]]")
 @click.option("--port", default=8080, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 lets other machines look too.")
-@click.option("--frames", default=24, show_default=True, help="Moments that the slider has.")
-def view(scene: Path, port: int, host: str, frames: int) -> None:
-    """Look at a scene in the browser, with a time slider.
+@click.option("--frames", default=24, show_default=True, help="Moments that a scene's slider has.")
+def view(source: str, port: int, host: str, frames: int) -> None:
+    """Look at a scene, or at the views and cameras of a dataset, in the browser.
 
     \b
     Example: orbit4d view scene
+             orbit4d view demo/dataset:dino
     """
+    from orbit4d.recon4d.clip_viewer import ClipViewer, is_dataset
     from orbit4d.recon4d.scene import load_scene
     from orbit4d.recon4d.viewer import Viewer
 
-    viewer = Viewer(load_scene(scene), host, port, frames)
+    viewer: ClipViewer | Viewer
+    if is_dataset(source):
+        viewer = ClipViewer(source, host, port)
+    else:
+        viewer = Viewer(load_scene(source), host, port, frames)
     click.echo(f"http://{host}:{viewer.port}  (Ctrl-C ends it)")
     viewer.serve()
 

@@ -9,13 +9,16 @@ identity: their last layers are zero.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from orbit4d.datasets.errors import InputError
 from orbit4d.recon4d import rotations
+from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.skinning import skin
 
 #: Term name -> value; `losses.Weights` has a weight of the same name.
@@ -35,6 +38,12 @@ class Deformation(nn.Module):
     def forward(self, means: Tensor, quats: Tensor, log_scales: Tensor, time: float) -> tuple[Tensor, ...]:
         """Means [N, 3], quats [N, 4] and log_scales [N, 3] at `time` in [0, 1]."""
         raise TypeError(f"{type(self).__name__} does not say how it moves Gaussians")
+
+    def move(self, gaussians: Gaussians, time: float) -> Gaussians:
+        """The Gaussians as they stand at `time` in [0, 1]."""
+        g = gaussians
+        means, quats, log_scales = self(g.means, g.quats, g.log_scales, time)
+        return replace(g, means=means, quats=quats, log_scales=log_scales)
 
     def regularisers(self, time: float, step: float) -> Terms:
         """Penalties on the field around `time`; `step` is the time between two frames."""
@@ -153,8 +162,16 @@ class NodeField(Deformation):
         return terms
 
 
+#: Numbers that each head of the HexPlane field adds to a Gaussian.
+_HEADS = {"means": 3, "quats": 4, "log_scales": 3, "colors": 3, "logits": 1}
+
+
 class HexPlaneField(Deformation):
-    """Six feature planes per scale; features multiply over planes and stand side by side over scales."""
+    """Six feature planes per scale; features multiply over planes and stand side by side over scales.
+
+    `heads` are the parameters that change over time: of position, rotation and scale each may be left out,
+    colour ("colors") and opacity ("logits") may be added.
+    """
 
     PLANES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 
@@ -166,10 +183,14 @@ class HexPlaneField(Deformation):
         scales: tuple[int, ...] = (1, 2),
         width: int = 64,
         extent: float = 0.6,
+        heads: tuple[str, ...] = ("means", "quats", "log_scales"),
     ) -> None:
         super().__init__()
+        if unknown := set(heads) - set(_HEADS):
+            raise InputError(f"hexplane heads {sorted(unknown)}: choose from {', '.join(_HEADS)}")
         self.config = {
             "kind": "hexplane",
+            "heads": list(heads),
             "resolution": resolution,
             "time_resolution": time_resolution,
             "channels": channels,
@@ -188,8 +209,8 @@ class HexPlaneField(Deformation):
         self.trunk = nn.Sequential(nn.Linear(channels * len(scales), width), nn.ReLU())
         self.heads = nn.ModuleDict(
             {
-                name: nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
-                for name, out in (("means", 3), ("quats", 4), ("log_scales", 3))
+                name: nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, _HEADS[name]))
+                for name in heads
             }
         )
         for head in self.heads.values():
@@ -197,6 +218,20 @@ class HexPlaneField(Deformation):
             nn.init.zeros_(head[-1].bias)
 
     def forward(self, means: Tensor, quats: Tensor, log_scales: Tensor, time: float) -> tuple[Tensor, ...]:
+        hidden = self._hidden(means, time)
+        given = {"means": means, "quats": F.normalize(quats, dim=-1), "log_scales": log_scales}
+        return tuple(self._changed(name, value, hidden) for name, value in given.items())
+
+    def move(self, gaussians: Gaussians, time: float) -> Gaussians:
+        hidden = self._hidden(gaussians.means, time)
+        given = {**gaussians.tensors(), "quats": F.normalize(gaussians.quats, dim=-1)}
+        return Gaussians(**{name: self._changed(name, value, hidden) for name, value in given.items()})
+
+    def _changed(self, name: str, value: Tensor, hidden: Tensor) -> Tensor:
+        return value + self.heads[name](hidden).reshape(value.shape) if name in self.heads else value
+
+    def _hidden(self, means: Tensor, time: float) -> Tensor:
+        """[N, width] features of the centres at `time`, after the trunk."""
         # Time is mapped to the whole [-1, 1] that grid_sample knows, as space is.
         t = torch.full((len(means), 1), 2.0 * time - 1.0)
         position = torch.cat([means.detach() / self.config["extent"], t], dim=1)
@@ -208,12 +243,7 @@ class HexPlaneField(Deformation):
                 sampled = F.grid_sample(plane, grid, align_corners=True, padding_mode="border")
                 product = product * sampled[0, :, :, 0].T
             features.append(product)
-        hidden = self.trunk(torch.cat(features, dim=1))
-        return (
-            means + self.heads["means"](hidden),
-            F.normalize(quats, dim=-1) + self.heads["quats"](hidden),
-            log_scales + self.heads["log_scales"](hidden),
-        )
+        return self.trunk(torch.cat(features, dim=1))
 
     def regularisers(self, time: float, step: float) -> Terms:
         """plane_tv: second differences over space; time_smoothness: over time; time_l1: distance from one.
@@ -240,7 +270,8 @@ def build_field(config: dict[str, Any]) -> Deformation:
     """A field from its `config`."""
     options = {key: value for key, value in config.items() if key != "kind"}
     if config["kind"] == "hexplane":
-        return HexPlaneField(**{**options, "scales": tuple(options.get("scales", (1, 2)))})
+        lists = {key: tuple(value) for key, value in options.items() if isinstance(value, list)}
+        return HexPlaneField(**{**options, **lists})
     if config["kind"] == "nodes":
         return NodeField(**options)
     raise ValueError(f"unknown deformation field {config['kind']!r}; choose nodes or hexplane")

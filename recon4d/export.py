@@ -117,6 +117,6 @@ def _write_spz(gaussians: Gaussians, target: Path) -> None:
         quats=torch.nn.functional.normalize(g.quats, dim=-1).numpy(),
         opacities=g.logits.numpy(),
         sh0=((g.colors - 0.5) / SH_C0).numpy(),
-        shN=np.zeros((len(g), 0, 3), np.float32),
+        shN=g.harmonics.numpy(),
     )
     gsply.write_spz(target, data)

@@ -19,6 +19,7 @@ from PIL import Image
 from orbit4d.datasets.cameras import DEFAULT_FOV_X_DEG, DEFAULT_RADIUS, Camera, orbit, orbit_c2w
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
+from orbit4d.recon4d.matting import cut_out
 
 Float = npt.NDArray[np.float32]
 _IMAGES = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
@@ -112,11 +113,14 @@ def load_frames(
     cameras: str | Path | Sequence[Camera] | None = None,
     spec: OrbitSpec | None = None,
     mask: str | Path | None = None,
+    matte: str = "flat",
 ) -> Frames:
     """Read a video, a folder of images, a list of images [H, W, 3 or 4] or an array [F, H, W, 3 or 4].
 
     `cameras` is a transforms.json or a list, one per frame; else `spec` gives an orbit. `mask` is a folder of
-    grey images, one per frame. Raises InputError, one line, for what cannot be fitted.
+    grey images, one per frame; without it and without an alpha channel `matte` says how the object is cut
+    out: "flat" takes a flat background off, "rembg" asks a network. Raises InputError, one line, for what
+    cannot be fitted.
     """
     name = str(source) if isinstance(source, str | Path) else "the given frames"
     pixels, own_cameras, seconds = _read(source, name)
@@ -129,6 +133,9 @@ def load_frames(
         )
     notes: list[str] = []
     mattes = _masks(mask, len(pixels), pixels.shape[1:3]) if mask is not None else None
+    if mattes is None and matte == "rembg" and not _has_alpha(pixels):
+        mattes = cut_out(pixels, name)
+        notes.append("matte made by rembg")
     rgba = _with_matte(pixels, mattes, notes, name)
     _check_content(rgba, name)
 
@@ -266,16 +273,21 @@ def _with_matte(
     if mattes is not None:
         rgb = pixels[..., :3].astype(np.float32) / 255
         return np.concatenate([rgb, mattes[..., None].astype(np.float32) / 255], axis=-1)
-    if pixels.shape[-1] == 4 and (pixels[..., 3] < 250).any():
+    if _has_alpha(pixels):
         return pixels.astype(np.float32) / 255
     rgb = pixels[..., :3].astype(np.float32) / 255
     background, spread = estimate_background(rgb)
     if spread > 0.06:
         raise InputError(
-            f"{name}: the background is not one flat colour; give --mask FOLDER or frames with alpha"
+            f"{name}: the background is not one flat colour; give --mask FOLDER or frames with alpha, or try "
+            "--matte rembg"
         )
     notes.append("background " + " ".join(f"{255 * c:.0f}" for c in background) + " taken off")
     return unmix(rgb, background)
+
+
+def _has_alpha(pixels: npt.NDArray[np.uint8]) -> bool:
+    return pixels.shape[-1] == 4 and bool((pixels[..., 3] < 250).any())
 
 
 def estimate_background(rgb: Float) -> tuple[Float, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,17 @@ class Gaussians:
     """[N] opacity before the sigmoid."""
     colors: Tensor
     """[N, 3] RGB; values outside [0, 1] are clamped when drawn."""
+    harmonics: Tensor = field(default_factory=lambda: torch.zeros(0))
+    """[N, K, 3] coefficients of the real harmonics of degree 1 and up, K = 0, 3, 8 or 15."""
+
+    def __post_init__(self) -> None:
+        if self.harmonics.dim() != 3:
+            self.harmonics = self.means.new_zeros(len(self.means), 0, 3)
+
+    @property
+    def sh_degree(self) -> int:
+        """Degree of the colours' dependence on the direction they are seen from; 0 is none."""
+        return math.isqrt(self.harmonics.shape[1] + 1) - 1
 
     def __len__(self) -> int:
         return len(self.means)
@@ -52,12 +64,18 @@ class Gaussians:
         """[N, 3] standard deviations, world units."""
         return self.log_scales.exp()
 
+    def coefficients(self) -> Tensor:
+        """[N, K + 1, 3] harmonics of all degrees, the constant one first: what `rasterize` takes."""
+        return torch.cat([((self.colors - 0.5) / SH_C0).unsqueeze(1), self.harmonics], dim=1)
+
     def detached(self) -> Gaussians:
         """Copies without gradient."""
         return Gaussians(**{name: t.detach().clone() for name, t in self.tensors().items()})
 
 
-def from_points(points: np.ndarray, colors: np.ndarray, opacity: float = 0.3) -> Gaussians:
+def from_points(
+    points: np.ndarray, colors: np.ndarray, opacity: float = 0.3, sh_degree: int = 0
+) -> Gaussians:
     """Isotropic Gaussians at points [N, 3] with colours [N, 3]; each as wide as its neighbours are far.
 
     The width is the mean distance to the three nearest neighbours (Kerbl et al. 2023, section 5.1).
@@ -75,14 +93,17 @@ def from_points(points: np.ndarray, colors: np.ndarray, opacity: float = 0.3) ->
         quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(n, 1),
         logits=torch.full((n,), float(np.log(opacity / (1 - opacity)))),
         colors=torch.tensor(colors, dtype=torch.float32),
+        harmonics=torch.zeros(n, (sh_degree + 1) ** 2 - 1, 3),
     )
 
 
-_NORMALS = ("nx", "ny", "nz")
-_COLUMNS = (
-    "x", "y", "z", *_NORMALS, "f_dc_0", "f_dc_1", "f_dc_2", "opacity",
-    "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3",
-)  # fmt: skip
+_HEAD = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2")
+_TAIL = ("opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")
+
+
+def _rest(count: int) -> tuple[str, ...]:
+    """Names of the columns of `count` harmonics above the constant: all of red, then green, then blue."""
+    return tuple(f"f_rest_{i}" for i in range(3 * count))
 
 
 def save_ply(gaussians: Gaussians, path: str | Path) -> None:
@@ -93,6 +114,7 @@ def save_ply(gaussians: Gaussians, path: str | Path) -> None:
             g.means,
             torch.zeros_like(g.means),
             (g.colors - 0.5) / SH_C0,
+            g.harmonics.transpose(1, 2).flatten(1),
             g.logits[:, None],
             g.log_scales,
             torch.nn.functional.normalize(g.quats, dim=-1),
@@ -100,7 +122,8 @@ def save_ply(gaussians: Gaussians, path: str | Path) -> None:
         dim=1,
     )
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(g)}"]
-    header += [f"property float {name}" for name in _COLUMNS] + ["end_header", ""]
+    names = (*_HEAD, *_rest(g.harmonics.shape[1]), *_TAIL)
+    header += [f"property float {name}" for name in names] + ["end_header", ""]
     partial = Path(path).with_suffix(".ply.partial")
     partial.write_bytes("\n".join(header).encode() + rows.numpy().astype("<f4").tobytes())
     partial.replace(path)
@@ -109,15 +132,17 @@ def save_ply(gaussians: Gaussians, path: str | Path) -> None:
 def load_ply(path: str | Path) -> Gaussians:
     """Inverse of `save_ply`; reads any PLY of that layout whose first element is the vertices.
 
-    View-dependent harmonics (f_rest_*) are read over and left out. Raises InputError for anything else.
+    Raises InputError for anything else.
     """
     data = Path(path).read_bytes()
     end = data.find(b"end_header\n")
     lines = data[: max(end, 0)].decode("ascii", "replace").split("\n")
     names = [line.split()[-1] for line in lines if line.startswith("property float ")]
     counts = [line.split()[-1] for line in lines if line.startswith("element vertex ")]
-    wanted = [name for name in _COLUMNS if name not in _NORMALS]
-    if end < 0 or not counts or not set(wanted) <= set(names):
+    wanted = {name for name in (*_HEAD, *_TAIL) if name not in ("nx", "ny", "nz")}
+    rest = _rest(sum(name.startswith("f_rest_") for name in names) // 3)
+    known = len(rest) // 3 in (0, 3, 8, 15) and set(rest) <= set(names)
+    if end < 0 or not counts or not wanted <= set(names) or not known:
         raise InputError(f"{path}: not a PLY of 3D Gaussians (INRIA layout, binary little-endian)")
     body = data[end + len(b"end_header\n") :]
     count = int(counts[0])
@@ -134,4 +159,5 @@ def load_ply(path: str | Path) -> Gaussians:
         quats=column("rot_0", "rot_1", "rot_2", "rot_3"),
         logits=column("opacity")[:, 0],
         colors=column("f_dc_0", "f_dc_1", "f_dc_2") * SH_C0 + 0.5,
+        harmonics=column(*rest).reshape(count, 3, len(rest) // 3).transpose(1, 2).contiguous(),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from orbit4d.datasets.lpips import LPIPS
+from orbit4d.datasets.weights import LPIPS_ALEX, NotMeasured, locate
 from orbit4d.recon4d.fused_loss import TAPS, terms
 from orbit4d.recon4d.settings import LossWeights
 
@@ -32,6 +34,29 @@ def image_terms(color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor)
         return {"l1": F.l1_loss(drawn, wanted), "alpha": F.l1_loss(alpha, truth[..., 3:])}
     l1, alpha_l1, ssim = terms(color, alpha, truth, background)
     return {"l1": l1, "alpha": alpha_l1, "ssim": 1 - ssim}
+
+
+class Perceptual:
+    """LPIPS (AlexNet) as a term of the loss. Raises NotMeasured where its weights are absent."""
+
+    def __init__(self) -> None:
+        self.net = LPIPS.from_weights("alex")
+
+    def __call__(self, color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor) -> Tensor:
+        """Distance [] of the pictures that `image_terms` compares; H and W at least 32."""
+        drawn = color + (1 - alpha) * background
+        wanted = truth[..., :3] + (1 - truth[..., 3:]) * background
+        images = [image.permute(2, 0, 1)[None] for image in (drawn, wanted)]
+        return self.net(*images)[0]
+
+
+def why_no_lpips() -> str | None:
+    """What keeps LPIPS from being computed here, None when nothing does."""
+    try:
+        locate(LPIPS_ALEX)
+    except NotMeasured as error:
+        return str(error)
+    return None
 
 
 def weigh(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:

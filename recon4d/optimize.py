@@ -1,8 +1,9 @@
-"""The two-stage optimiser: coarse without deformation, then fine with it.
+"""The two-stage optimiser: coarse finds the shape, fine its motion.
 
-Coarse: the static orbit when one is given, else the dynamic orbit as if it stood still. Fine: the dynamic
-orbit through the deformation field, the static orbit mixed in at its time.
-After Diffusion4D section 2.2 (arXiv 2405.16645) and hustvl/4DGaussians (train.py).
+Coarse: the static orbit at its time when one is given, else the dynamic orbit as if it stood still; late in
+the stage the field begins to move and the video joins in. Fine: the video through the deformation field, the
+static orbit mixed in at its time. With an anchored field the video's moments join in outwards from the
+static orbit's. After Diffusion4D section 2.2 (arXiv 2405.16645) and hustvl/4DGaussians (train.py).
 
 One seed makes a CPU run repeatable bit for bit, interrupted or not, on one number of threads: every draw
 comes from one generator whose state is in the checkpoint. (The kernels' sums do not depend on the threads;
@@ -14,20 +15,18 @@ from __future__ import annotations
 import json
 import math
 import time as clock
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from orbit4d.datasets.errors import WorkError
 from orbit4d.datasets.progress import Progress
-from orbit4d.recon4d.deformation import Deformation, build_field
 from orbit4d.recon4d.density import Density, DensityState
+from orbit4d.recon4d.fit import Fit, replace_gaussians, save_checkpoint
 from orbit4d.recon4d.frames import Frames
-from orbit4d.recon4d.gaussians import Gaussians
-from orbit4d.recon4d.losses import depth_smoothness, image_terms, weigh
+from orbit4d.recon4d.losses import Perceptual, depth_smoothness, image_terms, weigh
 from orbit4d.recon4d.scene import Placed, draw, place
 from orbit4d.recon4d.settings import Settings
 
@@ -46,62 +45,12 @@ class View:
     time: float
 
 
-@dataclass
-class Fit:
-    """Everything that changes during a run; what a checkpoint holds."""
-
-    gaussians: Gaussians
-    field: Deformation
-    adam: torch.optim.Adam
-    generator: torch.Generator
-    density: DensityState
-    stage: str = "coarse"
-    step: int = 0
-    """Steps done in the stage."""
-    seconds: float = 0.0
-    """Time spent, over all runs."""
-    best: tuple[float, int] = (math.inf, 0)
-    """Lowest smoothed loss and its step, for early stopping."""
-    smoothed: float = math.inf
-    psnr: float = 0.0
-    """Of the last view that was measured, on its drawn background, dB."""
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-
 def views(frames: Frames) -> list[View]:
     """Images of frames as tensors."""
     return [
         View(torch.from_numpy(image), place(camera), t)
         for image, camera, t in zip(frames.rgba, frames.cameras, frames.time)
     ]
-
-
-def new_fit(gaussians: Gaussians, settings: Settings, seed: int) -> Fit:
-    """A fit at its first step."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        deformation = build_field(settings.deformation)
-    leaves = _leaves(gaussians)
-    return Fit(
-        leaves, deformation, _adam(leaves, deformation, settings), generator, DensityState.empty(len(leaves))
-    )
-
-
-def _leaves(gaussians: Gaussians) -> Gaussians:
-    return Gaussians(**{name: t.detach().clone().requires_grad_() for name, t in gaussians.tensors().items()})
-
-
-def _adam(gaussians: Gaussians, deformation: Deformation, settings: Settings) -> torch.optim.Adam:
-    rates = settings.rates
-    groups: list[dict[str, Any]] = [
-        {"params": [tensor], "lr": getattr(rates, name), "base": getattr(rates, name), "name": name}
-        for name, tensor in gaussians.tensors().items()
-    ]
-    groups.append(
-        {"params": list(deformation.parameters()), "lr": rates.field, "base": rates.field, "name": "field"}
-    )
-    return torch.optim.Adam(groups, eps=1e-15, fused=True)
 
 
 def optimise(
@@ -117,6 +66,7 @@ def optimise(
     Raises WorkError when the loss stops being a number.
     """
     density = Density(settings.density)
+    perceptual = Perceptual() if settings.weights.lpips else None
     steps = {"coarse": settings.coarse_steps, "fine": settings.fine_steps}
     total = sum(steps.values())
     done = fit.step + (steps["coarse"] if fit.stage == "fine" else 0)
@@ -131,10 +81,10 @@ def optimise(
                 fit.density = DensityState.empty(len(fit.gaussians))
             if fit.step == 0:
                 fit.field.bind(fit.gaussians.means)
-            pools = {half: _pools(stage, dynamic, static, half) for half in (True, False)}
+            pools = {half: _pools(dynamic, static, half) for half in (True, False)}
             while fit.step < steps[stage]:
                 half = fit.step < settings.warmup_share * steps[stage]
-                loss = take_step(fit, pools[half], settings, density, steps[stage], len(dynamic))
+                loss = take_step(fit, pools[half], settings, density, steps[stage], len(dynamic), perceptual)
                 if not math.isfinite(loss):
                     raise WorkError(
                         f"recon4d: the loss is {loss} at {stage} step {fit.step}; "
@@ -167,16 +117,41 @@ def optimise(
     return fit
 
 
-def _pools(stage: str, dynamic: Frames, static: Frames | None, half: bool) -> tuple[list[View], list[View]]:
-    """(views drawn mostly, views drawn sometimes) of a stage, at full or half resolution."""
+def _pools(dynamic: Frames, static: Frames | None, half: bool) -> tuple[list[View], list[View]]:
+    """Views of the video and of the static orbit, at full or half resolution."""
     size = max(dynamic.rgba.shape[1:3])
-    chosen = [dynamic, static] if static is not None else [dynamic]
+    chosen = [frames for frames in (dynamic, static) if frames is not None]
     if half:
         chosen = [frames.resized(max(size // 2, 1)) for frames in chosen]
     sets = [views(frames) for frames in chosen]
-    if static is None:
-        return sets[0], []
-    return (sets[1], []) if stage == "coarse" else (sets[0], sets[1])
+    return sets[0], sets[1] if static is not None else []
+
+
+def _choose(
+    fit: Fit, pools: tuple[list[View], list[View]], settings: Settings, progress: float, moving: bool
+) -> View:
+    """Draw the view of a step."""
+    dynamic, static = pools
+    share = settings.static_share if moving else 1.0
+    if static and float(torch.rand((), generator=fit.generator)) < share:
+        pool = static
+    else:
+        pool = _within_reach(dynamic, settings, progress if fit.stage == "fine" else 0.0)
+    return pool[int(torch.randint(len(pool), (), generator=fit.generator))]
+
+
+def _within_reach(pool: list[View], settings: Settings, progress: float) -> list[View]:
+    """The views near enough to the anchored moment: motion is followed outwards from what is known.
+
+    A limb that has moved further than its own width gives no gradient towards where it is; one frame on from
+    a moment that already fits, it has not.
+    """
+    anchor = settings.deformation.get("anchor")
+    if anchor is None or progress >= settings.unroll_share:
+        return pool
+    farthest = max(abs(view.time - anchor) for view in pool)
+    reach = farthest * (0.1 + progress / settings.unroll_share)
+    return [view for view in pool if abs(view.time - anchor) <= reach] or pool
 
 
 def take_step(
@@ -186,33 +161,31 @@ def take_step(
     density: Density,
     steps: int,
     n_frames: int,
+    perceptual: Perceptual | None = None,
 ) -> float:
-    """One view, one update. Returns the loss; every `PSNR_EVERY` steps `fit.psnr` becomes the view's."""
-    draw_random = lambda *shape: torch.rand(*shape, generator=fit.generator)  # noqa: E731
-    often, sometimes = pools
-    pool = sometimes if sometimes and draw_random(()).item() < settings.static_share else often
-    view = pool[int(torch.randint(len(pool), (), generator=fit.generator))]
-    background = draw_random(3)
+    """One view, one update. Returns the loss; every `PSNR_EVERY` steps `fit.psnr` becomes the view's.
+
+    `pools` are the views of the video and of the static orbit, `steps` the length of the stage.
+    """
     fine = fit.stage == "fine"
-    g = fit.gaussians
-    moved = g
-    if fine:
-        means, quats, log_scales = fit.field(g.means, g.quats, g.log_scales, view.time)
-        moved = Gaussians(means, log_scales, quats, g.logits, g.colors)
+    progress = fit.step / max(steps - 1, 1)
+    moving = fine or progress >= settings.deform_from
+    view = _choose(fit, pools, settings, progress, moving)
+    background = torch.rand(3, generator=fit.generator)
+    moved = fit.field.move(fit.gaussians, view.time) if moving else fit.gaussians
     weights = settings.weights
     with_depth = weights.depth_smoothness > 0
     color, alpha, meta = draw(moved, view.camera, render_mode="RGB+ED" if with_depth else "RGB")
     terms = image_terms(color[..., :3], alpha, view.truth, background)
+    if perceptual is not None and fit.step % settings.lpips_every == 0:
+        terms["lpips"] = perceptual(color[..., :3], alpha, view.truth, background)
     if with_depth:
         terms["depth_smoothness"] = depth_smoothness(color[..., 3:], alpha)
-    if fine:
+    if moving:
         terms |= fit.field.regularisers(view.time, 1 / max(n_frames - 1, 1))
     loss = weigh(terms, weights)
 
-    progress = fit.step / max(steps - 1, 1)
-    for group in fit.adam.param_groups:
-        own = settings.rates.fine if fine and group["name"] != "field" else 1.0
-        group["lr"] = group["base"] * own * settings.rates.final**progress
+    _set_rates(fit, settings, progress)
     fit.adam.zero_grad(set_to_none=True)
     loss.backward()
     fit.adam.step()
@@ -222,81 +195,30 @@ def take_step(
         density.observe(fit.density, meta["means2d"], meta["radii"], view.camera.width, view.camera.height)
         if density.due(fit.step, steps):
             grown, origin = density.round(fit.gaussians, fit.density, fit.generator)
-            _replace_gaussians(fit, grown, origin)
+            replace_gaussians(fit, grown, origin)
         if settings.density.reset_every and fit.step % settings.density.reset_every == 0:
             density.fade(fit.gaussians)
-    elif fine and fit.step % 250 == 0:
+    elif moving and fit.step % 250 == 0:
         # Centres have drifted: skin them anew.
         fit.field.bind(fit.gaussians.means)
     if fit.step % PSNR_EVERY == 0:
-        with torch.no_grad():
-            wanted = view.truth[..., :3] + (1 - view.truth[..., 3:]) * background
-            mse = (color[..., :3] + (1 - alpha) * background - wanted).square().mean().item()
-        fit.psnr = -10 * math.log10(max(mse, 1e-10))
+        fit.psnr = _psnr(color[..., :3], alpha, view.truth, background)
     return loss.item()
 
 
-@torch.no_grad()
-def _replace_gaussians(fit: Fit, grown: Gaussians, origin: Tensor) -> None:
-    """Swap the Gaussians; survivors keep their moments in Adam, newcomers start with none."""
-    leaves = _leaves(grown)
+def _set_rates(fit: Fit, settings: Settings, progress: float) -> None:
+    """Rates fall within each stage; the field's own only in the fine one, where most of its work is."""
+    fine = fit.stage == "fine"
     for group in fit.adam.param_groups:
         if group["name"] == "field":
-            continue
-        old = group["params"][0]
-        new = getattr(leaves, group["name"])
-        state = fit.adam.state.pop(old, {})
-        for key in ("exp_avg", "exp_avg_sq"):
-            if key in state:
-                moments = torch.zeros_like(new)
-                moments[origin >= 0] = state[key][origin[origin >= 0]]
-                state[key] = moments
-        if state:
-            fit.adam.state[new] = state
-        group["params"] = [new]
-    fit.gaussians = leaves
-    fit.density = DensityState.empty(len(leaves))
-    fit.field.bind(leaves.means)
+            group["lr"] = group["base"] * (settings.rates.final**progress if fine else 1.0)
+        else:
+            own = settings.rates.fine if fine else 1.0
+            group["lr"] = group["base"] * own * settings.rates.final**progress
 
 
-def save_checkpoint(fit: Fit, path: Path) -> None:
-    """Everything a resumed run needs, in one atomic put."""
-    state = {
-        "gaussians": {name: t.detach() for name, t in fit.gaussians.tensors().items()},
-        "field": fit.field.state_dict(),
-        "adam": fit.adam.state_dict(),
-        "generator": fit.generator.get_state(),
-        "density": {"gradient": fit.density.gradient, "seen": fit.density.seen},
-        "bound": fit.field.bound_means,
-        "plain": {
-            "stage": fit.stage,
-            "step": fit.step,
-            "seconds": fit.seconds,
-            "best": list(fit.best),
-            "smoothed": fit.smoothed,
-            "history": fit.history,
-        },
-    }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
-
-
-def load_checkpoint(path: Path, settings: Settings) -> Fit:
-    """Inverse of `save_checkpoint`. Raises WorkError for a damaged file."""
-    try:
-        state = torch.load(path, weights_only=True)
-        fit = new_fit(Gaussians(**state["gaussians"]), settings, 0)
-        fit.field.load_state_dict(state["field"])
-        fit.adam.load_state_dict(state["adam"])
-        fit.generator.set_state(state["generator"])
-        fit.density = DensityState(**state["density"])
-        if state["bound"] is not None:
-            fit.field.bind(state["bound"])
-        plain = state["plain"]
-        fit.stage, fit.step, fit.seconds = plain["stage"], plain["step"], plain["seconds"]
-        fit.best, fit.smoothed = tuple(plain["best"]), plain["smoothed"]
-        fit.history = plain["history"]
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError, TypeError) as error:
-        raise WorkError(f"{path}: damaged checkpoint ({error}); delete it to start anew") from None
-    return fit
+@torch.no_grad()
+def _psnr(color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor) -> float:
+    wanted = truth[..., :3] + (1 - truth[..., 3:]) * background
+    mse = (color + (1 - alpha) * background - wanted).square().mean().item()
+    return -10 * math.log10(max(mse, 1e-10))

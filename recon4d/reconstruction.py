@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import InputError
@@ -19,9 +20,11 @@ from orbit4d.datasets.image_measures import psnr, ssim
 from orbit4d.datasets.reader import read_clip
 from orbit4d.datasets.reference import is_reference, open_reference
 from orbit4d.recon4d import optimize
+from orbit4d.recon4d.fit import load_checkpoint, new_fit
 from orbit4d.recon4d.frames import Frames, OrbitSpec, from_clip, load_frames
 from orbit4d.recon4d.gaussians import from_points
 from orbit4d.recon4d.hull import Hull, carve, sample_surface
+from orbit4d.recon4d.losses import Perceptual, why_no_lpips
 from orbit4d.recon4d.scene import Scene, load_scene, put_json
 from orbit4d.recon4d.settings import PRESETS, Settings
 
@@ -53,6 +56,7 @@ def reconstruct(
     *,
     spec: OrbitSpec | None = None,
     mask: str | Path | None = None,
+    matte: str = "flat",
     settings: Settings | None = None,
     threads: int | None = None,
 ) -> Scene:
@@ -68,14 +72,14 @@ def reconstruct(
     chosen = settings or PRESETS[preset]
     folder = Path(out)
     _check_out(folder)
-    inputs = read_inputs(video_or_frames, static, cameras, static_cameras, static_time, spec, mask)
+    inputs = read_inputs(video_or_frames, static, cameras, static_cameras, static_time, spec, mask, matte)
     inputs = Inputs(
         inputs.dynamic.resized(chosen.resolution),
         inputs.static.resized(chosen.resolution) if inputs.static is not None else None,
         {name: frames.resized(chosen.resolution) for name, frames in inputs.held_out.items()},
         inputs.notes,
     )
-    chosen = anchored(chosen, inputs)
+    chosen = affordable(anchored(chosen, inputs), inputs.notes)
     run = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
     if (scene := _finished(folder, run)) is not None:
         print(f"{folder}: finished already, nothing to do")
@@ -94,9 +98,9 @@ def reconstruct(
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); give another --out") from None
     if start is None:
-        fit = optimize.load_checkpoint(checkpoint, chosen)
+        fit = load_checkpoint(checkpoint, chosen)
     else:
-        fit = optimize.new_fit(start, chosen, seed)
+        fit = new_fit(start, chosen, seed)
     optimize.optimise(fit, inputs.dynamic, inputs.static, chosen, checkpoint, folder / "log.jsonl")
 
     scene = Scene(fit.gaussians, fit.field.requires_grad_(False), inputs.dynamic.cameras, inputs.dynamic.time)
@@ -116,6 +120,15 @@ def anchored(settings: Settings, inputs: Inputs) -> Settings:
     return replace(settings, deformation={**field, "anchor": inputs.static.time[0]})
 
 
+def affordable(settings: Settings, notes: list[str]) -> Settings:
+    """The settings without LPIPS where its weights are absent; says so."""
+    why = why_no_lpips() if settings.weights.lpips else None
+    if why is None:
+        return settings
+    notes.append(f"LPIPS is left out of the loss: {why}")
+    return replace(settings, weights=replace(settings.weights, lpips=0.0))
+
+
 def read_inputs(
     source: Any,
     static: Any,
@@ -124,6 +137,7 @@ def read_inputs(
     static_time: float,
     spec: OrbitSpec | None,
     mask: str | Path | None,
+    matte: str = "flat",
 ) -> Inputs:
     """Frames of all inputs, checked against each other; a note for each thing that was estimated."""
     if not 0.0 <= static_time <= 1.0:
@@ -140,9 +154,9 @@ def read_inputs(
             if frames is not None:
                 held_out[name] = frames
     else:
-        dynamic = load_frames(source, cameras, spec, mask)
+        dynamic = load_frames(source, cameras, spec, mask, matte)
     if static is not None:
-        still = load_frames(static, static_cameras, spec).at_time(static_time)
+        still = load_frames(static, static_cameras, spec, matte=matte).at_time(static_time)
     held_out = {name: kept for name, frames in held_out.items() if (kept := unseen(frames, dynamic))}
     notes = [f"{frames.name}: {note}" for frames in (dynamic, still) if frames for note in frames.notes]
     if still is not None:
@@ -224,7 +238,7 @@ def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
         )
         print(inputs.notes[-1])
     points, colors = sample_surface(hull, settings.n_gaussians, np.random.default_rng(seed))
-    return from_points(points, colors)
+    return from_points(points, colors, sh_degree=settings.sh_degree)
 
 
 def start_hull(inputs: Inputs) -> Hull:
@@ -241,7 +255,10 @@ def start_hull(inputs: Inputs) -> Hull:
 
 
 def measure(scene: Scene, inputs: Inputs) -> dict[str, Any]:
-    """PSNR and SSIM on white: training views, the static orbit, and every held-out set of views."""
+    """PSNR and SSIM on white: training views, the static orbit, and every held-out set of views.
+
+    LPIPS of the same pictures where its weights are present; `lpips` is then a number per set.
+    """
     record: dict[str, Any] = {"split": {"train": inputs.dynamic.name}}
     record["psnr_train"], record["ssim_train"] = score(scene, inputs.dynamic)
     if inputs.static is not None:
@@ -252,6 +269,10 @@ def measure(scene: Scene, inputs: Inputs) -> dict[str, Any]:
     record["heldout"] = {name: {"psnr": p, "ssim": s} for name, (p, s) in each.items()}
     record["psnr_heldout"] = float(np.mean([p for p, _ in each.values()])) if each else None
     record["ssim_heldout"] = float(np.mean([s for _, s in each.values()])) if each else None
+    if why_no_lpips() is None:
+        net = Perceptual().net
+        sets = {"train": inputs.dynamic, **inputs.held_out}
+        record["lpips"] = {name: lpips(scene, frames, net) for name, frames in sets.items()}
     nearest = {name: nearest_frame(inputs.dynamic, frames) for name, frames in inputs.held_out.items()}
     record["baselines"] = {
         "nearest_training_frame": {name: {"psnr": p, "ssim": s} for name, (p, s) in nearest.items()}
@@ -287,6 +308,19 @@ def score(scene: Scene, frames: Frames) -> tuple[float, float]:
         psnrs.append(psnr(ours, wanted))
         ssims.append(ssim(ours, wanted))
     return float(np.mean(psnrs)), float(np.mean(ssims))
+
+
+@torch.no_grad()
+def lpips(scene: Scene, frames: Frames, net: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """Mean distance over frames, on white; `net` compares images [B, 3, H, W]."""
+    found = []
+    for truth, camera, t in zip(frames.rgba, frames.cameras, frames.time):
+        straight = scene.render(camera, t)
+        ours = straight[..., :3] * straight[..., 3:] + 1 - straight[..., 3:]
+        wanted = truth[..., :3] + 1 - truth[..., 3:]
+        pair = [torch.from_numpy(image).permute(2, 0, 1)[None] for image in (ours, wanted)]
+        found.append(float(net(*pair)))
+    return float(np.mean(found))
 
 
 def with_steps(settings: Settings, coarse: int | None, fine: int | None) -> Settings:

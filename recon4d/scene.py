@@ -52,9 +52,7 @@ class Scene:
     @torch.no_grad()
     def at(self, time: float) -> Gaussians:
         """The Gaussians as they stand at `time` in [0, 1]."""
-        g = self.gaussians
-        means, quats, log_scales = self.field(g.means, g.quats, g.log_scales, float(time))
-        return Gaussians(means, log_scales, quats, g.logits, g.colors)
+        return self.field.move(self.gaussians, float(time))
 
     def render(self, camera: Camera, time: float) -> npt.NDArray[np.float32]:
         """Straight RGBA, float32 [H, W, 4] in [0, 1]; colour is 0 where alpha is below 1/255."""
@@ -103,12 +101,17 @@ def draw(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Premultiplied colour [H, W, 3 or 4], alpha [H, W, 1] and the rasteriser's meta, of one view."""
     placed = camera if isinstance(camera, Placed) else place(camera)
+    if gaussians.sh_degree:
+        options["sh_degree"] = gaussians.sh_degree
+        colors = gaussians.coefficients()
+    else:
+        colors = gaussians.colors.clamp(0, 1)
     color, alpha, meta = rasterize(
         gaussians.means,
         gaussians.quats,
         gaussians.scales,
         gaussians.opacities,
-        gaussians.colors.clamp(0, 1),
+        colors,
         placed.viewmats,
         placed.Ks,
         placed.width,

@@ -18,6 +18,8 @@ class LossWeights:
     """1 - SSIM of the same images."""
     alpha: float = 0.5
     """Mean absolute difference of mattes."""
+    lpips: float = 0.0
+    """LPIPS (AlexNet) of the same images; left out, with a note, where its weights are absent."""
     depth_smoothness: float = 0.0
     """Charbonnier penalty on neighbouring expected depths inside the object (RegNeRF style)."""
     rigidity: float = 1.0
@@ -39,6 +41,8 @@ class LearningRates:
     quats: float = 9e-3
     logits: float = 0.12
     colors: float = 1.8e-2
+    harmonics: float = 9e-4
+    """A twentieth of the colours' rate, as in 3DGS."""
     field: float = 1.5e-3
     final: float = 0.08
     fine: float = 0.33
@@ -70,12 +74,18 @@ class Settings:
 
     n_gaussians: int = 10_000
     """Drawn on the visual hull."""
+    sh_degree: int = 0
+    """Degree of the harmonics by which colours depend on the direction they are seen from, 0 to 3."""
     coarse_steps: int = 800
-    """Steps without deformation: the static orbit at its time, or all frames when there is none."""
+    """Steps that find the shape: on the static orbit, or on all frames as if they stood still."""
+    deform_from: float = 0.8
+    """Share of the coarse stage after which the field moves and the video joins a static orbit."""
     fine_steps: int = 7000
-    """Steps with deformation."""
+    """Steps on the video, through the field."""
     static_share: float = 0.25
-    """Share of the fine steps that look at the static orbit, when there is one."""
+    """Share of the steps with deformation that look at the static orbit, when there is one."""
+    unroll_share: float = 0.4
+    """Share of the fine stage over which the video's moments join in, outwards from the static orbit's."""
     resolution: int = 256
     """Longer side of the images that are fitted; larger input is reduced."""
     warmup_share: float = 0.3
@@ -84,6 +94,8 @@ class Settings:
     weights: LossWeights = field(default_factory=LossWeights)
     rates: LearningRates = field(default_factory=LearningRates)
     density: DensitySettings = field(default_factory=DensitySettings)
+    lpips_every: int = 4
+    """Steps between two that pay for LPIPS, which costs more than drawing the picture."""
     patience: int = 2_000
     """Stop when the smoothed loss has not fallen for this many steps; 0 never."""
     checkpoint_seconds: float = 20.0
@@ -93,6 +105,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.n_gaussians < 4 or self.coarse_steps < 0 or self.fine_steps < 0:
             raise InputError("a reconstruction needs at least 4 Gaussians and no negative steps")
+        if not 0 <= self.sh_degree <= 3:
+            raise InputError(f"sh_degree {self.sh_degree}: choose 0 to 3")
 
     def as_config(self) -> dict[str, Any]:
         """JSON-able."""
@@ -124,6 +138,7 @@ PRESETS: dict[str, Settings] = {
         coarse_steps=1_500,
         fine_steps=18_000,
         deformation={"kind": "nodes", "n_nodes": 400, "width": 160},
+        weights=replace(_DEFAULT.weights, lpips=0.05),
     ),
     # Diffusion4D section 2.2: 5,000 coarse and 2,000 fine iterations of 4DGS; its weights are undisclosed.
     "published": replace(

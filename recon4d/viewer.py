@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import threading
 import time as clock
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from orbit4d.datasets.cameras import Camera
 from orbit4d.recon4d import rotations
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.scene import Scene
@@ -22,6 +25,33 @@ def covariances(gaussians: Gaussians) -> np.ndarray:
     turned = rotations.to_matrix(torch.nn.functional.normalize(gaussians.quats, dim=-1))
     axes = turned * gaussians.scales.unsqueeze(1)
     return (axes @ axes.transpose(1, 2)).detach().numpy()
+
+
+def add_frustum(
+    server: Any, name: str, camera: Camera, scale: float = 0.08, image: npt.NDArray[np.uint8] | None = None
+) -> Any:
+    """Put a camera on a viser page; its handle. `image` [H, W, 3] hangs in the frustum."""
+    from scipy.spatial.transform import Rotation
+
+    # viser's frusta look along +Z with Y down, as OpenCV has it.
+    turned = camera.c2w[:3, :3] @ np.diag([1.0, -1.0, -1.0])
+    x, y, z, w = Rotation.from_matrix(turned).as_quat()
+    return server.scene.add_camera_frustum(
+        name,
+        fov=float(2 * np.arctan(camera.h / (2 * camera.fl_y))),
+        aspect=camera.w / camera.h,
+        scale=scale,
+        wxyz=(w, x, y, z),
+        position=camera.position,
+        image=image,
+    )
+
+
+def face_front(client: Any) -> None:
+    """Put a visitor's camera before the object, a little above the horizon."""
+    client.camera.position = (0.0, -2.6, 0.6)
+    client.camera.look_at = (0.0, 0.0, 0.0)
+    client.camera.up_direction = (0.0, 0.0, 1.0)
 
 
 class Viewer:
@@ -57,35 +87,16 @@ class Viewer:
         cameras = gui.add_checkbox("training cameras", True)
         self.slider.on_update(lambda _: self.show(int(self.slider.value)))
         cameras.on_update(lambda _: self._show_cameras(cameras.value))
-        self.server.on_client_connect(self._place_camera)
+        self.server.on_client_connect(face_front)
 
     def _add_cameras(self, scene: Scene) -> None:
-        from scipy.spatial.transform import Rotation
-
-        self._cameras = []
-        for i, camera in enumerate(scene.cameras):
-            # viser's frusta look along +Z with Y down, as OpenCV has it.
-            turned = camera.c2w[:3, :3] @ np.diag([1.0, -1.0, -1.0])
-            x, y, z, w = Rotation.from_matrix(turned).as_quat()
-            self._cameras.append(
-                self.server.scene.add_camera_frustum(
-                    f"/cameras/{i:03d}",
-                    fov=float(2 * np.arctan(camera.h / (2 * camera.fl_y))),
-                    aspect=camera.w / camera.h,
-                    scale=0.08,
-                    wxyz=(w, x, y, z),
-                    position=camera.position,
-                )
-            )
+        self._cameras = [
+            add_frustum(self.server, f"/cameras/{i:03d}", camera) for i, camera in enumerate(scene.cameras)
+        ]
 
     def _show_cameras(self, visible: bool) -> None:
         for frustum in self._cameras:
             frustum.visible = visible
-
-    def _place_camera(self, client: object) -> None:
-        client.camera.position = (0.0, -2.6, 0.6)  # type: ignore[attr-defined]
-        client.camera.look_at = (0.0, 0.0, 0.0)  # type: ignore[attr-defined]
-        client.camera.up_direction = (0.0, 0.0, 1.0)  # type: ignore[attr-defined]
 
     def show(self, moment: int) -> None:
         """Show one moment, 0 .. frames - 1."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from orbit4d.datasets.errors import InputError
 from orbit4d.recon4d import rotations
 from orbit4d.recon4d.deformation import build_field, farthest_points
+from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.skinning import skin, skin_reference
 
 FIELDS = [
@@ -78,6 +80,25 @@ def test_hexplane_uses_its_time_planes_from_end_to_end() -> None:
             if b == 3:
                 used = plane.grad.abs().sum((0, 1, 3)) > 0
                 assert used[row] and used.sum() == 1
+
+
+def test_hexplane_heads_choose_what_changes_over_time() -> None:
+    config = {**FIELDS[1], "heads": ["means", "colors", "logits"]}
+    means, quats, log_scales = cloud()
+    g = Gaussians(means, log_scales, quats, torch.zeros(len(means)), torch.full((len(means), 3), 0.5))
+    still = build_field(config).move(g, 0.3)
+    for name, tensor in g.tensors().items():
+        torch.testing.assert_close(getattr(still, name), tensor, rtol=0, atol=1e-6)
+    moved = shaken(config).move(g, 0.3)
+    assert moved.colors.shape == (200, 3) and moved.logits.shape == (200,)
+    for name in ("means", "colors", "logits"):
+        assert not torch.equal(getattr(moved, name), getattr(g, name))
+    torch.testing.assert_close(moved.log_scales, g.log_scales, rtol=0, atol=0)
+    torch.testing.assert_close(moved.quats, g.quats, rtol=0, atol=1e-6)
+    again = build_field(shaken(config).config)
+    assert set(again.heads) == {"means", "colors", "logits"}
+    with pytest.raises(InputError, match="velocity"):
+        build_field({**FIELDS[1], "heads": ["velocity"]})
 
 
 def test_nodes_that_move_alike_carry_the_gaussians_rigidly() -> None:

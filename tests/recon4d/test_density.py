@@ -9,6 +9,7 @@ import torch
 
 from orbit4d.recon4d import optimize, reconstruction
 from orbit4d.recon4d.density import Density, DensityState
+from orbit4d.recon4d.fit import new_fit, replace_gaussians
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.settings import PRESETS, DensitySettings
 
@@ -72,12 +73,12 @@ def test_fading_leaves_nobody_opaque() -> None:
 
 
 def test_survivors_keep_their_moments_in_adam() -> None:
-    fit = optimize.new_fit(gaussians([0.01, 0.01, 0.1], [0.5, 0.001, 0.5]), PRESETS["fast"], 0)
+    fit = new_fit(gaussians([0.01, 0.01, 0.1], [0.5, 0.001, 0.5]), PRESETS["fast"], 0)
     sum(t.square().sum() for t in fit.gaussians.tensors().values()).backward()
     fit.adam.step()
     kept = fit.adam.state[fit.gaussians.means]["exp_avg"].clone()
     state = DensityState(torch.tensor([0.0, 0.0, 9.0]), torch.ones(3))
-    optimize._replace_gaussians(fit, *Density(S).round(fit.gaussians, state, generator()))
+    replace_gaussians(fit, *Density(S).round(fit.gaussians, state, generator()))
     moments = fit.adam.state[fit.gaussians.means]["exp_avg"]
     torch.testing.assert_close(moments[0], kept[0])
     assert len(moments) == 3 and (moments[1:] == 0).all()
@@ -89,7 +90,7 @@ def test_an_optimisation_grows_where_it_needs_to(moving_ball: dict[str, np.ndarr
     settings = replace(PRESETS["published"], n_gaussians=200, coarse_steps=30, fine_steps=20, density=growing)
     frames = reconstruction.load_frames(moving_ball["dynamic_orbit"])
     inputs = reconstruction.Inputs(frames, None, {}, [])
-    fit = optimize.new_fit(reconstruction.first_gaussians(inputs, settings, 0), settings, 0)
+    fit = new_fit(reconstruction.first_gaussians(inputs, settings, 0), settings, 0)
     optimize.optimise(fit, frames, None, settings)
     assert 200 < len(fit.gaussians) <= 400
     assert all(len(t) == len(fit.gaussians) for t in fit.gaussians.tensors().values())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -196,3 +198,40 @@ def test_the_hull_covers_a_still_object_and_tells_wrong_cameras(moving_ball: dic
     backwards = Frames(right.rgba[::-1].copy(), right.cameras, right.time, "backwards")
     assert carve(backwards).coverage < hull.coverage - 0.05
     assert carve(seen_from(right, OrbitSpec(elevation_deg=50))).coverage < hull.coverage - 0.05
+
+
+@pytest.fixture
+def busy() -> np.ndarray:
+    """Footage before a background of noise, uint8 [4, 40, 40, 3]."""
+    frames = np.random.default_rng(0).integers(0, 255, (4, 40, 40, 3), dtype=np.uint8)
+    frames[:, 10:30, 10:30] = [90, 60, 200]
+    return frames
+
+
+def test_rembg_is_asked_by_name_and_named_where_it_is_missing(
+    busy: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"not one flat colour.*--matte rembg"):
+        load_frames(busy)
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    with pytest.raises(InputError, match=r"pip install 'orbit4d\[rembg\]'"):
+        load_frames(busy, matte="rembg")
+
+
+def test_mattes_of_rembg_are_taken(busy: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    def remove(frame: np.ndarray, session: Any, only_mask: bool) -> np.ndarray:
+        assert session == "session" and only_mask and frame.shape == (40, 40, 3)
+        return np.where((frame == [90, 60, 200]).all(-1), 255, 0).astype(np.uint8)
+
+    fake = types.SimpleNamespace(new_session=lambda: "session", remove=remove)
+    monkeypatch.setitem(sys.modules, "rembg", fake)  # type: ignore[arg-type]
+    frames = load_frames(busy, matte="rembg")
+    assert frames.notes == ("matte made by rembg",)
+    assert (frames.rgba[:, 10:30, 10:30, 3] == 1).all() and frames.rgba[..., 3].mean() < 0.26
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("no route to host\nmore")
+
+    monkeypatch.setattr(fake, "remove", fail)
+    with pytest.raises(InputError, match=r"made no matte \(no route to host\); give --mask"):
+        load_frames(busy, matte="rembg")

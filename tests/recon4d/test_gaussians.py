@@ -44,17 +44,31 @@ def test_ply_has_the_columns_of_inria(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table[:, 9], g.logits)
 
 
-def test_ply_of_a_trainer_with_harmonics_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("degree", [1, 3])
+def test_harmonics_round_trip_in_the_order_of_inria(tmp_path: Path, degree: int) -> None:
+    """f_rest holds all coefficients of red, then of green, then of blue."""
     g = random_gaussians(4)
+    count = (degree + 1) ** 2 - 1
+    g.harmonics = torch.arange(4 * count * 3, dtype=torch.float32).reshape(4, count, 3)
+    assert g.sh_degree == degree and g.coefficients().shape == (4, count + 1, 3)
     save_ply(g, tmp_path / "a.ply")
     header, body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n")
-    table = np.frombuffer(body, "<f4").reshape(4, -1)
-    rest = np.ones((4, 9), "<f4")
-    extra = b"".join(b"property float f_rest_%d\n" % i for i in range(9))
-    header = header.replace(b"property float opacity", extra + b"property float opacity")
-    wider = np.concatenate([table[:, :9], rest, table[:, 9:]], axis=1).astype("<f4")
-    (tmp_path / "b.ply").write_bytes(header + b"end_header\n" + wider.tobytes())
-    torch.testing.assert_close(load_ply(tmp_path / "b.ply").means, g.means)
+    names = [line.split()[-1].decode() for line in header.split(b"\n") if line.startswith(b"property float")]
+    assert names[9 : 9 + 3 * count] == [f"f_rest_{i}" for i in range(3 * count)]
+    row = np.frombuffer(body, "<f4").reshape(4, -1)[1]
+    np.testing.assert_array_equal(row[9 : 9 + count], g.harmonics[1, :, 0])
+    np.testing.assert_array_equal(row[9 + count : 9 + 2 * count], g.harmonics[1, :, 1])
+    torch.testing.assert_close(load_ply(tmp_path / "a.ply").harmonics, g.harmonics)
+
+
+def test_a_ply_with_a_broken_set_of_harmonics_is_refused(tmp_path: Path) -> None:
+    g = random_gaussians(4)
+    g.harmonics = torch.zeros(4, 3, 3)
+    save_ply(g, tmp_path / "a.ply")
+    data = (tmp_path / "a.ply").read_bytes()
+    (tmp_path / "a.ply").write_bytes(data.replace(b"f_rest_8", b"f_last_8"))
+    with pytest.raises(InputError, match=r"a\.ply"):
+        load_ply(tmp_path / "a.ply")
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "points"])

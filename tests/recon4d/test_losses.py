@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import torch
 
+from orbit4d.recon4d import losses
 from orbit4d.recon4d.losses import depth_smoothness, image_terms, weigh
+from orbit4d.recon4d.reconstruction import affordable
 from orbit4d.recon4d.settings import PRESETS, LossWeights, Settings
 
 
@@ -48,6 +51,36 @@ def test_depth_smoothness_is_blind_to_the_outline_and_sees_steps_inside() -> Non
     assert flat < 3e-3, "Charbonnier's floor"
     depth[2:4, 2:6] = 2.0
     assert depth_smoothness(depth, alpha) > flat + 0.1
+
+
+class Distance(torch.nn.Module):
+    """Stands in for LPIPS, whose weights a test machine may lack."""
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        assert a.shape == b.shape == (1, 3, 32, 32)
+        return (a - b).square().mean((1, 2, 3))
+
+
+def test_lpips_compares_the_pictures_on_their_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses.LPIPS, "from_weights", lambda net: Distance())
+    perceptual = losses.Perceptual()
+    truth, background = picture(), torch.tensor([0.2, 0.5, 0.9])
+    assert perceptual(truth[..., :3], truth[..., 3:], truth, background) == 0
+    alpha = truth[..., 3:].clone().requires_grad_()
+    perceptual(truth[..., :3] * 0.5, alpha * 0.5, truth, background).backward()
+    assert alpha.grad is not None and alpha.grad.abs().sum() > 0
+
+
+def test_lpips_is_left_out_and_said_so_where_its_weights_are_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORBIT4D_WEIGHTS", str(tmp_path))
+    wanted = PRESETS["best"]
+    assert wanted.weights.lpips > 0
+    notes: list[str] = []
+    assert affordable(wanted, notes).weights.lpips == 0
+    assert len(notes) == 1 and "lpips-alexnet.ckpt" in notes[0]
+    assert affordable(PRESETS["default"], notes) is PRESETS["default"] and len(notes) == 1
 
 
 def test_settings_survive_json_and_every_penalty_has_a_weight() -> None:

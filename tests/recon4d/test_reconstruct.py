@@ -18,6 +18,7 @@ import torch
 
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.recon4d import load_scene, reconstruct
+from orbit4d.recon4d.deformation import Deformation
 from orbit4d.recon4d.reconstruction import read_inputs, score
 from orbit4d.recon4d.scene import Scene
 
@@ -53,7 +54,7 @@ def test_the_fit_beats_standing_still_and_the_nearest_frame(tiny_scene: Path, ti
     assert len(inputs.held_out["front"]) == 11, "the first front view is a training view"
 
 
-class _Still(torch.nn.Module):
+class _Still(Deformation):
     def bind(self, means: torch.Tensor) -> None:
         pass
 

@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from orbit4d.datasets import read_clip
+from orbit4d.datasets.errors import InputError
+from orbit4d.recon4d.clip_viewer import ClipViewer, is_dataset
+from orbit4d.recon4d.film import over
 from orbit4d.recon4d.scene import load_scene
 from orbit4d.recon4d.viewer import Viewer, covariances
 
@@ -39,6 +43,37 @@ def test_one_moment_is_shown_at_a_time(viewer: Viewer) -> None:
         viewer.show(moment)
         shown = [i for i, splats in enumerate(viewer._splats) if splats.visible]
         assert shown == [min(max(moment, 0), 3)]
+
+
+def test_the_views_of_a_dataset_hang_in_their_cameras(tiny_dataset: Path) -> None:
+    assert is_dataset(str(tiny_dataset)) and is_dataset(f"{tiny_dataset}:asset-000")
+    page = ClipViewer(f"{tiny_dataset}:asset-000:Run", port=0)
+    try:
+        rigs = [name.split()[-2:] for name in page._clips]
+        assert ["front_view", "0"] in rigs and ["dynamic_orbit", "1"] in rigs
+        clip = read_clip(tiny_dataset, "asset-000", "Run", *_rig(page.picker.value))
+        assert len(page._frusta) == len(clip.cameras) == page.slider.max + 1
+        for frustum, camera in zip(page._frusta, clip.cameras):
+            np.testing.assert_allclose(frustum.position, camera.position, atol=1e-6)
+        page.slider.value = 5
+        assert page.shown == 5
+        np.testing.assert_array_equal(page.picture.image, over(clip.pixels()[5] / 255.0, (1.0, 1.0, 1.0)))
+        page.picker.value = next(name for name in page._clips if "front_view" in name)
+        assert page.shown == 0 and np.allclose(page._frusta[0].position, page._frusta[-1].position)
+    finally:
+        page.stop()
+
+
+def _rig(name: str) -> tuple[str, int]:
+    rig, orbit = name.split()[-2:]
+    return rig, int(orbit)
+
+
+def test_what_is_neither_scene_nor_dataset_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:
+    assert not is_dataset(str(tmp_path))
+    for asked in (f"{tiny_dataset}:nobody", f"{tiny_dataset}:asset-000:Fly"):
+        with pytest.raises(InputError, match="no clip of"):
+            ClipViewer(asked, port=0)
 
 
 def test_the_page_in_a_browser(viewer: Viewer) -> None:
