@@ -85,6 +85,8 @@ class Inspection:
     license: str = ""
     author: str = ""
     source_url: str = ""
+    notes: tuple[str, ...] = ()
+    """What could not be looked at, as flags."""
 
 
 class Budget:

@@ -1,4 +1,4 @@
-"""OBJ, PLY, STL, USD, Alembic, Blend and COLLADA: magic, lengths, counts, finite numbers, mentioned paths.
+"""OBJ, PLY, STL, USD, Alembic and COLLADA: magic, lengths, counts, finite numbers, mentioned paths.
 
 Each inspector takes (path, mapped bytes, format name) and raises BadFile; see `orbit4d.datasets.inspect`.
 """
@@ -10,12 +10,12 @@ import re
 import struct
 import xml.parsers.expat
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from orbit4d.datasets.bad_file import LIMITS, BadFile, Budget, Inspection, Mentions, inside, map_file
+from orbit4d.datasets.blend_file import inspect_blend
 
 _BLOCK = 4 << 20
 
@@ -287,58 +287,6 @@ def inspect_abc(path: str, data: memoryview, name: str) -> Inspection:
     if groups > LIMITS.entries or root + 8 + 8 * groups > len(data):
         raise BadFile("header", f"the root group has {groups} children")
     return Inspection(name, len(data))
-
-
-def inspect_blend(path: str, data: memoryview, name: str) -> Inspection:
-    head = bytes(data[:17])
-    if head[:4] == b"\x28\xb5\x2f\xfd":
-        # Zstandard: no decoder in the standard library; the frame's end is Blender's to check.
-        return Inspection(name, len(data))
-    if head[:2] == b"\x1f\x8b":
-        _check_gzip(data)
-        return Inspection(name, len(data))
-    if not head.startswith(b"BLENDER"):
-        raise BadFile("truncated" if b"BLENDER".startswith(head) else "magic", f"starts with {head[:8]!r}")
-    if len(data) < 17:
-        raise BadFile("truncated", f"{len(data)} bytes")
-    if head[7:9] == b"17":
-        # The header of Blender 5: 17 bytes, 64-bit lengths.
-        offset, block = 17, struct.Struct("<4sIQQQ")
-        length_at = 3
-    else:
-        if head[7:8] not in (b"_", b"-") or head[8:9] not in (b"v", b"V"):
-            raise BadFile("header", f"{head[:12]!r}")
-        order = "<" if head[8:9] == b"v" else ">"
-        offset, block = 12, struct.Struct(order + ("4sIQII" if head[7:8] == b"-" else "4sIIII"))
-        length_at = 1
-    for _ in range(LIMITS.entries * 4):
-        if offset + block.size > len(data):
-            raise BadFile("truncated", f"no ENDB block by byte {len(data)}")
-        fields = block.unpack_from(data, offset)
-        if fields[0] == b"ENDB":
-            return Inspection(name, len(data))
-        if offset + block.size + fields[length_at] > len(data):
-            raise BadFile("truncated", f"the block at byte {offset} has {fields[length_at]} bytes")
-        offset += block.size + fields[length_at]
-    raise BadFile("absurd", "too many blocks")
-
-
-def _check_gzip(data: memoryview) -> None:
-    unpack = zlib.decompressobj(31)
-    total, first = 0, b""
-    for start in range(0, len(data), 1 << 16):
-        rest = bytes(data[start : start + (1 << 16)])
-        while rest and not unpack.eof:
-            block = unpack.decompress(rest, 1 << 20)
-            first = first or block[:16]
-            total += len(block)
-            rest = unpack.unconsumed_tail
-            if total > LIMITS.file_bytes:
-                raise BadFile("absurd", f"unpacks to more than {LIMITS.file_bytes} bytes")
-    if not first.startswith(b"BLENDER"):
-        raise BadFile("magic", f"unpacks to {first[:8]!r}")
-    if not unpack.eof:
-        raise BadFile("truncated", "the compressed data have no end")
 
 
 def inspect_dae(path: str, data: memoryview, name: str) -> Inspection:

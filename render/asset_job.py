@@ -63,6 +63,7 @@ def prepare(job: Job) -> dict[str, Any]:
     payload["provenance"] = {
         name: value or getattr(found, name, "") for name, value in payload["provenance"].items()
     }
+    payload["notes"] = list(found.notes)
     return payload
 
 
@@ -107,7 +108,7 @@ def clips_of_action(
         "samples": result["samples"],
         "blender": result["versions"]["blender"],
         "suns": " ".join(f"{energy:g}" for energy in settings.sun_energies_of(payload["uid"])),
-        "flags": " ".join(result["flags"]),
+        "flags": " ".join([*payload.get("notes", ()), *result["flags"]]),
     }
     total = sum(len(clip.shots) for clip in plan.clips)
     return [

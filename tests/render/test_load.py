@@ -5,7 +5,9 @@ their way.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orbit4d.datasets.bad_file import BadFile
+from orbit4d.datasets.inspect import inspect
 from orbit4d.datasets.sources import FORMATS
 from orbit4d.render.asset_job import prepare
 from orbit4d.render.protocol import RefusedInput
@@ -241,35 +245,123 @@ def test_a_gltf_that_reaches_out_of_its_folder_is_refused_before_blender(
     assert refused.value.code.startswith("bad_file:")
 
 
-def test_a_blend_that_links_to_a_file_outside_is_refused(
-    tmp_path: Path, in_blender: Callable[..., Any]
-) -> None:
-    (tmp_path / "asset").mkdir()
-    (tmp_path / "secret.png").write_bytes(PNG)
-    path = tmp_path / "asset" / "a.blend"
-    code = """
-    import bpy
+LINKING_BLENDS = """
+import bpy, os
+def save(name, what, compress):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.mesh.primitive_cube_add()
-    material = bpy.data.materials.new('m')
-    material.use_nodes = True
-    node = material.node_tree.nodes.new('ShaderNodeTexImage')
-    node.image = bpy.data.images.load(secret)
-    bpy.context.object.data.materials.append(material)
-    bpy.ops.wm.save_as_mainfile(filepath=path, relative_remap=False)
-    """
-    in_blender(code, secret=str(tmp_path / "secret.png"), path=str(path))
-    error = load_error(in_blender, path)
+    cube = bpy.context.object
+    if what in ("outside", "packed", "inside", "gone"):
+        material = bpy.data.materials.new('m')
+        material.use_nodes = True
+        node = material.node_tree.nodes.new('ShaderNodeTexImage')
+        node.image = bpy.data.images.load(inner if what == "inside" else secret)
+        if what == "packed":
+            node.image.pack()
+        if what == "gone":
+            node.image.filepath = "//../../textures/nowhere.png"
+        cube.data.materials.append(material)
+    elif what == "cache":
+        cube.modifiers.new("m", "MESH_CACHE").filepath = secret
+    elif what == "library":
+        with bpy.data.libraries.load(library, link=True) as (source, target):
+            target.objects = source.objects[:1]
+        bpy.context.collection.objects.link(target.objects[0])
+    path = os.path.join(folder, name + ".blend")
+    bpy.ops.wm.save_as_mainfile(filepath=path, relative_remap=False, compress=compress)
+for what in ("outside", "packed", "inside", "gone", "cache"):
+    save(what, what, False)
+save("outside_zstd", "outside", True)
+save("inside_zstd", "inside", True)
+library = os.path.join(folder, "inside.blend")
+save("library_inside", "library", False)
+library = os.path.join(folder, "outside.blend")
+save("library_that_links_out", "library", True)
+os.rename(os.path.join(folder, "library_inside.blend"), os.path.join(folder, "deep", "library_outside.blend"))
+"""
+
+#: File name without ending -> whether it may pass. Paths that lead to nothing are harmless, and common.
+BLENDS = {
+    "outside": False, "outside_zstd": False, "outside_gzip": False, "cache": False,
+    "deep/library_outside": False, "library_that_links_out": False,
+    "inside": True, "inside_zstd": True, "inside_gzip": True, "packed": True, "gone": True,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def linking_blends(tmp_path_factory: pytest.TempPathFactory, in_blender: Callable[..., Any]) -> Path:
+    root = tmp_path_factory.mktemp("blends")
+    folder = root / "asset"
+    (folder / "deep").mkdir(parents=True)
+    for path in (root / "secret.png", folder / "inner.png"):
+        path.write_bytes(PNG)
+    names = {"secret": str(root / "secret.png"), "inner": str(folder / "inner.png"), "folder": str(folder)}
+    in_blender(LINKING_BLENDS, **names)
+    for name in ("outside", "inside"):
+        data = (folder / f"{name}.blend").read_bytes()
+        (folder / f"{name}_gzip.blend").write_bytes(gzip.compress(data))
+    return folder
+
+
+@pytest.mark.parametrize("name", BLENDS)
+def test_a_blend_that_links_out_of_its_folder_is_refused_before_blender(
+    linking_blends: Path, name: str
+) -> None:
+    if BLENDS[name]:
+        assert inspect(linking_blends / f"{name}.blend").notes == ()
+        return
+    with pytest.raises(BadFile) as refused:
+        inspect(linking_blends / f"{name}.blend")
+    assert refused.value.code == "bad_file:outside"
+
+
+def test_a_blend_is_checked_again_by_what_blender_loaded(
+    linking_blends: Path, in_blender: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = load_error(in_blender, linking_blends / "outside_zstd.blend")
     assert error is not None and error[0] == "bad_file:outside_reference" and "secret.png" in error[1]
+    # That is all there is where no decoder is installed, and the asset says so.
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    notes = inspect(linking_blends / "outside_zstd.blend").notes
+    assert notes == ("blend_unchecked:no_zstandard_module",)
+
+
+@pytest.mark.parametrize("name", ["inside", "inside_zstd", "inside_gzip"])
+def test_a_blend_cut_short_or_flipped_ends_in_a_reason(
+    linking_blends: Path, tmp_path: Path, name: str
+) -> None:
+    data = (linking_blends / f"{name}.blend").read_bytes()
+    path = tmp_path / "a.blend"
+    for share in (0.01, 0.3, 0.7, 0.99):
+        path.write_bytes(data[: int(share * len(data))])
+        with pytest.raises(BadFile):
+            inspect(path)
+    rng = np.random.default_rng(0)
+    for _ in range(25):
+        hurt = bytearray(data)
+        for at in rng.integers(0, len(data), 8):
+            hurt[at] ^= 1 << int(rng.integers(8))
+        path.write_bytes(hurt)
+        try:
+            inspect(path)
+        except BadFile as bad:
+            assert bad.code.startswith("bad_file:")
 
 
 def test_a_file_blender_cannot_read_is_an_error_with_a_code(
     tmp_path: Path, in_blender: Callable[..., Any]
 ) -> None:
-    for name in ("a.glb", "a.fbx", "a.blend", "a.usdz", "a.abc"):
+    names = ("a.glb", "a.fbx", "a.blend", "a.usdz", "a.abc")
+    for name in names:
         (tmp_path / name).write_bytes(b"nonsense" * 100)
-        error = load_error(in_blender, tmp_path / name)
-        assert error is not None and error[0].startswith("bad_file:"), name
+    code = LOOK + (
+        "\nanswer = {}\nfor path in paths:\n    try:\n        load_asset(path)\n"
+        "    except LoadError as error:\n        answer[path] = error.code\n"
+    )
+    paths = [str(tmp_path / name) for name in names]
+    codes = in_blender(code, paths=paths)
+    assert set(codes) == set(paths)
+    assert all(code.startswith("bad_file:") for code in codes.values())
 
 
 PNG = base64.b64decode(
