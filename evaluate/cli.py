@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,109 +12,170 @@ import click
 
 if TYPE_CHECKING:
     from orbit4d.evaluate.results import Results
-    from orbit4d.evaluate.suite import Pair
+    from orbit4d.evaluate.tasks import Case
+    from orbit4d.evaluate.truth import Truth
+    from orbit4d.render.fleet import FleetSettings
 
 F = Callable[..., Any]
+_PATH = click.Path(path_type=Path)
 
 
-def _shared(f: F) -> F:
-    """Options that every task with learned metrics takes."""
-    for option in (
-        click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the results."),
-        click.option("--weights", type=click.Path(path_type=Path), help="Folder with LPIPS and I3D weights."),
-        click.option("--fetch-weights", is_flag=True, help="Download missing LPIPS and I3D weights once."),
-        click.option("--clip", default="openai/clip-vit-large-patch14", help="CLIP: hub name or folder."),
-        click.option("--no-learned", is_flag=True, help="Leave LPIPS, FVD and CLIP out."),
-        click.option("--protocol", default="", help="Published protocol whose rows to print beside ours."),
-        click.option("--device", default="cpu", show_default=True),
-    ):
-        f = option(f)
-    return f
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def add(f: F) -> F:
+        for option in reversed(options):
+            f = option(f)
+        return f
+
+    return add
+
+
+_spread_options = _options(
+    click.option("--out", required=True, type=_PATH, help="Folder for results; one that is there goes on."),
+    click.option("--workers", default=1, show_default=True, help="Ray actors; 1 measures in this process."),
+    click.option("--address", help="Ray cluster, say auto; without it a Ray of our own is started."),
+    click.option("--shared-paths", is_flag=True, help="Local paths are the same files on every machine."),
+)
+_metric_options = _options(
+    click.option("--weights", type=_PATH, help="Folder with LPIPS and I3D weights."),
+    click.option("--fetch-weights", is_flag=True, help="Download missing LPIPS and I3D weights once."),
+    click.option("--clip", default="openai/clip-vit-large-patch14", help="CLIP: hub name or folder."),
+    click.option("--no-learned", is_flag=True, help="Leave LPIPS, FVD and CLIP out."),
+    click.option("--protocol", default="", help="Published protocol whose rows to print beside ours."),
+    click.option("--device", default="cpu", show_default=True),
+)
+_truth_options = _options(
+    click.option(
+        "--assets", multiple=True, metavar="SOURCE", help="Asset files to render what the dataset lacks from."
+    ),
+    click.option("--cache", type=_PATH, help="Folder for ground truth rendered on demand."),
+    click.option(
+        "--preset",
+        type=click.Choice(["default", "draft", "diffusion4d"]),
+        default="default",
+        help="How truth is rendered where no dataset says it.",
+    ),
+    click.option("--frames", type=int, help="Frames of rendered truth; default: what it is held against."),
+    click.option("--resolution", type=int, help="Pixels a side of rendered truth; default: likewise."),
+    click.option("--samples", type=int, help="Cycles samples per pixel of rendered truth."),
+)
 
 
 @click.group(short_help="Measure datasets, videos, scenes and runs like the papers.")
 def command() -> None:
     """Measure every stage the way the papers do.
 
+    Ground truth is a rendered dataset, or asset files: what is needed of them is rendered on demand and
+    cached. The same command goes on where a stopped one stood.
+
     \b
     Example: orbit4d eval video orbit.mp4 --truth demo/dataset:walker --out results
+             orbit4d eval scene demo/scene --truth demo/assets/walker.glb --views matrix --out results
     """
 
 
 @command.command("dataset")
 @click.argument("dataset")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
 @click.option("--split", default=None, help="Only this split of the index.")
-def dataset_(dataset: str, out: Path, split: str | None) -> None:
+@click.option("--ids", type=_PATH, help="Text file of uids, instead of --split.")
+@_spread_options
+def dataset_(dataset: str, split: str | None, ids: Path | None, **shared: Any) -> None:
     """Technical quality of a rendered dataset: coverage, border, centring, exposure, flicker.
 
     \b
     Example: orbit4d eval dataset demo/dataset --out results
     """
-    from orbit4d.datasets.progress import Progress
-    from orbit4d.evaluate.quality import dataset_rows, measure_clip
-    from orbit4d.evaluate.results import Results
+    from orbit4d.evaluate.quality import quality_cases
 
-    results = Results(out, {"task": "dataset", "dataset": dataset, "split": split})
-    with Progress("eval dataset", unit="clip") as progress:
-        for name, clip in dataset_rows(dataset, split):
-            if name not in results.rows:
-                results.add(measure_clip(clip))
-            progress.update()
-    _finish(results, {}, {"dataset_digest": _digest(dataset)}, f"Quality of {dataset}")
+    settings = {"task": "dataset", "dataset": dataset, "split": split, "ids": _listed(ids)}
+    cases = quality_cases(dataset, split, settings["ids"])
+    _evaluate(settings, cases, {}, shared, dataset, f"Quality of {dataset}")
 
 
 @command.command("video")
 @click.argument("generated")
-@click.option("--truth", required=True, help="Video, folder of frames, or DATASET:uid[:action].")
+@click.option(
+    "--truth", required=True, help="Video, folder of frames, or DATASET or SOURCE with :uid[:action]."
+)
 @click.option("--rig", default="dynamic_orbit", show_default=True)
 @click.option("--orbit", "orbit_index", default=0, show_default=True)
 @click.option("--caption", default="", help="Prompt that the video was made from, for CLIP.")
-@_shared
+@_truth_options
+@_metric_options
+@_spread_options
 def video_(generated: str, truth: str, rig: str, orbit_index: int, caption: str, **shared: Any) -> None:
-    """A generated orbit against ground truth renders.
+    """Generated orbits against ground truth renders.
+
+    GENERATED is a video, a folder of frames, or a folder of videos named uid.mp4 or uid__a<action
+    index>.mp4, which a whole dataset or source is the truth of.
 
     \b
     Example: orbit4d eval video orbit.mp4 --truth demo/dataset:walker --out results
+             orbit4d eval video videos --truth demo/assets --out results
     """
-    from orbit4d.evaluate.tasks import video_pairs
+    from orbit4d.evaluate.frames import VIDEOS, load_frames
+    from orbit4d.evaluate.tasks import video_cases
+
+    def shape() -> dict[str, Any]:
+        source = Path(generated)
+        inside = sorted(p for p in source.iterdir() if p.suffix.lower() in VIDEOS) if source.is_dir() else []
+        first = load_frames(str(inside[0] if inside else source))
+        return {"frames": len(first), "resolution": first.rgb.shape[-1]}
 
     settings = {"task": "video", "generated": generated, "truth": truth, "rig": rig, "orbit": orbit_index}
-    _evaluate(settings, lambda: video_pairs(generated, truth, rig, orbit_index, caption), shared, truth)
+    cases, failures = video_cases(
+        generated, truth, lambda where: _truth(where, shared, shape), rig, orbit_index, caption
+    )
+    _evaluate(settings | {"caption": caption}, cases, failures, shared, truth)
 
 
 @command.command("scene")
 @click.argument("scene")
-@click.option("--truth", required=True, help="DATASET:uid[:action], renders of the scene's asset.")
-@click.option("--views", default="front,orbit,clip36", show_default=True, help="Which protocols.")
+@click.option("--truth", required=True, help="DATASET or SOURCE, with :uid[:action]: the scene's asset.")
+@click.option("--views", default="front,orbit,clip36", show_default=True, help="Of these and matrix.")
 @click.option("--held-out-orbit", default=1, show_default=True, help="Orbit that the fit did not see.")
-@_shared
-def scene_(scene: str, truth: str, views: str, held_out_orbit: int, **shared: Any) -> None:
-    """A 4D scene against ground truth at held-out cameras and times.
+@click.option("--grid", default="9x21", show_default=True, help="Views x moments of the matrix.")
+@_truth_options
+@_metric_options
+@_spread_options
+def scene_(scene: str, truth: str, views: str, held_out_orbit: int, grid: str, **shared: Any) -> None:
+    """4D scenes against ground truth at held-out cameras and times.
+
+    SCENE is a scene, or a folder of scenes named uid or uid__a<action index>. front: time runs, the camera
+    stands. orbit: a dynamic orbit that the fit did not see. clip36: 36 uniform views of an orbit. matrix:
+    every view at every moment, for the four forms of FVD.
 
     \b
-    Example: orbit4d eval scene demo/scene --truth demo/dataset:walker --out results
+    Example: orbit4d eval scene demo/scene --truth demo/dataset:walker --assets demo/assets --out results
     """
     from orbit4d.datasets.errors import InputError
-    from orbit4d.evaluate.tasks import scene_pairs
+    from orbit4d.evaluate.tasks import PROTOCOLS, scene_cases
 
     chosen = tuple(view.strip() for view in views.split(","))
-    if unknown := set(chosen) - {"front", "orbit", "clip36"}:
-        raise InputError(f"--views {', '.join(sorted(unknown))}: choose from front, orbit, clip36")
+    if unknown := set(chosen) - set(PROTOCOLS):
+        raise InputError(f"--views {', '.join(sorted(unknown))}: choose from {', '.join(PROTOCOLS)}")
+    sides = re.fullmatch(r"(\d+)x(\d+)", grid)
+    if sides is None or min(int(side) for side in sides.groups()) < 2:
+        raise InputError(f"--grid {grid}: write VIEWSxMOMENTS, at least 2x2, such as 9x21")
+    size = int(sides[1]), int(sides[2])
     settings = {"task": "scene", "scene": scene, "truth": truth, "views": views, "orbit": held_out_orbit}
-    _evaluate(settings, lambda: scene_pairs(scene, truth, chosen, held_out_orbit), shared, truth)
+    cases, failures = scene_cases(
+        scene, truth, lambda where: _truth(where, shared), chosen, held_out_orbit, size
+    )
+    _evaluate(settings | {"grid": grid}, cases, failures, shared, truth)
 
 
 @command.command("run")
 @click.argument("run")
-@click.option("--dataset", required=True, help="Dataset with the ground truth renders.")
-@click.option("--split", default="test", show_default=True, help="Split of the index to generate for.")
-@click.option("--ids", type=click.Path(path_type=Path), help="Text file of uids, instead of --split.")
+@click.option("--dataset", "--truth", "dataset", required=True, help="Dataset or asset files: ground truth.")
+@click.option("--split", default="test", show_default=True, help="Split to generate for; all: every asset.")
+@click.option("--ids", type=_PATH, help="Text file of uids, instead of --split.")
 @click.option("--task", type=click.Choice(["image", "text", "static"]), default="image", show_default=True)
 @click.option("--motion", default=None, help="Raw m or a quantile such as q0.9; default: the truth's own m.")
 @click.option("--steps", type=int, default=None, help="DDIM steps; default: the run's own.")
 @click.option("--seed", default=0, show_default=True)
-@_shared
+@_truth_options
+@_metric_options
+@_spread_options
 def run_(
     run: str,
     dataset: str,
@@ -130,71 +191,141 @@ def run_(
 
     \b
     Example: orbit4d eval run runs/tiny --dataset data/pool --split test --task image --out results
+             orbit4d eval run runs/tiny --truth pool.parquet --split test --out results
     """
-    from orbit4d.evaluate.tasks import run_assets, run_pairs
+    from orbit4d.evaluate.generated import Asked, frame_shape, model_hash, run_cases
 
-    assets = run_assets(dataset, split, ids)
+    truth = _truth(dataset, shared, lambda: frame_shape(run), rigs=("static_orbit", "dynamic_orbit"))
     settings = {"task": f"run {task}", "run": run, "dataset": dataset, "split": split, "motion": motion}
-    settings |= {"ids": str(ids or ""), "steps": steps, "seed": seed, "assets": [list(a) for a in assets]}
-    pairs = lambda: run_pairs(  # noqa: E731
-        run, dataset, assets, task, shared["out"], motion=motion, steps=steps, seed=seed
+    settings |= {"ids": _listed(ids), "steps": steps, "seed": seed}
+    frame_shape(run)
+    settings["model"] = model_hash(run)
+    subjects = truth.subjects(None if split == "all" else split, settings["ids"])
+    asked = Asked(run, task, str(shared["out"] / "generated"), motion, steps, seed)
+    cases = run_cases(truth, subjects, asked)
+    _evaluate(settings, cases, dict(truth.failures), shared, dataset)
+
+
+# What the tasks share ---------------------------------------------------------------------------------------
+
+
+def _listed(ids: Path | None) -> list[str] | None:
+    from orbit4d.evaluate.truth import read_ids
+
+    return None if ids is None else read_ids(ids)
+
+
+def _truth(
+    where: str, shared: dict[str, Any], shape: Callable[[], dict[str, Any]] | None = None, **how: Any
+) -> Truth:
+    """The ground truth that the options name; `shape` says what it is held against."""
+    from orbit4d.evaluate.truth import RenderChoice, Truth, is_dataset
+    from orbit4d.evaluate.truth_cache import TruthCache
+
+    known = shape() if shape is not None and not is_dataset(where) else {}
+    given = {k: shared[k] for k in ("frames", "resolution", "samples") if shared[k] is not None}
+    choice = RenderChoice(shared["preset"], **{**known, **given})
+    return Truth(where, shared["assets"], choice, TruthCache(shared["cache"], shared["workers"]), **how)
+
+
+def _spread(shared: dict[str, Any]) -> FleetSettings | None:
+    """How to spread, None for this process."""
+    from orbit4d.render.fleet import FleetSettings
+
+    if shared["workers"] == 1 and shared["address"] is None:
+        return None
+    return FleetSettings(
+        workers=shared["workers"],
+        address=shared["address"],
+        shared_paths=shared["shared_paths"],
+        gpus_per_worker=1.0 if str(shared.get("device", "cpu")).startswith("cuda") else 0.0,
+        order="given",
+        # Generation and a long matrix take their time; a worker that is silent for days is lost.
+        asset_timeout=3600.0,
     )
-    _evaluate(settings, pairs, shared, f"{dataset}:")
 
 
 def _evaluate(
-    settings: dict[str, Any], pairs: Callable[[], Iterator[Pair]], shared: dict[str, Any], truth: str
+    settings: dict[str, Any],
+    cases: Sequence[Case],
+    failures: dict[str, str],
+    shared: dict[str, Any],
+    truth: str,
+    title: str = "",
 ) -> None:
-    from orbit4d.datasets.progress import Progress
-    from orbit4d.evaluate.page import write_videos
     from orbit4d.evaluate.results import Results
-    from orbit4d.evaluate.suite import Suite
+    from orbit4d.evaluate.runner import SuiteSpec, local_only, measure_cases
 
-    settings["protocol"] = shared["protocol"]
-    settings["learned"] = not shared["no_learned"]
-    # The first pair before anything is written: an input that is not there leaves no folder behind.
-    stream = pairs()
-    first = next(stream, None)
-    stream = stream if first is None else itertools.chain([first], stream)
+    spread = _spread(shared)
+    local_only(spread, *(settings.get(k) or "" for k in ("dataset", "generated", "scene", "run")))
+    measured = settings["task"] != "dataset"
+    suite, spec = None, SuiteSpec()
+    if measured:
+        weights = shared["weights"]
+        spec = SuiteSpec(
+            None if weights is None else str(weights.absolute()),
+            shared["clip"],
+            shared["device"],
+            not shared["no_learned"],
+        )
+        suite = spec.build(shared["fetch_weights"])
+        # Rows measured with other weights, or truth rendered otherwise, must not be mixed with these.
+        settings |= {"protocol": shared["protocol"], "weights": suite.weights}
+        names = ("assets", "preset", "frames", "resolution", "samples")
+        settings |= {"rendered_truth": {name: shared[name] for name in names}}
     results = Results(shared["out"], settings)
-    suite = Suite(
-        shared["weights"],
-        shared["clip"],
-        shared["fetch_weights"],
-        shared["device"],
-        learned=not shared["no_learned"],
-    )
+    for name, why in failures.items():
+        results.fail(name, why)
     start = time.perf_counter()
-    with Progress(f"eval {settings['task']}", unit="clip") as progress:
-        for i, pair in enumerate(stream):
-            if pair.name not in results.rows:
-                write_videos(results.folder, i, pair)
-                results.add(suite.measure(pair))
-            progress.update()
-    dataset = truth.split(":")[0] if ":" in truth and "://" not in truth else ""
-    provenance = {"seconds": time.perf_counter() - start, "dataset_digest": _digest(dataset)}
-    _finish(results, suite.unmeasured, provenance, f"orbit4d eval {settings['task']}")
+    label = f"eval {settings['task']}"
+    measure_cases(cases, suite, results, spec, spread, label)
+    provenance = {
+        "seconds": time.perf_counter() - start,
+        "workers": shared["workers"],
+        "dataset_digest": _digest(truth),
+        "commit": _commit(),
+    }
+    _finish(results, suite.unmeasured if suite else {}, provenance, title or f"orbit4d {label}")
 
 
-def _finish(
-    results: Results, unmeasured: dict[str, str], provenance: dict[str, Any], title: str
-) -> dict[str, Any]:
+def _finish(results: Results, unmeasured: dict[str, str], provenance: dict[str, Any], title: str) -> None:
     from orbit4d.datasets.errors import InputError
     from orbit4d.evaluate.page import write_page
-    from orbit4d.evaluate.results import terminal
+    from orbit4d.evaluate.tables import terminal
 
-    if not results.rows:
+    if not len(results):
         raise InputError("nothing to measure: no clip matches; look at `orbit4d stats`")
     record = results.finish(unmeasured, provenance)
-    page = write_page(results.folder, title, list(results.rows.values()), record["summary"], unmeasured)
-    click.echo(terminal(record["summary"], unmeasured))
-    click.echo(f"{len(results.rows)} clips; {results.folder / 'results.json'}, {page}")
-    return record
+    protocol = "" if record["misfit"] else str(results.settings.get("protocol") or "")
+    page = write_page(results, title, record["summary"], record["not_measured"], protocol)
+    click.echo(terminal(record["summary"], record["not_measured"]))
+    for name, why in list(results.failures.items())[:20]:
+        click.echo(f"  {name}: left out: {why}")
+    if record["misfit"]:
+        click.echo(f"published rows of {results.settings['protocol']} are not shown: {record['misfit']}")
+    left = f", {len(results.failures)} left out" if results.failures else ""
+    click.echo(f"{len(results)} clips{left}; {results.folder / 'results.json'}, {page}")
 
 
-def _digest(dataset: str) -> str:
+def _digest(truth: str) -> str:
     """The digest that a dataset would print in verify; '' for truths that are no dataset."""
     from orbit4d.datasets.digest import dataset_digest
     from orbit4d.datasets.storage import Store
+    from orbit4d.evaluate.truth import is_dataset, split_reference
 
-    return dataset_digest(Store(dataset)) if dataset else ""
+    where = split_reference(truth)[0]
+    return dataset_digest(Store(where)) if is_dataset(where) else ""
+
+
+def _commit() -> str:
+    """The commit of the checkout that ran, '' outside of one."""
+    import subprocess
+
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -45,7 +45,8 @@ class ClipScore(nn.Module):
         """Unit vectors [N, D] of images [N, 3, H, W] in [0, 1], resized with antialiasing."""
         size = self.model.config.vision_config.image_size
         images = F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
-        features = self.model.get_image_features(pixel_values=(images - self.mean) / self.std)
+        pixels = (images.to(self.mean) - self.mean) / self.std
+        features = self.model.get_image_features(pixel_values=pixels)
         return F.normalize(_tensor(features), dim=-1)
 
     def text(self, text: str) -> Tensor:
@@ -53,13 +54,24 @@ class ClipScore(nn.Module):
         tokens = self.tokenizer([text], padding=True, truncation=True, return_tensors="pt")  # type: ignore
         return F.normalize(_tensor(self.model.get_text_features(**tokens)), dim=-1)
 
+    def scores(self, images: Tensor, condition: Tensor | str) -> Tensor:
+        """Similarity [N] of unit vectors [N, D] of images with an image [3, H, W] or a text."""
+        target = self.text(condition) if isinstance(condition, str) else self.images(condition[None])
+        return (images * target.to(images)).sum(-1)
+
     def forward(self, frames: Tensor, condition: Tensor | str) -> Tensor:
         """Similarity [N] of frames [N, 3, H, W] with an image [3, H, W] or a text."""
-        if isinstance(condition, str):
-            target = self.text(condition)
-        else:
-            target = self.images(condition.unsqueeze(0))
-        return (self.images(frames) * target).sum(-1)
+        return self.scores(self.images(frames), condition)
+
+    def digest(self) -> str:
+        """SHA-256 over the model's weights."""
+        import hashlib
+
+        digest = hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tuple(value.shape)}".encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 def _tensor(output: object) -> Tensor:

@@ -31,6 +31,7 @@ METRICS: dict[str, Metric] = {
         Metric("LPIPS-vgg", "", False, "perceptual distance, VGG16", "arXiv 1801.03924"),
         Metric("CLIP-F", "", True, "CLIP similarity to the condition, front view", "arXiv 2405.16645, 4.1"),
         Metric("CLIP-O", "", True, "CLIP similarity to the condition, orbit", "arXiv 2405.16645, 4.1"),
+        Metric("CLIP-S", "", True, "CLIP similarity to the true frame", "arXiv 2407.17470, 4.1"),
         Metric("FVD-F", "", False, "Fréchet video distance, frames run at each view", "arXiv 2407.17470"),
         Metric("FVD-V", "", False, "Fréchet video distance, views run at each frame", "arXiv 2407.17470"),
         Metric("FVD-Diag", "", False, "Fréchet video distance, views and frames run", "arXiv 2407.17470"),
@@ -38,6 +39,7 @@ METRICS: dict[str, Metric] = {
         Metric("IoU", "", True, "silhouette intersection over union, alpha above 1/2", "definition"),
         Metric("flicker", "", False, "mean absolute second difference over time", "definition"),
         Metric("seconds", "s", False, "wall time of the generation", "this machine"),
+        Metric("motion_of_truth", "", None, "motion magnitude of the truth", "arXiv 2405.16645, eq. 1"),
         Metric("motion", "", None, "motion magnitude m against the static orbit", "arXiv 2405.16645, eq. 1"),
     )
 }

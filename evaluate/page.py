@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from orbit4d.evaluate.metrics import METRICS
-from orbit4d.evaluate.results import columns, number
+from orbit4d.evaluate.published import PROTOCOLS
 from orbit4d.evaluate.suite import Pair, Row
+from orbit4d.evaluate.tables import Summary, beside_published, columns, heads, number, own_table
+
+if TYPE_CHECKING:
+    from orbit4d.evaluate.results import Results
 
 _STYLE = """
 :root { color-scheme: light dark; --line: light-dark(#ddd, #333); --soft: light-dark(#666, #aaa); }
@@ -22,18 +28,22 @@ section { border-top: 1px solid var(--line); margin-top: 1.5rem; padding-top: .5
 .pair { display: flex; gap: 1rem; flex-wrap: wrap; align-items: start; }
 figure { margin: 0; } video { width: 256px; image-rendering: auto; border: 1px solid var(--line); }
 figcaption, .soft { color: var(--soft); font-size: .85rem; } svg { width: 320px; height: 160px; }
+.wide { overflow-x: auto; }
 svg text { font-size: 11px; fill: currentColor; }
 """
 
 
-def write_videos(folder: Path, number_: int, pair: Pair) -> None:
-    """The clip and its truth as mp4 files that browsers play."""
+def encode_videos(pair: Pair) -> dict[str, bytes]:
+    """The clip ("ours") and its truth ("truth") as mp4 files that browsers play."""
     from orbit4d.datasets.video import write_video
 
-    videos = folder / "videos"
-    videos.mkdir(exist_ok=True)
-    for kind, frames in (("ours", pair.rgb), ("truth", pair.truth)):
-        write_video(videos / f"{number_:04d}_{kind}.mp4", to_uint8(frames), fps=8.0)
+    with tempfile.TemporaryDirectory() as folder:
+        encoded = {}
+        for kind, frames in (("ours", pair.rgb), ("truth", pair.truth)):
+            path = Path(folder) / f"{kind}.mp4"
+            write_video(path, to_uint8(frames), fps=8.0)
+            encoded[kind] = path.read_bytes()
+    return encoded
 
 
 def to_uint8(rgb: Tensor) -> np.ndarray:
@@ -61,44 +71,75 @@ def plot(series: Sequence[float], label: str) -> str:
 
 
 def write_page(
-    folder: Path, title: str, rows: Sequence[Row], summary: dict[str, float], unmeasured: dict[str, str]
+    results: Results, title: str, summary: Summary, unmeasured: Mapping[str, str], protocol: str = ""
 ) -> Path:
-    """`folder`/index.html. Videos are shown for rows whose files exist."""
-    names = columns(summary)
-    head = "".join(
-        f'<th title="{html.escape(METRICS[n].what) if n in METRICS else ""}">{html.escape(n)} '
-        f"{METRICS[n].arrow if n in METRICS else ''}</th>"
-        for n in names
-    )
-    means = "".join(f"<td>{number(n, summary.get(n))}</td>" for n in names)
-    body = "".join(
-        f"<tr><td>{html.escape(row.name)}</td>"
-        + "".join(f"<td>{number(n, row.values.get(n))}</td>" for n in names)
-        + "</tr>"
-        for row in rows
-    )
-    sections = []
-    for i, row in enumerate(rows):
-        figures = "".join(
-            f'<figure><video src="videos/{i:04d}_{kind}.mp4" autoplay loop muted playsinline></video>'
-            f"<figcaption>{label}</figcaption></figure>"
-            for kind, label in (("ours", "measured"), ("truth", "ground truth"))
-            if (folder / "videos" / f"{i:04d}_{kind}.mp4").exists()
+    """`folder`/index.html, written row by row. Clips whose videos were kept are shown with their plots."""
+    names = columns(name for values in summary.values() for name in values)
+    page = results.folder / "index.html"
+    partial = page.with_suffix(".partial")
+    with partial.open("w") as out:
+        out.write(
+            f'<!doctype html><html lang="en"><meta charset="utf-8">'
+            f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+            f'<link rel="icon" href="data:,"><style>{_STYLE}</style><h1>{html.escape(title)}</h1>'
+            f"<p class=soft>{len(results)} clips</p>"
         )
-        plots = "".join(plot(series, name) for name, series in row.per_frame.items() if len(series) > 1)
-        sections.append(
-            f"<section><h3>{html.escape(row.name)}</h3><div class=pair>{figures}{plots}</div></section>"
+        if beside := beside_published(summary, protocol):
+            about = PROTOCOLS[protocol]
+            out.write(
+                _html_table(*beside) + f"<p class=soft>{html.escape(f'{about.title}. {about.note}')}</p>"
+            )
+        out.write(_html_table(*own_table(summary)))
+        missing = [f"{name}: not measured: {why}" for name, why in sorted(unmeasured.items())]
+        missing += [f"{name}: left out: {why}" for name, why in results.failures.items()]
+        out.write("<ul class=soft>" + "".join(f"<li>{html.escape(line)}</li>" for line in missing) + "</ul>")
+        out.write("<h2>Clips</h2>")
+        for row in results:
+            out.write(_section(results, row))
+        titles = "".join(
+            f'<th title="{html.escape(METRICS[n].what) if n in METRICS else ""}">{html.escape(head)}</th>'
+            for n, head in zip(names, heads(names))
         )
-    missing = "".join(
-        f"<li>{html.escape(name)}: not measured: {html.escape(why)}</li>" for name, why in unmeasured.items()
-    )
-    page = folder / "index.html"
-    page.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
-        f'<link rel="icon" href="data:,"><style>{_STYLE}</style><h1>{html.escape(title)}</h1>'
-        f"<p class=soft>{len(rows)} clips</p><table><tr><th>clip</th>{head}</tr>"
-        f"<tr><td><b>mean</b></td>{means}</tr>{body}</table><ul class=soft>{missing}</ul>"
-        f"{''.join(sections)}</html>"
-    )
+        out.write(f"<h2>Every clip</h2><div class=wide><table><tr><th>clip</th>{titles}</tr>")
+        for row in results:
+            cells = "".join(f"<td>{number(n, row.values.get(n, _extra(row, n)))}</td>" for n in names)
+            out.write(f"<tr><td>{html.escape(row.name)}</td>{cells}</tr>")
+        out.write("</table></div></html>")
+    partial.replace(page)
     return page
+
+
+def _extra(row: Row, name: str) -> float | None:
+    value = row.extra.get(name)
+    return value if isinstance(value, float) else None
+
+
+def _html_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    top = "".join(f"<th>{html.escape(text)}</th>" for text in head)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in body
+    )
+    return f"<div class=wide><table><tr>{top}</tr>{rows}</table></div>"
+
+
+def _section(results: Results, row: Row) -> str:
+    """Videos side by side and plots of one clip; '' where no video was kept."""
+    stem = f"videos/{results.number_of(row.name):05d}"
+    kept = [
+        (kind, label)
+        for kind, label in (("ours", "measured"), ("truth", "ground truth"))
+        if (results.folder / f"{stem}_{kind}.mp4").exists()
+    ]
+    if not kept:
+        return ""
+    figures = "".join(
+        f'<figure><video src="{stem}_{kind}.mp4" autoplay loop muted playsinline></video>'
+        f"<figcaption>{label}</figcaption></figure>"
+        for kind, label in kept
+    )
+    plots = "".join(plot(series, name) for name, series in row.per_frame.items() if len(series) > 1)
+    notes = ", ".join(f"{key} {value}" for key, value in row.extra.items() if isinstance(value, bool))
+    return (
+        f"<section><h3>{html.escape(row.name)}</h3><p class=soft>{html.escape(notes)}</p>"
+        f"<div class=pair>{figures}{plots}</div></section>"
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -11,8 +12,9 @@ from orbit4d.datasets.index import Index
 from orbit4d.datasets.reader import read_members
 from orbit4d.datasets.schema import row_clip
 from orbit4d.evaluate import pixel
+from orbit4d.evaluate.frames import clip_frames
 from orbit4d.evaluate.suite import Row
-from orbit4d.evaluate.tasks import clip_frames
+from orbit4d.evaluate.tasks import Case
 
 #: Alpha below this is background: half of the smallest 8-bit step away from zero.
 _SOLID = 0.5 / 255
@@ -59,15 +61,29 @@ def measure_clip(clip: Clip) -> Row:
         **{key: clip.measures[key] for key in ("motion_magnitude",) if key in clip.measures},
     }
     name = f"{clip.uid}:{clip.action}:{clip.rig}:{clip.orbit}"
-    return Row(name, clip.rig, values, {"coverage": covered.tolist()})
+    return Row(name, clip.rig, values, {"coverage": covered.tolist()}, frames=n, size=(h, w))
 
 
-def dataset_rows(dataset: str, split: str | None = None) -> Iterator[tuple[str, Clip]]:
-    """Clips of a dataset one at a time, with their names."""
-    index = Index(dataset)
-    for number in range(len(index)):
-        row = index.row(number)
-        if split and row["split"] != split:
-            continue
-        clip = row_clip(row, read_members(index.shard_store, row))
-        yield f"{clip.uid}:{clip.action}:{clip.rig}:{clip.orbit}", clip
+def quality_cases(dataset: str, split: str | None = None, ids: Sequence[str] | None = None) -> list[Case]:
+    """One case per clip of a dataset; names are read from the key columns alone."""
+    wanted = None if ids is None else set(ids)
+    cases, number = [], 0
+    for _, table in Index(dataset).read(["uid", "action", "rig", "orbit", "split"]):
+        for row in table.to_pylist():
+            kept = row["uid"] in wanted if wanted is not None else split in (None, row["split"])
+            if kept:
+                name = f"{row['uid']}:{row['action']}:{row['rig']}:{row['orbit']}"
+                cases.append(Case(name, partial(_measured, dataset, number)))
+            number += 1
+    return cases
+
+
+@lru_cache(maxsize=2)
+def _index(dataset: str) -> Index:
+    return Index(dataset)
+
+
+def _measured(dataset: str, number: int) -> Row:
+    index = _index(dataset)
+    row = index.row(number)
+    return measure_clip(row_clip(row, read_members(index.shard_store, row)))

@@ -1,27 +1,28 @@
-"""What an evaluation leaves behind: rows that survive an interruption, results.json, Markdown and LaTeX."""
+"""What an evaluation leaves behind: rows that survive an interruption, and results.json.
+
+rows.jsonl has one line per clip, on disk before it counts. Only the places of the lines are kept in memory:
+an evaluation of 10,000 clips holds 10,000 numbers, not 10,000 rows.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
-import math
 import os
 import platform
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from orbit4d.datasets.errors import InputError
-from orbit4d.evaluate.metrics import METRICS
-from orbit4d.evaluate.published import PROTOCOLS, published_rows
-from orbit4d.evaluate.suite import Row, summarise
+import numpy as np
 
-#: Columns in the order of the published tables; others follow by name.
-ORDER = (
-    "CLIP-F", "CLIP-O", "SSIM", "PSNR", "LPIPS-alex", "LPIPS-vgg",
-    "FVD-F", "FVD-V", "FVD-Diag", "FV4D", "IoU", "flicker", "motion", "seconds",
-)  # fmt: skip
+from orbit4d.datasets.errors import InputError
+from orbit4d.evaluate.suite import Row, summarise
+from orbit4d.evaluate.tables import latex, markdown
+
+_LIBRARIES = ("orbit4d", "torch", "numpy", "transformers", "bpy", "av", "pillow")
 
 
 class Results:
@@ -30,6 +31,8 @@ class Results:
     def __init__(self, folder: str | Path, settings: dict[str, Any]) -> None:
         self.folder = Path(folder)
         self.settings = json.loads(json.dumps(settings, sort_keys=True))
+        self.failures: dict[str, str] = {}
+        """Clip -> why it could not be measured. Tried again when the evaluation is run again."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -41,130 +44,147 @@ class Results:
                 key = next(k for k in {**held, **self.settings} if held.get(k) != self.settings.get(k))
                 raise InputError(f"{folder}: holds an evaluation with another {key}; give another --out")
         else:
-            _put(self._settings_file, json.dumps(self.settings, indent=1))
+            put(self._settings_file, json.dumps(self.settings, indent=1))
         self._file = self.folder / "rows.jsonl"
-        self.rows: dict[str, Row] = {}
+        self._places: dict[str, tuple[int, int]] = {}
+        """Clip -> (number of its case, first byte of its line)."""
+        self._end = 0
         if self._file.exists():
-            for line in self._file.read_text().splitlines():
+            self._reopen()
+
+    def _reopen(self) -> None:
+        with self._file.open("rb") as file:
+            for line in file:
                 try:
-                    row = Row(**json.loads(line))
-                except (ValueError, TypeError):
+                    held = json.loads(line)
+                    self._places[held["name"]] = held["number"], self._end
+                except (ValueError, TypeError, KeyError):
                     break  # the line that an interruption cut; its clip is measured again
-                self.rows[row.name] = row
-            self._rewrite()
+                self._end += len(line)
+        if self._end < self._file.stat().st_size:
+            os.truncate(self._file, self._end)
 
-    def _rewrite(self) -> None:
-        _put(self._file, "".join(json.dumps(asdict(row)) + "\n" for row in self.rows.values()))
+    def __len__(self) -> int:
+        return len(self._places)
 
-    def add(self, row: Row) -> None:
-        """Keep one row, on disk before it counts."""
-        with self._file.open("a") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[Row]:
+        """Rows in the order of their cases, whatever order they came in; read one at a time."""
+        if not self._places:
+            return
+        with self._file.open("rb") as file:
+            for _, place in sorted(self._places.values()):
+                file.seek(place)
+                yield row_of(json.loads(file.readline()))
+
+    def number_of(self, name: str) -> int:
+        """The number of a clip's case."""
+        return self._places[name][0]
+
+    def add(self, row: Row, number: int | None = None) -> None:
+        """Keep one row, on disk before it counts. `number` is that of its case; None: the next one."""
+        number = len(self._places) if number is None else number
+        line = json.dumps({"number": number, **plain(row)}).encode() + b"\n"
+        with self._file.open("ab") as file:
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
-        self.rows[row.name] = row
+        self._places[row.name] = number, self._end
+        self._end += len(line)
 
-    def summary(self) -> dict[str, float]:
-        """Means over clips and FVD over sets."""
-        return summarise(self.rows.values())
+    def fail(self, name: str, why: str) -> None:
+        """Note that a clip could not be measured."""
+        self.failures[name] = why
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Means over the clips of each rig, and FVD over sets."""
+        return summarise(self)[0]
 
     def finish(self, unmeasured: dict[str, str], provenance: dict[str, Any]) -> dict[str, Any]:
-        """Write results.json, table.md and table.tex; returns what results.json holds."""
-        summary = self.summary()
-        # Too few clips, or rigs, for a form of FVD is a reason as good as missing weights.
+        """Write results.json, table.md and table.tex; returns what results.json holds.
+
+        Of the rows it holds values; series per frame and features stay in rows.jsonl.
+        """
+        summary, lacking = summarise(self)
+        unmeasured = {**unmeasured, **lacking}
+        protocol = str(self.settings.get("protocol") or "")
+        facts = Facts(self)
         record = {
             "summary": summary,
             "not_measured": unmeasured,
-            "clips": len(self.rows),
+            "failed": self.failures,
+            "clips": len(self),
             "settings": self.settings,
-            "versions": {name: version(name) for name in ("orbit4d", "torch", "numpy")},
+            "versions": {name: version(name) for name in _LIBRARIES},
             "python": platform.python_version(),
+            "command": " ".join(sys.argv),
             **provenance,
-            "rows": [_plain(row) for row in self.rows.values()],
+            "rows": facts.rows,
         }
-        _put(self.folder / "results.json", json.dumps(record, indent=1, allow_nan=True))
-        protocol = str(self.settings.get("protocol") or "")
-        _put(self.folder / "table.md", markdown(summary, unmeasured, protocol))
-        _put(self.folder / "table.tex", latex(summary, protocol))
+        put(self.folder / "results.json", json.dumps(record, indent=1, allow_nan=True))
+        misfit = facts.misfit(protocol)
+        text = markdown(summary, unmeasured, "" if misfit else protocol)
+        if misfit:
+            text += f"\nPublished rows of {protocol} are not shown: {misfit}.\n"
+        put(self.folder / "table.md", text)
+        put(self.folder / "table.tex", latex(summary, "" if misfit else protocol))
+        record["misfit"] = misfit
         return record
 
 
-def _plain(row: Row) -> dict[str, Any]:
-    return {"name": row.name, "rig": row.rig, "values": row.values, "extra": row.extra}
+class Facts:
+    """What decides whether a published protocol is the same, gathered in one pass over the rows."""
+
+    def __init__(self, results: Results) -> None:
+        self.task = str(results.settings.get("task"))
+        self.rows: list[dict[str, Any]] = []
+        self.shapes: dict[str, set[tuple[int, int]]] = {}
+        for row in results:
+            self.shapes.setdefault(row.rig, set()).add((row.frames, row.size[-1]))
+            self.rows.append(
+                {"name": row.name, "rig": row.rig, "values": row.values, "extra": row.extra,
+                 "frames": row.frames, "size": row.size}
+            )  # fmt: skip
+
+    def misfit(self, protocol: str) -> str:
+        """Why published rows do not belong beside these; '' where they do, or none were asked for."""
+        from orbit4d.evaluate.published import PROTOCOLS
+
+        if not protocol:
+            return ""
+        if protocol not in PROTOCOLS:
+            return "nobody published such a protocol"
+        uids = {row["name"].split("/")[0].split(":")[0] for row in self.rows}
+        return PROTOCOLS[protocol].misfit(self.task, uids, self.shapes)
 
 
-def _put(path: Path, text: str) -> None:
+def plain(row: Row) -> dict[str, Any]:
+    """A row as JSON; features as base64 of float32, which is what the network computes in."""
+
+    def packed(vector: list[float]) -> str:
+        return base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
+
+    features = {form: [[packed(a), packed(b)] for a, b in videos] for form, videos in row.features.items()}
+    return {**vars(row), "features": features}
+
+
+def row_of(held: dict[str, Any]) -> Row:
+    """Inverse of `plain`."""
+
+    def unpacked(text: str) -> list[float]:
+        return np.frombuffer(base64.b64decode(text), "<f4").astype(float).tolist()
+
+    fields = {k: v for k, v in held.items() if k != "number"}
+    fields["features"] = {
+        form: [(unpacked(a), unpacked(b)) for a, b in videos] for form, videos in held["features"].items()
+    }
+    return Row(**{**fields, "size": tuple(held["size"])})
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file in one step."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(text)
     partial.replace(path)
-
-
-def columns(names: Iterable[str]) -> list[str]:
-    """Names in the order of the published tables."""
-    names = set(names)
-    return [name for name in ORDER if name in names] + sorted(names - set(ORDER))
-
-
-def number(name: str, value: float | None) -> str:
-    """A value as tables print it; a dash where there is none."""
-    if value is None:
-        return "–"
-    if math.isinf(value):
-        return "∞"
-    if name.startswith(("FVD", "FV4D")):
-        return f"{value:.1f}"
-    if name == "PSNR":
-        return f"{value:.2f}"
-    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2e}"
-
-
-def _heads(names: Sequence[str]) -> list[str]:
-    return [f"{name} {METRICS[name].arrow}" if name in METRICS else name for name in names]
-
-
-def _table(summary: dict[str, float], protocol: str) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows; published rows stand above ours only where the protocol is the same."""
-    others = published_rows(protocol)
-    names = columns({*summary, *(name for row in others for name in row.values)})
-    body = [
-        [f"{row.method} ({row.source})", *(number(name, row.values.get(name)) for name in names)]
-        for row in others
-    ]
-    body.append(["orbit4d", *(number(name, summary.get(name)) for name in names)])
-    return ["method", *_heads(names)], body
-
-
-def markdown(summary: dict[str, float], unmeasured: dict[str, str], protocol: str = "") -> str:
-    """A Markdown table, then what was not measured and why."""
-    heads, body = _table(summary, protocol)
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    lines += ["| " + " | ".join(row) + " |" for row in body]
-    lines += ["", *(f"{name}: not measured: {why}" for name, why in sorted(unmeasured.items()))]
-    if protocol in PROTOCOLS:
-        lines += ["", f"Protocol: {PROTOCOLS[protocol]}."]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def latex(summary: dict[str, float], protocol: str = "") -> str:
-    """The same rows as a LaTeX tabular."""
-    heads, body = _table(summary, protocol)
-    swap = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "∞": r"$\infty$", "_": r"\_", "²": "$^2$"}
-
-    def tex(text: str) -> str:
-        return "".join(swap.get(letter, letter) for letter in text)
-
-    lines = [r"\begin{tabular}{l" + "r" * (len(heads) - 1) + "}", r"\toprule"]
-    lines += [" & ".join(map(tex, heads)) + r" \\", r"\midrule"]
-    lines += [" & ".join(map(tex, row)) + r" \\" for row in body]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def terminal(summary: dict[str, float], unmeasured: dict[str, str]) -> str:
-    """Name, value, unit and meaning, one metric a line."""
-    lines = []
-    for name in columns(summary):
-        metric = METRICS.get(name)
-        meaning = f"{metric.unit:<3} {metric.arrow} {metric.what}" if metric else ""
-        lines.append(f"  {name:<18} {number(name, summary[name]):>10} {meaning}".rstrip())
-    lines += [f"  {name:<18} {'–':>10} not measured: {why}" for name, why in sorted(unmeasured.items())]
-    return "\n".join(lines)

@@ -16,7 +16,7 @@ from orbit4d.datasets.lpips import LPIPS
 from orbit4d.datasets.weights import I3D_KINETICS, LPIPS_ALEX, LPIPS_VGG, NotMeasured, fetch
 from orbit4d.evaluate import pixel
 from orbit4d.evaluate.clip_score import DEFAULT_MODEL, ClipScore
-from orbit4d.evaluate.frechet import Moments, frechet_distance
+from orbit4d.evaluate.frechet import Moments, frechet_distance, fvd_forms
 from orbit4d.evaluate.i3d import I3D
 from orbit4d.evaluate.metrics import CLIP_OF_RIG, FVD_OF_RIG
 
@@ -37,8 +37,16 @@ class Pair:
     """Measure CLIP similarity alone: `truth` is only shown beside."""
     static: Tensor | None = None
     """Static orbit at the same cameras: for motion magnitude."""
+    grid: tuple[int, int] | None = None
+    """(V, T): the frames are a view x time matrix, view by view."""
+    fvd: bool = True
+    """Whether the clip takes part in FVD."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Numbers measured elsewhere (generation time, held-out view, ...)."""
+
+
+#: Features of one video and of its truth, [400] each.
+Features = tuple[list[float], list[float]]
 
 
 @dataclass
@@ -49,9 +57,12 @@ class Row:
     rig: str
     values: dict[str, float]
     per_frame: dict[str, list[float]]
-    features: tuple[list[float], list[float]] | None = None
-    """I3D features of the clip and of its truth, for FVD."""
+    features: dict[str, list[Features]] = field(default_factory=dict)
+    """I3D features by form of FVD: a matrix has many videos of one form."""
     extra: dict[str, Any] = field(default_factory=dict)
+    frames: int = 0
+    size: tuple[int, int] = (0, 0)
+    """Height and width in pixels."""
 
 
 class Suite:
@@ -68,6 +79,8 @@ class Suite:
     ) -> None:
         self.device, self.batch = torch.device(device), batch
         self.unmeasured: dict[str, str] = {}
+        self.weights: dict[str, str] = {}
+        """SHA-256 of what each learned metric computes with."""
         self.lpips: dict[str, LPIPS] = {}
         self.i3d: I3D | None = None
         self.clip: ClipScore | None = None
@@ -82,12 +95,15 @@ class Suite:
                 if fetch_weights:
                     fetch(pinned, folder)
                 self.lpips[net] = LPIPS.from_weights(net, folder).to(self.device)
+                self.weights[f"LPIPS-{net}"] = pinned.sha256
         with self._noting("FVD"):
             if fetch_weights:
                 fetch(I3D_KINETICS, folder)
             self.i3d = I3D.from_weights(folder).to(self.device)
+            self.weights["FVD"] = I3D_KINETICS.sha256
         with self._noting("CLIP"):
             self.clip = ClipScore.from_pretrained(clip, fetch_weights).to(self.device)
+            self.weights["CLIP"] = self.clip.digest()
 
     def _noting(self, name: str) -> _Noting:
         return _Noting(self.unmeasured, name)
@@ -111,18 +127,23 @@ class Suite:
             for net, lpips in self.lpips.items():
                 if min(a.shape[-2:]) >= 32:
                     frames.setdefault(f"LPIPS-{net}", []).append(lpips(a, b))
-            if self.clip is not None and pair.condition is not None:
-                name = CLIP_OF_RIG.get(pair.rig, "CLIP-O")
-                frames.setdefault(name, []).append(self.clip(a, pair.condition))
+            if self.clip is not None:
+                images = self.clip.images(a)
+                frames.setdefault("CLIP-S", []).append((images * self.clip.images(b)).sum(-1))
+                if pair.condition is not None:
+                    name = CLIP_OF_RIG.get(pair.rig, "CLIP-O")
+                    frames.setdefault(name, []).append(self.clip.scores(images, pair.condition))
             if pair.alpha is not None and pair.truth_alpha is not None:
                 iou = pixel.silhouette_iou(pair.alpha[part], pair.truth_alpha[part])
                 frames.setdefault("IoU", []).append(iou)
         per_frame = {name: torch.cat(parts).double().tolist() for name, parts in frames.items()}
         values = {name: float(np.mean(series)) for name, series in per_frame.items()}
-        values["flicker"] = pixel.flicker(rgb).item()
+        views = rgb.unflatten(0, pair.grid) if pair.grid else rgb[None]
+        values["flicker"] = float(np.mean([pixel.flicker(view).item() for view in views]))
         if pair.static is not None and pair.static.shape == rgb.shape:
             values["motion"] = pixel.motion_magnitude(rgb, pair.static.to(self.device)).item()
-        return Row(pair.name, pair.rig, values, per_frame, self._features(pair, rgb, truth), pair.extra)
+        features = self._features(pair, rgb, truth)
+        return Row(pair.name, pair.rig, values, per_frame, features, pair.extra, len(rgb), _size(rgb))
 
     def _similarity(self, pair: Pair, rgb: Tensor) -> Row:
         """CLIP alone: the paper's 36 views pass through moments of which there is no ground truth."""
@@ -132,13 +153,27 @@ class Suite:
             scores = [self.clip(rgb[part], pair.condition) for part in _chunks(len(rgb), self.batch)]
             per_frame[name] = torch.cat(scores).double().tolist()
         values = {key: float(np.mean(series)) for key, series in per_frame.items()}
-        return Row(pair.name, pair.rig, values, per_frame, None, pair.extra)
+        return Row(pair.name, pair.rig, values, per_frame, {}, pair.extra, len(rgb), _size(rgb))
 
-    def _features(self, pair: Pair, rgb: Tensor, truth: Tensor) -> tuple[list[float], list[float]] | None:
-        if self.i3d is None or pair.rig not in FVD_OF_RIG or len(rgb) < self.i3d.min_frames:
-            return None
-        both = self.i3d(torch.stack([rgb, truth]))
-        return both[0].double().tolist(), both[1].double().tolist()
+    def _features(self, pair: Pair, rgb: Tensor, truth: Tensor) -> dict[str, list[Features]]:
+        if self.i3d is None or not pair.fvd:
+            return {}
+        if pair.grid is not None:
+            ours, theirs = (fvd_forms(video.unflatten(0, pair.grid)) for video in (rgb, truth))
+        elif pair.rig in FVD_OF_RIG:
+            form = FVD_OF_RIG[pair.rig]
+            ours, theirs = {form: rgb[None]}, {form: truth[None]}
+        else:
+            return {}
+        found: dict[str, list[Features]] = {}
+        for form, videos in ours.items():
+            if videos.shape[1] < self.i3d.min_frames:
+                # Fewer frames leave nothing for the network's last pooling over time.
+                continue
+            for made, real in zip(videos, theirs[form]):
+                both = self.i3d(torch.stack([made, real]))
+                found.setdefault(form, []).append((both[0].double().tolist(), both[1].double().tolist()))
+        return found
 
 
 class _Noting:
@@ -157,28 +192,38 @@ class _Noting:
         return False
 
 
-def summarise(rows: Iterable[Row]) -> dict[str, float]:
-    """Means over clips, and FVD over the sets of clips; a set of fewer than two has no FVD.
+def summarise(rows: Iterable[Row]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Means over the clips of each rig, with FVD over their sets; and why a form of FVD has no number.
 
-    Clips of one rig weigh the same whatever their length. PSNR is the mean of per-frame dB.
+    Rows may be read one at a time: what is kept does not grow with them. Clips of one rig weigh the same
+    whatever their length. PSNR is the mean of per-frame dB.
     """
-    rows = list(rows)
-    columns: dict[str, list[float]] = {}
+    columns: dict[str, dict[str, list[float]]] = {}
+    moments: dict[tuple[str, str], tuple[Moments, Moments]] = {}
     for row in rows:
+        mine = columns.setdefault(row.rig, {})
         numbers = {k: v for k, v in row.extra.items() if isinstance(v, float)}
         for name, value in {**row.values, **numbers}.items():
-            columns.setdefault(name, []).append(value)
-    summary = {name: float(np.mean(column)) for name, column in sorted(columns.items())}
-    for rig, form in FVD_OF_RIG.items():
-        sets = [row.features for row in rows if row.rig == rig and row.features is not None]
-        if len(sets) < 2:
-            continue
-        ours, theirs = Moments(len(sets[0][0])), Moments(len(sets[0][0]))
-        for made, truth in sets:
-            ours.update([made])
-            theirs.update([truth])
-        summary[form] = frechet_distance(ours.mean, ours.covariance, theirs.mean, theirs.covariance)
-    return summary
+            total = mine.setdefault(name, [0.0, 0.0])
+            total[0] += value
+            total[1] += 1
+        for form, videos in row.features.items():
+            width = len(videos[0][0])
+            ours, theirs = moments.setdefault((row.rig, form), (Moments(width), Moments(width)))
+            ours.update([made for made, _ in videos])
+            theirs.update([truth for _, truth in videos])
+    summary = {
+        rig: {name: total / count for name, (total, count) in sorted(mine.items())}
+        for rig, mine in columns.items()
+    }
+    lacking: dict[str, str] = {}
+    for (rig, form), (ours, theirs) in moments.items():
+        if ours.count < 2:
+            lacking[f"{form} ({rig})"] = "one video; a distance of two sets needs two videos or more"
+        else:
+            distance = frechet_distance(ours.mean, ours.covariance, theirs.mean, theirs.covariance)
+            summary[rig][form] = distance
+    return summary, lacking
 
 
 def _chunks(n: int, size: int) -> Iterator[slice]:
@@ -187,3 +232,7 @@ def _chunks(n: int, size: int) -> Iterator[slice]:
 
 def _shape(video: Tensor) -> str:
     return f"{video.shape[0]} frames of {video.shape[3]}x{video.shape[2]}"
+
+
+def _size(video: Tensor) -> tuple[int, int]:
+    return video.shape[-2], video.shape[-1]

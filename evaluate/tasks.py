@@ -1,4 +1,4 @@
-"""What is held against what. Each task is a list of cases: a name, and how to load its pair when its turn comes.
+"""What is held against what. A task is a list of cases: a name, and how to load its pair when its turn comes.
 
 video: generated orbits against ground truth. scene: 4D scenes filmed at ground truth's cameras and times.
 `run` (a trained model) is in `generated.py`, `dataset` in `quality.py`.
@@ -195,7 +195,8 @@ def scene_cases(
         add("clip36", "clip36", [(ref or s.ref("dynamic_orbit"), ref) for s, ref in zip(subjects, turns)], "")
     if "matrix" in protocols:
         add("matrix", f"matrix{grid[0]}x{grid[1]}", source.matrices(subjects, *grid), lacking)
-    return sorted(cases, key=lambda case: case.name), failures
+    # Asset by asset, so that a scene is read once; within one, in the order of the protocols.
+    return sorted(cases, key=lambda case: case.name.rpartition("/")[0]), failures
 
 
 @lru_cache(maxsize=2)
@@ -255,9 +256,7 @@ def _orbit_pair(
     pair = Pair(name, "dynamic_orbit", made.rgb, real.rgb, made.alpha, real.alpha)
     # CLIP-O is what the 36 views are for.
     condition = None if "clip36" in protocols else _condition(base)
-    return replace(
-        pair, condition=condition, fvd="matrix" not in protocols, extra={"seen_in_training": seen}
-    )
+    return replace(pair, condition=condition, fvd="matrix" not in protocols, extra={"seen_in_training": seen})
 
 
 def _clip36_pair(
