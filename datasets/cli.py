@@ -59,20 +59,25 @@ def stats(dataset: str, as_json: bool) -> None:
 @click.argument("dataset")
 @click.option("--where", help="SQL expression on the index, e.g. \"license = 'CC0-1.0'\".")
 @click.option("--split", help="train, validation or test.")
+@click.option("--table", help="Table of `orbit4d curate`: keep the actions that it accepts.")
 @click.option("--out", required=True, help="Dataset to write.")
 @click.option("--copy", is_flag=True, help="Copy the frames too, instead of pointing to the source's shards.")
-def select(dataset: str, where: str | None, split: str | None, out: str, copy: bool) -> None:
-    """Keep the clips of a dataset that match an expression.
+def select(
+    dataset: str, where: str | None, split: str | None, table: str | None, out: str, copy: bool
+) -> None:
+    """Keep the clips of a dataset that match an expression, or that curation accepts.
 
     Writes a view: an index whose frames stay in the source. With --copy the frames are copied, compactly.
 
     \b
     Example: orbit4d select out/dataset --where "motion_magnitude > 0.001 and license like 'CC0%'" --out calm
              orbit4d select out/dataset --split test --copy --out test-set
+             orbit4d curate out/dataset --out looks.parquet
+             orbit4d select out/dataset --table looks.parquet --out good
     """
     from orbit4d.datasets.select import select_copy, select_view
 
-    count = (select_copy if copy else select_view)(dataset, out, where, split)
+    count = (select_copy if copy else select_view)(dataset, out, where=where, split=split, table=table)
     click.echo(f"{count} clips: {out}" + ("" if copy else f" (a view of {dataset})"))
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orbit4d.datasets import manifest, parts, rejections, sealed
+from orbit4d.datasets.asset_tables import read_table
 from orbit4d.datasets.clips import Clip, ClipKey
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.index import Index
@@ -25,13 +27,39 @@ from orbit4d.datasets.writer import SHARD_BYTES, DatasetWriter
 _ORDER = [(name, "ascending") for name in ("uid", "action_index", "rig", "orbit")]
 
 
-def chosen(index: Index, where: str | None, split: str | None) -> npt.NDArray[np.bool_]:
-    """[R] rows of an index that satisfy both."""
+def chosen(
+    index: Index, where: str | None, split: str | None, table: str | None = None
+) -> npt.NDArray[np.bool_]:
+    """[R] rows of an index that satisfy all that are given."""
     if split is not None and split not in SPLITS:
         raise InputError(f"--split {split}: known are {', '.join(SPLITS)}")
     keep = np.ones(len(index), bool) if where is None else matching(index, where)
     if split is not None:
         keep &= index.keys.split[index.keys.asset] == SPLITS.index(split)
+    if table is not None:
+        keep &= accepted(index, table)
+    return keep
+
+
+def accepted(index: Index, table: str) -> npt.NDArray[np.bool_]:
+    """[R] rows whose (uid, action_index) the curated table at `table` accepts; an action that the table does
+    not name is not accepted. Raises InputError for a table without verdicts."""
+    columns = ("uid", "action_index", "verdict")
+    rows = read_table(table, columns)
+    missing = [name for name in columns if name not in rows.column_names]
+    if missing:
+        raise InputError(f"{table}: has no column {missing[0]}; name a table that `orbit4d curate` wrote")
+    rows = rows.filter(pc.equal(rows["verdict"], "accepted"))
+    uids = pc.unique(rows["uid"])
+
+    def keys(some: pa.Table) -> npt.NDArray[np.int64]:
+        known = pc.fill_null(pc.index_in(some["uid"], value_set=uids), -1).to_numpy().astype(np.int64)
+        return np.where(known < 0, -1, known << 32 | some["action_index"].to_numpy())
+
+    wanted = keys(rows)
+    keep = np.zeros(len(index), bool)
+    for first, part in index.read(["uid", "action_index"]):
+        keep[first : first + len(part)] = np.isin(keys(part), wanted)
     return keep
 
 
@@ -45,22 +73,26 @@ def clips(index: Index, keep: npt.NDArray[np.bool_] | None = None) -> Iterator[t
             yield found[0]["uid"], [row_clip(r, read_members(index.shard_store, r)) for r in found]
 
 
-def select_view(uri: str, out: str, where: str | None = None, split: str | None = None) -> int:
+def select_view(
+    uri: str, out: str, where: str | None = None, split: str | None = None, table: str | None = None
+) -> int:
     """Write a dataset that holds the chosen rows and points to the shards of `uri`; returns its clips.
 
+    `where` is an expression on the index, `split` one of its splits, `table` a curated table whose accepted
+    actions are kept; what is given holds together.
     The view is good as long as the source stays where it is. An `out` that exists raises InputError.
     """
     index = Index(uri)
-    keep = chosen(index, where, split)
+    keep = chosen(index, where, split, table)
     _check_chosen(uri, keep)
     store = Store(out)
     if store.entries():
         raise InputError(f"{out}: exists already; choose another --out")
     for number, part in enumerate(index.parts):
-        table = parts.read_part(index.store, part.name)
-        table = table.filter(pa.array(keep[part.first_row : part.first_row + part.n_rows]))
-        if table.num_rows:
-            store.put(f"{parts.FOLDER}/{number:06d}-view.parquet", sealed.dump(table))
+        rows = parts.read_part(index.store, part.name)
+        rows = rows.filter(pa.array(keep[part.first_row : part.first_row + part.n_rows]))
+        if rows.num_rows:
+            store.put(f"{parts.FOLDER}/{number:06d}-view.parquet", sealed.dump(rows))
     # Written last: without it the folder is no dataset.
     source = manifest.Manifest(
         config=index.manifest.config, software=index.manifest.software, shards_at=index.shard_store.uri
@@ -75,10 +107,11 @@ def select_copy(
     where: str | None = None,
     split: str | None = None,
     shard_bytes: int = SHARD_BYTES,
+    table: str | None = None,
 ) -> int:
     """Write the chosen clips as a dataset of their own; returns its clips. Run again, it goes on."""
     index = Index(uri)
-    keep = chosen(index, where, split)
+    keep = chosen(index, where, split, table)
     _check_chosen(uri, keep)
     writer = DatasetWriter(
         out, index.manifest.config, shard_bytes=shard_bytes, software=index.manifest.software

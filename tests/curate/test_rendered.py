@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -12,12 +13,23 @@ from hypothesis import strategies as st
 from orbit4d.curate.cli import command
 from orbit4d.curate.duplicates import find_duplicates, look_hash
 from orbit4d.datasets.cameras import orbit
+from orbit4d.datasets.cli import select
 from orbit4d.datasets.clips import Clip, encode_webp
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.image_measures import motion_magnitude
+from orbit4d.datasets.loader import OrbitDataset
+from orbit4d.datasets.select import select_view
 from orbit4d.datasets.writer import DatasetWriter
 
 N, SIZE = 8, 32
+
+
+def run(what, *arguments: str) -> list[str]:
+    """Lines of a command; its own errors are raised."""
+    result = CliRunner().invoke(what, arguments, standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return result.output.splitlines()
 
 
 def frames(places, colours=None, size=8) -> np.ndarray:
@@ -87,18 +99,40 @@ def test_a_rendered_dataset_is_measured_on_its_images(dataset, tmp_path):
     assert (tmp_path / "r" / "index.html").exists()
 
 
-def test_a_dataset_is_taken_alone_and_must_hold_clips(dataset, tmp_path):
-    def run(*arguments):
-        result = CliRunner().invoke(
-            command, [*arguments, "--out", str(tmp_path / "t.parquet")], standalone_mode=False
-        )
-        raise result.exception
+@pytest.mark.parametrize("copy", [(), ("--copy",)], ids=["view", "copy"])
+def test_what_curation_accepts_of_a_dataset_is_selected_from_it(dataset, tmp_path, copy):
+    uri, table = dataset[0], str(tmp_path / "t.parquet")
+    run(command, uri, "--out", table)
+    lines = run(select, uri, "--table", table, "--out", str(tmp_path / "good"), *copy)
+    # "flat" is kept by default.
+    assert lines[-1].startswith("5 clips:")
+    kept = OrbitDataset(str(tmp_path / "good"), require=("dynamic",))
+    assert [kept[i]["uid"] for i in range(len(kept))] == ["flat", "good"]
+    with pytest.raises(InputError, match="no clip matches"):
+        run(select, uri, "--table", table, "--where", "uid = 'blank'", "--out", str(tmp_path / "none"))
 
+
+def test_an_action_that_the_table_does_not_name_or_a_table_without_verdicts_selects_nothing(
+    dataset, tmp_path
+):
+    uri = dataset[0]
+    rows = {"uid": ["good", "flat", "border"], "action_index": [0, 1, 0]}
+    rows["verdict"] = ["accepted", "accepted", "rejected"]
+    pq.write_table(pa.table(rows), tmp_path / "few.parquet")
+    assert select_view(uri, str(tmp_path / "few"), table=str(tmp_path / "few.parquet")) == 3
+    del rows["verdict"]
+    pq.write_table(pa.table(rows), tmp_path / "bare.parquet")
+    with pytest.raises(InputError, match=r"no column verdict; name a table that `orbit4d curate` wrote"):
+        select_view(uri, str(tmp_path / "bare"), table=str(tmp_path / "bare.parquet"))
+
+
+def test_a_dataset_is_taken_alone_and_must_hold_clips(dataset, tmp_path):
+    out = ("--out", str(tmp_path / "t.parquet"))
     with pytest.raises(InputError, match="one rendered dataset"):
-        run(dataset[0], dataset[0])
+        run(command, dataset[0], dataset[0], *out)
     DatasetWriter(str(tmp_path / "empty"), {"test": 1})
     with pytest.raises(InputError, match="no clip"):
-        run(str(tmp_path / "empty"))
+        run(command, str(tmp_path / "empty"), *out)
 
 
 def test_the_same_look_is_found_and_another_colour_is_another_asset():
