@@ -125,7 +125,7 @@ def _match(members: Sequence[Path], source: Truth) -> tuple[list[tuple[Subject, 
     known: dict[str, list[Subject]] = {}
     for subject in source.subjects(ids=sorted({uid for uid, _ in named.values()})):
         known.setdefault(subject.uid, []).append(subject)
-    matched, failures = [], dict(source.failures)
+    matched, failures = [], {}
     for path, (uid, action) in named.items():
         fits = [s for s in known.get(uid, []) if action is None or s.action_index == int(action)]
         if len(fits) == 1:
