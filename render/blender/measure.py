@@ -8,10 +8,6 @@ land on moments at which nothing is displaced. Pictures are three tiny ones an a
 
 from __future__ import annotations
 
-import base64
-import io
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,20 +17,17 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
-from orbit4d.datasets import image_measures
-from orbit4d.datasets.cameras import DEFAULT_RADIUS, orbit_c2w
 from orbit4d.render import geometry_measures as geometry
 from orbit4d.render import window
 from orbit4d.render.blender.load import ActionInfo, Loaded, load_asset
 from orbit4d.render.blender.motion import support, vertices_now
+from orbit4d.render.blender.preview import PreviewStudio
 
 Points = npt.NDArray[np.float32]
 #: Clip moments at which the frame is tested, as many as a clip has frames.
 N_MOMENTS = 24
 MAX_EDGES = 8_000
 MAX_KINEMATIC = 4_000
-#: Frames of the published preview rule: 0, T/4 and T/2 of T = 24 raw scene frames.
-RAW_FRAMES = (0, 6, 12)
 
 
 def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
@@ -63,13 +56,13 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     rest = _rest_pose(loaded, topology)
     studio = None
     if payload.get("previews", "none") != "none":
-        studio = _Studio(int(payload["preview_size"]), int(payload["preview_samples"]))
+        studio = PreviewStudio(loaded, int(payload["preview_size"]), int(payload["preview_samples"]))
     rows = []
     for action in loaded.actions or [ActionInfo(0, "", 0.0, 0.0)]:
         began = time.perf_counter()
         row = _measure_action(loaded, action, topology, rest)
         if studio is not None and "_scale" in row:
-            row |= studio.preview(loaded, action, row, payload["previews"])
+            row |= studio.preview(row, payload["previews"])
         row.pop("_scale", None)
         row["measure_seconds"] = time.perf_counter() - began
         rows.append(row)
@@ -226,10 +219,12 @@ def _measure_action(
         "union_growth": geometry.union_growth(box),
         "drift": geometry.drift(box),
         "size": float((box[0, 1] - box[0, 0]).max()),
-        "_scale": (scale, centre.tolist(), start, end),
     }
     empty = body.shape[1] == 0
-    row["motion_geometry"] = 0.0 if empty else geometry.motion_geometry(body)
+    displacement = np.zeros(len(times)) if empty else geometry.rms_displacement(body)
+    row["motion_geometry"] = 0.0 if empty else geometry.relative(float(displacement.max()), body[0])
+    peak = times[int(np.argmax(displacement))]
+    row["_scale"] = (scale, centre.tolist(), start, end, peak)
     still = empty or found is None
     # Averages over vertices settle long before MAX_VERTICES; the largest displacement above uses them all.
     body = body[:, :: max(1, body.shape[1] // MAX_KINEMATIC)]
@@ -254,115 +249,9 @@ def _measure_action(
     row["coverage_views"] = geometry.silhouette_coverage((surface - centre) * scale).tolist()
     row["coverage_min"] = min(row["coverage_views"])
     row["coverage_mean"] = float(np.mean(row["coverage_views"]))
+    # Seen from the orbit's distance, an object scaled down by g covers about 1 / g² of what it covered.
+    row["coverage_fit"] = row["coverage_mean"] / max(row["union_growth"], 1.0) ** 2
     row["torn_edges"] = 0.0
     if rest is not None and samples.edges.shape[1]:
         row["torn_edges"] = geometry.torn_edges(samples.edges[inside], *rest)
     return row
-
-
-class _Studio:
-    """Three tiny pictures an action: the paper's motion rule, and something to look at in the report.
-
-    Cycles on the CPU, two shadowless suns, no bounces, one seed: what little noise is left is the same in all
-    three pictures. The suns leave a white surface grey, so that it shows on the white background that SSIM is
-    taken on. The first moment's box is scaled to 1, seen from the front at distance 2.
-    """
-
-    def __init__(self, size: int, samples: int) -> None:
-        scene = bpy.context.scene
-        render = scene.render
-        render.engine = "CYCLES"
-        render.resolution_x = render.resolution_y = size
-        render.resolution_percentage = 100
-        render.film_transparent = True
-        render.image_settings.file_format = "PNG"
-        render.image_settings.color_mode = "RGBA"
-        render.image_settings.compression = 0
-        render.use_compositing = render.use_sequencer = False
-        render.threads_mode = "FIXED"
-        render.threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
-        scene.view_settings.view_transform = "Standard"
-        cycles = scene.cycles
-        cycles.device = "CPU"
-        cycles.samples, cycles.seed = samples, 0
-        cycles.use_adaptive_sampling = cycles.use_denoising = False
-        cycles.max_bounces = cycles.diffuse_bounces = cycles.glossy_bounces = 0
-        cycles.transparent_max_bounces = 4
-        render.use_persistent_data = True
-        camera = bpy.data.objects.new("orbit4d_preview", bpy.data.cameras.new("orbit4d_preview"))
-        camera.data.lens, camera.data.sensor_width = 50.0, 36.0
-        camera.data.clip_start, camera.data.clip_end = 0.01, 100.0
-        camera.matrix_world = orbit_c2w(0.0, 0.0, DEFAULT_RADIUS).T.tolist()
-        scene.collection.objects.link(camera)
-        scene.camera = camera
-        for name, energy, azimuth, elevation in (("key", 2.2, -40.0, 35.0), ("fill", 0.7, 50.0, 10.0)):
-            sun = bpy.data.objects.new(f"orbit4d_{name}", bpy.data.lights.new(f"orbit4d_{name}", "SUN"))
-            sun.data.energy, sun.data.use_shadow = energy, False
-            sun.matrix_world = orbit_c2w(azimuth, elevation, 10.0).T.tolist()
-            scene.collection.objects.link(sun)
-
-    def preview(self, loaded: Loaded, action: ActionInfo, row: dict[str, Any], which: str) -> dict[str, Any]:
-        scale, centre, start, end = row["_scale"]
-        found: dict[str, Any] = {}
-        if which in ("window", "both"):
-            found |= self._rule(
-                loaded, [start + part * (end - start) for part in (0.0, 0.25, 0.5)], scale, centre, ""
-            )
-        if which in ("raw", "both"):
-            raw = [loaded.raw_frame_seconds(frame) for frame in RAW_FRAMES]
-            loaded.set_seconds(raw[0])
-            parts = [part for part in vertices_now(loaded) if len(part)]
-            every = np.concatenate(parts) if parts else np.zeros((1, 3), np.float32)
-            raw_scale, raw_centre = geometry.first_frame_scale(geometry.boxes(every[None]))
-            found |= self._rule(loaded, raw, raw_scale, raw_centre.tolist(), "_raw")
-        loaded.normalise(1.0, (0.0, 0.0, 0.0))
-        return found
-
-    def _rule(
-        self, loaded: Loaded, seconds: Sequence[float], scale: float, centre: Sequence[float], suffix: str
-    ) -> dict[str, Any]:
-        loaded.normalise(scale, centre)
-        pictures = []
-        for t in seconds:
-            loaded.set_seconds(t)
-            pictures.append(self._shoot())
-        stack = np.stack(pictures)
-        alpha = stack[..., 3]
-        white = image_measures.composite(stack)
-        rows, columns = image_measures.object_box(alpha, margin=4)
-        found: dict[str, Any] = {
-            f"ssim_quarter{suffix}": image_measures.ssim(white[0], white[1]),
-            f"ssim_half{suffix}": image_measures.ssim(white[0], white[2]),
-            f"ssim_object_quarter{suffix}": image_measures.ssim(
-                white[0][rows, columns], white[1][rows, columns]
-            ),
-            f"ssim_object_half{suffix}": image_measures.ssim(
-                white[0][rows, columns], white[2][rows, columns]
-            ),
-            f"alpha_coverage{suffix}": float(image_measures.coverage(alpha).max()),
-            f"alpha_touch{suffix}": float(image_measures.boundary_touch(alpha).max()),
-            f"flat{suffix}": bool(all(image_measures.is_flat(picture) for picture in pictures)),
-        }
-        if suffix == "":
-            found["preview"] = _strip(stack)
-        return found
-
-    def _shoot(self) -> npt.NDArray[np.uint8]:
-        """The scene as straight RGBA, uint8 [H, W, 4]."""
-        from PIL import Image
-
-        with tempfile.TemporaryDirectory(prefix="orbit4d-preview-") as folder:
-            path = os.path.join(folder, "picture.png")
-            bpy.context.scene.render.filepath = path
-            bpy.ops.render.render(write_still=True)
-            with Image.open(path) as picture:
-                return np.asarray(picture.convert("RGBA"))
-
-
-def _strip(pictures: npt.NDArray[np.uint8]) -> str:
-    """Pictures [n, H, W, 4] side by side as one small WebP, base64."""
-    from PIL import Image
-
-    memory = io.BytesIO()
-    Image.fromarray(np.concatenate(list(pictures), axis=1)).save(memory, "WEBP", quality=80, method=2)
-    return base64.b64encode(memory.getvalue()).decode("ascii")

@@ -58,14 +58,7 @@ class PassReader:
         found = {}
         for name in self.names:
             path = next(self.folder.glob(f"{name}*.exr"))
-            image = bpy.data.images.load(str(path))
-            image.colorspace_settings.name = "Non-Color"
-            w, h = image.size
-            values = np.empty(w * h * 4, np.float32)
-            image.pixels.foreach_get(values)
-            bpy.data.images.remove(image)
-            path.unlink()
-            found[name] = _typed(name, values.reshape(h, w, 4)[::-1, :, : _SOURCES[name][2]], covered)
+            found[name] = _typed(name, take_exr(path)[..., : _SOURCES[name][2]], covered)
         return found
 
     def empty(self, w: int, h: int) -> dict[str, npt.NDArray[Any]]:
@@ -75,6 +68,18 @@ class PassReader:
             name: _typed(name, np.zeros((h, w, _SOURCES[name][2]), np.float32), nothing)
             for name in self.names
         }
+
+
+def take_exr(path: Path) -> npt.NDArray[np.float32]:
+    """Numbers [H, W, 4] of an EXR file, top row first, as they stand in it; the file is removed."""
+    image = bpy.data.images.load(str(path), check_existing=False)
+    image.colorspace_settings.name = "Non-Color"
+    w, h = image.size
+    values = np.empty(w * h * 4, np.float32)
+    image.pixels.foreach_get(values)
+    bpy.data.images.remove(image)
+    path.unlink()
+    return values.reshape(h, w, 4)[::-1]
 
 
 def _typed(name: str, values: npt.NDArray[np.float32], covered: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:

@@ -76,9 +76,9 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         if samples is None:
             samples = choose_samples(loaded, studio, plan, framing)
             clock.lap("probe")
-        pictures, passes, motion = _take_all(loaded, studio, plan, framing, clock)
+        pictures, passes, motion, finite = _take_all(loaded, studio, plan, framing, clock)
         emit("action", index=action.index, pictures=len(pictures))
-        problem = _problem(settings, pictures)
+        problem = _problem(settings, pictures, finite)
         if problem is not None:
             rejected.append({**name, "reason": problem[0], "detail": problem[1]})
             continue
@@ -181,8 +181,13 @@ def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing)
 
 def _take_all(
     loaded: Loaded, studio: Studio, plan: Plan, framing: Framing, clock: _Clock
-) -> tuple[list[Pixels], list[dict[str, Any]], float]:
-    """Every shot of the plan in its order, its passes, and the geometric motion over the moments rendered."""
+) -> tuple[list[Pixels], list[dict[str, Any]], float, bool]:
+    """Every shot of the plan in its order, its passes, the geometric motion over the moments rendered, and
+    whether the renderer's numbers are finite.
+
+    Those are looked at in the first, the middle and the last picture: Cycles makes every sample finite as it
+    adds it up, so this holds the build to it and need not cost each picture a second file.
+    """
     loaded.normalise(framing.scale, framing.centre)
     can_crop = studio.settings.engine.crop and not hides_geometry(loaded)
     now: float | None = None
@@ -190,6 +195,8 @@ def _take_all(
     track = []
     pictures: list[Pixels] = []
     passes: list[dict[str, Any]] = []
+    looked_at = {0, len(plan.shots) // 2, len(plan.shots) - 1}
+    finite = True
     for shot in plan.shots:
         if shot.seconds != now:
             now = shot.seconds
@@ -199,12 +206,14 @@ def _take_all(
             clock.lap("framing")
         pictures.append(studio.take(shot.camera, vertices if can_crop else None))
         passes.append(studio.last_passes)
+        if len(pictures) - 1 in looked_at:
+            finite = finite and studio.is_finite()
         if len(pictures) == len(plan.shots) // 2:
             crash_point("render_mid_frame")
         clock.lap("render")
     same = len({len(points) for points in track}) == 1
     motion = motion_geometry(np.stack(track)) if same and len(track) > 1 else 0.0
-    return pictures, passes, motion
+    return pictures, passes, motion, finite
 
 
 def hides_geometry(loaded: Loaded) -> bool:
@@ -222,8 +231,10 @@ def hides_geometry(loaded: Loaded) -> bool:
     return False
 
 
-def _problem(settings: RenderSettings, pictures: list[Pixels]) -> tuple[str, str] | None:
-    """(reason, detail) when pictures show nothing, or nothing but one colour."""
+def _problem(settings: RenderSettings, pictures: list[Pixels], finite: bool) -> tuple[str, str] | None:
+    """(reason, detail) when pictures show nothing, nothing but one colour, or hold NaN or infinity."""
+    if not finite:
+        return "render:non_finite", "the renderer's float buffer holds NaN or infinity"
     blank = sum(image_measures.is_blank(picture) for picture in pictures)
     allowed = len(pictures) - 1 if settings.normalise == "first_frame" else 0
     if blank > allowed:

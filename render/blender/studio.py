@@ -15,7 +15,7 @@ from mathutils import Matrix
 
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.clips import Pixels
-from orbit4d.render.blender.passes import PassReader
+from orbit4d.render.blender.passes import PassReader, take_exr
 from orbit4d.render.blender.repair import is_unlit
 from orbit4d.render.protocol import RefusedInput
 from orbit4d.render.scene import EngineSettings, LightSettings, RenderSettings
@@ -50,6 +50,7 @@ class Studio:
         self.scene.collection.objects.link(self.camera)
         self.scene.camera = self.camera
         self.scene.render.filepath = str(self.picture)
+        self._traced = False
 
     def set_samples(self, samples: int) -> None:
         """Samples per pixel of the pictures to come."""
@@ -73,6 +74,7 @@ class Studio:
 
         box = None if vertices is None else projected_box(camera, vertices)
         self.last_passes: dict[str, npt.NDArray[Any]] = {}
+        self._traced = False
         if box is not None and box[0] >= box[2]:
             if self.passes is not None:
                 self.last_passes = self.passes.empty(camera.w, camera.h)
@@ -81,6 +83,7 @@ class Studio:
         self.look_through(camera)
         _set_border(self.scene.render, box, camera.w, camera.h)
         bpy.ops.render.render(write_still=True)
+        self._traced = True
         with Image.open(self.picture) as image:
             pixels = np.array(image.convert("RGBA"))
         os.unlink(self.picture)
@@ -88,6 +91,18 @@ class Studio:
             self.last_passes = self.passes.read(pixels[..., 3] > 0)
         pixels[pixels[..., 3] == 0] = 0
         return pixels
+
+    def is_finite(self) -> bool:
+        """Whether every number that Cycles left of the last picture is finite, before rounding to bytes."""
+        return not self._traced or bool(np.isfinite(self.float_buffer()).all())
+
+    def float_buffer(self) -> npt.NDArray[np.float32]:
+        """The last traced picture as Cycles left it: linear premultiplied RGBA [H, W, 4]."""
+        path = self.picture.with_suffix(".exr")
+        _set_file(self.scene.render, "OPEN_EXR", "32")
+        bpy.data.images["Render Result"].save_render(str(path), scene=self.scene)
+        _set_file(self.scene.render, "PNG", "8")
+        return take_exr(path)
 
 
 def projected_box(camera: Camera, vertices: npt.NDArray[np.floating]) -> tuple[int, int, int, int] | None:
@@ -157,13 +172,22 @@ def set_engine(scene: bpy.types.Scene, engine: EngineSettings, resolution: int, 
     render.use_compositing = render.use_sequencer = False
     render.use_motion_blur = False
     render.use_file_extension = render.use_overwrite = True
-    render.image_settings.file_format = "PNG"
-    render.image_settings.color_mode, render.image_settings.color_depth = "RGBA", "8"
-    render.image_settings.compression = 0
+    _set_file(render, "PNG", "8")
     scene.display_settings.display_device = "sRGB"
     scene.view_settings.view_transform = engine.view_transform
     scene.view_settings.look = "None"
     scene.view_settings.exposure, scene.view_settings.gamma = 0.0, 1.0
+
+
+def _set_file(render: bpy.types.RenderSettings, kind: str, depth: str) -> None:
+    """RGBA files of `kind`, packed as little as it allows: they are read again at once."""
+    settings = render.image_settings
+    settings.file_format = kind
+    settings.color_mode, settings.color_depth = "RGBA", depth
+    if kind == "PNG":
+        settings.compression = 0
+    else:
+        settings.exr_codec = "NONE"
 
 
 def _choose_device(scene: bpy.types.Scene, device: str) -> None:

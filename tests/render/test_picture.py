@@ -214,3 +214,66 @@ def test_an_environment_lights_and_is_not_seen(
     assert red_minus_blue[1] > 40 and red_minus_blue[3] < -40
     with pytest.raises(TaskRefused, match="no environment file"):
         render(path, preset("draft", environment=str(tmp_path / "gone.exr"), **common), tmp_path, [1])
+
+
+def test_what_was_rendered_is_checked_before_it_is_kept(
+    tmp_path: Path, toy: Callable[..., Path], gltf: Any, part: Any, in_blender: Callable[..., Any]
+) -> None:
+    """NaN in the float buffer, one flat colour, and nothing at all are told apart; a texture of NaN and
+    infinities does not reach the buffer."""
+    toy(tmp_path / "toy.glb")
+    black = (0.0, 0.0, 0.0)
+    gltf(tmp_path / "flat.glb", [part(colour=black, unlit=True)])
+    code = """
+    import bpy, numpy as np
+    from orbit4d.render.blender import shoot, studio
+    from orbit4d.render.protocol import RefusedInput
+    from orbit4d.render.scene import preset
+    real_load, real_buffer, real_take = shoot.load_asset, studio.Studio.float_buffer, studio.Studio.take
+    def load_with_nan(path, merge):
+        loaded = real_load(path, merge)
+        image = bpy.data.images.new("nan", 4, 4, float_buffer=True)
+        image.pixels.foreach_set(np.array([np.nan, np.inf, -np.inf, 1.0] * 16, np.float32))
+        for material in bpy.data.materials:
+            tree = material.node_tree
+            texture = tree.nodes.new("ShaderNodeTexImage")
+            texture.image = image
+            shader = next(n for n in tree.nodes if n.type == "BSDF_PRINCIPLED")
+            tree.links.new(texture.outputs["Color"], shader.inputs["Base Color"])
+            tree.links.new(texture.outputs["Color"], shader.inputs["Emission Color"])
+            shader.inputs["Emission Strength"].default_value = 1.0
+        return loaded
+    seen = []
+    def buffer(self):
+        values = real_buffer(self)
+        seen.append([list(values.shape), bool(np.isfinite(values).all()), float(values[..., 3].max())])
+        return values
+    def buffer_with_nan(self):
+        values = real_buffer(self).copy()
+        values[3, 4, 1] = np.nan
+        return values
+    def take_nothing(self, *arguments):
+        return np.zeros_like(real_take(self, *arguments))
+    def run(name):
+        settings = preset("draft", frames=3, resolution=16, rigs=("static_orbit",)).as_config()
+        payload = {"path": f"{folder}/{name}.glb", "uid": name, "settings": settings, "scratch": folder}
+        try:
+            return len(shoot.run(payload, lambda *a, **k: None)["actions"])
+        except RefusedInput as refused:
+            return refused.code
+    answer = {"calm": run("toy"), "flat": run("flat")}
+    studio.Studio.float_buffer = buffer
+    shoot.load_asset = load_with_nan
+    answer["texture"], answer["seen"] = run("toy"), seen
+    shoot.load_asset = real_load
+    studio.Studio.float_buffer = buffer_with_nan
+    answer["nan"] = run("toy")
+    studio.Studio.float_buffer = real_buffer
+    studio.Studio.take = take_nothing
+    answer["nothing"] = run("toy")
+    """
+    found = in_blender(code, folder=str(tmp_path))
+    assert found["calm"] == 3 and found["texture"] == 3
+    assert all(one == [[16, 16, 4], True, 1.0] for one in found["seen"]) and len(found["seen"]) == 9
+    assert found["nan"] == "render:non_finite"
+    assert found["flat"] == "render:flat" and found["nothing"] == "render:blank"
