@@ -6,6 +6,7 @@ import mmap
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -180,3 +181,27 @@ class Mentions:
         if not inside(self.folder, target):
             raise BadFile("outside", f"{what} names {mention[:80]!r}")
         return True
+
+
+#: Bytes of a text format that are looked at together, and the longest line it may have.
+_BLOCK = 4 << 20
+
+
+def folder_of(path: str) -> str:
+    """The folder that a file may refer to."""
+    return os.path.dirname(os.path.abspath(path))
+
+
+def text_blocks(data: memoryview) -> Iterator[bytes]:
+    """Blocks of whole lines. Raises BadFile for a line longer than a block."""
+    rest = b""
+    for start in range(0, len(data), _BLOCK):
+        block = rest + bytes(data[start : start + _BLOCK])
+        cut = block.rfind(b"\n") + 1
+        rest = block[cut:]
+        if len(rest) > _BLOCK:
+            raise BadFile("corrupt", "a line of more than 4 MiB")
+        if cut:
+            yield block[:cut]
+    if rest:
+        yield rest

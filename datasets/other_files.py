@@ -1,4 +1,4 @@
-"""OBJ, PLY, STL, USD, Alembic and COLLADA: magic, lengths, counts, finite numbers, mentioned paths.
+"""OBJ, PLY, STL, Alembic and COLLADA: magic, lengths, counts, finite numbers, mentioned paths.
 
 Each inspector takes (path, mapped bytes, format name) and raises BadFile; see `orbit4d.datasets.inspect`.
 """
@@ -9,35 +9,22 @@ import os
 import re
 import struct
 import xml.parsers.expat
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
-from orbit4d.datasets.bad_file import LIMITS, BadFile, Budget, Inspection, Mentions, inside, map_file
+from orbit4d.datasets.bad_file import (
+    LIMITS,
+    BadFile,
+    Budget,
+    Inspection,
+    Mentions,
+    folder_of,
+    map_file,
+    text_blocks,
+)
 from orbit4d.datasets.blend_file import inspect_blend
-
-_BLOCK = 4 << 20
-
-
-def _folder(path: str) -> str:
-    return os.path.dirname(os.path.abspath(path))
-
-
-def _lines(data: memoryview) -> Iterator[bytes]:
-    """Blocks of whole lines. Raises BadFile for a line longer than a block."""
-    rest = b""
-    for start in range(0, len(data), _BLOCK):
-        block = rest + bytes(data[start : start + _BLOCK])
-        cut = block.rfind(b"\n") + 1
-        rest = block[cut:]
-        if len(rest) > _BLOCK:
-            raise BadFile("corrupt", "a line of more than 4 MiB")
-        if cut:
-            yield block[:cut]
-    if rest:
-        yield rest
-
+from orbit4d.datasets.usd_file import inspect_usd, inspect_usdz
 
 _OBJ_VERTEX = re.compile(rb"^[ \t]*v[ \t]", re.M)
 _OBJ_FACE = re.compile(rb"^[ \t]*f[ \t]", re.M)
@@ -50,9 +37,9 @@ def inspect_obj(path: str, data: memoryview, name: str) -> Inspection:
     vertices = triangles = textures = missing = 0
     if b"\0" in bytes(data[:4096]):
         raise BadFile("magic", "binary bytes in a text format")
-    folder = _folder(path)
+    folder = folder_of(path)
     mentions = Mentions(folder)
-    for block in _lines(data):
+    for block in text_blocks(data):
         vertices += len(_OBJ_VERTEX.findall(block))
         triangles += len(_OBJ_FACE.findall(block))
         bad = _OBJ_BAD.search(block)
@@ -166,7 +153,7 @@ def inspect_stl(path: str, data: memoryview, name: str) -> Inspection:
         raise BadFile("truncated", f"{len(data)} bytes for {count} triangles, which take {84 + 50 * count}")
     triangles = 0
     ended = False
-    for block in _lines(data):
+    for block in text_blocks(data):
         triangles += len(re.findall(rb"^[ \t]*facet\b", block, re.M))
         ended = ended or re.search(rb"^[ \t]*endsolid", block, re.M) is not None
         if re.search(rb"^[ \t]*vertex[^\n]*?(?:nan|inf)", block, re.M | re.I):
@@ -177,91 +164,6 @@ def inspect_stl(path: str, data: memoryview, name: str) -> Inspection:
     return Inspection(
         name, len(data), n_animations=0, n_meshes=1, n_vertices=3 * triangles, n_triangles=triangles
     )
-
-
-_CRATE = b"PXR-USDC"
-_USD_PATH = re.compile(rb"@([^@\r\n]{1,1024})@")
-
-
-def inspect_usd(path: str, data: memoryview, name: str) -> Inspection:
-    head = bytes(data[:16])
-    if head.startswith(_CRATE):
-        _check_crate(data)
-    elif head.startswith(b"#usda"):
-        if name == "usdc":
-            raise BadFile("magic", "text in a .usdc file")
-        mentions = Mentions(_folder(path))
-        for block in _lines(data):
-            if b"\0" in block:
-                raise BadFile("corrupt", "binary bytes in a text format")
-            for mention in _USD_PATH.findall(block):
-                mentions.check(mention.decode("utf-8", "replace"), "the stage")
-        _check_braces(data)
-    elif _CRATE.startswith(head) or b"#usda".startswith(head):
-        raise BadFile("truncated", f"{len(data)} bytes")
-    else:
-        raise BadFile("magic", f"starts with {head[:8]!r}")
-    return Inspection(name, len(data))
-
-
-def _check_crate(data: memoryview) -> None:
-    """Bootstrap (8 magic, 8 version, 8 offset of the table of contents), then sections inside the file.
-
-    Layout: OpenUSD, pxr/usd/usd/crateFile.h.
-    """
-    if len(data) < 88:
-        raise BadFile("truncated", f"{len(data)} bytes, the bootstrap alone has 88")
-    toc = struct.unpack_from("<q", data, 16)[0]
-    if toc < 88 or toc + 8 > len(data):
-        raise BadFile("truncated", f"the table of contents lies at byte {toc} of {len(data)}")
-    count = struct.unpack_from("<Q", data, toc)[0]
-    if count > 64 or toc + 8 + 32 * count > len(data):
-        raise BadFile("header", f"{count} sections at byte {toc} of {len(data)}")
-    for i in range(count):
-        start, size = struct.unpack_from("<qq", data, toc + 8 + 32 * i + 16)
-        if start < 0 or size < 0 or start + size > len(data):
-            raise BadFile("header", f"section {i} ends at {start + size} of {len(data)}")
-
-
-def _check_braces(data: memoryview) -> None:
-    opened = closed = 0
-    for block in _lines(data):
-        # Outside of strings. No regular expression: on hostile quotes its time would grow with the square.
-        pieces = (line.replace(b'\\"', b"").split(b'"')[::2] for line in block.split(b"\n"))
-        plain = b"".join(part for line in pieces for part in line)
-        opened += sum(map(plain.count, (b"{", b"(", b"[")))
-        closed += sum(map(plain.count, (b"}", b")", b"]")))
-    if closed < opened:
-        raise BadFile("truncated", f"{opened} brackets open, {closed} close")
-
-
-def inspect_usdz(path: str, data: memoryview, name: str) -> Inspection:
-    if bytes(data[:4]) != b"PK\x03\x04":
-        raise BadFile("magic", f"starts with {bytes(data[:4])!r}")
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise BadFile("truncated", str(error)) from None
-    with archive:
-        members = archive.infolist()
-        if len(members) > 100_000:
-            raise BadFile("absurd", f"{len(members)} members")
-        for member in members:
-            if not inside("/package", "/package/" + member.filename) or "\\" in member.filename:
-                raise BadFile("outside", f"member {member.filename[:80]!r}")
-            # The format stores members as they are; a compressed one is not a usdz, and may be a bomb.
-            if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-                raise BadFile("header", f"member {member.filename[:80]!r} is compressed")
-            if member.header_offset + 30 + member.file_size > len(data):
-                raise BadFile("truncated", f"member {member.filename[:80]!r}")
-        layers = [m for m in members if m.filename.lower().endswith((".usd", ".usda", ".usdc"))]
-        if not layers:
-            raise BadFile("corrupt", "no USD layer in the package")
-        with archive.open(layers[0]) as file:
-            head = file.read(8)
-    if not head.startswith((b"#usda", _CRATE)):
-        raise BadFile("magic", f"the layer {layers[0].filename[:80]!r} is not USD")
-    return Inspection(name, len(data))
 
 
 def inspect_abc(path: str, data: memoryview, name: str) -> Inspection:
@@ -291,7 +193,7 @@ def inspect_abc(path: str, data: memoryview, name: str) -> Inspection:
 
 def inspect_dae(path: str, data: memoryview, name: str) -> Inspection:
     parser = xml.parsers.expat.ParserCreate()
-    mentions = Mentions(_folder(path))
+    mentions = Mentions(folder_of(path))
     seen = {"depth": 0, "animations": 0, "images": 0, "missing": 0, "meshes": 0}
     root = ""
     text: list[str] = []

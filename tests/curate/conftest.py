@@ -121,6 +121,25 @@ bpy.ops.wm.ply_export(filepath=folder + "/cube.ply")
 bpy.ops.wm.stl_export(filepath=folder + "/cube.stl")
 bpy.ops.export_scene.gltf(filepath=folder + "/cube.glb")
 bpy.ops.export_scene.gltf(filepath=folder + "/cube.gltf", export_format="GLTF_SEPARATE")
+# A crate whose names pack well, and which names a picture beside its own folder.
+import os
+os.mkdir(folder + "/inner")
+picture = bpy.data.images.new("secret", 8, 8)
+picture.filepath_raw = folder + "/secret.png"
+picture.file_format = "PNG"
+picture.save()
+material = bpy.data.materials.new("skin")
+material.use_nodes = True
+texture = material.node_tree.nodes.new("ShaderNodeTexImage")
+texture.image = picture
+shader = material.node_tree.nodes["Principled BSDF"]
+material.node_tree.links.new(texture.outputs[0], shader.inputs[0])
+cube.data.materials.append(material)
+for i in range(40):
+    bpy.ops.object.empty_add()
+    bpy.context.object.name = f"limb_of_the_long_name_{i:03d}"
+for kind in ("usdc", "usda"):
+    bpy.ops.wm.usd_export(filepath=f"{folder}/inner/leak.{kind}", export_textures_mode="KEEP")
 if hasattr(bpy.ops.wm, "collada_export"):
     try:
         bpy.ops.wm.collada_export(filepath=folder + "/cube.dae")
