@@ -1,8 +1,8 @@
 """A look into a .blend file without Blender: block lengths, and the files that it names.
 
-Plain, gzip and Zstandard files are walked as a stream, never unpacked as a whole. The last data block, DNA1,
-describes every struct of the version that wrote the file, so that paths are found in files of any age. Layout:
-Blender, source/blender/blenloader/BLO_core_bhead.hh and makesdna/intern/dna_genfile.cc.
+Plain, gzip and Zstandard files are walked as a stream, never unpacked as a whole. The last data block,
+DNA1, describes every struct of the version that wrote the file, so that paths are found in files of any age.
+Layout: Blender, source/blender/blenloader/BLO_core_bhead.hh and makesdna/intern/dna_genfile.cc.
 """
 
 from __future__ import annotations
