@@ -14,6 +14,7 @@ those) and wall seconds otherwise; ratios are of one run on one machine.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -26,13 +27,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from render_fleet import fleet_section
 
 from orbit4d.datasets.image_measures import composite, psnr, ssim
+from orbit4d.datasets.sources import Asset, resolve
 from orbit4d.datasets.writer import DatasetWriter
+from orbit4d.render.asset_job import asset_job
 from orbit4d.render.child import BlenderChild
-from orbit4d.render.fleet import FleetSettings, Job, run_fleet
-from orbit4d.render.render import render_assets, stored_contents
+from orbit4d.render.fleet import FleetSettings
+from orbit4d.render.noise import PROBE_SAMPLES, PROBE_SEEDS
+from orbit4d.render.render import render_assets
 from orbit4d.render.scene import PRESETS, RenderSettings, preset
+from orbit4d.render.worker import Job, Worker, WorkerSettings
 
 ASSETS = ("dev_fox.glb", "dev_robot.glb", "dev_ww1plane.glb", "dev_planet.glb")
 
@@ -47,8 +53,42 @@ def truth_of(settings: RenderSettings, samples: int) -> RenderSettings:
         seed=7,
         dither=0.0,
         target_psnr_db=None,
+        target_ssim=1.0,
+        least_samples=1,
     )
     return replace(settings, engine=engine)
+
+
+def truths_of(
+    child: BlenderChild, asset: Path, base: RenderSettings, truths: dict[str, RenderSettings], args: Any
+) -> dict[str, list[np.ndarray]]:
+    """Pictures RGBA of each truth at `args.frames`, rendered once and kept in the folder `args.truths`.
+
+    What a truth shows depends on the file, on the plan and the framing of `base`, and on the truth's engine
+    and lights; its engine's fields that only choose samples are the same for all.
+    """
+    from orbit4d.datasets.manifest import software_versions
+
+    content = hashlib.sha256(asset.read_bytes()).hexdigest()
+    plan = {**base.as_config(), "engine": None, "preset": None}
+    found: dict[str, list[np.ndarray]] = {}
+    for name, settings in truths.items():
+        engine = settings.as_config() | {"preset": None}
+        said = json.dumps([content, plan, engine, software_versions().get("bpy")], sort_keys=True)
+        stem = Path(args.truths) / f"{asset.stem}_{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+        files = [Path(f"{stem}_{i:03d}.npy") for i in args.frames]
+        missing = [i for i, file in zip(args.frames, files, strict=True) if not file.is_file()]
+        if missing:
+            Path(args.truths).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory() as scratch:
+                trials = {"truth": settings.as_config()}
+                payload = {"path": str(asset), "uid": asset.stem, "base": base.as_config(), "trials": trials}
+                made = child.call("trial", {**payload, "frames": missing, "scratch": scratch}, 36000)
+                for i, file in zip(missing, made["truth"]["files"], strict=True):
+                    shutil.copy(Path(scratch) / file, f"{stem}_{i:03d}.part")
+                    os.replace(f"{stem}_{i:03d}.part", f"{stem}_{i:03d}.npy")
+        found[name] = [np.load(file) for file in files]
+    return found
 
 
 def engine_section(assets: list[Path], args: argparse.Namespace) -> dict[str, Any]:
@@ -61,15 +101,20 @@ def engine_section(assets: list[Path], args: argparse.Namespace) -> dict[str, An
     print(f"{'asset':18}{'setting':14}{'samples':>8}{'cpu s':>8}{'faster':>8}  PSNR dB / SSIM of each frame")
     with BlenderChild() as child:
         for asset in assets:
+            truth_pictures = {
+                name: [composite(picture) for picture in pictures]
+                for name, pictures in truths_of(child, asset, trials["default"], truths, args).items()
+            }
+            if args.truths_only:
+                continue
             with tempfile.TemporaryDirectory() as scratch:
-                every = {**trials, **{f"truth of {name}": s for name, s in truths.items()}}
                 result = child.call(
                     "trial",
                     {
                         "path": str(asset),
                         "uid": asset.stem,
                         "base": trials["default"].as_config(),
-                        "trials": {name: s.as_config() for name, s in every.items()},
+                        "trials": {name: s.as_config() for name, s in trials.items()},
                         "frames": args.frames,
                         "repeats": dict.fromkeys(trials, args.repeats),
                         "scratch": scratch,
@@ -82,7 +127,7 @@ def engine_section(assets: list[Path], args: argparse.Namespace) -> dict[str, An
                 }
             reference = float(np.mean(result["diffusion4d"]["cpu_seconds"]))
             for name in trials:
-                truth = pictures["truth of diffusion4d" if name == "diffusion4d" else "truth of default"]
+                truth = truth_pictures["diffusion4d" if name == "diffusion4d" else "default"]
                 cpu = float(np.mean(result[name]["cpu_seconds"]))
                 scores = [(psnr(a, b), ssim(a, b)) for a, b in zip(pictures[name], truth, strict=True)]
                 rows[f"{asset.stem}/{name}"] = {
@@ -95,6 +140,8 @@ def engine_section(assets: list[Path], args: argparse.Namespace) -> dict[str, An
                 taken, faster = result[name]["samples"], reference / cpu
                 print(f"{asset.stem:18}{name:14}{taken:8}{cpu:8.3f}{faster:8.1f}  {text}", flush=True)
     summary: dict[str, Any] = {"resolution": args.resolution, "truth_samples": args.truth}
+    if args.truths_only:
+        return summary
     for name in trials:
         if name == "diffusion4d":
             continue
@@ -127,7 +174,7 @@ def objects_section(assets: list[Path], args: argparse.Namespace) -> dict[str, A
     ours = preset("default", resolution=args.resolution)
     published = preset("diffusion4d", resolution=args.resolution)
     n = args.published_pictures
-    theirs, mine, phases = [], [], {}
+    theirs, mine, other, phases = [], [], [], {}
     for asset in assets:
         with BlenderChild() as child, tempfile.TemporaryDirectory() as scratch:
             began = time.perf_counter()
@@ -140,15 +187,20 @@ def objects_section(assets: list[Path], args: argparse.Namespace) -> dict[str, A
             whole = time.perf_counter() - began
             per_picture = result["timings"]["render"] / few.frames
             theirs.append(start + whole - result["timings"]["render"] + 72 * per_picture)
-        with BlenderChild() as child, tempfile.TemporaryDirectory() as scratch:
-            child.start()  # shared by 50 assets in a fleet
-            began = time.perf_counter()
-            result = child.call("shoot", {**payload, "scratch": scratch, "settings": ours.as_config()}, 36000)
-            mine.append(time.perf_counter() - began)
+        work = replace(resolve([str(asset)]).assets[0], actions=(0,))
+        with tempfile.TemporaryDirectory() as folder:
+            result, took = one_object(work, ours, Path(folder))
+            floor = one_object(work, replace_samples(ours, 1), Path(folder) / "floor")[0]["timings"]["render"]
+        mine.append(took)
+        other.append(1.0 - tracing_seconds(result, floor) / mine[-1])
         for phase, seconds in result["timings"].items():
             phases[phase] = phases.get(phase, 0.0) + seconds
         ratio = theirs[-1] / mine[-1]
-        print(f"{asset.stem:18} published way {theirs[-1]:7.1f} s, ours {mine[-1]:6.1f} s: {ratio:.1f}x")
+        print(
+            f"{asset.stem:18} published way {theirs[-1]:7.1f} s, ours {mine[-1]:6.1f} s: {ratio:.1f}x; "
+            f"{result['samples']} samples, {other[-1]:.0%} of ours is not path tracing",
+            flush=True,
+        )
     total = sum(phases.values())
     share = {phase: seconds / total for phase, seconds in phases.items()}
     print("ours by phase: " + ", ".join(f"{phase} {part:.0%}" for phase, part in share.items()))
@@ -157,9 +209,42 @@ def objects_section(assets: list[Path], args: argparse.Namespace) -> dict[str, A
         "faster": sum(theirs) / sum(mine),
         "seconds": mine,
         "published_seconds": theirs,
+        "not_path_tracing": other,
         "shares": share,
         "published_pictures_taken": n,
     }
+
+
+def one_object(asset: Asset, settings: RenderSettings, folder: Path) -> tuple[dict[str, Any], float]:
+    """What a worker answers for one asset, and the seconds from its file to the committed clips. The start of
+    Blender is left out: a fleet shares it between 50 assets."""
+    out = str(folder / "dataset")
+    writer = DatasetWriter(out, settings.as_config())
+    worker = Worker(WorkerSettings())
+    try:
+        worker.run(Job("warm", "selftest"))
+        began = time.perf_counter()
+        reply = worker.run(asset_job(asset, out, settings.as_config()))
+        assert reply.result is not None, reply
+        writer.roll(final=True)
+        return reply.result, time.perf_counter() - began
+    finally:
+        worker.close()
+
+
+def replace_samples(settings: RenderSettings, samples: int) -> RenderSettings:
+    """The same settings with that many samples for every asset."""
+    return replace(settings, engine=replace(settings.engine, samples=samples, target_psnr_db=None))
+
+
+def tracing_seconds(result: dict[str, Any], floor: float) -> float:
+    """Seconds of path tracing behind a worker's answer, given the same job's render seconds at one sample.
+
+    What grows with the samples is path tracing, of the pictures and of the probe's; all else is not.
+    """
+    n = result["pictures"]
+    per_sample = (result["timings"]["render"] - floor) / (n * (result["samples"] - 1))
+    return per_sample * (n * result["samples"] + 2 * len(PROBE_SEEDS) * PROBE_SAMPLES)
 
 
 def workers_section(assets: list[Path], args: argparse.Namespace) -> dict[str, Any]:
@@ -198,82 +283,6 @@ def _make_distinct(path: Path, i: int) -> None:
     path.write_bytes(data)
 
 
-def _finished_dataset(folder: Path, n: int) -> str:
-    """A dataset whose index names n finished assets of three clips each (rows alone; nothing reads the
-    shard).
-    """
-    import pyarrow as pa
-
-    from orbit4d.datasets import parts, sealed
-    from orbit4d.datasets.cameras import orbit
-    from orbit4d.datasets.clips import Clip, encode_webp
-
-    writer = DatasetWriter(str(folder), {})
-    cameras = orbit(24, size=(16, 16))
-    frame = encode_webp(np.zeros((16, 16, 4), np.uint8))
-    times = tuple(i / 23 for i in range(24))
-    common = {"frames": (frame,) * 24, "cameras": tuple(cameras), "time": times, "seconds": times}
-    place = {"window": (0.0, 1.0), "scale": 1.0, "centre": (0.0, 0.0, 0.0), "radius": 2.0}
-    writer.stage(
-        "a",
-        [
-            Clip("a", "Go", 0, rig, 0, **common, **place, azimuth0_deg=0.0, elevation_deg=0.0)
-            for rig in ("static_orbit", "dynamic_orbit", "front_view")
-        ],
-    )
-    writer.roll(final=True)
-    name = parts.live_parts(writer.store)[0][0]
-    rows = sealed.load(writer.store.read(name), name)
-    per_part = 5000
-    for start in range(0, n, per_part):
-        count = min(per_part, n - start)
-        table = pa.concat_tables([rows] * count)
-        uids = pa.array([f"{i:032x}" for i in range(start, start + count) for _ in range(rows.num_rows)])
-        table = table.set_column(0, rows.schema.field(0), uids)
-        writer.store.put(f"index/{start // per_part + 1:06d}-{start:08x}.parquet", sealed.dump(table))
-    return str(folder)
-
-
-def fleet_section(args: argparse.Namespace) -> dict[str, Any]:
-    """Cost of a job in the driver, at two sizes, and the scan that recognises finished assets."""
-    import psutil
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    found: dict[str, Any] = {}
-    try:
-        for n in (args.null_jobs // 4, args.null_jobs):
-            before, cpu = psutil.Process().memory_info().rss, time.process_time()
-            began = time.perf_counter()
-            jobs = (Job(f"{i:032x}", "") for i in range(n))
-            summary = run_fleet(jobs, FleetSettings(workers=2, order="given"), lambda outcome: None)
-            assert summary.done == n
-            wall, used = time.perf_counter() - began, time.process_time() - cpu
-            grown = psutil.Process().memory_info().rss - before
-            found[str(n)] = {
-                "ms_per_job": 1e3 * wall / n,
-                "driver_cpu_ms_per_job": 1e3 * used / n,
-                "rss_bytes": grown,
-            }
-            print(
-                f"{n} null jobs: {1e3 * wall / n:.2f} ms a job, {1e3 * used / n:.2f} ms of driver CPU, "
-                f"driver grew by {grown / 2**20:.0f} MiB"
-            )
-    finally:
-        ray.shutdown()
-    with tempfile.TemporaryDirectory() as folder:
-        out = _finished_dataset(Path(folder) / "dataset", args.null_jobs)
-        began = time.perf_counter()
-        writer = DatasetWriter(out, {})
-        done = writer.finished()
-        stored_contents(writer)
-        seconds = time.perf_counter() - began
-        assert len(done) == args.null_jobs + 1
-        found["resume_scan"] = {"assets": args.null_jobs, "seconds": seconds}
-        print(f"resume: {args.null_jobs} finished assets recognised in {seconds:.2f} s")
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -285,6 +294,8 @@ def main() -> None:
     parser.add_argument("--skip", nargs="*", default=[], choices=["engine", "objects", "workers", "fleet"])
     parser.add_argument("--resolution", type=int)
     parser.add_argument("--truth", type=int, help="samples of a truth")
+    parser.add_argument("--truths", help="folder that keeps truths; default: build/bench-truths")
+    parser.add_argument("--truths-only", action="store_true", help="render missing truths and stop there")
     parser.add_argument("--samples", type=int, nargs="*", help="further sample counts of the default preset")
     parser.add_argument("--frames", type=int, nargs="*", help="frames of the dynamic orbit")
     parser.add_argument("--repeats", type=int, default=2)
@@ -312,6 +323,7 @@ def main() -> None:
         if getattr(args, name) is None:
             setattr(args, name, value)
     root = Path(__file__).resolve().parent.parent
+    args.truths = args.truths or root / "build" / "bench-truths"
     assets = [Path(a).resolve() for a in args.assets or []]
     if not assets:
         assets = [root.parent / "shared" / "assets" / name for name in ASSETS][: 4 if args.full else 2]

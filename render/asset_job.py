@@ -84,6 +84,7 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
     return {
         "pictures": pictures,
         "clips": len(clips),
+        "samples": result["samples"],
         "bytes": size,
         "rejected": len(rejected),
         "flags": result["flags"],

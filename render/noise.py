@@ -14,8 +14,9 @@ import numpy as np
 from orbit4d.datasets.clips import Pixels
 from orbit4d.datasets.image_measures import composite, object_box, psnr, ssim
 
-#: Samples of a probe picture.
+#: Samples of a probe picture, and the random numbers of the two that are taken of each of two views.
 PROBE_SAMPLES = 8
+PROBE_SEEDS = (101, 202)
 #: What a doubling of the samples gains, taken from the slowest case seen (`make bench-render`): 3.5 to 5
 #: dB, and a half to a third of the dissimilarity.
 DB_PER_DOUBLING = 3.5

@@ -23,15 +23,13 @@ from orbit4d.render.blender.motion import Points, bounding_corners, iter_vertice
 from orbit4d.render.blender.studio import Studio
 from orbit4d.render.framing import Framing, box_framing, fit, union_box
 from orbit4d.render.geometry_measures import motion_geometry
-from orbit4d.render.noise import PROBE_SAMPLES, quality_at_probe, samples_for
+from orbit4d.render.noise import PROBE_SAMPLES, PROBE_SEEDS, quality_at_probe, samples_for
 from orbit4d.render.plan import Plan, plan_action
 from orbit4d.render.protocol import RefusedInput
 from orbit4d.render.scene import RenderSettings
 
 #: Vertices kept per moment for the motion measure.
 MEASURED_VERTICES = 20_000
-#: Random numbers of the two pictures that show an asset's noise.
-PROBE_SEEDS = (101, 202)
 
 
 def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
