@@ -182,13 +182,38 @@ def inspect_abc(path: str, data: memoryview, name: str) -> Inspection:
         raise BadFile("truncated", f"{len(data)} bytes")
     if head[5] != 0xFF:
         raise BadFile("truncated", "the archive was never closed by its writer")
-    root = struct.unpack_from("<Q", data, 8)[0]
+    _walk_ogawa(data, struct.unpack_from("<Q", data, 8)[0])
+    return Inspection(name, len(data))
+
+
+def _walk_ogawa(data: memoryview, root: int) -> None:
+    """Every group (a count and as many places) and every piece of data (its length in front) lies inside the
+    file. The highest bit of a place marks data; without any other it is empty, as is a group at 0."""
+    is_data = 1 << 63
+    waiting, seen, entries = [root], {root}, 0
     if root + 8 > len(data):
         raise BadFile("truncated", f"the root group lies at byte {root} of {len(data)}")
-    groups = struct.unpack_from("<Q", data, root)[0]
-    if groups > LIMITS.entries or root + 8 + 8 * groups > len(data):
-        raise BadFile("header", f"the root group has {groups} children")
-    return Inspection(name, len(data))
+    while waiting:
+        at = waiting.pop()
+        (count,) = struct.unpack_from("<Q", data, at)
+        entries += count
+        if entries > LIMITS.entries:
+            raise BadFile("absurd", f"more than {LIMITS.entries} entries")
+        if at + 8 + 8 * count > len(data):
+            raise BadFile("header", f"the group at byte {at} has {count} children")
+        for child in struct.unpack_from(f"<{count}Q", data, at + 8):
+            place = child & ~is_data
+            if place == 0 or child in seen:
+                continue
+            seen.add(child)
+            if place + 8 > len(data):
+                raise BadFile("truncated", f"a child lies at byte {place} of {len(data)}")
+            if child & is_data:
+                (size,) = struct.unpack_from("<Q", data, place)
+                if place + 8 + size > len(data):
+                    raise BadFile("truncated", f"{size} bytes at byte {place} of {len(data)}")
+            else:
+                waiting.append(child)
 
 
 def inspect_dae(path: str, data: memoryview, name: str) -> Inspection:

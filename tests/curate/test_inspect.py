@@ -354,6 +354,23 @@ def test_lz4_blocks_unpack(block, text):
         usd_file._unpack(memoryview(b"\0\x1aa\x09\x00\x10b"), 99)
 
 
+def test_an_archive_whose_groups_or_data_lie_outside_it_is_refused(cubes, tmp_path):
+    data = cubes["abc"].read_bytes()
+    (root,) = struct.unpack_from("<Q", data, 8)
+    (count,) = struct.unpack_from("<Q", data, root)
+    assert count > 2
+    for k in range(count):
+        at = root + 8 + 8 * k
+        (child,) = struct.unpack_from("<Q", data, at)
+        wrong = (child & 1 << 63) | len(data) - 4
+        assert code_of(tmp_path / "far.abc", data[:at] + struct.pack("<Q", wrong) + data[at + 8 :]) in (
+            "bad_file:truncated", "bad_file:header",
+        )  # fmt: skip
+        # A group that is its own child does not hang.
+        look_at = data[:at] + struct.pack("<Q", root) + data[at + 8 :]
+        assert code_of(tmp_path / "loop.abc", look_at) == ""
+
+
 def test_xml_entities_are_refused(tmp_path):
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><COLLADA>&b;</COLLADA>'
     assert code_of(tmp_path / "bomb.dae", f"<?xml version='1.0'?>{bomb}".encode()) == "bad_file:corrupt"
