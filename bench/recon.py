@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,11 @@ from orbit4d.datasets import Index
 from orbit4d.recon4d import optimize
 from orbit4d.recon4d import reconstruction as rec
 from orbit4d.recon4d.fit import new_fit
+from orbit4d.recon4d.frames import Frames
 from orbit4d.recon4d.scene import Scene, draw
 from orbit4d.recon4d.settings import PRESETS, Settings
 
+SCORES = ("train", "front", "orbit1", "held out")
 ASSETS = ("dev_fox.glb", "dev_cesiumman.glb", "dev_robot.glb")
 
 
@@ -45,7 +48,10 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--fine-steps", type=int, help="instead of the preset's")
     parser.add_argument("--fields", default="nodes")
-    parser.add_argument("--limit", type=int, default=3, help="number of (asset, action) pairs")
+    parser.add_argument("--limit", type=int, default=3, help="number of assets")
+    parser.add_argument("--assets", help="uids of these, instead of the first ones")
+    parser.add_argument("--rows", default="fit,static,fine,nearest", help="which rows of the table are made")
+    parser.add_argument("--no-step", action="store_true", help="leave the cost of a step unmeasured")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -54,9 +60,14 @@ def main() -> None:
         settings = replace(settings, fine_steps=options.fine_steps)
     with tempfile.TemporaryDirectory(prefix="orbit4d-bench-") as scratch:
         dataset = options.dataset or render(Path(scratch), options.resolution)
-        pairs = references(dataset)[: options.limit]
-        rows = [row for pair in pairs for row in fits(pair, settings, options.fields.split(","))]
-        step = step_cost(pairs[0], settings)
+        pairs = references(dataset)
+        if options.assets:
+            pairs = [pair for pair in pairs if pair.split(":")[1] in options.assets.split(",")]
+        else:
+            pairs = pairs[: options.limit]
+        kinds = (options.fields.split(","), options.rows.split(","))
+        rows = [row for pair in pairs for row in fits(pair, settings, *kinds)]
+        step = None if options.no_step else step_cost(pairs[0], settings)
     means = summary(rows)
     record = {
         "bench": "recon", "preset": options.preset, "resolution": options.resolution,
@@ -89,7 +100,7 @@ def references(dataset: str) -> list[str]:
     return list(found.values())
 
 
-def fits(reference: str, settings: Settings, fields: list[str]) -> list[dict[str, Any]]:
+def fits(reference: str, settings: Settings, fields: list[str], wanted: list[str]) -> list[dict[str, Any]]:
     """Rows of one asset: a fit per field, and the baselines."""
     inputs = rec.read_inputs(reference, None, None, None, 0.0, None, None)
     inputs = rec.Inputs(
@@ -101,8 +112,12 @@ def fits(reference: str, settings: Settings, fields: list[str]) -> list[dict[str
     name = reference.split(":", 1)[1]
     variants = {f"fit, {kind}": replace(settings, deformation=field(settings, kind)) for kind in fields}
     first = next(iter(variants.values()))
-    variants["static Gaussians"] = replace(first, fine_steps=0)
-    variants["fine without coarse"] = replace(first, coarse_steps=0)
+    if "fit" not in wanted:
+        variants = {}
+    if "static" in wanted:
+        variants["static Gaussians"] = replace(first, fine_steps=0, deform_from=2.0)
+    if "fine" in wanted:
+        variants["fine without coarse"] = replace(first, coarse_steps=0)
     rows = []
     for label, chosen in variants.items():
         # Without the coarse stage there is no static orbit either: the fine stage sees the video alone.
@@ -117,14 +132,22 @@ def fits(reference: str, settings: Settings, fields: list[str]) -> list[dict[str
         row = {"asset": name, "what": label, "seconds": round(time.monotonic() - wall, 1)}
         row["cpu_seconds"] = round(time.process_time() - cpu, 1)
         row["train"], row["train_ssim"] = rec.score(scene, inputs.dynamic)
-        for held, frames in inputs.held_out.items():
-            row[held], row[f"{held}_ssim"] = rec.score(scene, frames)
-        rows.append(show(row))
-    row = {"asset": name, "what": "nearest training frame"}
-    for held, frames in inputs.held_out.items():
-        row[held], row[f"{held}_ssim"] = rec.nearest_frame(inputs.dynamic, frames)
-    rows.append(show(row))
+        rows.append(with_held_out(row, inputs, lambda frames, scene=scene: rec.score(scene, frames)))
+    if "nearest" in wanted:
+        row = {"asset": name, "what": "nearest training frame"}
+        rows.append(with_held_out(row, inputs, lambda frames: rec.nearest_frame(inputs.dynamic, frames)))
     return rows
+
+
+def with_held_out(
+    row: dict[str, Any], inputs: rec.Inputs, score: Callable[[Frames], tuple[float, float]]
+) -> dict[str, Any]:
+    """The row with scores of every held-out set and their mean, printed."""
+    for held, frames in inputs.held_out.items():
+        row[held], row[f"{held}_ssim"] = score(frames)
+    for end in ("", "_ssim"):
+        row[f"held out{end}"] = float(np.mean([row[f"{held}{end}"] for held in inputs.held_out]))
+    return show(row)
 
 
 def field(settings: Settings, kind: str) -> dict[str, Any]:
@@ -134,11 +157,7 @@ def field(settings: Settings, kind: str) -> dict[str, Any]:
 def show(row: dict[str, Any]) -> dict[str, Any]:
     """Print a line of the table; the row with rounded numbers."""
     rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
-    scores = "  ".join(
-        f"{key} {row[key]:5.2f}/{row[f'{key}_ssim']:.3f}"
-        for key in ("train", "front", "orbit1")
-        if key in row
-    )
+    scores = "  ".join(f"{key} {row[key]:5.2f}/{row[f'{key}_ssim']:.3f}" for key in SCORES if key in row)
     cost = f"  {row['seconds']:.0f} s ({row['cpu_seconds']:.0f} s CPU)" if "seconds" in row else ""
     print(f"{row['asset']:<24} {row['what']:<24} {scores}{cost}", flush=True)
     return rounded
@@ -149,8 +168,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     means: dict[str, dict[str, float]] = {}
     for what in dict.fromkeys(row["what"] for row in rows):
         of_kind = [row for row in rows if row["what"] == what]
-        keys = [key for key in ("train", "front", "orbit1", "seconds", "cpu_seconds") if key in of_kind[0]]
-        means[what] = {key: round(float(np.mean([row[key] for row in of_kind])), 2) for key in keys}
+        keys = [f"{key}{end}" for key in SCORES for end in ("", "_ssim")] + ["seconds", "cpu_seconds"]
+        keys = [key for key in keys if key in of_kind[0]]
+        means[what] = {key: round(float(np.mean([row[key] for row in of_kind])), 3) for key in keys}
         print(f"{'mean':<24} {what:<24} " + "  ".join(f"{k} {v}" for k, v in means[what].items()))
     return means
 

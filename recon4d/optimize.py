@@ -33,6 +33,8 @@ from orbit4d.recon4d.settings import Settings
 STAGES = ("coarse", "fine")
 #: Steps between two measurements of PSNR for the log.
 PSNR_EVERY = 10
+#: Steps of the fine stage over which the field's rate rises.
+FIELD_RISE = 200
 
 
 @dataclass
@@ -181,8 +183,9 @@ def take_step(
         terms["lpips"] = perceptual(color[..., :3], alpha, view.truth, background)
     if with_depth:
         terms["depth_smoothness"] = depth_smoothness(color[..., 3:], alpha)
-    if moving:
-        terms |= fit.field.regularisers(view.time, 1 / max(n_frames - 1, 1))
+    if moving and fit.step % settings.regularise_every == 0:
+        penalties = fit.field.regularisers(view.time, 1 / max(n_frames - 1, 1))
+        terms |= {name: value * settings.regularise_every for name, value in penalties.items()}
     loss = weigh(terms, weights)
 
     _set_rates(fit, settings, progress)
@@ -207,11 +210,15 @@ def take_step(
 
 
 def _set_rates(fit: Fit, settings: Settings, progress: float) -> None:
-    """Rates fall within each stage; the field's own only in the fine one, where most of its work is."""
+    """Rates fall within each stage; the field's own only in the fine one, where most of its work is.
+
+    There it starts gently: at its full rate from the first step the network is thrown far off now and then.
+    """
     fine = fit.stage == "fine"
     for group in fit.adam.param_groups:
         if group["name"] == "field":
-            group["lr"] = group["base"] * (settings.rates.final**progress if fine else 1.0)
+            rise = min(1.0, (fit.step + 1) / FIELD_RISE) if fine else 0.2
+            group["lr"] = group["base"] * rise * (settings.rates.final**progress if fine else 1.0)
         else:
             own = settings.rates.fine if fine else 1.0
             group["lr"] = group["base"] * own * settings.rates.final**progress
