@@ -1,7 +1,9 @@
 """make bench-curate: what curation costs. Prints a table and ends with one line of JSON.
 
   1. measuring every action of the sources with one worker and with two (Blender's start included),
-  2. measuring against rendering the same actions at the preset `default`,
+  2. what an asset with all its actions costs to measure, against rendering its accepted actions at the preset
+     `default`, both with two workers (of each of --rendered assets, evenly chosen, one accepted action is
+     rendered and counted for all of them),
   3. deciding 1,000,000 measured rows, with the peak memory of a fresh process,
   4. writing the report for 10,000 rows with previews.
 
@@ -44,23 +46,40 @@ def measure_all(sources: list[str], workers: int, limit: int | None) -> tuple[fl
         return time.perf_counter() - started, table
 
 
-def against_render(table: pa.Table, n: int, folder: Path) -> list[dict]:
-    """Seconds of measuring and of rendering the same n actions, each of another asset."""
+def blender_start_seconds() -> float:
+    """Wall seconds until a Blender child answers, as every worker waits once."""
+    from orbit4d.render.child import BlenderChild
+
+    started = time.perf_counter()
+    with BlenderChild(threads=1) as child:
+        child.start()
+        return time.perf_counter() - started
+
+
+def against_render(table: pa.Table, n: int, workers: int, folder: Path) -> list[dict]:
+    """Seconds of measuring and of rendering n assets with all their actions."""
     from orbit4d.curate.rules import decide
     from orbit4d.curate.tables import write_table
 
-    rows = decide(table).to_pylist()
+    decided = decide(table)
+    rows = [row for row in decided.drop(["preview"]).to_pylist() if row["status"] == "measured"]
     assets: dict[str, list[dict]] = {}
     for row in rows:
-        if row["verdict"] == "accepted":
-            assets.setdefault(row["uid"], []).append(row)
-    names = sorted(assets)
-    chosen = [assets[names[i]][0] for i in np.unique(np.linspace(0, len(names) - 1, n).round().astype(int))]
-    keys = {(row["uid"], row["action_index"]) for row in chosen}
-    keep = [(row["uid"], row["action_index"]) in keys for row in rows]
-    write_table(decide(table).filter(pa.array(keep)), str(folder / "chosen.parquet"))
+        assets.setdefault(row["uid"], []).append(row)
+    start = blender_start_seconds() * workers / len(assets)
+    fit = sorted(uid for uid, some in assets.items() if any(row["verdict"] == "accepted" for row in some))
+    names = [fit[i] for i in np.unique(np.linspace(0, len(fit) - 1, n).round().astype(int))]
+    rendered = {}
+    for name in names:
+        accepted = [row for row in assets[name] if row["verdict"] == "accepted"]
+        rendered[name] = (accepted[len(accepted) // 2]["action_index"], len(accepted))
+    keep = [
+        rendered.get(uid, (None, 0))[0] == action
+        for uid, action in zip(decided["uid"].to_pylist(), decided["action_index"].to_pylist())
+    ]
+    write_table(decided.filter(pa.array(keep)), str(folder / "chosen.parquet"))
     command = [sys.executable, "-P", "-m", "orbit4d.app", "render", str(folder / "chosen.parquet")]
-    command += ["--out", str(folder / "dataset"), "--workers", "1", "--threads-per-worker", "1"]
+    command += ["--out", str(folder / "dataset"), "--workers", str(workers), "--threads-per-worker", "1"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     from orbit4d.datasets.index import Index
 
@@ -69,11 +88,11 @@ def against_render(table: pa.Table, n: int, folder: Path) -> list[dict]:
         for uid, seconds in zip(part["uid"].to_pylist(), part["render_seconds"].to_pylist()):
             spent[uid] = spent.get(uid, 0.0) + seconds
     found = []
-    for row in chosen:
-        # An asset is loaded once for all of its actions, for measuring as for rendering.
-        cost = row["measure_seconds"] + row["import_seconds"] / len(assets[row["uid"]])
-        if spent.get(row["uid"]):
-            found.append({"uid": row["uid"], "measure": cost, "render": spent[row["uid"]]})
+    for name in names:
+        # The import counts for measuring alone, though rendering pays it as well.
+        cost = start + assets[name][0]["import_seconds"] + sum(row["measure_seconds"] for row in assets[name])
+        if name in spent:
+            found.append({"uid": name, "measure": cost, "render": spent[name] * rendered[name][1]})
     return found
 
 
@@ -119,7 +138,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sources", nargs="*")
     parser.add_argument("--limit", type=int, default=None, help="measure at most this many assets")
-    parser.add_argument("--rendered", type=int, default=4, help="actions to render for comparison; 0: none")
+    parser.add_argument("--rendered", type=int, default=12, help="assets to render for comparison; 0: none")
+    parser.add_argument("--table", default=None, help="keep the measured table here (.parquet)")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--decide", default=None, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -133,12 +153,12 @@ def main() -> None:
         folder = Path(name)
         preview = None
         if sources:
-            one, table = measure_all(sources, 1, args.limit)
-            two, _ = measure_all(sources, 2, args.limit)
+            one, _ = measure_all(sources, 1, args.limit)
+            two, table = measure_all(sources, 2, args.limit)
             n, assets = table.num_rows, len(set(table["uid"].to_pylist()))
             print(f"{assets} assets, {n} actions       seconds   actions/s")
             print(f"measure, 1 worker      {one:14.1f} {n / one:11.2f}")
-            print(f"measure, 2 workers     {two:14.1f} {n / two:11.2f}   x{one / two:.2f}")
+            print(f"measure, 2 workers     {two:14.1f} {n / two:11.2f}   x{one / two:.2f}", flush=True)
             seconds = np.array([value or np.nan for value in table["measure_seconds"].to_pylist()])
             result |= {
                 "assets": assets,
@@ -148,9 +168,14 @@ def main() -> None:
                 "speedup_2": one / two,
             }
             result |= {"actions_per_second_2": n / two, "median_action_seconds": float(np.nanmedian(seconds))}
+            if args.table:
+                from orbit4d.curate.rules import decide
+                from orbit4d.curate.tables import write_table
+
+                write_table(decide(table), args.table)
             preview = next((value for value in table["preview"].to_pylist() if value), None)
             if args.rendered:
-                pairs = against_render(table, args.rendered, folder)
+                pairs = against_render(table, args.rendered, 2, folder)
                 for pair in pairs:
                     measure, render = pair["measure"], pair["render"]
                     share = f"measure {measure:.2f} s, render {render:.1f} s = {measure / render:.1%}"
@@ -158,7 +183,7 @@ def main() -> None:
                 result["median_share_of_render"] = float(
                     np.median([p["measure"] / p["render"] for p in pairs])
                 )
-                print(f"median share of rendering {result['median_share_of_render']:.1%}")
+                print(f"median share of rendering {result['median_share_of_render']:.1%}", flush=True)
         pq.write_table(wide_table(args.rows), folder / "wide.parquet")
         command = [sys.executable, "-P", __file__, "--decide", str(folder / "wide.parquet")]
         alone = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -31,6 +31,12 @@ RULE_OPTIONS: dict[str, tuple[Any, str]] = {
     "max_boundary": (float, "Largest share of vertices outside the frame in any orbit view (1)."),
     "max_touch": (float, "Rendered dataset: largest share of a frame's border that is covered (0)."),
     "min_coverage": (float, "Least share of the frame that must be covered (0.005)."),
+    "min_fit": (
+        float,
+        "Least share of the frame covered at the scale at which the whole action fits (0.02).",
+    ),
+    "min_shape": (float, "Least motion_shape, as a share of motion_geometry, of what looks alike (0.16)."),
+    "max_alike": (float, "SSIM around the object above which moments look alike (0.7)."),
     "max_torn": (float, "Largest share of torn edges (0.1)."),
     "min_seconds": (float, "Shortest moving window."),
     "max_seconds": (float, "Longest moving window."),

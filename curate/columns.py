@@ -43,8 +43,11 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "n_samples": (_I, "moments at which the action was evaluated"),
     "motion_geometry": (_F, "largest RMS vertex displacement from the window's start, in diameters there"),
     "motion_rigid": (_F, "the part that one rotation and translation of the whole explain (Procrustes)"),
-    "motion_nonrigid": (_F, "largest RMS residual of that fit: deforming, or several moving parts"),
-    "turn_deg": (_F, "largest rotation of that fit, degrees"),
+    "motion_nonrigid": (_F, "largest RMS residual of that rotation and translation of the whole:"
+                            " deforming, or several moving parts"),
+    "motion_shape": (_F, "largest RMS distance of the surface from that at the window's start, in diameters:"
+                         " what slides along itself hardly changes it"),
+    "turn_deg": (_F, "largest rotation of the whole (Procrustes), degrees"),
     "speed_mean": (_F, "mean RMS speed, diameters per second"),
     "speed_max": (_F, "largest RMS speed, diameters per second"),
     "jerk_rms": (_F, "RMS third derivative, diameters per second cubed"),
@@ -53,13 +56,15 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "loop_gap": (_F, "distance of last and first pose over the largest one from the first; 0 loops"),
     "union_growth": (_F, "longest edge of the union box over longest edge of the window's first box"),
     "drift": (_F, "how far the box's centre leaves its first place, in longest edges of the first box"),
-    "out_of_frame": (_F, "largest of out_of_frame_views"),
+    "out_of_frame": (_F, "largest share of vertices outside the frame in any view of the orbit"),
     "out_of_frame_views": (_VIEWS, "per view of the default orbit: largest share of vertices outside the"
                                    " frame at any moment, with the first box scaled to 1"),
     "coverage_min": (_F, "smallest of coverage_views"),
-    "coverage_mean": (_F, "mean of coverage_views"),
+    "coverage_mean": (_F, "mean over views of the share of the frame that the silhouette covers"),
     "coverage_views": (_VIEWS, "per view of the default orbit: share of the frame that the silhouette covers"
                                " at the window's start, with the first box scaled to 1 (32 x 32 cells)"),
+    "coverage_fit": (_F, "coverage_mean over union_growth squared: about what is covered at the scale at"
+                         " which the whole action fits the frame"),
     "torn_edges": (_F, "largest share of edges stretched beyond reason against the rest pose"),
     "size": (_F, "longest edge of the first box, in the file's units"),
     "n_actions": (_I, "actions in the file"),
@@ -71,8 +76,10 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "flags": (pa.list_(_S), "what had to be repaired on loading"),
     "ssim_quarter": (_F, "SSIM of the front preview at the window's start and at a quarter of it, on white"),
     "ssim_half": (_F, "SSIM of the front preview at the window's start and at half of it, on white"),
-    "ssim_object_quarter": (_F, "the same within the box that the object covers in the three previews"),
-    "ssim_object_half": (_F, "the same within the box that the object covers in the three previews"),
+    "ssim_object_quarter": (_F, "as ssim_quarter, within the box that the object covers in the two previews"),
+    "ssim_object_half": (_F, "as ssim_half, within the box that the object covers in the two previews"),
+    "ssim_object_peak": (_F, "SSIM within the object's box of the previews at the window's start and at"
+                             " the moment of the largest displacement"),
     "alpha_coverage": (_F, "largest share of the preview that is covered"),
     "alpha_touch": (_F, "largest share of the preview's border that is covered"),
     "flat": (_B, "whether every preview is blank or of one single colour"),

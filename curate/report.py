@@ -22,15 +22,18 @@ import pyarrow.compute as pc
 from orbit4d.curate.columns import COLUMNS, info_of
 from orbit4d.curate.histograms import histogram_svg
 from orbit4d.curate.rules import REASONS, Rules, rule_effects
+from orbit4d.datasets.bad_file import REASONS as BAD_FILES
 from orbit4d.datasets.errors import InputError, WorkError
 
 #: Measure -> (logarithmic axis, rules whose thresholds are drawn).
 PLOTS: dict[str, tuple[bool, tuple[str, ...]]] = {
     "motion_geometry": (True, ("min_motion", "max_motion")),
     "motion_nonrigid": (True, ("min_nonrigid",)),
+    "motion_shape": (True, ()),
     "union_growth": (True, ("max_growth",)),
     "out_of_frame": (False, ("max_boundary",)),
     "coverage_mean": (False, ("min_coverage",)),
+    "coverage_fit": (False, ("min_fit",)),
     "torn_edges": (False, ("max_torn",)),
     "speed_max": (True, ()),
     "jerk_rms": (True, ()),
@@ -40,6 +43,7 @@ PLOTS: dict[str, tuple[bool, tuple[str, ...]]] = {
     "seconds": (True, ()),
     "ssim_quarter": (False, ("max_ssim", "min_ssim")),
     "ssim_half": (False, ("max_ssim", "min_ssim")),
+    "ssim_object_peak": (False, ("max_alike",)),
     "ssim_quarter_raw": (False, ("max_ssim", "min_ssim")),
     "ssim_half_raw": (False, ("max_ssim", "min_ssim")),
     "n_triangles": (True, ("max_triangles",)),
@@ -170,23 +174,39 @@ def _plots(table: pa.Table, rules: Rules, accepted: npt.NDArray[np.bool_]) -> st
     return f'<h2>Measures</h2>{key}<div class="plots">{"".join(figures)}</div>'
 
 
+#: Rules on similarities, of which the lowest counts: one moment that differs is enough.
+_SIMILARITIES = {
+    "max_alike": ("ssim_object_quarter", "ssim_object_half", "ssim_object_peak"),
+    "max_ssim": ("ssim_quarter", "ssim_half"),
+    "min_ssim": ("ssim_quarter", "ssim_half"),
+}
+
+
 def margins(table: pa.Table, rules: Rules) -> npt.NDArray[np.float64]:
-    """[rows]: how far each action is from the nearest threshold that is on, as |log10(value / threshold)|.
+    """[rows]: how far each action is from the nearest threshold that is on, as |log10(value / threshold)|;
+    of a similarity, its distance from 1 is the value.
 
     Infinite where nothing is known, or the value or threshold is 0.
     """
-    best = np.full(table.num_rows, np.inf)
+    distances = [np.full(table.num_rows, np.inf)]
     for name, (_, names) in PLOTS.items():
-        values = _numbers(table, name)
         for rule in names:
-            threshold = getattr(rules, rule)
-            if threshold is None or (rule == "min_nonrigid" and rules.rigid == "keep"):
-                continue
-            known = (values > 0) & (threshold > 0)
-            distance = np.full(len(best), np.inf)
-            distance[known] = np.abs(np.log10(values[known] / threshold))
-            best = np.minimum(best, distance)
-    return best
+            if rule not in _SIMILARITIES and not (rule == "min_nonrigid" and rules.rigid == "keep"):
+                distances.append(_distance(_numbers(table, name), getattr(rules, rule)))
+    for rule, names in _SIMILARITIES.items():
+        if (threshold := getattr(rules, rule)) is not None:
+            suffix = "_raw" if rule != "max_alike" and rules.ssim_frames == "raw" else ""
+            least = np.minimum.reduce([_numbers(table, name + suffix) for name in names])
+            distances.append(_distance(1.0 - least, 1.0 - threshold))
+    return np.minimum.reduce(distances)
+
+
+def _distance(values: npt.NDArray[np.float64], threshold: float | None) -> npt.NDArray[np.float64]:
+    distance = np.full(len(values), np.inf)
+    if threshold is not None and threshold > 0:
+        known = values > 0
+        distance[known] = np.abs(np.log10(values[known] / threshold))
+    return distance
 
 
 def _sheets(table: pa.Table, rules: Rules, verdict: npt.NDArray[np.object_]) -> str:
@@ -218,8 +238,9 @@ def _sheets(table: pa.Table, rules: Rules, verdict: npt.NDArray[np.object_]) -> 
             found.setdefault(reason, []).append(i)
     for reason, rows in sorted(found.items(), key=lambda item: -len(item[1])):
         chosen = np.unique(np.linspace(0, len(rows) - 1, N_PER_REASON).round().astype(int))
-        meaning = REASONS.get(reason, "")
-        parts.append(f"<h3>{escape(reason)} <span class=soft>{escape(meaning)}, {len(rows):,}</span></h3>")
+        meaning = REASONS.get(reason) or BAD_FILES.get(reason.removeprefix("bad_file:"))
+        said = f"{meaning}, {len(rows):,}" if meaning else f"{len(rows):,}"
+        parts.append(f"<h3>{escape(reason)} <span class=soft>{escape(said)}</span></h3>")
         parts.append(_sheet(table, [rows[i] for i in chosen]))
     return "".join(parts)
 

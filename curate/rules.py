@@ -41,6 +41,15 @@ class Rules:
     min_coverage: float | None = _rule(
         0.005, "empty: coverage of silhouette, preview or render below this, or any frame blank"
     )
+    min_fit: float | None = _rule(0.02, "small: coverage_fit below this")
+    # Wheels and tracks that run on the spot: vertices travel, and nothing is seen of it. A patterned globe
+    # slides along itself as well, but looks different at once; both must hold.
+    min_shape: float | None = _rule(
+        0.16, "unseen: motion_shape below this share of motion_geometry, and max_alike as well"
+    )
+    max_alike: float | None = _rule(
+        0.7, "unseen: ssim_object_quarter, _half and _peak all above this, and min_shape as well"
+    )
     max_torn: float | None = _rule(0.1, "exploded: torn_edges above this")
     min_seconds: float | None = _rule(None, "too_short: moving window shorter than this, seconds")
     max_seconds: float | None = _rule(None, "too_long: moving window longer than this, seconds")
@@ -94,6 +103,9 @@ PRESETS = {
         max_growth=None,
         max_boundary=0.0,
         min_coverage=None,
+        min_fit=None,
+        min_shape=None,
+        max_alike=None,
         max_torn=None,
         still="keep",
         max_ssim=0.95,
@@ -110,6 +122,8 @@ REASONS = {
     "flies_away": "it leaves the place where it starts",
     "boundary": "it reaches out of the frame",
     "empty": "next to nothing of the frame is covered",
+    "small": "it is a speck once all that it does fits the frame",
+    "unseen": "it slides along its own surface, and looks the same from the front at every moment compared",
     "exploded": "the skin tears",
     "too_short": "the moving window is too short",
     "too_long": "the moving window is too long",
@@ -176,6 +190,11 @@ def _both(*tests: Test | None) -> Test | None:
     return (lambda columns: np.logical_and.reduce([test(columns) for test in on])) if on else None
 
 
+def _all(*tests: Test | None) -> Test | None:
+    """As `_both`, but off when one of its thresholds is."""
+    return None if None in tests else _both(*tests)
+
+
 def _either(*tests: Test | None) -> Test | None:
     on = [test for test in tests if test is not None]
     return (lambda columns: np.logical_or.reduce([test(columns) for test in on])) if on else None
@@ -193,8 +212,19 @@ def _tests(rules: Rules) -> list[tuple[str, Test, tuple[str, ...]]]:
             return None
         return lambda columns: test(columns) & ~_static(columns)
 
+    def staying(test: Test | None) -> Test | None:
+        # What flies away is small in the frame that holds all of its flight, and `flies_away` says so.
+        if test is None or rules.max_growth is None:
+            return test
+        limit = float(rules.max_growth)
+        return lambda columns: test(columns) & ~(columns["union_growth"] > limit)
+
     def window(columns: _Columns) -> npt.NDArray[np.float64]:
         return columns["window_end"] - columns["window_start"]
+
+    def shape_share(columns: _Columns) -> npt.NDArray[np.float64]:
+        moved = columns["motion_geometry"]
+        return np.divide(columns["motion_shape"], moved, out=np.full(columns.n, np.nan), where=moved > 0)
 
     def licensed(columns: _Columns) -> Mask:
         names = columns.table["license"].combine_chunks().dictionary_encode()
@@ -214,6 +244,11 @@ def _tests(rules: Rules) -> list[tuple[str, Test, tuple[str, ...]]]:
                              _above(rules.max_touch, "boundary_touch")), ()),
         ("empty", _either(_below(rules.min_coverage, "coverage_mean", "alpha_coverage", "coverage"),
                           None if rules.min_coverage is None else _above(0.0, "blank_frames")), ()),
+        ("small", staying(_below(rules.min_fit, "coverage_fit")), ()),
+        ("unseen", moving(_all(
+            _compare(shape_share, np.less, rules.min_shape),
+            *(_above(rules.max_alike, f"ssim_object_{moment}") for moment in ("quarter", "half", "peak")),
+        )), ()),
         ("exploded", _above(rules.max_torn, "torn_edges"), ()),
         ("too_short", _compare(window, np.less, rules.min_seconds), ()),
         ("too_long", _compare(window, np.greater, rules.max_seconds), ()),

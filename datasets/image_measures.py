@@ -43,27 +43,72 @@ def ssim(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     area and the channels: Wang et al. 2004, as scikit-image computes it with `gaussian_weights=True,
     sigma=1.5, use_sample_covariance=False`. Raises ValueError on shapes that differ or are too small.
     """
-    from scipy.ndimage import correlate1d
-
     x, y = as_unit(a), as_unit(b)
     if x.shape != y.shape or x.ndim not in (2, 3):
         raise ValueError(f"SSIM compares two pictures of one shape, got {x.shape} and {y.shape}")
     if min(x.shape[:2]) < 2 * _RADIUS + 1:
         raise ValueError(f"SSIM needs at least 11 x 11 pixels, got {x.shape[:2]}")
+    return float(_ssim_maps(np.stack([x, y]))[0].mean())
+
+
+def _ssim_maps(pictures: Array) -> Array:
+    """[n - 1, H - 10, W - 10, ...]: SSIM of the first of pictures [n, H, W, ...] with each other one, at
+    every place of the 11 x 11 window."""
+    from scipy.ndimage import correlate1d
+
     kernel = _gaussian()
 
-    def blur(image: Array) -> Array:
-        rows = correlate1d(image, kernel, axis=0)[_RADIUS:-_RADIUS]
-        return correlate1d(rows, kernel, axis=1)[:, _RADIUS:-_RADIUS]
+    def blur(images: Array) -> Array:
+        rows = correlate1d(images, kernel, axis=1)[:, _RADIUS:-_RADIUS]
+        return correlate1d(rows, kernel, axis=2)[:, :, _RADIUS:-_RADIUS]
 
-    mean_x, mean_y = blur(x), blur(y)
-    var_x = blur(x * x) - mean_x * mean_x
-    var_y = blur(y * y) - mean_y * mean_y
-    covariance = blur(x * y) - mean_x * mean_y
+    mean = blur(pictures)
+    variance = blur(pictures * pictures) - mean * mean
+    mean_x, mean_y = mean[:1], mean[1:]
+    covariance = blur(pictures[:1] * pictures[1:]) - mean_x * mean_y
     c1, c2 = _K1**2, _K2**2
     top = (2.0 * mean_x * mean_y + c1) * (2.0 * covariance + c2)
-    bottom = (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
-    return float((top / bottom).mean())
+    bottom = (mean_x**2 + mean_y**2 + c1) * (variance[:1] + variance[1:] + c2)
+    return top / bottom
+
+
+def ssim_on_white(rgba: npt.NDArray[np.uint8], margin: int) -> tuple[list[float], list[float]]:
+    """(SSIM of the frame, SSIM around the object) of the first of straight RGBA pictures [n, H, W, 4] with
+    each other one, n - 1 of each, on white.
+
+    Both are what `ssim` gives, to rounding: of the whole pictures, and of the box of `object_box(alpha,
+    margin)` of the two compared. They are computed together, and only where a window meets something that is
+    not white: there alone it is not 1.
+    """
+    height, width = rgba.shape[1:3]
+    alpha, side = rgba[..., 3], 2 * _RADIUS
+    seen = (alpha > 0).any(axis=0)
+    if not seen.any():
+        return [1.0] * (len(rgba) - 1), [1.0] * (len(rgba) - 1)
+    spans = []
+    for axis, size in ((1, height), (0, width)):
+        at = np.flatnonzero(seen.any(axis=axis))
+        # At the frame's edge what is seen can be narrower than one window.
+        low = max(min(int(at[0]) - side, size - side - 1), 0)
+        spans.append((low, min(max(int(at[-1]) + 1 + side, side + 1), size)))
+    (top, bottom), (left, right) = spans
+    maps = _ssim_maps(composite(rgba[:, top:bottom, left:right])).mean(axis=-1)
+    n_windows = (height - side) * (width - side)
+    whole = [float((each.sum() + n_windows - each.size) / n_windows) for each in maps]
+    within = []
+    for k, each in enumerate(maps, start=1):
+        pair = alpha[[0, k]]
+        if not solid(pair).any():
+            within.append(whole[k - 1])
+            continue
+        rows, columns = object_box(pair, margin)
+        # A window is named by its first pixel, so that a box's last one starts ten before its end.
+        part = each[
+            max(rows.start - top, 0) : rows.stop - side - top,
+            max(columns.start - left, 0) : columns.stop - side - left,
+        ]
+        within.append(float(part.mean()))
+    return whole, within
 
 
 def psnr(a: npt.ArrayLike, b: npt.ArrayLike) -> float:

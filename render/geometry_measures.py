@@ -8,7 +8,7 @@ vertex from the centroid at the first moment, so scaling and moving the asset as
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ N_VIEWS = 24
 HALF_TAN = float(np.tan(np.radians(DEFAULT_FOV_X_DEG) / 2.0))
 #: Cells a side of the grid on which silhouettes are counted.
 GRID = 32
+#: Points that stand for a surface.
+N_SURFACE = 8192
 #: Stands for a ratio without bound. Finite, because JSON and histograms are.
 UNBOUNDED = 1e9
 #: An edge is torn when it is this many times longer than the pose as a whole grew ...
@@ -64,7 +66,12 @@ def rms_displacement(vertices: Array) -> Array:
 
 def motion_geometry(vertices: Array) -> float:
     """Largest RMS displacement from the first moment, in diameters of the first moment."""
-    return _ratio(float(rms_displacement(vertices).max()), diameter(vertices[0]))
+    return relative(float(rms_displacement(vertices).max()), vertices[0])
+
+
+def relative(length: float, points: Array) -> float:
+    """`length` in diameters of points [V, 3]."""
+    return _ratio(length, diameter(points))
 
 
 def procrustes(source: Array, target: Array) -> tuple[Array, Array]:
@@ -88,16 +95,23 @@ def rigid_split(vertices: Array, most_times: int = 49) -> tuple[float, float, fl
     largest rotation angle. At most `most_times` moments are fitted, evenly chosen, the last one included.
     """
     size = diameter(vertices[0])
-    first = vertices[0].astype(np.float64)
     moments = np.unique(np.linspace(0, len(vertices) - 1, min(most_times, len(vertices))).round().astype(int))
-    rigid = residual = turn = 0.0
-    for t in moments[1:]:
-        rotation, shift = procrustes(first, vertices[t])
-        fitted = first @ rotation.T + shift
-        rigid = max(rigid, _rms(fitted - first))
-        residual = max(residual, _rms(vertices[t] - fitted))
-        turn = max(turn, float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1.0) / 2.0, -1.0, 1.0)))))
-    return _ratio(rigid, size), _ratio(residual, size), turn
+    if len(moments) < 2:
+        return 0.0, 0.0, 0.0
+    first = vertices[0].astype(np.float64)
+    later = vertices[moments[1:]].astype(np.float64)
+    centre, centres = first.mean(axis=0), later.mean(axis=1, keepdims=True)
+    # `procrustes` of all moments at once; about the centroids, the translation falls out of the residual.
+    first, later = first - centre, later - centres
+    u, _, vt = np.linalg.svd(first.T @ later)
+    flip = np.ones((len(later), 3))
+    flip[:, 2] = np.where(np.linalg.det(u @ vt) < 0.0, -1.0, 1.0)
+    rotation = np.transpose((u * flip[:, None]) @ vt, (0, 2, 1))
+    fitted = first @ np.transpose(rotation, (0, 2, 1))
+    residual = max(_rms(moment) for moment in later - fitted)
+    rigid = max(_rms(moment) for moment in fitted - first + (centres - centre))
+    turn = np.degrees(np.arccos(np.clip((np.trace(rotation, axis1=1, axis2=2) - 1.0) / 2.0, -1.0, 1.0)))
+    return _ratio(rigid, size), _ratio(residual, size), float(turn.max())
 
 
 def speed_and_jerk(vertices: Array, seconds: Sequence[float]) -> tuple[float, float, float]:
@@ -195,36 +209,81 @@ def out_of_frame(points: Array, n_views: int = N_VIEWS) -> Array:
 
     `points` [T, V, 3] are normalised (see `first_frame_scale`); the largest is over moments.
     """
+    n_moments, n_points = points.shape[:2]
     flat = points.reshape(-1, 3).astype(np.float64)
+    # Most points can be nowhere outside: no view sees one further aside than from its tangent, nor further
+    # up or down than from its nearest place to the camera. Only the others are looked at in every view.
+    radius = np.sqrt(np.einsum("vk,vk->v", flat[:, :2], flat[:, :2]))
+    with np.errstate(invalid="ignore"):
+        near = radius <= HALF_TAN * np.sqrt(DEFAULT_RADIUS**2 - radius**2) * (1.0 - 1e-9)
+    near &= np.abs(flat[:, 2]) <= HALF_TAN * (DEFAULT_RADIUS - radius) * (1.0 - 1e-9)
+    [risky] = np.nonzero(~near)
+    shares = np.zeros(n_views)
+    if len(risky) == 0:
+        return shares
+    flat, moment = flat[risky], risky // n_points
     right, back = _view_axes(n_views)
-    shares = np.empty(n_views)
     for i in range(n_views):
         limit = HALF_TAN * (DEFAULT_RADIUS - flat[:, :2] @ back[i])
         # A point behind the camera has a negative limit and is outside by the same test.
         outside = np.maximum(np.abs(flat[:, :2] @ right[i]), np.abs(flat[:, 2])) > limit
-        shares[i] = outside.reshape(points.shape[:2]).mean(axis=1).max()
+        shares[i] = np.bincount(moment[outside], minlength=n_moments).max() / n_points
     return shares
 
 
-def surface_points(points: Array, triangles: npt.NDArray[np.integer], n: int = 8192) -> Array:
+def surface_points(points: Array, triangles: npt.NDArray[np.integer], n: int = N_SURFACE) -> Array:
     """[n, 3]: points spread evenly over triangles [K, 3] of points [V, 3] by area, the same ones every time.
 
     Low-discrepancy (R2 sequence) inside each triangle, systematic over area, so that no random state is
-    needed and a copy of the asset elsewhere gives copies of the points.
+    needed and a copy of the asset elsewhere gives copies of the points. The vertices where there is no area.
     """
-    if len(triangles) == 0:
-        return points.astype(np.float64)
-    a, b, c = (points[triangles[:, k]].astype(np.float64) for k in range(3))
-    area = np.sqrt(_squares(np.cross(b - a, c - a)))
-    total = area.sum()
+    return _spread(points, triangles, n)[0]
+
+
+def _spread(points: Array, triangles: npt.NDArray[np.integer], n: int) -> tuple[Array, Array, float]:
+    """`surface_points`, the surface's normal at each (zeros without area), and its area."""
+    corners = points[triangles].astype(np.float64)
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    normal = np.cross(b - a, c - a)
+    area = np.sqrt(_squares(normal))
+    total = float(area.sum())
     if not total > 0.0:
-        return points.astype(np.float64)
+        return points.astype(np.float64), np.zeros((len(points), 3)), 0.0
     which = np.searchsorted(np.cumsum(area) / total, (np.arange(n) + 0.5) / n).clip(0, len(triangles) - 1)
     u = np.modf(0.5 + 0.7548776662466927 * np.arange(n))[0]
     v = np.modf(0.5 + 0.5698402909980532 * np.arange(n))[0]
     over = u + v > 1.0
     u, v = np.where(over, 1.0 - u, u)[:, None], np.where(over, 1.0 - v, v)[:, None]
-    return a[which] * (1.0 - u - v) + b[which] * u + c[which] * v
+    places = a[which] * (1.0 - u - v) + b[which] * u + c[which] * v
+    return places, normal[which] / np.maximum(area[which], 1e-300)[:, None], total / 2.0
+
+
+def shape_change(
+    first: Array, later: Iterable[Array], triangles: npt.NDArray[np.integer], queries: int = 512
+) -> float:
+    """Largest RMS distance of the surface at `later` moments, each [V, 3], from that of `first`, in diameters
+    of `first`.
+
+    What slides along itself - a plain wheel about its axle, a tank's track - hardly changes it, however far
+    its vertices go. Distances are from N_SURFACE points of the first surface: along the normal of the nearest
+    one (point to plane, Chen and Medioni 1992), or to that point itself where it lies so far off that the
+    first surface must have ended before.
+    """
+    from scipy.spatial import cKDTree
+
+    places, normals, area = _spread(first, triangles, N_SURFACE)
+    if not area > 0.0:
+        return 0.0
+    beyond = 3.0 * np.sqrt(area / N_SURFACE)
+    tree = cKDTree(places)
+    largest = 0.0
+    for points in later:
+        moved = surface_points(points, triangles, queries)
+        away, nearest = tree.query(moved)
+        along = np.abs(np.einsum("vk,vk->v", moved - places[nearest], normals[nearest]))
+        distance = np.where(away > beyond, away, along)
+        largest = max(largest, float(np.sqrt(np.mean(distance**2))))
+    return relative(largest, first)
 
 
 def silhouette_coverage(points: Array, n_views: int = N_VIEWS, grid: int = GRID) -> Array:
@@ -247,7 +306,8 @@ def silhouette_coverage(points: Array, n_views: int = N_VIEWS, grid: int = GRID)
 
 def edge_lengths(points: Array, edges: npt.NDArray[np.integer]) -> Array:
     """[E]: lengths of edges [E, 2] of points [V, 3]."""
-    return np.sqrt(_squares(points[edges[:, 0]].astype(np.float64) - points[edges[:, 1]]))
+    ends = np.take(points, edges.ravel(), axis=0).reshape(-1, 2, 3)
+    return np.sqrt(_squares(ends[:, 1] - ends[:, 0]))
 
 
 def torn_edges(lengths: Array, rest: Array, rest_diameter: float) -> float:

@@ -26,6 +26,8 @@ from orbit4d.render.blender.preview import PreviewStudio
 Points = npt.NDArray[np.float32]
 #: Clip moments at which the frame is tested, as many as a clip has frames.
 N_MOMENTS = 24
+#: Moments at which the whole surface is compared with the first one, beside that of the largest displacement.
+N_SHAPES = 6
 MAX_EDGES = 8_000
 MAX_KINEMATIC = 4_000
 
@@ -245,6 +247,11 @@ def _measure_action(
     parts = [part for part in vertices_now(loaded) if len(part)]
     every = np.concatenate(parts) if parts else np.zeros((0, 3), np.float32)
     whole = len(every) == topology.n_vertices
+    row["motion_shape"] = 0.0
+    if whole and not still:
+        shown = sorted({peak, *(times[i] for i in moments[:: len(moments) // N_SHAPES + 1])} - {start})
+        row["motion_shape"] = _shape_change(loaded, every, shown, topology)
+        loaded.set_seconds(start)
     surface = geometry.surface_points(every, topology.triangles) if whole else every.astype(np.float64)
     row["coverage_views"] = geometry.silhouette_coverage((surface - centre) * scale).tolist()
     row["coverage_min"] = min(row["coverage_views"])
@@ -255,3 +262,17 @@ def _measure_action(
     if rest is not None and samples.edges.shape[1]:
         row["torn_edges"] = geometry.torn_edges(samples.edges[inside], *rest)
     return row
+
+
+def _shape_change(
+    loaded: Loaded, first: Points, seconds: Sequence[float], topology: _Topology
+) -> float | None:
+    """`geometry.shape_change` of the active action at `seconds`; None where vertices come and go."""
+    moments = []
+    for t in seconds:
+        loaded.set_seconds(t)
+        parts = vertices_now(loaded)
+        if [len(part) for part in parts] != topology.counts:
+            return None
+        moments.append(np.concatenate(parts))
+    return geometry.shape_change(first, moments, topology.triangles)

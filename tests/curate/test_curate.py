@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 
@@ -9,10 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from orbit4d.curate import columns, measure
 from orbit4d.curate.cli import command
-from orbit4d.curate.measuring import MeasureSettings, measure_sources
+from orbit4d.curate.measuring import MEASURE_VERSION, MeasureSettings, measure_sources
 from orbit4d.curate.rules import Rules, decide
 from orbit4d.datasets.errors import InputError, OrbitError
 from orbit4d.datasets.inspect import inspect
@@ -55,6 +58,7 @@ def test_a_known_hop_is_measured_exactly(child, make_cube, tmp_path):
     assert row["motion_geometry"] == pytest.approx(0.3 / math.sqrt(3), rel=1e-3)
     assert row["motion_rigid"] == pytest.approx(row["motion_geometry"], rel=1e-3)
     assert row["motion_nonrigid"] < 1e-4 and row["turn_deg"] < 0.1
+    assert 0.3 < row["motion_shape"] / row["motion_geometry"] <= 1.0
     assert (row["window_start"], row["window_end"]) == pytest.approx((0.0, 2.0))
     assert row["union_growth"] == pytest.approx(1.3, rel=1e-3)
     assert row["speed_mean"] == pytest.approx(0.3 / math.sqrt(3), rel=1e-2)
@@ -79,10 +83,33 @@ def test_previews_compare_the_window(child, make_cube, tmp_path):
     slide = [(0, 0, 0), (0.5, 0, 0), (0, 0, 0)]
     [row] = measured(child, make_cube(tmp_path / "slide.glb", {"slide": slide}), "both")
     assert row["ssim_half"] < row["ssim_quarter"] < 0.95
-    assert row["ssim_object_half"] <= row["ssim_half"]
+    # Its box is the whole frame here, where the sums differ in their last digit.
+    assert row["ssim_object_half"] <= row["ssim_half"] + 1e-12
+    # Furthest away at half of it.
+    assert row["ssim_object_peak"] == row["ssim_object_half"]
     # A plain cube from the front is one face in one colour.
     assert row["alpha_coverage"] > 0.1 and row["flat"]
     assert row["preview"] and row["ssim_half_raw"] == pytest.approx(row["ssim_half"], abs=0.01)
+
+
+def test_a_motion_that_the_paper_s_moments_miss_is_pictured_at_its_peak(child, make_cube, tmp_path):
+    # Away at an eighth of the window alone; at a quarter and at half of it the cube is back.
+    places = [(0.4 if i == 2 else 0, 0, 0.001 * (i % 2)) for i in range(17)]
+    [row] = measured(child, make_cube(tmp_path / "twitch.glb", {"twitch": places}, seconds=4.0), "window")
+    assert row["ssim_object_quarter"] > 0.95 and row["ssim_object_half"] > 0.95
+    assert row["ssim_object_peak"] < 0.8
+
+
+def test_only_the_box_of_the_object_is_traced_and_nothing_of_it_is_cut_off(child, make_cube, tmp_path):
+    # glTF is Y up. Scaled to 1, the cube's front is 1.5 away; up there it is still whole inside the frame.
+    path = make_cube(tmp_path / "up.glb", {"up": [(0, 0, 0), (0, 0.02, 0), (0, 0.04, 0)]})
+    [row] = measured(child, path, "window")
+    strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["preview"]))).convert("RGBA"))
+    first, _, half = (strip[:, i * 48 : (i + 1) * 48, 3] > 127 for i in range(3))
+    assert first.sum() == pytest.approx((48 * 0.5 / 1.5 / math.tan(math.radians(39.5978 / 2))) ** 2, rel=0.05)
+    assert half.sum() == pytest.approx(first.sum(), rel=0.05)
+    rows = [np.flatnonzero(picture.any(axis=1)) for picture in (first, half)]
+    assert rows[1].mean() < rows[0].mean() and rows[1].min() > 0
 
 
 def test_moving_and_scaling_the_asset_changes_no_measure(child, make_cube, cube_document, pack_glb, tmp_path):
@@ -216,7 +243,12 @@ def test_a_killed_run_goes_on_where_it_stopped(mixed, make_cube, monkeypatch, tm
     journal = tmp_path / "journal"
     journal.write_text(
         json.dumps(
-            {"measure_version": 1, "previews": "none", "preview_size": 128, "preview_samples": 4},
+            {
+                "measure_version": MEASURE_VERSION,
+                "previews": "none",
+                "preview_size": 128,
+                "preview_samples": 4,
+            },
             sort_keys=True,
         )
         + "\n"

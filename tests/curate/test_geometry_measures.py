@@ -112,6 +112,27 @@ def test_procrustes_finds_the_rigid_motion_it_is_given(seed, angle):
     assert turned == pytest.approx(np.degrees(angle), abs=1e-3)
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, mirrored=st.booleans(), flat=st.booleans())
+def test_all_moments_at_once_are_each_moment_s_procrustes(seed, mirrored, flat):
+    vertices = cloud(seed, moments=7)
+    if flat:
+        vertices[..., 2] = 0.0
+    if mirrored:
+        vertices[3:, :, 0] *= -1.0
+    size, first = geometry.diameter(vertices[0]), vertices[0].astype(np.float64)
+    expected = np.zeros(3)
+    for moment in vertices[1:].astype(np.float64):
+        turn, shift = geometry.procrustes(first, moment)
+        fitted = first @ turn.T + shift
+        angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1.0) / 2.0, -1.0, 1.0)))
+        parts = [
+            np.sqrt(((a - b) ** 2).sum(axis=1).mean()) / size for a, b in ((fitted, first), (moment, fitted))
+        ]
+        expected = np.maximum(expected, [*parts, angle])
+    np.testing.assert_allclose(geometry.rigid_split(vertices), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_procrustes_never_mirrors():
     points = np.random.default_rng(1).standard_normal((30, 3))
     found, _ = geometry.procrustes(points, points * (-1, 1, 1))
@@ -201,3 +222,48 @@ def test_a_torn_skin_is_seen_and_growing_as_a_whole_is_not_tearing():
     assert geometry.torn_edges(lengths, rest, size) == pytest.approx(2 / 199)
     grown = np.stack([geometry.edge_lengths(near * s, edges) for s in (1.0, 20.0)])
     assert geometry.torn_edges(grown, rest, size) == 0.0
+
+
+def wheel(turn: float, sides: int = 48) -> tuple[np.ndarray, np.ndarray]:
+    """(vertices, triangles) of a closed cylinder of radius 1 and width 0.5 about the x axis."""
+    angle = 2 * np.pi * np.arange(sides) / sides + turn
+    rim = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    parts = [np.column_stack([np.full(sides, x), rim]) for x in (-0.25, 0.25)]
+    vertices = np.concatenate([*parts, [(-0.25, 0, 0), (0.25, 0, 0)]])
+    i, j = np.arange(sides), (np.arange(sides) + 1) % sides
+    a, b = np.full(sides, 2 * sides), np.full(sides, 2 * sides + 1)
+    faces = [(i, j, i + sides), (j, j + sides, i + sides), (a, j, i), (b, i + sides, j + sides)]
+    return vertices, np.concatenate([np.stack(face, axis=1) for face in faces])
+
+
+def test_a_wheel_that_turns_on_the_spot_keeps_its_shape_and_one_that_grows_does_not():
+    vertices, triangles = wheel(0.0)
+    turned, grown = wheel(1.0)[0], vertices * (1.0, 1.1, 1.1)
+    assert geometry.motion_geometry(np.stack([vertices, turned])) > 0.4
+    assert geometry.shape_change(vertices, [turned], triangles) < 0.005
+    # Outwards by a tenth of the radius, which is half the diameter: all of the tread, nothing of the sides.
+    change = geometry.shape_change(vertices, [turned, grown, vertices], triangles)
+    tread = 0.5 * 2 * np.pi * 1.1 / (0.5 * 2 * np.pi * 1.1 + 2 * np.pi * 1.1**2)
+    assert change == pytest.approx(0.1 * np.sqrt(tread) / geometry.diameter(vertices), rel=0.15)
+    assert geometry.shape_change(vertices, [], triangles) == 0.0
+    assert geometry.shape_change(vertices * 0.0, [turned], triangles) == 0.0
+
+
+def test_a_plate_that_leaves_its_place_in_its_own_plane_has_moved():
+    plate = np.array([(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0)], float)
+    triangles = np.array([(0, 1, 2), (0, 2, 3)])
+    moved = geometry.shape_change(plate, [np.add(plate, (1.0, 0, 0))], triangles) * geometry.diameter(plate)
+    assert moved == pytest.approx(np.sqrt(1 / 3), rel=0.05)  # evenly from 0 to 1 away
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    axis=st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda a: np.linalg.norm(a) > 0.1),
+    angle=st.floats(-3, 3),
+    scale=st.floats(0.01, 100),
+)
+def test_shape_change_survives_rigid_motion_and_scale(axis, angle, scale):
+    (vertices, triangles), bent = wheel(0.0), wheel(0.3)[0] * (1.0, 1.0, 1.2)
+    expected = geometry.shape_change(vertices, [bent], triangles)
+    copies = [(points @ rotation(axis, angle).T + (1, 2, 3)) * scale for points in (vertices, bent)]
+    assert geometry.shape_change(copies[0], copies[1:], triangles) == pytest.approx(expected, rel=1e-3)

@@ -17,6 +17,7 @@ from orbit4d.datasets.image_measures import (
     object_box,
     psnr,
     ssim,
+    ssim_on_white,
 )
 
 
@@ -47,6 +48,32 @@ def test_ssim_is_symmetric_one_for_equals_and_uint8_is_over_255():
         ssim(a[:10], b[:10])
     with pytest.raises(ValueError, match="one shape"):
         ssim(a, b[:, :20])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    size=st.sampled_from([(16, 16), (40, 28), (64, 64)]),
+    place=st.tuples(*[st.floats(0, 1)] * 4),
+    faint=st.booleans(),
+)
+def test_ssim_where_something_is_seen_is_ssim_of_the_whole(seed, size, place, faint):
+    rng = np.random.default_rng(seed)
+    pictures = np.zeros((4, *size, 4), np.uint8)
+    for k, picture in enumerate(pictures):
+        top, bottom = sorted((int(place[0] * size[0]), int(place[1] * size[0])))
+        left, right = sorted((int(place[2] * size[1]), int(place[3] * size[1])))
+        part = picture[top : bottom + k, left : right + 1]  # up to the very edge of the frame
+        part[...] = rng.integers(0, 256, part.shape, dtype=np.uint8)
+        if faint:
+            part[..., 3] //= 40
+    whole, within = ssim_on_white(pictures, margin=4)
+    white = composite(pictures)
+    for k in range(1, 4):
+        assert whole[k - 1] == pytest.approx(ssim(white[0], white[k]), abs=1e-9)
+        rows, columns = object_box(pictures[[0, k], ..., 3], margin=4)
+        expected = ssim(white[0][rows, columns], white[k][rows, columns])
+        assert within[k - 1] == pytest.approx(expected, abs=1e-9)
 
 
 def test_psnr():

@@ -148,6 +148,15 @@ def test_borderline_is_near_a_threshold():
     assert near[np.isfinite(near)].min() == near.min()
 
 
+def test_of_similarities_the_distance_from_one_counts_and_one_moment_is_enough():
+    names = ("ssim_object_quarter", "ssim_object_half", "ssim_object_peak")
+    seen = [(1.0, 1.0, 0.4), (0.1, 1.0, 1.0), (0.7, 1.0, 1.0), (1.0, 1.0, 1.0)]
+    rows = [{"uid": "a", "status": "measured", **dict(zip(names, row))} for row in seen]
+    near = margins(columns.build(rows, {}), PRESETS["default"])
+    np.testing.assert_allclose(near[:3], [np.log10(2), np.log10(3), 0.0], atol=1e-9)
+    assert np.isinf(near[3])
+
+
 def test_ten_thousand_rows_are_written_in_time(tmp_path):
     table = decided(10_000, previews=False)
     started = time.perf_counter()

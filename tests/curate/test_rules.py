@@ -26,9 +26,11 @@ GOOD = {
     "window_end": 2.0,
     "motion_geometry": 0.2,
     "motion_nonrigid": 0.1,
+    "motion_shape": 0.1,
     "union_growth": 1.2,
     "out_of_frame": 0.0,
     "coverage_mean": 0.2,
+    "coverage_fit": 0.14,
     "alpha_coverage": 0.2,
     "torn_edges": 0.0,
     "n_triangles": 1000,
@@ -36,10 +38,16 @@ GOOD = {
     "flat": False,
     "ssim_quarter": 0.8,
     "ssim_half": 0.7,
+    "ssim_object_quarter": 0.7,
+    "ssim_object_half": 0.6,
+    "ssim_object_peak": 0.5,
     "ssim_quarter_raw": 0.8,
     "ssim_half_raw": 0.7,
     "phash": "0123456789abcdef-808080",
 }
+
+
+ALIKE = {"ssim_object_quarter": 1.0, "ssim_object_half": 0.8, "ssim_object_peak": 0.9}
 
 
 def table(*rows: dict) -> pa.Table:
@@ -70,6 +78,12 @@ ALL_ON = Rules(
         ({"out_of_frame": 0.95}, ["boundary"]),
         ({"coverage_mean": 0.001}, ["empty"]),
         ({"alpha_coverage": 0.0, "flat": True}, ["empty", "flat"]),
+        ({"coverage_fit": 0.01}, ["small"]),
+        ({"coverage_fit": 0.01, "union_growth": 8.0}, ["flies_away"]),
+        ({"motion_shape": 0.01, **ALIKE}, ["unseen"]),
+        # Alike at these moments, but its shape has changed; a patterned globe that is seen to turn.
+        ({"motion_shape": 0.05, **ALIKE}, []),
+        ({"motion_shape": 0.01, **ALIKE, "ssim_object_peak": 0.5}, []),
         ({"torn_edges": 0.5}, ["exploded"]),
         ({"window_end": 0.1}, ["too_short"]),
         ({"window_end": 60.0}, ["too_long"]),
@@ -121,7 +135,8 @@ def test_the_published_preset_is_the_papers_rules_alone():
 
 _LOOSER = {  # name -> does a larger value reject fewer rows?
     "min_motion": False, "max_motion": True, "max_growth": True, "max_boundary": True, "max_touch": True,
-    "min_coverage": False, "max_torn": True, "min_seconds": False, "max_seconds": True,
+    "min_coverage": False, "max_torn": True, "min_fit": False, "min_shape": False, "max_alike": True,
+    "min_seconds": False, "max_seconds": True,
     "max_triangles": True, "max_missing_textures": True, "min_nonrigid": False, "max_ssim": True,
     "min_ssim": False,
 }  # fmt: skip
