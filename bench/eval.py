@@ -1,7 +1,11 @@
-"""make bench-eval: PSNR, SSIM (and LPIPS where its weights are) over clips against frame-by-frame metrics.
+"""make bench-eval: PSNR, SSIM and LPIPS over clips against the same metrics computed frame by frame.
 
-The other side is what a script would do: scikit-image and torchmetrics, one frame at a time. Both sides run
-in one process on the same clips, in turn, and their values are compared before their times are.
+    python bench/eval.py                 the comparison (LPIPS where its weights are, see docs/evaluate.md)
+    python bench/eval.py --stream 10000  how much an evaluation of many small clips holds in memory
+
+The other side is what a script would do: scikit-image and torchmetrics, one frame at a time, with as many
+threads. Both sides run in one process on the same clips, in turn; their values are compared before their
+times are. LPIPS of torchmetrics is its own code around its usual AlexNet, given the same published weights.
 """
 
 from __future__ import annotations
@@ -9,8 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
+import weakref
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +25,9 @@ import torch
 from orbit4d.datasets.lpips import LPIPS
 from orbit4d.datasets.weights import NotMeasured
 from orbit4d.evaluate import pixel
+from orbit4d.evaluate.fast_lpips import FastLPIPS
+
+Metric = Callable[[], np.ndarray]
 
 
 def clips(n: int, frames: int, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -32,43 +42,53 @@ def clips(n: int, frames: int, size: int) -> list[tuple[torch.Tensor, torch.Tens
     return out
 
 
-def timed(f: Callable[[], np.ndarray], repeats: int) -> tuple[np.ndarray, float]:
-    """Result and median seconds."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = f()
-        seconds.append(time.perf_counter() - start)
-    return result, statistics.median(seconds)
+def torchmetrics_lpips(published: LPIPS) -> torch.nn.Module:
+    """torchmetrics' LPIPS around torchvision's AlexNet (built here: torchvision need not be installed)."""
+    from torchmetrics.functional.image import lpips as theirs
+
+    def alexnet(net: str, pretrained: bool = False) -> torch.nn.Sequential:
+        layers: list[torch.nn.Module] = []
+        for i, conv in enumerate(published.convs):
+            layers += [conv, torch.nn.ReLU(inplace=True)]
+            if i in (0, 1):
+                layers.append(torch.nn.MaxPool2d(3, 2))
+        return torch.nn.Sequential(*layers)
+
+    before = theirs._get_tv_model_features
+    theirs._get_tv_model_features = alexnet
+    try:
+        model = theirs._NoTrainLpips(pretrained=False, net="alex")
+    finally:
+        theirs._get_tv_model_features = before
+    for i, weight in enumerate(published.linear):
+        getattr(model, f"lin{i}").model[-1].weight.data = weight.view(1, -1, 1, 1).clone()
+    return model
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=4)
-    parser.add_argument("--frames", type=int, default=24)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=8)
-    args = parser.parse_args()
-    data = clips(args.clips, args.frames, args.size)
-
+def metrics(data: list[tuple[torch.Tensor, torch.Tensor]], batch: int) -> dict[str, tuple[Metric, Metric]]:
+    """Name -> (ours over batches, theirs frame by frame), both giving one value per frame."""
     from skimage.metrics import structural_similarity
     from torchmetrics.functional.image import peak_signal_noise_ratio
+    from torchmetrics.functional.image.lpips import _lpips_update
 
-    def batched(metric: Callable[..., torch.Tensor]) -> Callable[[], np.ndarray]:
+    def batched(metric: Callable[..., torch.Tensor]) -> Metric:
         def run() -> np.ndarray:
             with torch.no_grad():
                 parts = [
-                    metric(a[i : i + args.batch], b[i : i + args.batch])
+                    metric(a[i : i + batch], b[i : i + batch])
                     for a, b in data
-                    for i in range(0, len(a), args.batch)
+                    for i in range(0, len(a), batch)
                 ]
             return torch.cat(parts).double().numpy()
 
         return run
 
-    def one_by_one(metric: Callable[..., float]) -> Callable[[], np.ndarray]:
-        return lambda: np.array([metric(x, y) for a, b in data for x, y in zip(a, b)])
+    def one_by_one(metric: Callable[..., float]) -> Metric:
+        def run() -> np.ndarray:
+            with torch.no_grad():
+                return np.array([metric(x, y) for a, b in data for x, y in zip(a, b)])
+
+        return run
 
     def skimage_ssim(x: torch.Tensor, y: torch.Tensor) -> float:
         return structural_similarity(
@@ -89,22 +109,34 @@ def main() -> None:
         "SSIM": (batched(pixel.ssim), one_by_one(skimage_ssim)),
     }
     try:
-        lpips = LPIPS.from_weights("alex")
-
-        def per_frame(x: torch.Tensor, y: torch.Tensor) -> float:
-            with torch.no_grad():
-                return lpips(x[None], y[None]).item()
-
-        table["LPIPS-alex"] = (batched(lpips), one_by_one(per_frame))
+        published = LPIPS.from_weights("alex")
+        theirs = torchmetrics_lpips(published)
+        table["LPIPS-alex"] = (
+            batched(FastLPIPS(published)),
+            one_by_one(lambda x, y: _lpips_update(x[None], y[None], theirs, normalize=True).item()),
+        )
     except NotMeasured as why:
         print(f"LPIPS left out: {why}")
+    return table
 
+
+def timed(f: Metric, repeats: int) -> tuple[np.ndarray, float]:
+    """Result and median seconds, after a run that compiles and warms up."""
+    result, seconds = f(), []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = f()
+        seconds.append(time.perf_counter() - start)
+    return result, statistics.median(seconds)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """The table of metrics."""
     results, total = {}, [0.0, 0.0]
     print(f"{args.clips} clips of {args.frames} x {args.size}^2, {torch.get_num_threads()} threads")
-    print(
-        f"{'metric':<12} {'ours clips/s':>12} {'theirs clips/s':>14} {'ratio':>7} {'largest difference':>19}"
-    )
-    for name, (ours, theirs) in table.items():
+    heads = ("metric", "ours clips/s", "theirs clips/s", "ratio", "largest difference")
+    print(f"{heads[0]:<12} {heads[1]:>12} {heads[2]:>14} {heads[3]:>7} {heads[4]:>19}")
+    for name, (ours, theirs) in metrics(clips(args.clips, args.frames, args.size), args.batch).items():
         a, fast = timed(ours, args.repeats)
         b, slow = timed(theirs, args.repeats)
         difference = float(np.abs(a - b).max())
@@ -119,8 +151,70 @@ def main() -> None:
         }
         total[0] += fast
         total[1] += slow
-    print(f"together {total[1] / total[0]:.2f}x")
-    print(json.dumps({"bench": "eval", "ratio": total[1] / total[0], **results}))
+    print(f"together {total[1] / total[0]:.2f}x, {args.clips / total[0]:.2f} clips/s")
+    together = {"ratio": total[1] / total[0], "clips_per_second": args.clips / total[0]}
+    print(json.dumps({"bench": "eval", **together, "threads": torch.get_num_threads(), **results}))
+
+
+def stream(n: int) -> None:
+    """Measure n drawn clips of 8 frames at 32^2 and count the frames that are alive at any moment."""
+    import psutil
+
+    from orbit4d.evaluate.results import Results
+    from orbit4d.evaluate.runner import SuiteSpec, measure_cases
+    from orbit4d.evaluate.suite import Pair, Suite
+    from orbit4d.evaluate.tasks import Case
+
+    alive = most = 0
+    me, peaks = psutil.Process(), []
+
+    def freed(frames: int) -> None:
+        nonlocal alive
+        alive -= frames
+
+    def load(number: int) -> Pair:
+        nonlocal alive, most
+        generator = torch.Generator().manual_seed(number)
+        truth = torch.rand(8, 3, 32, 32, generator=generator)
+        made = (truth + 0.1 * torch.randn(truth.shape, generator=generator)).clamp(0, 1)
+        for video in (made, truth):
+            alive += len(video)
+            weakref.finalize(video, freed, len(video))
+        most = max(most, alive)
+        if number % (n // 10 or 1) == 0:
+            peaks.append(me.memory_info().rss / 2**20)
+        return Pair(f"{number:06d}", "dynamic_orbit", made, truth)
+
+    cases = [Case(f"{i:06d}", partial(load, i)) for i in range(n)]
+    with tempfile.TemporaryDirectory() as folder:
+        results = Results(folder, {"task": "video"})
+        start = time.perf_counter()
+        measure_cases(cases, Suite(learned=False), results, SuiteSpec(learned=False), shown=0)
+        seconds = time.perf_counter() - start
+        record = results.finish({}, {})
+    print(f"{n} clips: at most {most} frames in memory; resident MiB at each tenth: ", end="")
+    print(" ".join(f"{peak:.0f}" for peak in peaks))
+    print(
+        json.dumps(
+            {"bench": "eval-stream", "clips": n, "measured": record["clips"], "most_frames": most,
+             "rss_mib": peaks, "clips_per_second": n / seconds}
+        )
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--stream", type=int, help="Clips of the memory measurement.")
+    args = parser.parse_args()
+    if args.stream:
+        stream(args.stream)
+    else:
+        compare(args)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from orbit4d.datasets.lpips import LPIPS
 from orbit4d.datasets.weights import I3D_KINETICS, LPIPS_ALEX, LPIPS_VGG, NotMeasured, fetch
 from orbit4d.evaluate import pixel
 from orbit4d.evaluate.clip_score import DEFAULT_MODEL, ClipScore
+from orbit4d.evaluate.fast_lpips import FastLPIPS
 from orbit4d.evaluate.frechet import Moments, frechet_distance, fvd_forms
 from orbit4d.evaluate.i3d import I3D
 from orbit4d.evaluate.metrics import CLIP_OF_RIG, FVD_OF_RIG
@@ -81,7 +82,7 @@ class Suite:
         self.unmeasured: dict[str, str] = {}
         self.weights: dict[str, str] = {}
         """SHA-256 of what each learned metric computes with."""
-        self.lpips: dict[str, LPIPS] = {}
+        self.lpips: dict[str, FastLPIPS] = {}
         self.i3d: I3D | None = None
         self.clip: ClipScore | None = None
         if not learned:
@@ -94,7 +95,7 @@ class Suite:
             with self._noting(f"LPIPS-{net}"):
                 if fetch_weights:
                     fetch(pinned, folder)
-                self.lpips[net] = LPIPS.from_weights(net, folder).to(self.device)
+                self.lpips[net] = FastLPIPS(LPIPS.from_weights(net, folder).to(self.device))
                 self.weights[f"LPIPS-{net}"] = pinned.sha256
         with self._noting("FVD"):
             if fetch_weights:

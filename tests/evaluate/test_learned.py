@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.lpips import LPIPS
+from orbit4d.datasets.lpips import _LAYOUT, LPIPS
 from orbit4d.datasets.weights import LPIPS_ALEX, NotMeasured, locate, read_arrays
+from orbit4d.evaluate.fast_lpips import FastLPIPS
 from orbit4d.evaluate.frechet import Moments, frechet_distance, fvd_forms
 from orbit4d.evaluate.i3d import I3D, pad_same
+from orbit4d.evaluate.winograd import WinogradConv, suits
 
 
 def test_frechet_distance_of_two_known_gaussians() -> None:
@@ -70,6 +72,39 @@ def test_lpips_laws_hold_for_any_weights(net: str) -> None:
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)  # convolutions sum in another order
     with pytest.raises(ValueError, match="32 pixels"):
         metric(a[..., :16, :16], b[..., :16, :16])
+
+
+@pytest.mark.parametrize(("net", "size"), [("alex", (64, 64)), ("alex", (75, 41)), ("vgg", (48, 33))])
+def test_fast_lpips_is_lpips(net: str, size: tuple[int, int], monkeypatch) -> None:
+    """Winograd convolutions and the fused distance against the direct ones, on sizes that no tile divides."""
+    torch.manual_seed(1)
+    narrow = [(s[0] // 8, *s[1:]) if isinstance(s, tuple) else s for s in _LAYOUT["vgg"]]
+    monkeypatch.setitem(_LAYOUT, "vgg", tuple(narrow))  # VGG's depth at an eighth of its width
+    slow = LPIPS(net)
+    fast = FastLPIPS(slow)
+    if not fast.convs:
+        pytest.skip("torch has no oneDNN on this machine, where the slow twin measures")
+    a, b = torch.rand(3, 3, *size), torch.rand(3, 3, *size)
+    # Fourteen layers of float32 rounding.
+    torch.testing.assert_close(fast(a, b), slow(a, b), rtol=2e-4, atol=1e-6)
+    assert fast(a, a).abs().max() == 0
+    torch.testing.assert_close(fast(a, b), torch.cat([fast(x[None], y[None]) for x, y in zip(a, b)]))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "size"),
+    [(3, 1, 1, (13, 18)), (5, 1, 2, (31, 7)), (11, 4, 2, (50, 67)), (3, 1, 0, (9, 9)), (6, 1, 0, (20, 11))],
+)
+def test_winograd_is_convolution(kernel: int, stride: int, padding: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(7, 10, kernel, stride, padding).requires_grad_(False)
+    if not suits(conv):
+        pytest.skip("torch has no oneDNN on this machine")
+    x = torch.randn(3, 7, *size)
+    exact = torch.nn.functional.conv2d(x.double(), conv.weight.double(), conv.bias.double(), stride, padding)
+    torch.testing.assert_close(WinogradConv(conv)(x).double(), exact, rtol=0, atol=2e-5)
+    torch.testing.assert_close(WinogradConv(conv, relu=True)(x).double(), exact.relu(), rtol=0, atol=2e-5)
+    assert not suits(torch.nn.Conv2d(4, 4, 3, groups=2)) and not suits(torch.nn.Conv2d(4, 4, 7))
 
 
 def test_same_padding_is_tensorflows() -> None:

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from orbit4d.evaluate.pixel import flicker, motion_magnitude, psnr, silhouette_iou, ssim, ssim_reference
+from orbit4d.evaluate.pixel import (
+    flicker,
+    motion_magnitude,
+    psnr,
+    psnr_reference,
+    silhouette_iou,
+    ssim,
+    ssim_reference,
+)
 
 G = torch.Generator().manual_seed(0)
 
@@ -35,11 +43,17 @@ def test_ssim_agrees_with_scikit_image() -> None:
         assert ours[i].item() == pytest.approx(theirs, abs=1e-5)
 
 
-def test_the_kernel_agrees_with_its_twin() -> None:
-    a = smooth(3, 37, 52)
-    b = (a + 0.1 * torch.randn(a.shape, generator=G)).clamp(0, 1)
-    # float32 against float64: sums over some 30 x 40 pixels of terms near 1.
-    torch.testing.assert_close(ssim(a, b).double(), ssim_reference(a.double(), b.double()), atol=2e-6, rtol=0)
+def test_kernels_agree_with_their_twins() -> None:
+    """Also on white, where a variance is a small difference of large squares."""
+    noisy = smooth(3, 37, 52)
+    bright = 1 - 0.02 * smooth(3, 37, 52)
+    for a in (noisy, bright, smooth(1, 11, 11)):
+        b = (a + 0.1 * torch.randn(a.shape, generator=G)).clamp(0, 1)
+        # float32 against float64: sums over some 30 x 40 pixels of terms near 1.
+        reference = ssim_reference(a.double(), b.double())
+        torch.testing.assert_close(ssim(a, b).double(), reference, atol=3e-6, rtol=0)
+        torch.testing.assert_close(psnr(a, b).double(), psnr_reference(a.double(), b.double()))
+        assert ssim(a, a).sub(1).abs().max() < 1e-6
 
 
 def test_psnr_of_a_known_error() -> None:
