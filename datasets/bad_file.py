@@ -205,3 +205,9 @@ def text_blocks(data: memoryview) -> Iterator[bytes]:
             yield block[:cut]
     if rest:
         yield rest
+
+
+def check_counts(vertices: int, triangles: int) -> None:
+    """Raise BadFile for more vertices or triangles than LIMITS allow."""
+    if vertices > LIMITS.vertices or triangles > LIMITS.triangles:
+        raise BadFile("absurd", f"{vertices} vertices, {triangles} triangles")

@@ -1,4 +1,4 @@
-"""OBJ, PLY, STL, Alembic and COLLADA: magic, lengths, counts, finite numbers, mentioned paths.
+"""OBJ, STL, Alembic and COLLADA: magic, lengths, counts, finite numbers, mentioned paths.
 
 Each inspector takes (path, mapped bytes, format name) and raises BadFile; see `orbit4d.datasets.inspect`.
 """
@@ -16,14 +16,15 @@ import numpy as np
 from orbit4d.datasets.bad_file import (
     LIMITS,
     BadFile,
-    Budget,
     Inspection,
     Mentions,
+    check_counts,
     folder_of,
     map_file,
     text_blocks,
 )
 from orbit4d.datasets.blend_file import inspect_blend
+from orbit4d.datasets.ply_file import inspect_ply
 from orbit4d.datasets.usd_file import inspect_usd, inspect_usdz
 
 _OBJ_VERTEX = re.compile(rb"^[ \t]*v[ \t]", re.M)
@@ -58,87 +59,18 @@ def inspect_obj(path: str, data: memoryview, name: str) -> Inspection:
                     missing += not mentions.check(words.decode("utf-8", "replace"), "a material")
     if vertices == 0:
         raise BadFile("magic", "no vertex line")
-    _absurd(vertices, triangles)
+    check_counts(vertices, triangles)
     return Inspection(
         name, len(data), n_animations=0, n_vertices=vertices, n_triangles=triangles,
         n_textures=textures, n_missing_textures=missing,
     )  # fmt: skip
 
 
-def _absurd(vertices: int, triangles: int) -> None:
-    if vertices > LIMITS.vertices or triangles > LIMITS.triangles:
-        raise BadFile("absurd", f"{vertices} vertices, {triangles} triangles")
-
-
-_PLY_TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
-    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
-    "double": "f8", "float64": "f8",
-}  # fmt: skip
-
-
-def inspect_ply(path: str, data: memoryview, name: str) -> Inspection:
-    head = bytes(data[: 1 << 16])
-    if not head.startswith(b"ply"):
-        raise BadFile("magic", f"starts with {head[:4]!r}")
-    match = re.search(rb"end_header[ \t]*\r?\n", head)
-    if match is None:
-        raise BadFile("truncated", "no end of the header in the first 64 KiB")
-    offset, counts, least, corners = match.end(), {}, 0, 0
-    kind = element = ""
-    fields: dict[str, list[tuple[str, str]]] = {}
-    lists: set[str] = set()
-    for line in head[: match.start()].decode("latin-1").splitlines():
-        words = line.split()
-        if words[:1] == ["format"] and len(words) >= 2:
-            kind = words[1]
-        elif words[:1] == ["element"] and len(words) == 3:
-            element = words[1]
-            if not words[2].isdigit():
-                raise BadFile("header", f"{line!r}")
-            counts[element], fields[element] = int(words[2]), []
-        elif words[:1] == ["property"] and element:
-            if words[1:2] == ["list"]:
-                lists.add(element)
-                if len(words) != 5 or words[2] not in _PLY_TYPES or words[3] not in _PLY_TYPES:
-                    raise BadFile("header", f"{line!r}")
-                fields[element].append((words[4], _PLY_TYPES[words[2]]))
-                if element == "face" and words[4].startswith("vertex_ind"):
-                    # A face has three corners at least.
-                    corners = np.dtype(_PLY_TYPES[words[3]]).itemsize * 3
-            elif len(words) == 3 and words[1] in _PLY_TYPES:
-                fields[element].append((words[2], _PLY_TYPES[words[1]]))
-            else:
-                raise BadFile("header", f"{line!r}")
-    if kind not in ("ascii", "binary_little_endian", "binary_big_endian"):
-        raise BadFile("version", f"PLY format {kind[:30]!r}")
-    vertices, faces = counts.get("vertex", 0), counts.get("face", 0)
-    _absurd(vertices, faces)
-    for element, count in counts.items():
-        width = sum(np.dtype(t).itemsize for _, t in fields[element]) + corners * (element == "face")
-        # A text number takes at least a digit and a separator; a binary list at least its length.
-        least += count * (2 * len(fields[element]) if kind == "ascii" else width)
-    if least > len(data) - offset + (kind == "ascii"):
-        raise BadFile("truncated", f"{len(data) - offset} bytes for at least {least}")
-    if kind != "ascii" and next(iter(counts), "") == "vertex" and "vertex" not in lists and vertices:
-        order = "<" if kind == "binary_little_endian" else ">"
-        record = np.dtype([(f"f{i}", order + t) for i, (_, t) in enumerate(fields["vertex"])])
-        Budget().spend(vertices * len(fields["vertex"]))
-        for first in range(0, vertices, 1 << 18):
-            rows = np.frombuffer(
-                data, record, min(1 << 18, vertices - first), offset + first * record.itemsize
-            )
-            for i, (label, t) in enumerate(fields["vertex"]):
-                if label in ("x", "y", "z") and t.startswith("f") and not np.isfinite(rows[f"f{i}"]).all():
-                    raise BadFile("non_finite", f"vertex {label}")
-    return Inspection(name, len(data), n_animations=0, n_meshes=1, n_vertices=vertices, n_triangles=faces)
-
-
 def inspect_stl(path: str, data: memoryview, name: str) -> Inspection:
     if len(data) >= 84:
         count = struct.unpack_from("<I", data, 80)[0]
         if 84 + 50 * count == len(data):
-            _absurd(3 * count, count)
+            check_counts(3 * count, count)
             record = np.dtype([("numbers", "<f4", 12), ("attribute", "<u2")])
             for first in range(0, count, 1 << 16):
                 rows = np.frombuffer(data, record, min(1 << 16, count - first), 84 + 50 * first)
@@ -160,7 +92,7 @@ def inspect_stl(path: str, data: memoryview, name: str) -> Inspection:
             raise BadFile("non_finite", "a corner")
     if not ended:
         raise BadFile("truncated", "no endsolid")
-    _absurd(3 * triangles, triangles)
+    check_counts(3 * triangles, triangles)
     return Inspection(
         name, len(data), n_animations=0, n_meshes=1, n_vertices=3 * triangles, n_triangles=triangles
     )

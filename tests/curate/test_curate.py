@@ -17,10 +17,11 @@ from orbit4d.curate import columns, measure
 from orbit4d.curate.cli import command
 from orbit4d.curate.measuring import MEASURE_VERSION, MeasureSettings, measure_sources
 from orbit4d.curate.rules import Rules, decide
+from orbit4d.datasets.bad_file import BadFile
 from orbit4d.datasets.errors import InputError, OrbitError
 from orbit4d.datasets.inspect import inspect
 from orbit4d.datasets.sources import resolve
-from orbit4d.render.child import BlenderChild, TaskRefused
+from orbit4d.render.child import BlenderChild, ChildError, TaskRefused
 from orbit4d.render.fleet import FleetSettings, ray_cluster
 
 HOP = [(0, 0, 0), (0, 0, 0.3), (0, 0, 0)]
@@ -150,6 +151,29 @@ def test_a_file_without_anything_to_see_is_refused(child, tmp_path):
     with pytest.raises(TaskRefused) as caught:
         measured(child, tmp_path / "empty.obj")
     assert caught.value.reason.startswith("bad_file:")
+
+
+@pytest.mark.parametrize("suffix", ["glb", "fbx", "usdz", "usdc", "blend", "abc", "ply"])
+def test_flipped_and_cut_files_are_measured_or_refused_with_a_reason(child, cubes, tmp_path, suffix):
+    rng = np.random.default_rng(5)
+    for k in range(6):
+        data = np.frombuffer(cubes[suffix].read_bytes(), np.uint8).copy()
+        if k == 0:
+            data = data[: int(rng.integers(1, len(data)))]
+        else:
+            at = rng.integers(0, len(data), 4 * k)
+            data[at] ^= (1 << rng.integers(0, 8, len(at))).astype(np.uint8)
+        path = tmp_path / f"{k}.{suffix}"
+        path.write_bytes(data.tobytes())
+        try:
+            inspect(path)
+            rows = measured(child, path, "window")
+        except (BadFile, ChildError) as refused:
+            # Blender itself may still give up on what passes the look; that costs its child and has a code.
+            code = refused.code if isinstance(refused, BadFile) else refused.reason
+            assert code.startswith("bad_file:") or code in ("crash", "error", "memory"), code
+        else:
+            json.dumps(rows, allow_nan=False)
 
 
 @pytest.fixture(scope="module")

@@ -371,6 +371,38 @@ def test_an_archive_whose_groups_or_data_lie_outside_it_is_refused(cubes, tmp_pa
         assert code_of(tmp_path / "loop.abc", look_at) == ""
 
 
+PLY_HEAD = """ply
+format {} 1.0
+element vertex 3
+property float x
+property float y
+property float z
+element face 1
+property list uchar int vertex_indices
+property uchar shade
+end_header
+"""
+
+
+@pytest.mark.parametrize(
+    ("corners", "reason"),
+    [((0, 1, 2), ""), ((0, 1, 3), "index"), ((0, -1, 2), "index"), ((0, 1, 2, 2), ""), ((), "corrupt")],
+)
+def test_a_ply_face_names_vertices_that_are_there(tmp_path, corners, reason):
+    # Blender's reader does not look, and ends with a segmentation fault.
+    places = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    expected = f"bad_file:{reason}" if reason else ""
+    for order, kind in (("<", "binary_little_endian"), (">", "binary_big_endian")):
+        body = struct.pack(f"{order}9fB{len(corners)}iB", *places, len(corners), *corners, 7)
+        data = PLY_HEAD.format(kind).encode() + body + b"\0" * 16
+        assert code_of(tmp_path / "face.ply", data) == expected
+        if not reason:
+            cut = PLY_HEAD.format(kind).encode() + body[:-2]
+            assert code_of(tmp_path / "face.ply", cut) == "bad_file:truncated"
+    text = "0 0 0\n1 0 0\n0 1 0\n" + " ".join(map(str, (len(corners), *corners, 7))) + "\n"
+    assert code_of(tmp_path / "face.ply", (PLY_HEAD.format("ascii") + text).encode()) == expected
+
+
 def test_xml_entities_are_refused(tmp_path):
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><COLLADA>&b;</COLLADA>'
     assert code_of(tmp_path / "bomb.dae", f"<?xml version='1.0'?>{bomb}".encode()) == "bad_file:corrupt"
