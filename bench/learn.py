@@ -1,292 +1,198 @@
 """What the tiny preset learns: cameras, orbits from one view, and how much motion was asked for.
 
-    orbit4d render POOL --out data --frames 24 --resolution 64 --rigs static_orbit,dynamic_orbit --orbits 2
-    python bench/learn.py data                    trains the model and its controls, then measures (45
-    minutes) python bench/learn.py data --run RUN          measures a run that is there
-    python bench/learn.py data --ablate           L_mr on and off, x0 against v, 3D-aware guidance on and off
+    make bench-learn               renders the pool once (cached), trains, measures: 45 minutes on 2 cores
+    python bench/learn.py DATA     the same on a dataset of your own
+    python bench/learn.py DATA --measure-only      what is trained already (bench/out/learn)
 
 Three claims, each with what could refute it:
 
-camera   Orbits generated with the cameras reversed match the reversed static orbit better than the
-unreversed one, by
-         PSNR; and the validation loss beats that of the same network without cameras but with a frame index.
-orbit    Orbits of training assets from their first view (m = 0) against repeating the input, the training
-clip whose
-         first view is nearest, and the mean orbit; assets that were never seen are reported beside it.
-motion   Five levels of m, several clips each: the motion of a generated orbit against the same clip's orbit
-         generated with m = 0, same noise. Spearman over all pairs, lowest over highest, measured over
-         requested, and the change of frame 0; a model trained with shuffled m must fail the same test.
+camera   Orbits generated with the cameras reversed match the reversed static orbit better than the unreversed
+         one, by 2 dB; and the loss beats that of the same network without cameras, which knows the frame's
+         index as this one does.
+orbit    Orbits of training assets from their first view (m = 0) beat repeating the input by 3 dB; beside it
+         the training clip whose first view is nearest, and the mean orbit; assets never seen are reported.
+motion   Five levels of m, 16 clips each: the motion of a generated orbit against the same clip's orbit
+         generated with m = 0 from the same noise. Spearman over all pairs at least 0.9, lowest under a
+         quarter of the highest, amplitude within a factor of 2 of what was asked for, frame 0 as it was; a
+         model trained with shuffled m must fail the same test.
 
-The last line is one line of JSON; --out writes it with the table into a file, with command, machine and
-commit.
+Training happens in two processes of one thread each: the model, and beside it the controls. What is trained
+already is not trained again. The last line is one line of JSON; --out writes it with the tables into a file.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
+from learn_measures import Report, load_clips, measure_camera, measure_motion, measure_orbit, motion_verdict
 
-LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Clips of one split at the model's size: pixels [n, F, H, W, 3] in [0, 1] and cameras."""
-
-    dynamic: np.ndarray
-    static: np.ndarray
-    cameras: list
-
-
-def load_clips(dataset: str, config, split: str, limit: int) -> Clips:
-    """Up to `limit` clips that start at the front, one per asset as far as they go."""
-    from orbit4d.datasets import Camera, OrbitDataset
-    from orbit4d.model.data import even_frames
-
-    data = OrbitDataset(dataset, split=split, size=config.data.resolution, require=("dynamic", "static"))
-    order = sorted(range(len(data)), key=lambda i: data.uids[:i].count(data.uids[i]))
-    dynamic, static, cameras = [], [], []
-    for i in order:
-        if len(dynamic) == limit:
-            break
-        item = data[i]
-        if item["orbit"] != 0:
-            continue
-        chosen = torch.from_numpy(even_frames(len(item["dynamic"]), config.data.frames))
-        dynamic.append(item["dynamic"][chosen].permute(0, 2, 3, 1).numpy())
-        static.append(item["static"][chosen].permute(0, 2, 3, 1).numpy())
-        size = config.data.resolution
-        K = item["K"][0]
-        cameras.append(
-            [
-                Camera(
-                    c2w.double().numpy(),
-                    float(K[0, 0]),
-                    float(K[1, 1]),
-                    float(K[0, 2]),
-                    float(K[1, 2]),
-                    size,
-                    size,
-                )
-                for c2w in item["c2w"][chosen]
-            ]
-        )
-    empty = np.zeros((0, config.data.frames, config.data.resolution, config.data.resolution, 3), np.float32)
-    return Clips(np.stack(dynamic) if dynamic else empty, np.stack(static) if static else empty, cameras)
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two arrays in [0, 1]."""
-    return float(-10 * np.log10(max(np.mean((a - b) ** 2), 1e-10)))
-
-
-def sample(
-    pipeline, clips: Clips, i: int, motion, seed: int, cameras=None, static=False, **weights
-) -> np.ndarray:
-    """One orbit [F, H, W, 3] of clip i."""
-    condition = {"static": clips.static[i]} if static else {"image": clips.static[i][0]}
-    return pipeline(
-        **condition,
-        motion=motion,
-        cameras=cameras or clips.cameras[i],
-        generator=torch.Generator().manual_seed(seed),
-        output_type="np",
-        **weights,
-    ).frames[0]
-
-
-def measure_camera(pipeline, clips: Clips) -> dict[str, float]:
-    """PSNR against the reversed and the unreversed static orbit of orbits generated with reversed cameras."""
-    right, wrong = [], []
-    for i in range(len(clips.static)):
-        back = [0, *range(len(clips.cameras[i]) - 1, 0, -1)]
-        frames = sample(pipeline, clips, i, 0.0, i, [clips.cameras[i][k] for k in back], w_motion=0.0)
-        right.append(psnr(frames, clips.static[i][back]))
-        wrong.append(psnr(frames, clips.static[i]))
-    return {
-        "reversed_psnr": float(np.mean(right)),
-        "unreversed_psnr": float(np.mean(wrong)),
-        "margin_db": float(np.mean(right) - np.mean(wrong)),
-    }
-
-
-def measure_orbit(pipeline, clips: Clips, train: Clips, own: bool) -> dict[str, float]:
-    """PSNR of orbits from one view, and of what costs nothing."""
-    scores: dict[str, list[float]] = {"model": [], "repeat": [], "nearest": [], "mean_orbit": []}
-    mean = train.static.mean(0)
-    for i, truth in enumerate(clips.static):
-        distance = ((train.static[:, 0] - truth[0]) ** 2).mean((1, 2, 3))
-        if own:
-            distance[i] = np.inf
-        scores["model"].append(psnr(sample(pipeline, clips, i, 0.0, i, w_motion=0.0), truth))
-        scores["repeat"].append(psnr(np.repeat(truth[:1], len(truth), 0), truth))
-        scores["nearest"].append(psnr(train.static[int(np.argmin(distance))], truth))
-        scores["mean_orbit"].append(psnr(mean, truth))
-    found = {f"{name}_psnr": float(np.mean(values)) for name, values in scores.items() if values}
-    return found | {"over_repeat_db": found.get("model_psnr", np.nan) - found.get("repeat_psnr", np.nan)}
-
-
-def measure_motion(pipeline, clips: Clips, static: bool, **weights) -> dict[str, float]:
-    """How the motion that was asked for comes out, held against the same clip generated with m = 0."""
-    from scipy.stats import spearmanr
-
-    asked, got, first = [], [], []
-    for i in range(len(clips.static)):
-        still = sample(pipeline, clips, i, 0.0, i, static=static, **weights)
-        for level in LEVELS:
-            m = pipeline.motion_statistics.quantile(level)
-            moved = sample(pipeline, clips, i, m, i, static=static, **weights)
-            asked.append(m)
-            got.append(float(((moved - still) ** 2).mean()))
-            first.append(float(((moved[0] - still[0]) ** 2).mean()))
-    asked_, got_ = np.array(asked).reshape(-1, len(LEVELS)), np.array(got).reshape(-1, len(LEVELS))
-    truth = ((clips.dynamic - clips.static) ** 2).mean((1, 2, 3, 4))
-    per_level = got_.mean(0)
-    return {
-        "spearman": float(spearmanr(asked, got).statistic),
-        "lowest_over_highest": float(per_level[0] / max(per_level[-1], 1e-12)),
-        "amplitude_ratio": float(np.exp(np.mean(np.log((got_ + 1e-7) / (asked_ + 1e-7))))),
-        "first_frame_mse": float(np.mean(first)),
-        "asked": [float(v) for v in asked_.mean(0)],
-        "measured": [float(v) for v in per_level],
-        "true_m_mean": float(truth.mean()),
-    }
-
-
-def trained(name: str, config, dataset: str, folder: Path):
-    """RUN of one configuration; trained unless it is there."""
-    from orbit4d.model.run_log import read
-    from orbit4d.model.train import train
-
-    run = folder / name
-    if not (run / "model").exists():
-        print(f"training {name}: {config.total_steps} steps", flush=True)
-        train(config, dataset, run, resume=(run / "config.json").exists())
-    rows = read(run / "log.jsonl")
-    held = [row["val_loss"] for row in rows if "val_loss" in row]
-    last = [row["loss_diffusion"] for row in rows[-max(1, len(rows) // 10) :]]
-    return run, {"train_loss": float(np.mean(last)), "val_loss": held[-1] if held else float("nan")}
-
-
-def commit() -> str:
-    """Of the working tree, for the record."""
-    result = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return result.stdout.strip() or "unknown"
+ROOT = Path(__file__).resolve().parents[1]
+#: Eleven assets of one kind, two actions each, one gentle and one wild: what two cores learn in half an hour.
+WHERE = (
+    "uid > 'cute' and uid < 'cute_fish_pack_cowfish' and "
+    "(action = 'Fish_Armature|Swimming_Normal' or action = 'Fish_Armature|Out_Of_Water')"
+)
+RENDER = (
+    "--preset draft --frames 8 --resolution 32 --samples 4 --rigs static_orbit,dynamic_orbit --orbits 2 "
+    "--order given"
+)
 
 
 def main() -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("dataset")
-    parser.add_argument("--run", help="measure this run instead of training one")
-    parser.add_argument(
-        "--work", default="bench-learn", help="where runs are kept; a second call goes on there"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=2400, help="of the main model, over both stages")
-    parser.add_argument(
-        "--control-steps", type=int, default=800, help="of each control, and of its counterpart"
-    )
+    parser.add_argument("dataset", nargs="?", help="default: ../shared/pool, rendered into --work/data")
+    parser.add_argument("--work", default=str(ROOT / "bench" / "out" / "learn"), help="where runs are kept")
+    parser.add_argument("--where", default=WHERE, help="clips that are trained on")
+    parser.add_argument("--steps", type=int, default=4000, help="of the model, over both stages")
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--ablate", action="store_true")
+    parser.add_argument("--measure-only", action="store_true")
     parser.add_argument("--out", help="write the result into this file")
+    parser.add_argument("--train", choices=("main", "no-cameras", "shuffled-motion"), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    folder = Path(args.work)
+    dataset = args.dataset or rendered_pool(folder / "data")
+    configs = configurations(args, folder)
+    if args.train:
+        train_here(folder / args.train, configs[args.train], dataset)
+        return
 
+    begin = time.monotonic()
+    if not args.measure_only:
+        train_all(args, folder, dataset)
+    report = Report("learn", begin)
+    measure(report, folder, dataset, configs["main"], args.clips)
+    report.finish(args.out, steps=args.steps, where=args.where)
+
+
+def rendered_pool(data: Path) -> str:
+    """The pool beside the checkout as clips of 8 x 32 x 32; rendering goes on where it stopped."""
+    pool = ROOT.parent / "shared" / "pool"
+    if not (data / "dataset.json").exists() or not (data.parent / "rendered").exists():
+        if not pool.is_dir():
+            sys.exit(f"error: no assets in {pool}: give a dataset")
+        command = ["-P", "-m", "orbit4d.app", "render", str(pool), "--out", str(data), *RENDER.split()]
+        subprocess.run([sys.executable, *command], check=True)
+        (data.parent / "rendered").touch()
+    return str(data)
+
+
+def configurations(args: argparse.Namespace, folder: Path) -> dict:
+    """The model, and the two controls: no cameras in its static stage, false motion in its dynamic one."""
     from orbit4d.model.config import override
-    from orbit4d.model.pipeline import OrbitPipeline
     from orbit4d.model.presets import preset
 
-    begin, folder = time.monotonic(), Path(args.work)
+    base = override(preset("tiny"), [f"steps={args.steps}", f"data.where={args.where}", *args.sets])
+    static, dynamic = base.stages
+    return {
+        "main": base,
+        "no-cameras": replace(base, stages=(static,), data=replace(base.data, cameras=False)),
+        "shuffled-motion": replace(
+            base,
+            stages=(dynamic,),
+            model=replace(base.model, init=str(folder / "main" / "base")),
+            loss=replace(base.loss, shuffle_motion=True),
+        ),
+    }
+
+
+def train_here(run: Path, config, dataset: str) -> None:
+    """One training in this process; it goes on where it stopped."""
+    import torch
+
+    from orbit4d.model.train import train
+
+    torch.set_num_threads(1)
+    while config.model.init and not Path(config.model.init).is_dir():
+        time.sleep(1)  # the static stage it starts from is still being trained beside us
+    if not (run / "model").exists():
+        train(config, dataset, run, resume=(run / "config.json").exists())
+
+
+def train_all(args: argparse.Namespace, folder: Path, dataset: str) -> None:
+    """The model in one process; in another the controls, one after the other."""
     folder.mkdir(parents=True, exist_ok=True)
-    base = override(preset("tiny"), [f"steps={args.steps}", *args.sets])
-    short = override(preset("tiny"), [f"steps={args.control_steps}", *args.sets])
-    result: dict[str, object] = {"bench": "ablate" if args.ablate else "learn", "dataset": args.dataset}
-    lines: list[str] = []
 
-    def say(line: str) -> None:
-        lines.append(line)
-        print(line, flush=True)
+    def train(names: tuple[str, ...]) -> None:
+        for name in names:
+            command = [sys.executable, __file__, dataset, "--train", name, "--work", str(folder)]
+            command += ["--steps", str(args.steps), "--where", args.where]
+            command += [part for value in args.sets for part in ("--set", value)]
+            with (folder / f"{name}.log").open("a") as log:
+                done = subprocess.run(
+                    command,
+                    stdout=log,
+                    stderr=log,
+                    check=False,
+                    env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+                )
+            if done.returncode:
+                os._exit(fail(name, folder))
 
-    def show(title: str, values: dict[str, object]) -> None:
-        result[title] = values
-        say(f"\n{title}")
-        for key, value in values.items():
-            text = " ".join(f"{v:.5f}" for v in value) if isinstance(value, list) else f"{value:.4f}"
-            say(f"  {key:24} {text}")
+    print(f"training in {folder}; see the .log files there", flush=True)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(train, [("main",), ("no-cameras", "shuffled-motion")]))
 
-    train_clips = load_clips(args.dataset, base, "train", args.clips)
-    unseen = load_clips(args.dataset, base, "test", args.clips)
-    if args.ablate:
-        ways = {
-            "x0, L_mr": {},
-            "x0, no L_mr": {"loss": replace(short.loss, motion_weight=0.0)},
-            "x0, ten times L_mr": {"loss": replace(short.loss, motion_weight=10 * short.loss.motion_weight)},
-            "v, L_mr": {"model": replace(short.model, prediction="v_prediction")},
-        }
-        for name, change in ways.items():
-            stem = "ablate-" + name.replace(", ", "-").replace(" ", "_")
-            run, losses = trained(stem, replace(short, **change),
-                                  args.dataset, folder)  # fmt: skip
-            pipeline = OrbitPipeline.of_folder(run)
-            pipeline.set_progress_bar_config(disable=True)
-            for title, weights in (
-                ("no guidance", {"w1": 0.0, "w2": 0.0, "w_motion": 0.0}),
-                ("motion guidance", {"w1": 0.0, "w2": 0.0, "w_motion": 2.0}),
-                ("3D-aware guidance", {"w1": 0.0, "w2": 0.5, "w_motion": 2.0}),
-            ):
-                show(f"{name}, {title}", losses | measure_motion(pipeline, train_clips, False, **weights))
-            show(f"{name}, orbit", measure_orbit(pipeline, train_clips, train_clips, own=True))
-    else:
-        run, losses = (Path(args.run), {}) if args.run else trained("main", base, args.dataset, folder)
-        pipeline = OrbitPipeline.of_folder(run)
-        show("orbit, training assets", losses | measure_orbit(pipeline, train_clips, train_clips, own=True))
-        if len(unseen.static):
-            show("orbit, unseen assets", measure_orbit(pipeline, unseen, train_clips, own=False))
-        show("camera", measure_camera(pipeline, train_clips))
-        show("motion from a first view", measure_motion(pipeline, train_clips, False))
-        if pipeline.takes_static:
-            show("motion of a static orbit", measure_motion(pipeline, train_clips, True))
-        if not args.run:
-            told = trained("short", short, args.dataset, folder)[1]
-            unet = {**short.model.unet, "frame_index_embedding": True}
-            blind = replace(
-                short, data=replace(short.data, cameras=False), model=replace(short.model, unet=unet)
-            )
-            hidden = trained("no-cameras", blind, args.dataset, folder)[1]
-            show("control: cameras or a frame index", {
-                "with_cameras_val_loss": told["val_loss"], "with_cameras_train_loss": told["train_loss"],
-                "frame_index_val_loss": hidden["val_loss"], "frame_index_train_loss": hidden["train_loss"],
-            })  # fmt: skip
-            shuffled = replace(short, loss=replace(short.loss, shuffle_motion=True))
-            run, _ = trained("shuffled-motion", shuffled, args.dataset, folder)
-            show("control: shuffled motion", measure_motion(OrbitPipeline.of_folder(run), train_clips, False))
 
-    result |= {
-        "minutes": (time.monotonic() - begin) / 60, "steps": args.steps, "control_steps": args.control_steps,
-        "clips": len(train_clips.static), "commit": commit(), "cpus": os.cpu_count(),
-        "machine": platform.processor() or platform.machine(), "torch": torch.__version__,
-    }  # fmt: skip
-    if args.out:
-        command = "python " + " ".join(sys.argv)
-        text = f"# {result['bench']}\n\n`{command}` at {result['commit']}, {result['cpus']} cores\n\n```\n"
-        Path(args.out).write_text(text + "\n".join(lines).strip() + "\n```\n\n" + json.dumps(result) + "\n")
-    print(json.dumps(result))
+def fail(name: str, folder: Path) -> int:
+    """Say which training failed; the exit code."""
+    print(f"error: training {name} failed: see {folder / name}.log", file=sys.stderr, flush=True)
+    return 1
+
+
+def measure(report: Report, folder: Path, dataset: str, config, count: int) -> None:
+    """All tables of what is trained."""
+    from orbit4d.model.pipeline import OrbitPipeline
+    from orbit4d.model.run_log import read
+
+    seen = load_clips(dataset, config, "train", count, config.data.where)
+    unseen = load_clips(dataset, config, "test", count, "")
+    pipeline = OrbitPipeline.of_folder(folder / "main")
+    weight = config.sample.w_motion
+
+    orbit = measure_orbit(pipeline, seen, seen, own=True)
+    report.table("orbit, training assets", orbit)
+    report.verdict("orbit 3 dB over repeating the input", orbit["over_repeat_db"] >= 3)
+    if len(unseen.static):
+        report.table("orbit, unseen assets", measure_orbit(pipeline, unseen, seen, own=False))
+    camera = measure_camera(pipeline, seen)
+    report.table("camera", camera)
+    report.verdict("reversed cameras give the reversed orbit, 2 dB", camera["margin_db"] >= 2)
+    if (folder / "no-cameras" / "log.jsonl").exists():
+        rows = {name: read(folder / name / "log.jsonl") for name in ("main", "no-cameras")}
+        losses = {name: static_loss(found) for name, found in rows.items()}
+        report.table(
+            "control: no cameras, loss of the static stage",
+            {"with_cameras": losses["main"], "without_cameras": losses["no-cameras"]},
+        )
+        report.verdict("cameras lower the loss", losses["main"] < losses["no-cameras"])
+    for title, static in (("motion from a first view", False), ("motion of a static orbit", True)):
+        found = measure_motion(pipeline, seen, static, w_motion=weight)
+        report.table(f"{title}, motion guidance {weight}", found)
+        for claim, met in motion_verdict(found).items():
+            report.verdict(f"{title}: {claim}", met)
+    report.table("motion from a first view, no guidance", measure_motion(pipeline, seen, False, w_motion=0.0))
+    if (folder / "shuffled-motion" / "model").exists():
+        control = OrbitPipeline.of_folder(folder / "shuffled-motion")
+        found = measure_motion(control, seen, False, w_motion=weight)
+        report.table("control: shuffled motion", found)
+        report.verdict("shuffled motion fails", not all(motion_verdict(found).values()))
+
+
+def static_loss(rows: list[dict]) -> float:
+    """Mean training loss over the last fifth of the static stage."""
+    values = [row["loss_diffusion"] for row in rows if row.get("stage") == "static"]
+    last = values[-max(1, len(values) // 5) :]
+    return sum(last) / len(last)
 
 
 if __name__ == "__main__":

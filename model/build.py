@@ -6,6 +6,7 @@ import copy
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ def build_unet(config: TrainConfig, latent_channels: int, allow_missing: bool = 
     """
     torch.manual_seed(config.seed)
     if config.model.residual and config.model.prediction != "sample":
-        raise InputError("model.residual=true is for model.prediction=sample: set one of them otherwise")
+        raise InputError("model.residual is for model.prediction=sample: set one of them otherwise")
     model, init = config.model, config.model.init
     if not init:
         channels = {"in_channels": latent_channels, "out_channels": latent_channels}
@@ -41,7 +42,7 @@ def build_unet(config: TrainConfig, latent_channels: int, allow_missing: bool = 
     else:
         raise InputError(f"--init {init}: no such file or folder")
     if model.residual and not init:
-        # The first output is then exactly what is copied.
+        # The first estimate is then exactly what is seen.
         torch.nn.init.zeros_(unet.unet.conv_out.weight)
         torch.nn.init.zeros_(unet.unet.conv_out.bias)
     if model.variant == "static3d" and unet.config.variant == "image":
@@ -112,9 +113,11 @@ def trainable_state(unet: torch.nn.Module) -> dict[str, Tensor]:
 def make_optimizer(unet: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW over what is trained; 8-bit through bitsandbytes. With LoRA: adapters, camera and motion MLPs."""
     parameters = [p for p in unet.parameters() if p.requires_grad]
-    settings = {"lr": config.optim.lr, "weight_decay": config.optim.weight_decay}
+    settings: dict[str, Any] = {"lr": config.optim.lr, "weight_decay": config.optim.weight_decay}
     if config.optim.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **settings)
+        # One pass over the weights: otherwise a twentieth of a small network's step on a CPU.
+        fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+        return torch.optim.AdamW(parameters, fused=fused, **settings)
     if config.optim.optimizer != "adamw8bit":
         raise InputError(f"optim.optimizer={config.optim.optimizer}: known are adamw and adamw8bit")
     try:
@@ -124,6 +127,8 @@ def make_optimizer(unet: torch.nn.Module, config: TrainConfig) -> torch.optim.Op
             "optim.optimizer=adamw8bit needs bitsandbytes and a CUDA GPU: "
             "pip install bitsandbytes, or use adamw"
         ) from error
+    if not torch.cuda.is_available():
+        raise InputError("optim.optimizer=adamw8bit needs a CUDA GPU, and there is none: use adamw")
     return bitsandbytes.optim.AdamW8bit(parameters, **settings)
 
 

@@ -1,10 +1,10 @@
-"""A start for networks without weights: the image branch speaks as loudly as the noise.
+"""A start for networks without weights: the image branch and the cameras speak as loudly as the noise.
 
 With the usual initialisation the image branch of a new network comes out some twenty times weaker than the
-noisy latents beside it, and its cross-attention tokens weaker still; a short training then learns the mean
-orbit and hardly looks at the picture. Each of the branch's convolutions is scaled once so that its output
-has unit variance on real first views (layer-sequential unit variance, Mishkin and Matas 2016, arXiv
-1511.06422).
+noisy latents beside it, its cross-attention tokens weaker still, and the camera's part of the time embedding
+differs from frame to frame by a quarter of what the layers behind it expect; a short training then learns the
+mean orbit and hardly looks at picture or camera. Each of these layers is scaled once so that its output has
+unit variance on real clips (layer-sequential unit variance, Mishkin and Matas 2016, arXiv 1511.06422).
 """
 
 from __future__ import annotations
@@ -12,15 +12,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from orbit4d.model.cameras import videomv_cameras
+from orbit4d.model.conditioning import camera_features
 from orbit4d.model.data import ClipSource
 from orbit4d.model.unet import OrbitUNet
+
+#: Smallest spread that is scaled up: what hardly varies over the clips is no signal.
+_FAINT = 0.05
 
 
 def first_views(clips: ClipSource, count: int = 16) -> Tensor:
     """First frames of up to `count` clips, evenly chosen: [n, 1, C, H, W] pixels or latents."""
-    n = len(clips)
-    chosen = [k * n // min(n, count) for k in range(min(n, count))]
-    return torch.stack([clips[index]["dynamic"][:1] for index in chosen])
+    return torch.stack([clips[index]["dynamic"][:1] for index in _spread(len(clips), count)])
+
+
+def orbit_cameras(clips: ClipSource, count: int = 16) -> Tensor:
+    """All cameras of up to `count` clips, evenly chosen: [m, 16] in the network's world."""
+    rows = [videomv_cameras(clips[index]["c2w"]) for index in _spread(len(clips), count)]
+    return torch.cat(rows)
+
+
+def _spread(n: int, count: int) -> list[int]:
+    return [k * n // min(n, count) for k in range(min(n, count))]
 
 
 @torch.no_grad()
@@ -36,3 +49,22 @@ def calibrate_image_branch(unet: OrbitUNet, first_views: Tensor) -> None:
                     layer.weight.div_(spread)
                     layer.bias.zero_()
             hidden = layer(hidden)
+
+
+@torch.no_grad()
+def calibrate_cameras(unet: OrbitUNet, cameras: Tensor) -> None:
+    """Scale and centre both layers of the camera MLP in place; `cameras` [m, 16] are those of real clips.
+
+    An MLP that starts at zero is left alone: it is there to leave a base network as it is.
+    """
+    first, activation, last = unet.camera_embedding
+    if not unet.config.camera_zero_init:
+        hidden = first(camera_features(cameras.float(), unet.config.camera_harmonics))
+        spread = hidden.std(0).clamp_min(_FAINT)
+        first.weight.div_(spread[:, None])
+        first.bias.sub_(hidden.mean(0)).div_(spread)
+        hidden = activation((hidden - hidden.mean(0)) / spread)
+        output = last(hidden)
+        scale = output.std(0).mean().clamp_min(_FAINT)
+        last.weight.div_(scale)
+        last.bias.sub_(output.mean(0)).div_(scale)

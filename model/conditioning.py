@@ -102,3 +102,16 @@ def position_ramp(image_latents: Tensor, frames: int) -> Tensor:
     ramp = torch.arange(1, frames, device=first.device, dtype=torch.float32) / (frames - 1)
     rest = ramp.to(first.dtype).view(1, 1, -1, 1, 1).expand(*first.shape[:2], -1, *first.shape[3:])
     return torch.cat([first, rest], dim=2)
+
+
+def repeat_first_view(image_latents: Tensor, frames: int) -> Tensor:
+    """First view [B, C, h, w] at every frame, [B, C, F, h, w]: the image branch's input of small networks.
+
+    With the ramp, what the first view shows reaches the other frames through attention alone, which a network
+    trained for minutes does not learn to use.
+    """
+    return image_latents.unsqueeze(2).expand(-1, -1, frames, -1, -1)
+
+
+#: What the image branch sees of a first view alone; "ramp" is the published network.
+FIRST_VIEW = {"ramp": position_ramp, "repeat": repeat_first_view}

@@ -37,9 +37,10 @@ class ModelSettings:
     """Noise schedule of the base: "text" (scaled linear) or "image" (cosine, zero terminal SNR)."""
     prediction: str = ""
     """"epsilon", "v_prediction" or "sample" (x0); empty: the schedule's own."""
-    residual: bool = False
-    """With prediction "sample": the output is added to what the image branch sees (the first view, or the
-    static orbit), so that a network trained for minutes need not first learn to copy it."""
+    residual: float = 0.0
+    """With prediction "sample": the network says how the clip differs from what the image branch sees (the
+    first view, or the static orbit), in units of this spread (losses.residual_estimate), so that a network
+    trained for minutes need not first learn to copy. 0: it says the clip itself."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,9 @@ class LossSettings:
     """Tell every clip the motion of another one: a control, which must not learn to follow m."""
     offset_noise: float = 0.0
     """Weight of a noise that is constant over a frame."""
+    noise_bias: float = 1.0
+    """Noise levels are drawn with a density that grows as level^(bias - 1): 1 is uniform, as published; 2
+    gives a short training more of the levels at which a clip is laid out."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,8 @@ class Stage:
     """Share of static orbits, told m = 0, mixed into a dynamic stage."""
     lr_scale: float = 1.0
     """Factor on the learning rate in this stage."""
+    condition_scale: float = 1.0
+    """Factor on data.static_condition: a static stage that sees the whole orbit need only copy it."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ class SampleSettings:
     w2: float = 0.5
     """Weight against the frozen base, which knows no motion."""
     w_motion: float = 0.0
-    """Weight against the same network that is not told the motion alone (not in the paper)."""
+    """Weight against the same network told m = 0 (not in the paper)."""
 
 
 @dataclass(frozen=True)

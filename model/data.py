@@ -147,10 +147,9 @@ class TrainingClips(Dataset[dict[str, Any]]):
         sample["motion"] = motion if told else torch.full_like(motion, float("nan"))
         sample["keep_text"] = torch.tensor(bool(drop_text >= self.loss.drop_caption))
         sample["keep_image"] = torch.tensor(bool(drop_image >= self.loss.drop_image))
-        sample["see_static"] = torch.tensor(
-            bool(see_static < self.data.static_condition and "static" in clip)
-        )
-        sample["timestep_u"] = torch.tensor(timestep_u)
+        share = self.data.static_condition * self.stage.condition_scale
+        sample["see_static"] = torch.tensor(bool(see_static < share and "static" in clip))
+        sample["timestep_u"] = torch.tensor(timestep_u ** (1.0 / self.loss.noise_bias))
         sample["seed"] = torch.tensor(int(seed))
         return sample
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from orbit4d.datasets.errors import InputError
 from orbit4d.model.autoencoders import Autoencoder, load_autoencoder
-from orbit4d.model.conditioning import position_ramp
+from orbit4d.model.conditioning import FIRST_VIEW
 from orbit4d.model.config import TrainConfig
 from orbit4d.model.unet import OrbitUNet
 
@@ -38,6 +38,8 @@ class PartsSpec:
     image_encoder: str = ""
     negative_prompt: str = ""
     fps: float = 8.0
+    first_view: str = "ramp"
+    """How the network spreads a first view over frames (OrbitUNet)."""
 
     @classmethod
     def of(cls, config: TrainConfig) -> PartsSpec:
@@ -50,16 +52,19 @@ class PartsSpec:
             model.image_encoder,
             data.negative_prompt,
             data.fps,
+            str(model.unet.get("first_view", "ramp")),
         )
 
 
-def image_source(static_latents: Tensor | None, image_latents: Tensor | None, frames: int) -> Tensor:
+def image_source(
+    static_latents: Tensor | None, image_latents: Tensor | None, frames: int, first_view: str = "ramp"
+) -> Tensor:
     """What the image branch sees, [B, C, F, h, w]: the base that a residual network's output is added to."""
     if static_latents is not None:
         return static_latents
     if image_latents is None:
-        raise InputError("model.residual needs an image network: set it to false")
-    return position_ramp(image_latents, frames)
+        raise InputError("model.residual needs an image network: set it to 0")
+    return FIRST_VIEW[first_view](image_latents, frames)
 
 
 class FrozenParts:
@@ -178,8 +183,8 @@ class FrozenParts:
             values["static_latents"] = static
         elif batch["see_static"].any() and static is not None:
             see = batch["see_static"].to(device).view(n, 1, 1, 1, 1)
-            ramp = position_ramp(target[:, :, 0], target.shape[2])
-            values["static_latents"] = torch.where(see, static, ramp)
+            first = FIRST_VIEW[self.spec.first_view](target[:, :, 0], target.shape[2])
+            values["static_latents"] = torch.where(see, static, first)
         else:
             values["image_latents"] = target[:, :, 0]
         return values

@@ -103,6 +103,7 @@ def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: 
             "motion": motion,
             "seed": request.seed + k,
             "steps": steps,
+            "preparation": notes,
         }
         write_orbit(path, frames, cameras, request.fps, about)
         written.append(path)

@@ -43,6 +43,12 @@ class Conditions:
         """The same without the motion magnitude."""
         return replace(self, motion=None)
 
+    def still(self) -> Conditions:
+        """The same told m = 0; samples that are told no motion stay so."""
+        if self.motion is None:
+            return self
+        return replace(self, motion=torch.where(self.motion.isnan(), self.motion, 0.0))
+
     def for_base(self, base: OrbitUNet) -> Conditions:
         """What the frozen base is given: everything but the motion.
 
@@ -79,7 +85,8 @@ class GuidanceWeights:
     base: float = 0.5
     """w2, away from the frozen base, which makes a static orbit: the push towards motion."""
     motion: float = 0.0
-    """Away from the own network without the motion magnitude (not in the paper; 0 runs no such branch)."""
+    """Away from the own network told m = 0 (not in the paper; 0 runs no such branch). The network must have
+    seen static orbits told m = 0 (`static_share`). Motion grows by 1 + w in pixels, (1 + w)^2 in m."""
 
 
 def classifier_free(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
@@ -124,7 +131,7 @@ def guided_prediction(
     if weights.conditions:
         own.append((weights.conditions, full.unconditional(negative)))
     if weights.motion and full.motion is not None:
-        own.append((weights.motion, full.without_motion()))
+        own.append((weights.motion, full.still()))
     use_base = base is not None and weights.base != 0
     if use_base and base is unet:
         own.append((weights.base, full.without_motion()))

@@ -63,6 +63,21 @@ def convert_prediction(scheduler: DDIMScheduler, output: Tensor, x_t: Tensor, t:
     return {"sample": x0, "epsilon": eps}[to] if to != "v_prediction" else a * eps - s * x0
 
 
+def residual_estimate(
+    scheduler: DDIMScheduler, output: Tensor, source: Tensor, x_t: Tensor, t: Tensor, spread: float
+) -> Tensor:
+    """Clean estimate of a network whose output is what is left after the best linear guess, float32.
+
+    The guess takes x0 - source as normal with standard deviation `spread`; the output then has unit variance
+    at every noise level, and counts for little where x_t shows x0 already (Karras et al. 2022, arXiv
+    2206.00364, section 5, with `source` in place of 0). Without signal it is source + spread * output.
+    """
+    a, s = signal_and_noise(scheduler, t, x_t.ndim)
+    variance = (a * spread).square() + s.square()
+    guess = source + (a * spread**2 / variance) * (x_t.float() - a * source)
+    return guess + (spread * s / variance.sqrt()) * output.float()
+
+
 def diffusion_loss(output: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of each sample, float32 [B]."""
     return (output.float() - target.float()).square().flatten(1).mean(1)

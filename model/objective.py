@@ -18,6 +18,7 @@ from orbit4d.model.losses import (
     diffusion_loss,
     motion_reconstruction_loss,
     prediction_target,
+    residual_estimate,
     signal_and_noise,
 )
 
@@ -53,7 +54,8 @@ def training_loss(
     output = network(noisy, t, motion=batch["motion"].to(device), **conditions).sample
     if config.model.residual:
         visual = conditions.get("static_latents"), conditions.get("image_latents")
-        output = output + image_source(*visual, frames=target.shape[2])
+        source = image_source(*visual, target.shape[2], frozen.spec.first_view)
+        output = residual_estimate(scheduler, output, source, noisy, t, config.model.residual)
     per_clip = diffusion_loss(output, prediction_target(scheduler, target, noise, t))
     terms = {"loss_diffusion": per_clip.mean()}
     loss = terms["loss_diffusion"]

@@ -28,6 +28,7 @@ from orbit4d.model.clip_source import background_rgb
 from orbit4d.model.config import TrainConfig
 from orbit4d.model.frozen import FrozenParts, PartsSpec, image_source
 from orbit4d.model.guidance import Conditions, GuidanceWeights, guided_prediction
+from orbit4d.model.losses import residual_estimate
 from orbit4d.model.motion_statistics import MotionStatistics
 from orbit4d.model.schedule import refine
 from orbit4d.model.unet import OrbitUNet
@@ -72,7 +73,7 @@ class OrbitPipeline(DiffusionPipeline):
         w_motion: float = 0.0,
         motion: dict[str, Any] | None = None,
         trained_orbit: dict[str, float] | None = None,
-        residual: bool = False,
+        residual: float = 0.0,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, base_unet=base_unet)
@@ -288,7 +289,8 @@ class OrbitPipeline(DiffusionPipeline):
         z = latents.to(device, torch.float32)
         source = None
         if self.config.residual:
-            source = image_source(full.static_latents, full.image_latents, len(cameras))
+            how = self.unet.config.first_view
+            source = image_source(full.static_latents, full.image_latents, len(cameras), how)
         steps = num_inference_steps or self.config.sample_steps
         self.scheduler.set_timesteps(steps, device=device)
         for i, t in enumerate(self.scheduler.timesteps):
@@ -303,8 +305,9 @@ class OrbitPipeline(DiffusionPipeline):
                 max_batch,
             )
             if source is not None:
-                # The weights of the branches sum to 1, so what is added to each is added to the result.
-                output = output + source
+                # The branches' weights sum to 1: what is done to each may as well be done to the result.
+                spread = self.config.residual
+                output = residual_estimate(self.scheduler, output, source, z, t.expand(count), spread)
             z = self.scheduler.step(output.float(), t, z).prev_sample
             if callback_on_step_end is not None:
                 z = callback_on_step_end(self, i, t, {"latents": z}).get("latents", z)

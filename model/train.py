@@ -47,7 +47,12 @@ from orbit4d.model.build import (
     save_folder,
     trainable_state,
 )
-from orbit4d.model.calibrate import calibrate_image_branch, first_views
+from orbit4d.model.calibrate import (
+    calibrate_cameras,
+    calibrate_image_branch,
+    first_views,
+    orbit_cameras,
+)
 from orbit4d.model.clip_source import TRAIN, VALIDATION, describe_clips, open_clips, trained_orbit
 from orbit4d.model.config import Stage, TrainConfig, check_same, to_dict
 from orbit4d.model.data import StepBatches, TrainingClips, collate
@@ -100,6 +105,8 @@ def train(
         write_json(run / "data.json", describe_clips(dataset, clips, validation))
         if config.model.init and config.sample.w2:
             save_folder(unet, run / "base")
+    if not config.model.init:
+        calibrate_cameras(unet, orbit_cameras(clips))
     if not config.model.init and unet.is_image:
         calibrate_image_branch(unet, frozen.to_latents(first_views(clips), device)[:, :, 0].cpu())
     make_trainable(unet, config)
@@ -161,7 +168,9 @@ def train(
                     norm = accelerator.clip_grad_norm_(trainable(unet), config.optim.clip or math.inf)
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
-                except (torch.OutOfMemoryError, MemoryError) as error:
+                except (RuntimeError, MemoryError) as error:
+                    if not ran_out_of_memory(error):
+                        raise
                     raise WorkError(out_of_memory(config, step)) from error
                 if accelerator.num_processes > 1:
                     terms = mean_over_processes(accelerator, terms)
@@ -349,6 +358,12 @@ def stop_request() -> Iterator[Any]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory did not suffice, on a GPU or (a plain RuntimeError) on the CPU."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in str(error) for w in words)
 
 
 def out_of_memory(config: TrainConfig, step: int) -> str:

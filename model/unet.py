@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from orbit4d.model.conditioning import (
+    FIRST_VIEW,
     CameraEmbedding,
     MotionEmbedding,
     motion_tensor,
-    position_ramp,
     two_layer_mlp,
 )
 
@@ -57,6 +57,8 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     latent_token_grid: the first view's latent gives grid^2 cross-attention tokens (published: 8).
     double_add_folded: `conv_in` of the image network is right for an image branch that is joined once, as
         here. False marks weights that lack upstream's doubling (diffusers' own conversion): see videomv.py.
+    first_view: what the image branch sees of a first view: "ramp" (published: frame 0, then the index of the
+        frame) or "repeat" (the first view at every frame).
     """
 
     _supports_gradient_checkpointing = True
@@ -83,10 +85,13 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         transformer_in_heads: int = 8,
         latent_token_grid: int = 8,
         double_add_folded: bool = True,
+        first_view: str = "ramp",
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+        if first_view not in FIRST_VIEW:
+            raise ValueError(f"first_view must be one of {', '.join(FIRST_VIEW)}, got {first_view!r}")
         base = UNet3DConditionModel if variant == "text" else I2VGenXLUNet
         self.unet = base(
             sample_size=sample_size,
@@ -256,7 +261,7 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         expected = (*sample.shape[:2], *sample.shape[3:])
         if tuple(image.shape) != expected:
             raise ValueError(f"image_latents must be {expected}, got {tuple(image.shape)}")
-        return position_ramp(image.to(sample.dtype), sample.shape[2])
+        return FIRST_VIEW[self.config.first_view](image.to(sample.dtype), sample.shape[2])
 
     def _image_context(self, first: Tensor, embeddings: Tensor | None, text: Tensor | None) -> Tensor:
         """Cross-attention tokens [B, L, D] in upstream's order: text, first view's latent, image vector."""

@@ -149,6 +149,18 @@ def test_motion_is_measured_over_the_chosen_frames(clip):
     assert cut(clip, np.array([1, 2, 6]), still=False)["true_motion"] == 3.0
 
 
+def test_a_static_stage_may_see_fewer_whole_orbits(clip):
+    """The share is that of the settings times the stage's factor."""
+    data = DataSettings(frames=4, static_condition=0.6)
+    seen = {}
+    for scale in (0.0, 0.5, 1.0):
+        samples = samples_of(clip, Stage("static", 1, condition_scale=scale), data=data)
+        seen[scale] = sum(bool(samples[Draw(0, k)]["see_static"]) for k in range(400)) / 400
+    assert seen[0.0] == 0
+    assert seen[0.5] == pytest.approx(0.3, abs=0.06)
+    assert seen[1.0] == pytest.approx(0.6, abs=0.06)
+
+
 def test_settings_do_not_shift_the_noise(clip):
     """The same sample has the same noise and time step whether or not something is dropped."""
     stage = Stage("dynamic", 1)

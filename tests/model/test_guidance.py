@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -100,6 +102,24 @@ def test_guided_prediction_is_the_formula_over_three_passes(small_unet, full):
         b = predict(unet, x_t, t, [conditions.unconditional(negative)])[0]
         c = predict(base, x_t, t, [conditions.without_motion()])[0]
     torch.testing.assert_close(guided, a + 7.0 * (a - b) + 0.5 * (a - c), rtol=0, atol=2e-4)
+
+
+def test_motion_guidance_pushes_away_from_the_still_clip(small_unet, full):
+    """And leaves alone what is told m = 0, or no motion at all."""
+    unet, (x_t, t, conditions) = small_unet("image", loud=True), full
+    weights = GuidanceWeights(0.0, 0.0, 1.5)
+    with torch.no_grad():
+        told = predict(unet, x_t, t, [conditions])[0]
+        still = predict(unet, x_t, t, [replace(conditions, motion=torch.zeros(2))])[0]
+        guided = guided_prediction(unet, x_t, t, conditions, weights=weights)
+        assert (told - still).abs().max() > 1e-3
+        torch.testing.assert_close(guided, told + 1.5 * (told - still), rtol=0, atol=1e-4)
+        for motion in (torch.zeros(2), torch.full((2,), float("nan"))):
+            same = replace(conditions, motion=motion)
+            plain = predict(unet, x_t, t, [same])[0]
+            torch.testing.assert_close(
+                guided_prediction(unet, x_t, t, same, weights=weights), plain, rtol=0, atol=1e-5
+            )
 
 
 def test_branches_of_weight_zero_are_not_run(small_unet, full):

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from orbit4d.model.losses import diffusion_loss, motion_of_latents, motion_reconstruction_loss
+from orbit4d.model.losses import (
+    add_noise,
+    diffusion_loss,
+    motion_of_latents,
+    motion_reconstruction_loss,
+    residual_estimate,
+)
+from orbit4d.model.schedule import make_scheduler
 
 
 @pytest.fixture
@@ -58,3 +65,24 @@ def test_diffusion_loss_is_per_sample(latents):
     output, target, _ = latents
     expected = torch.stack([torch.nn.functional.mse_loss(output[b], target[b]) for b in range(2)])
     torch.testing.assert_close(diffusion_loss(output, target), expected)
+
+
+@pytest.mark.parametrize("step", [5, 300, 900, 999])
+def test_the_residual_guess_is_the_best_linear_one(step):
+    """Over x0 that scatter around the source, no other factor on x_t - a * source comes nearer, and what is
+    left has unit variance in the network's units."""
+    generator = torch.Generator().manual_seed(0)
+    scheduler, t = make_scheduler("image", "sample"), torch.tensor([step])
+    source = torch.full((1, 4, 8, 32, 32), 0.4)
+    clean = source + 0.25 * torch.randn(source.shape, generator=generator)
+    noise = torch.randn(source.shape, generator=generator)
+    noisy = add_noise(scheduler, clean, noise, t)
+    nothing = torch.zeros_like(source)
+    guess = residual_estimate(scheduler, nothing, source, noisy, t, 0.25)
+    unit = residual_estimate(scheduler, nothing + 1, source, noisy, t, 0.25) - guess
+    left = (clean - guess) / unit
+    assert left.std().item() == pytest.approx(1.0, abs=0.02)
+    if step < 900:  # later x_t shows so little that the factor is lost in the draw
+        away = guess - source
+        for factor in (0.9, 1.1):
+            assert (clean - guess).square().mean() < (clean - source - factor * away).square().mean()

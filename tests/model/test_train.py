@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ import torch
 
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.model import run_checkpoint
+from orbit4d.model.build import make_optimizer
 from orbit4d.model.config import Stage, from_dict, to_dict
 from orbit4d.model.run_log import read
 from orbit4d.model.train import learning_rate, micro_batches, train
@@ -206,9 +208,20 @@ def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path, synthetic_
         train(config, str(synthetic_dataset), tmp_path / "run")
 
 
-def test_out_of_memory_is_answered_with_settings(tmp_path, synthetic_dataset, micro_config, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+    ],
+)
+def test_out_of_memory_is_answered_with_settings(
+    tmp_path, synthetic_dataset, micro_config, monkeypatch, error
+):
     def refuse(*args, **kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr("orbit4d.model.train.training_loss", refuse)
     with pytest.raises(WorkError, match=r"out of memory in step 1.*optim\.batch=1.*checkpointing"):
@@ -314,3 +327,11 @@ def test_eight_bit_adam_is_one_clear_line(tmp_path, synthetic_dataset, micro_con
         pass
     with pytest.raises(InputError, match="needs bitsandbytes"):
         train(micro_config("optim.optimizer=adamw8bit"), str(synthetic_dataset), tmp_path / "run")
+
+
+def test_eight_bit_adam_without_a_gpu_is_one_clear_line(micro_config, small_unet, monkeypatch):
+    """Installed, it would fail at its first step with an error from deep inside."""
+    monkeypatch.setitem(sys.modules, "bitsandbytes", types.ModuleType("bitsandbytes"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="needs a CUDA GPU"):
+        make_optimizer(small_unet("image"), micro_config("optim.optimizer=adamw8bit"))

@@ -9,7 +9,10 @@ import torch
 from diffusers import I2VGenXLUNet, UNet3DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 
-from orbit4d.model.conditioning import MotionEmbedding, camera_features, position_ramp
+from orbit4d.datasets.cameras import orbit
+from orbit4d.model.calibrate import calibrate_cameras
+from orbit4d.model.cameras import videomv_cameras
+from orbit4d.model.conditioning import MotionEmbedding, camera_features, position_ramp, repeat_first_view
 from orbit4d.model.unet import OrbitUNet
 
 VARIANTS = ("text", "image", "static3d")
@@ -320,3 +323,31 @@ def test_the_first_temporal_transformer_can_be_narrow(small_unet, small_inputs):
     assert wide.unet.transformer_in.proj_in.weight.shape == (64, 32)
     assert narrow.unet.transformer_in.proj_in.weight.shape == (16, 32)
     assert run(narrow, small_inputs()).isfinite().all()
+
+
+def test_a_repeated_first_view_is_that_static_orbit(small_unet, small_inputs):
+    unet, inputs = small_unet("image", first_view="repeat", seed=3), small_inputs("image")
+    latents = inputs.pop("image_latents")
+    repeated = run(unet, inputs, image_latents=latents)
+    assert torch.equal(repeated, run(unet, inputs, static_latents=repeat_first_view(latents, 3)))
+    assert not torch.equal(repeated, run(unet, inputs, static_latents=position_ramp(latents, 3)))
+    with pytest.raises(ValueError, match="first_view"):
+        small_unet("image", first_view="mirror")
+
+
+def test_calibrated_cameras_differ_by_as_much_as_the_layers_behind_expect(small_unet):
+    """Without calibration the rows of an orbit differ by a fraction of that; a zero MLP stays zero."""
+    orbits = torch.cat(
+        [videomv_cameras(orbit(8, azimuth0_deg=turn, elevation_deg=10)) for turn in (0, 77, 200)]
+    )
+    unet = small_unet("image", camera_harmonics=2, camera_zero_init=False)
+    with torch.no_grad():
+        before = unet.camera_embedding(orbits[None]).std(0).mean()
+        calibrate_cameras(unet, orbits)
+        rows = unet.camera_embedding(orbits[None])
+    assert before < 0.4
+    assert rows.std(0).mean().item() == pytest.approx(1.0, abs=1e-4)
+    assert rows.mean(0).abs().max() < 1e-4
+    base = small_unet("image")
+    calibrate_cameras(base, orbits)
+    assert base.camera_embedding(orbits[None]).abs().max() == 0

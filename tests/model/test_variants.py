@@ -40,7 +40,7 @@ def frames_of(pipeline, **kwargs):
 
 TEXT = (
     "model.variant=text",
-    "model.residual=false",
+    "model.residual=0",
     "model.text_encoder=words",
     "data.static_condition=0",
     "data.caption_suffix=, 3d asset",
@@ -126,16 +126,22 @@ def test_a_static_stage_needs_static_orbits(tmp_path, make_dataset, micro_config
 
 
 def test_a_residual_network_starts_as_a_copy(micro_config):
-    """Before its first step its clean estimate is exactly what the image branch sees."""
+    """Before its first step its clean estimate from pure noise is exactly what the image branch sees."""
     from orbit4d.model.build import build_unet
     from orbit4d.model.conditioning import position_ramp
     from orbit4d.model.frozen import image_source
+    from orbit4d.model.losses import residual_estimate
+    from orbit4d.model.schedule import make_scheduler
 
     unet = build_unet(micro_config(), 48)
     first = torch.randn(1, 48, 4, 4)
-    noisy = torch.randn(1, 48, 4, 4, 4)
-    output = unet(noisy, torch.tensor([900]), image_latents=first).sample
-    assert torch.equal(output + image_source(None, first, 4), position_ramp(first, 4))
+    noisy, t = torch.randn(1, 48, 4, 4, 4), torch.tensor([999])
+    output = unet(noisy, t, image_latents=first).sample
+    source = image_source(None, first, 4)
+    estimate = residual_estimate(make_scheduler("image", "sample"), output, source, noisy, t, 0.25)
+    assert torch.equal(estimate, position_ramp(first, 4))
+    repeated = image_source(None, first, 4, "repeat")
+    assert all(torch.equal(repeated[:, :, k], first) for k in range(4))
     with pytest.raises(InputError, match="prediction=sample"):
         build_unet(micro_config("model.prediction=v_prediction"), 48)
     with pytest.raises(InputError, match="needs an image network"):
