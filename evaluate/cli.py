@@ -105,20 +105,18 @@ def dataset_(dataset: str, split: str | None, ids: Path | None, **shared: Any) -
 def video_(generated: str, truth: str, rig: str, orbit_index: int, caption: str, **shared: Any) -> None:
     """Generated orbits against ground truth renders.
 
-    GENERATED is a video, a folder of frames, or a folder of videos named uid.mp4 or uid__a<action
-    index>.mp4, which a whole dataset or source is the truth of.
+    GENERATED is a video, a folder of frames, or a folder of such, named uid.mp4 or uid__a<action
+    index>.mp4 (without .mp4 for folders), which a whole dataset or source is the truth of.
 
     \b
     Example: orbit4d eval video orbit.mp4 --truth demo/dataset:walker --out results
              orbit4d eval video videos --truth demo/assets --out results
     """
-    from orbit4d.evaluate.frames import VIDEOS, load_frames
-    from orbit4d.evaluate.tasks import video_cases
+    from orbit4d.evaluate.frames import load_frames
+    from orbit4d.evaluate.tasks import video_cases, videos_in
 
     def shape() -> dict[str, Any]:
-        source = Path(generated)
-        inside = sorted(p for p in source.iterdir() if p.suffix.lower() in VIDEOS) if source.is_dir() else []
-        first = load_frames(str(inside[0] if inside else source))
+        first = load_frames(str((videos_in(generated) or [generated])[0]))
         return {"frames": len(first), "resolution": first.rgb.shape[-1]}
 
     settings = {"task": "video", "generated": generated, "truth": truth, "rig": rig, "orbit": orbit_index}

@@ -63,6 +63,33 @@ def ssim_planes(a: Tensor, b: Tensor, window: Tensor) -> Tensor:
     return torch.from_numpy(_ssim(x, y, window.float().numpy()))
 
 
+# Not fast mathematics: a fused p p + q q is not twice p q where p = q, and equal pictures would not score 1.
+@numba.njit(cache=True, nogil=True)
+def _moments(p: Any, q: Any, row: Any) -> None:
+    """p, q, p^2 + q^2 and p q of one row. Around 1/2: variances do not change, their rounding shrinks."""
+    half = np.float32(0.5)
+    for x in range(len(p)):
+        u, v = p[x] - half, q[x] - half
+        row[0, x] = u
+        row[1, x] = v
+        row[2, x] = u * u + v * v
+        row[3, x] = u * v
+
+
+@numba.njit(cache=True, nogil=True)
+def _score(sums: Any, scores: Any) -> None:
+    """SSIM of one row of filtered moments, in float64: variances are small differences of squares."""
+    c1, c2 = 0.01**2, 0.03**2
+    for x in range(len(scores)):
+        mu, nu = np.float64(sums[0, x]), np.float64(sums[1, x])
+        covariance = np.float64(sums[3, x]) - mu * nu
+        variances = np.float64(sums[2, x]) - (mu * mu + nu * nu)
+        mu, nu = mu + 0.5, nu + 0.5
+        scores[x] = ((2.0 * mu * nu + c1) * (2.0 * covariance + c2)) / (
+            (mu * mu + nu * nu + c1) * (variances + c2)
+        )
+
+
 @numba.njit(parallel=True, **FAST)
 def _ssim(a: Any, b: Any, window: Any) -> Any:
     planes, h, w = a.shape
@@ -71,26 +98,18 @@ def _ssim(a: Any, b: Any, window: Any) -> Any:
     # Bands of rows: a batch of one frame has but three planes for all threads.
     bands = min(8, high)
     parts = np.empty((planes, bands), np.float64)
-    c1, c2 = np.float32(0.01**2), np.float32(0.03**2)
-    half = np.float32(0.5)
     for job in numba.prange(planes * bands):
         plane, band = job // bands, job % bands
         first, last = band * high // bands, (band + 1) * high // bands
         ring = np.empty((k, 4, wide), np.float32)
         row = np.empty((4, w), np.float32)
         sums = np.empty((4, wide), np.float32)
+        scores = np.empty(wide, np.float64)
         total = 0.0
         for y in range(first, last + k - 1):
-            # Variances do not change under a shift; around 1/2 their rounding errors are smaller.
-            for x in range(w):
-                p, q = a[plane, y, x] - half, b[plane, y, x] - half
-                row[0, x] = p
-                row[1, x] = q
-                row[2, x] = p * p + q * q
-                row[3, x] = p * q
-            slot = ring[y % k]
+            _moments(a[plane, y], b[plane, y], row)
             for m in range(4):
-                filtered, middle = slot[m], row[m, k // 2 :]
+                filtered, middle = ring[y % k, m], row[m, k // 2 :]
                 for x in range(wide):
                     filtered[x] = window[k // 2] * middle[x]
                 # The window is symmetric: two taps share a weight.
@@ -108,16 +127,9 @@ def _ssim(a: Any, b: Any, window: Any) -> Any:
                     weight, above, below = window[i], ring[(y - i) % k, m], ring[(y - k + 1 + i) % k, m]
                     for x in range(wide):
                         summed[x] += weight * (above[x] + below[x])
-            of_row = np.float32(0)
+            _score(sums, scores)
             for x in range(wide):
-                mu, nu = sums[0, x], sums[1, x]
-                covariance = sums[3, x] - mu * nu
-                variances = sums[2, x] - mu * mu - nu * nu
-                mu, nu = mu + half, nu + half
-                of_row += ((2 * mu * nu + c1) * (2 * covariance + c2)) / (
-                    (mu * mu + nu * nu + c1) * (variances + c2)
-                )
-            total += of_row
+                total += scores[x]
         parts[plane, band] = total
     out = np.empty(planes, np.float32)
     for plane in range(planes):
@@ -133,6 +145,7 @@ def _ssim(a: Any, b: Any, window: Any) -> Any:
 def winograd_into(x: Any, first: int, down: int, across: int, out: Any) -> None:
     """Transformed 6 x 6 tiles of images x [N, H, W, C], stride 4: out [T, 36, C], T tiles from `first` on."""
     channels = x.shape[3]
+    two, four, five = np.float32(2), np.float32(4), np.float32(5)  # an integer would make it float64
     for t in numba.prange(out.shape[0]):
         tile = first + t
         n, y, z = tile // (down * across), tile // across % down * 4, tile % across * 4
@@ -140,35 +153,35 @@ def winograd_into(x: Any, first: int, down: int, across: int, out: Any) -> None:
         for j in range(6):
             k = z + j
             for c in range(channels):
-                r[0, j, c] = 4 * x[n, y, k, c] - 5 * x[n, y + 2, k, c] + x[n, y + 4, k, c]
+                r[0, j, c] = four * x[n, y, k, c] - five * x[n, y + 2, k, c] + x[n, y + 4, k, c]
             for c in range(channels):
-                even = x[n, y + 4, k, c] - 4 * x[n, y + 2, k, c]
-                odd = x[n, y + 3, k, c] - 4 * x[n, y + 1, k, c]
+                even = x[n, y + 4, k, c] - four * x[n, y + 2, k, c]
+                odd = x[n, y + 3, k, c] - four * x[n, y + 1, k, c]
                 r[1, j, c] = even + odd
                 r[2, j, c] = even - odd
             for c in range(channels):
                 even = x[n, y + 4, k, c] - x[n, y + 2, k, c]
-                odd = 2 * (x[n, y + 3, k, c] - x[n, y + 1, k, c])
+                odd = two * (x[n, y + 3, k, c] - x[n, y + 1, k, c])
                 r[3, j, c] = even + odd
                 r[4, j, c] = even - odd
             for c in range(channels):
-                r[5, j, c] = 4 * x[n, y + 1, k, c] - 5 * x[n, y + 3, k, c] + x[n, y + 5, k, c]
+                r[5, j, c] = four * x[n, y + 1, k, c] - five * x[n, y + 3, k, c] + x[n, y + 5, k, c]
         for i in range(6):
             o = 6 * i
             for c in range(channels):
-                out[t, o, c] = 4 * r[i, 0, c] - 5 * r[i, 2, c] + r[i, 4, c]
+                out[t, o, c] = four * r[i, 0, c] - five * r[i, 2, c] + r[i, 4, c]
             for c in range(channels):
-                even = r[i, 4, c] - 4 * r[i, 2, c]
-                odd = r[i, 3, c] - 4 * r[i, 1, c]
+                even = r[i, 4, c] - four * r[i, 2, c]
+                odd = r[i, 3, c] - four * r[i, 1, c]
                 out[t, o + 1, c] = even + odd
                 out[t, o + 2, c] = even - odd
             for c in range(channels):
                 even = r[i, 4, c] - r[i, 2, c]
-                odd = 2 * (r[i, 3, c] - r[i, 1, c])
+                odd = two * (r[i, 3, c] - r[i, 1, c])
                 out[t, o + 3, c] = even + odd
                 out[t, o + 4, c] = even - odd
             for c in range(channels):
-                out[t, o + 5, c] = 4 * r[i, 1, c] - 5 * r[i, 3, c] + r[i, 5, c]
+                out[t, o + 5, c] = four * r[i, 1, c] - five * r[i, 3, c] + r[i, 5, c]
 
 
 @numba.njit(parallel=True, **FAST)
@@ -176,6 +189,7 @@ def winograd_back(d: Any, bias: Any, relu: bool, first: int, down: int, across: 
     """Tiles d [T, 36, O] to 4 x 4 outputs plus bias, into out [N, H, W, O] as far as they lie in it."""
     high, wide, channels = out.shape[1:]
     floor = np.float32(0 if relu else -np.inf)
+    twice, fourth, eighth = np.float32(2), np.float32(4), np.float32(8)
     for t in numba.prange(d.shape[0]):
         tile = first + t
         n, y, z = tile // (down * across), tile // across % down * 4, tile % across * 4
@@ -185,9 +199,9 @@ def winograd_back(d: Any, bias: Any, relu: bool, first: int, down: int, across: 
                 plus, minus = d[t, 6 + j, c] + d[t, 12 + j, c], d[t, 6 + j, c] - d[t, 12 + j, c]
                 more, less = d[t, 18 + j, c] + d[t, 24 + j, c], d[t, 18 + j, c] - d[t, 24 + j, c]
                 r[0, j, c] = d[t, j, c] + plus + more
-                r[1, j, c] = minus + 2 * less
-                r[2, j, c] = plus + 4 * more
-                r[3, j, c] = minus + 8 * less + d[t, 30 + j, c]
+                r[1, j, c] = minus + twice * less
+                r[2, j, c] = plus + fourth * more
+                r[3, j, c] = minus + eighth * less + d[t, 30 + j, c]
         for i in range(min(4, high - y)):
             for k in range(min(4, wide - z)):
                 # Powers of the points ±1 and ±2, by the number of the output.

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.evaluate.i3d import I3D
+from orbit4d.evaluate.metrics import FVD_OF_RIG
 from orbit4d.evaluate.suite import Row, summarise
 from orbit4d.evaluate.tables import latex, markdown
 
@@ -108,9 +110,11 @@ class Results:
         Of the rows it holds values; series per frame and features stay in rows.jsonl.
         """
         summary, lacking = summarise(self)
+        facts = Facts(self)
+        if (self.settings.get("weights") or {}).get("FVD"):
+            lacking |= facts.too_short()
         unmeasured = {**unmeasured, **lacking}
         protocol = str(self.settings.get("protocol") or "")
-        facts = Facts(self)
         record = {
             "summary": summary,
             "not_measured": unmeasured,
@@ -147,6 +151,15 @@ class Facts:
                 {"name": row.name, "rig": row.rig, "values": row.values, "extra": row.extra,
                  "frames": row.frames, "size": row.size}
             )  # fmt: skip
+
+    def too_short(self) -> dict[str, str]:
+        """FVD of rigs whose clips have fewer frames than its network takes."""
+        why = f"fewer frames than the {I3D.min_frames} that its network needs"
+        return {
+            f"{form} ({rig})": why
+            for rig, form in FVD_OF_RIG.items()
+            if any(frames < I3D.min_frames for frames, _ in self.shapes.get(rig, ()))
+        }
 
     def misfit(self, protocol: str) -> str:
         """Why published rows do not belong beside these; '' where they do, or none were asked for."""

@@ -20,7 +20,15 @@ from torch import Tensor
 from orbit4d.datasets.cameras import Camera, orbit
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
-from orbit4d.evaluate.frames import VIDEOS, Frames, check_source, clip_frames, load_frames, on_white
+from orbit4d.evaluate.frames import (
+    VIDEOS,
+    Frames,
+    check_source,
+    clip_frames,
+    images_in,
+    load_frames,
+    on_white,
+)
 from orbit4d.evaluate.suite import Pair, Row
 from orbit4d.evaluate.truth import Ref, Subject, Truth, split_reference
 
@@ -44,7 +52,7 @@ class Case:
 def video_cases(
     generated: str, truth: str, make_truth: Callable[[str], Truth], rig: str, orbit_index: int, caption: str
 ) -> tuple[list[Case], dict[str, str]]:
-    """One video, or a folder of videos named uid or uid__a<action index>, against ground truth.
+    """One video, or a folder of videos (or of folders of frames) named uid or uid__a<action index>.
 
     Returns the cases and, by name, why something cannot be measured. Raises InputError.
     """
@@ -55,7 +63,7 @@ def video_cases(
         name = Path(where).stem
         return [Case(name, partial(_file_pair, name, generated, where, rig, caption))], {}
     source = make_truth(where)
-    members = [] if Path(generated).is_file() or uid is not None else _members(generated, VIDEOS)
+    members = [] if uid is not None else videos_in(generated)
     if members:
         subjects, failures = _match(members, source)
     else:
@@ -93,23 +101,23 @@ def _video_pair(name: str, generated: str, ref: Ref, still: Ref | None, caption:
 
 def _is_video(where: str) -> bool:
     path = Path(where)
-    return path.suffix.lower() in VIDEOS or (path.is_dir() and _holds_images(path))
+    return path.suffix.lower() in VIDEOS or (path.is_dir() and bool(images_in(path)))
 
 
-def _holds_images(path: Path) -> bool:
-    from orbit4d.evaluate.frames import images_in
-
-    return bool(images_in(path))
-
-
-def _members(folder: str, suffixes: Sequence[str], marker: str = "") -> list[Path]:
-    """Videos, or folders that hold `marker`, inside a folder."""
+def videos_in(folder: str) -> list[Path]:
+    """Videos and folders of frames inside a folder that is no folder of frames itself."""
     path = Path(folder)
-    if not path.is_dir():
+    if not path.is_dir() or images_in(path):
         return []
-    if marker:
-        return sorted(p for p in path.iterdir() if (p / marker).is_file())
-    return sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes)
+    return sorted(p for p in path.iterdir() if _is_video(str(p)))
+
+
+def scenes_in(folder: str) -> list[Path]:
+    """Scenes inside a folder that is no scene itself."""
+    path = Path(folder)
+    if not path.is_dir() or (path / "scene.json").is_file():
+        return []
+    return sorted(p for p in path.iterdir() if (p / "scene.json").is_file())
 
 
 _MEMBER = re.compile(r"(?P<uid>.+?)(?:__a(?P<action>\d+))?")
@@ -157,8 +165,7 @@ def scene_cases(
     `grid` views x moments, for the four forms of FVD.
     """
     where, uid, action = split_reference(truth)
-    single = (Path(scene) / "scene.json").is_file()
-    members = [] if single else _members(scene, (), "scene.json")
+    members = scenes_in(scene)
     if not members:
         from orbit4d.recon4d import load_scene
 
