@@ -40,7 +40,7 @@ _ORBIT = click.Choice(["open", "closed"])
 )
 @click.option("--resolution", type=int, help="Longer side that is fitted; default: the preset's.")
 @click.option("--steps", type=int, help="Fine steps; default: the preset's.")
-@click.option("--threads", type=int, help="CPU threads; default: all.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all.")
 @click.option("--seed", default=0, show_default=True)
 def recon4d(
     source: str,
@@ -81,7 +81,7 @@ def recon4d(
     from orbit4d.recon4d.settings import PRESETS
 
     settings = with_steps(PRESETS[preset], None, steps)
-    if resolution:
+    if resolution is not None:
         settings = replace(settings, resolution=resolution)
     scene = reconstruct(
         source,

@@ -77,6 +77,13 @@ class OrbitSpec:
     fov_x_deg: float = DEFAULT_FOV_X_DEG
     elevation_deg: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not (self.radius > 0 and 1 <= self.fov_x_deg <= 170 and -89 <= self.elevation_deg <= 89):
+            raise InputError(
+                f"--radius {self.radius:g} --fov {self.fov_x_deg:g} --elevation {self.elevation_deg:g}: give a "
+                "radius above 0, a field of view of 1 to 170 degrees and an elevation of -89 to 89"
+            )
+
     def cameras(
         self, n: int, w: int, h: int, seconds: npt.NDArray[np.float64] | None = None
     ) -> tuple[Camera, ...]:

@@ -109,7 +109,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.n_gaussians < 4 or self.coarse_steps < 0 or self.fine_steps < 0:
-            raise InputError("a reconstruction needs at least 4 Gaussians and no negative steps")
+            raise InputError("a reconstruction needs at least 4 Gaussians and steps of 0 or more")
+        if not 16 <= self.resolution <= 4096:
+            raise InputError(f"--resolution {self.resolution}: give 16 to 4096 pixels")
         if not 0 <= self.sh_degree <= 3:
             raise InputError(f"sh_degree {self.sh_degree}: choose 0 to 3")
 
