@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
+import itertools
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +33,15 @@ figcaption, .soft { color: var(--soft); font-size: .85rem; } svg { width: 320px;
 .wide { overflow-x: auto; }
 svg text { font-size: 11px; fill: currentColor; }
 """
+
+
+#: Clips whose videos and plots are kept for the page.
+SHOWN = 100
+
+
+def video_stem(name: str) -> str:
+    """What a clip's files are called, whatever its name holds."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def encode_videos(pair: Pair) -> dict[str, bytes]:
@@ -94,8 +105,8 @@ def write_page(
         missing += [f"{name}: left out: {why}" for name, why in results.failures.items()]
         out.write("<ul class=soft>" + "".join(f"<li>{html.escape(line)}</li>" for line in missing) + "</ul>")
         out.write("<h2>Clips</h2>")
-        for row in results:
-            out.write(_section(results, row))
+        for row in itertools.islice(results, SHOWN):
+            out.write(_section(results.folder, row))
         titles = "".join(
             f'<th title="{html.escape(METRICS[n].what) if n in METRICS else ""}">{html.escape(head)}</th>'
             for n, head in zip(names, heads(names))
@@ -122,16 +133,14 @@ def _html_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return f"<div class=wide><table><tr>{top}</tr>{rows}</table></div>"
 
 
-def _section(results: Results, row: Row) -> str:
-    """Videos side by side and plots of one clip; '' where no video was kept."""
-    stem = f"videos/{results.number_of(row.name):05d}"
+def _section(folder: Path, row: Row) -> str:
+    """Videos side by side, where they were kept, and plots of one clip."""
+    stem = f"videos/{video_stem(row.name)}"
     kept = [
         (kind, label)
         for kind, label in (("ours", "measured"), ("truth", "ground truth"))
-        if (results.folder / f"{stem}_{kind}.mp4").exists()
+        if (folder / f"{stem}_{kind}.mp4").exists()
     ]
-    if not kept:
-        return ""
     figures = "".join(
         f'<figure><video src="{stem}_{kind}.mp4" autoplay loop muted playsinline></video>'
         f"<figcaption>{label}</figcaption></figure>"

@@ -81,10 +81,6 @@ class Results:
                 file.seek(place)
                 yield row_of(json.loads(file.readline()))
 
-    def number_of(self, name: str) -> int:
-        """The number of a clip's case."""
-        return self._places[name][0]
-
     def add(self, row: Row, number: int | None = None) -> None:
         """Keep one row, on disk before it counts. `number` is that of its case; None: the next one."""
         number = len(self._places) if number is None else number

@@ -19,14 +19,11 @@ import torch
 from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.datasets.errors import InputError, OrbitError, WorkError
 from orbit4d.datasets.progress import Progress
-from orbit4d.evaluate.page import encode_videos
+from orbit4d.evaluate.page import SHOWN, encode_videos, video_stem
 from orbit4d.evaluate.results import Results, plain, row_of
 from orbit4d.evaluate.suite import Row, Suite
 from orbit4d.evaluate.tasks import Case
 from orbit4d.render.fleet import FleetSettings, Job, Outcome, run_fleet
-
-#: Clips whose videos and plots are kept for the page.
-SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ def measure_case(case: Case, suite: Suite | None, show: bool) -> tuple[Row, dict
 def _keep(results: Results, row: Row, number: int, videos: dict[str, bytes]) -> None:
     """Videos first: a row that is there is never looked at again."""
     for kind, data in videos.items():
-        path = results.folder / "videos" / f"{number:05d}_{kind}.mp4"
+        path = results.folder / "videos" / f"{video_stem(row.name)}_{kind}.mp4"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
     crash_point("eval_before_row")
