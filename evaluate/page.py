@@ -29,7 +29,7 @@ td:not(:first-child), th:not(:first-child) { text-align: right; font-variant-num
 section { border-top: 1px solid var(--line); margin-top: 1.5rem; padding-top: .5rem; }
 .pair { display: flex; gap: 1rem; flex-wrap: wrap; align-items: start; }
 figure { margin: 0; } video { width: 256px; image-rendering: auto; border: 1px solid var(--line); }
-figcaption, .soft { color: var(--soft); font-size: .85rem; } svg { width: 320px; height: 160px; }
+figcaption, .soft { color: var(--soft); font-size: .85rem; } svg { width: 250px; height: 125px; }
 .wide { overflow-x: auto; }
 svg text { font-size: 11px; fill: currentColor; }
 """
