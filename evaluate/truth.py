@@ -271,9 +271,7 @@ def split_reference(text: str) -> tuple[str, str | None, str]:
     """(where, uid or None, action) of WHERE[:uid[:action]]; what exists as it stands has no uid."""
     if Path(text).exists() or not is_reference(text):
         return text, None, ""
-    where, uid, action = open_reference(text)
-    # s3://bucket/data has the form of a reference to the asset `//bucket/data`, which no uid is.
-    return where, uid, action
+    return open_reference(text)
 
 
 def read_ids(path: Path) -> list[str]:

@@ -92,6 +92,7 @@ class TruthCache:
         from orbit4d.datasets.writer import DatasetWriter
         from orbit4d.render.asset_job import asset_job
         from orbit4d.render.fleet import Outcome
+        from orbit4d.render.render import FATAL
 
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -117,6 +118,8 @@ class TruthCache:
                 if not self.place(one).exists():
                     partial.replace(self.place(one))
                 self.rendered += 1
+            elif outcome.refused and outcome.reason in FATAL:
+                raise WorkError(f"{outcome.reason}: {outcome.detail}")
             else:
                 failed[one.name] = f"{outcome.reason}: {outcome.detail}".strip(": ")
                 if outcome.refused:

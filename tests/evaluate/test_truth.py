@@ -90,6 +90,10 @@ def test_a_matrix_holds_the_orbit_on_its_diagonal(toy_file: Path, cache: Path) -
     diagonal = np.stack([row.pixels()[i] for i, row in enumerate(rows)])
     np.testing.assert_array_equal(diagonal, turning.pixels())
     assert truth.matrices([subject], 4, 4) == [refs]
+    # A dataset with the file beside it gives the very same truth: its own settings, the same place.
+    beside = Truth(subject.dataset, [str(toy_file)], cache=TruthCache(cache))
+    assert beside.matrices([beside.subject("toy", "Go")], 4, 4) == [refs]
+    assert beside.cache.rendered == 0
 
 
 def test_a_file_that_cannot_be_rendered_is_named_and_not_tried_again(
