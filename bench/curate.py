@@ -134,6 +134,63 @@ def decide_alone(path: str) -> None:
     print(json.dumps({"seconds": seconds, "peak_bytes": peak}))
 
 
+def bench_measuring(sources: list[str], limit: int | None) -> tuple[pa.Table, dict[str, object]]:
+    """The measured table, and how fast one worker and two were."""
+    # Once before, so that neither pays for reading Blender from a cold disk.
+    measure_all(sources, 1, 1)
+    two, table = measure_all(sources, 2, limit)
+    n, assets = table.num_rows, len(set(table["uid"].to_pylist()))
+    print(f"{assets} assets, {n} actions       seconds   actions/s")
+    print(f"measure, 2 workers     {two:14.1f} {n / two:11.2f}", flush=True)
+    one, _ = measure_all(sources, 1, limit)
+    print(f"measure, 1 worker      {one:14.1f} {n / one:11.2f}   two are x{one / two:.2f}", flush=True)
+    seconds = np.array([value or np.nan for value in table["measure_seconds"].to_pylist()])
+    return table, {
+        "assets": assets,
+        "actions": n,
+        "seconds_1": one,
+        "seconds_2": two,
+        "speedup_2": one / two,
+        "actions_per_second_2": n / two,
+        "median_action_seconds": float(np.nanmedian(seconds)),
+    }
+
+
+def bench_share(table: pa.Table, n: int, folder: Path) -> dict[str, object]:
+    """What measuring costs, as a share of rendering."""
+    pairs = against_render(table, n, 2, folder)
+    for pair in pairs:
+        measure, render = pair["measure"], pair["render"]
+        share = f"measure {measure:.2f} s, render {render:.1f} s = {measure / render:.1%}"
+        print(f"{pair['uid'][:32]:<32} {share}")
+    median = float(np.median([pair["measure"] / pair["render"] for pair in pairs]))
+    print(f"median share of rendering {median:.1%}")
+    return {"median_share_of_render": median}
+
+
+def bench_deciding(rows: int, preview: bytes | None, folder: Path) -> dict[str, object]:
+    """Deciding many rows in a fresh process, and a report of 10,000 with pictures."""
+    from orbit4d.curate.report import write_report
+    from orbit4d.curate.rules import decide
+
+    pq.write_table(wide_table(rows), folder / "wide.parquet")
+    command = [sys.executable, "-P", __file__, "--decide", str(folder / "wide.parquet")]
+    alone = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    peak = alone["peak_bytes"] / 2**30
+    print(f"decide {rows:,} rows {alone['seconds']:.2f} s, peak {peak:.2f} GiB")
+    small = decide(wide_table(10_000, preview))
+    started = time.perf_counter()
+    page = write_report(small, folder / "report")
+    seconds = time.perf_counter() - started
+    print(f"report of 10,000 rows {seconds:.2f} s, {page.stat().st_size / 2**20:.1f} MiB", flush=True)
+    return {
+        "decide_rows": rows,
+        "decide_seconds": alone["seconds"],
+        "decide_peak_gib": peak,
+        "report_10000_seconds": seconds,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sources", nargs="*")
@@ -150,55 +207,19 @@ def main() -> None:
     sources = args.sources or [str(folder) for folder in beside if folder.is_dir()]
     result: dict[str, object] = {"bench": "curate", "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory(prefix="orbit4d-bench-") as name:
-        folder = Path(name)
-        preview = None
+        folder, preview, table = Path(name), None, None
         if sources:
-            one, _ = measure_all(sources, 1, args.limit)
-            two, table = measure_all(sources, 2, args.limit)
-            n, assets = table.num_rows, len(set(table["uid"].to_pylist()))
-            print(f"{assets} assets, {n} actions       seconds   actions/s")
-            print(f"measure, 1 worker      {one:14.1f} {n / one:11.2f}")
-            print(f"measure, 2 workers     {two:14.1f} {n / two:11.2f}   x{one / two:.2f}", flush=True)
-            seconds = np.array([value or np.nan for value in table["measure_seconds"].to_pylist()])
-            result |= {
-                "assets": assets,
-                "actions": n,
-                "seconds_1": one,
-                "seconds_2": two,
-                "speedup_2": one / two,
-            }
-            result |= {"actions_per_second_2": n / two, "median_action_seconds": float(np.nanmedian(seconds))}
+            table, found = bench_measuring(sources, args.limit)
+            result |= found
+            preview = next((value for value in table["preview"].to_pylist() if value), None)
             if args.table:
                 from orbit4d.curate.rules import decide
                 from orbit4d.curate.tables import write_table
 
                 write_table(decide(table), args.table)
-            preview = next((value for value in table["preview"].to_pylist() if value), None)
-            if args.rendered:
-                pairs = against_render(table, args.rendered, 2, folder)
-                for pair in pairs:
-                    measure, render = pair["measure"], pair["render"]
-                    share = f"measure {measure:.2f} s, render {render:.1f} s = {measure / render:.1%}"
-                    print(f"{pair['uid'][:32]:<32} {share}")
-                result["median_share_of_render"] = float(
-                    np.median([p["measure"] / p["render"] for p in pairs])
-                )
-                print(f"median share of rendering {result['median_share_of_render']:.1%}", flush=True)
-        pq.write_table(wide_table(args.rows), folder / "wide.parquet")
-        command = [sys.executable, "-P", __file__, "--decide", str(folder / "wide.parquet")]
-        alone = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        result |= {"decide_rows": args.rows, "decide_seconds": alone["seconds"]}
-        result["decide_peak_gib"] = alone["peak_bytes"] / 2**30
-        print(f"decide {args.rows:,} rows {alone['seconds']:.2f} s, peak {result['decide_peak_gib']:.2f} GiB")
-        from orbit4d.curate.report import write_report
-        from orbit4d.curate.rules import decide
-
-        small = decide(wide_table(10_000, preview))
-        started = time.perf_counter()
-        page = write_report(small, folder / "report")
-        result["report_10000_seconds"] = time.perf_counter() - started
-        size = page.stat().st_size / 2**20
-        print(f"report of 10,000 rows {result['report_10000_seconds']:.2f} s, {size:.1f} MiB")
+        result |= bench_deciding(args.rows, preview, folder)
+        if table is not None and args.rendered:
+            result |= bench_share(table, args.rendered, folder)
     print(json.dumps(result))
 
 
