@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from learn import ROOT, WHERE, rendered_pool, train_here
+from learn import ROOT, WHERE, rendered_pool, sample_as, train_here
 from learn_measures import Report, load_clips, measure_motion
 
 GUIDANCE = {
@@ -65,6 +65,7 @@ def main() -> None:
         config = configuration(args, base, weight)
         clips = load_clips(dataset, config, "train", args.clips, config.data.where)
         pipeline = OrbitPipeline.of_folder(run_of(folder, weight))
+        sample_as(pipeline, config)
         for name, guidance in GUIDANCE.items():
             found = measure_motion(pipeline, clips, False, **guidance)
             ratio = float(np.exp(np.mean(np.log(np.maximum(found["measured_over_asked"], 1e-9)))))

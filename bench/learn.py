@@ -31,6 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from learn_measures import Report, load_clips, measure_camera, measure_motion, measure_orbit, motion_verdict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +54,9 @@ def main() -> None:
     parser.add_argument("--work", default=str(ROOT / "bench" / "out" / "learn"), help="where runs are kept")
     parser.add_argument("--where", default=WHERE, help="clips that are trained on")
     parser.add_argument("--steps", type=int, default=4000, help="of the model, over both stages")
+    parser.add_argument(
+        "--control-steps", type=int, help="at most so many for each control; default: as many"
+    )
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--measure-only", action="store_true")
@@ -71,7 +75,7 @@ def main() -> None:
         train_all(args, folder, dataset)
     report = Report("learn", begin)
     measure(report, folder, dataset, configs["main"], args.clips)
-    report.finish(args.out, steps=args.steps, where=args.where)
+    report.finish(args.out, steps=args.steps, control_steps=args.control_steps, where=args.where)
 
 
 def rendered_pool(data: Path) -> str:
@@ -93,6 +97,9 @@ def configurations(args: argparse.Namespace, folder: Path) -> dict:
 
     base = override(preset("tiny"), [f"steps={args.steps}", f"data.where={args.where}", *args.sets])
     static, dynamic = base.stages
+    if args.control_steps:
+        static = replace(static, steps=min(static.steps, args.control_steps))
+        dynamic = replace(dynamic, steps=min(dynamic.steps, args.control_steps))
     return {
         "main": base,
         "no-cameras": replace(base, stages=(static,), data=replace(base.data, cameras=False)),
@@ -126,6 +133,7 @@ def train_all(args: argparse.Namespace, folder: Path, dataset: str) -> None:
         for name in names:
             command = [sys.executable, __file__, dataset, "--train", name, "--work", str(folder)]
             command += ["--steps", str(args.steps), "--where", args.where]
+            command += ["--control-steps", str(args.control_steps)] if args.control_steps else []
             command += [part for value in args.sets for part in ("--set", value)]
             with (folder / f"{name}.log").open("a") as log:
                 done = subprocess.run(
@@ -157,6 +165,7 @@ def measure(report: Report, folder: Path, dataset: str, config, count: int) -> N
     seen = load_clips(dataset, config, "train", count, config.data.where)
     unseen = load_clips(dataset, config, "test", count, "")
     pipeline = OrbitPipeline.of_folder(folder / "main")
+    sample_as(pipeline, config)
     weight = config.sample.w_motion
 
     orbit = measure_orbit(pipeline, seen, seen, own=True)
@@ -169,9 +178,12 @@ def measure(report: Report, folder: Path, dataset: str, config, count: int) -> N
     report.verdict("reversed cameras give the reversed orbit, 2 dB", camera["margin_db"] >= 2)
     if (folder / "no-cameras" / "log.jsonl").exists():
         rows = {name: read(folder / name / "log.jsonl") for name in ("main", "no-cameras")}
-        losses = {name: static_loss(found) for name, found in rows.items()}
+        steps = min(len(stage_losses(found)) for found in rows.values())
+        losses = {
+            name: float(np.mean(stage_losses(found)[steps * 4 // 5 : steps])) for name, found in rows.items()
+        }
         report.table(
-            "control: no cameras, loss of the static stage",
+            f"control: no cameras, loss of the static stage up to step {steps}",
             {"with_cameras": losses["main"], "without_cameras": losses["no-cameras"]},
         )
         report.verdict("cameras lower the loss", losses["main"] < losses["no-cameras"])
@@ -183,16 +195,24 @@ def measure(report: Report, folder: Path, dataset: str, config, count: int) -> N
     report.table("motion from a first view, no guidance", measure_motion(pipeline, seen, False, w_motion=0.0))
     if (folder / "shuffled-motion" / "model").exists():
         control = OrbitPipeline.of_folder(folder / "shuffled-motion")
+        sample_as(control, config)
         found = measure_motion(control, seen, False, w_motion=weight)
         report.table("control: shuffled motion", found)
         report.verdict("shuffled motion fails", not all(motion_verdict(found).values()))
 
 
-def static_loss(rows: list[dict]) -> float:
-    """Mean training loss over the last fifth of the static stage."""
-    values = [row["loss_diffusion"] for row in rows if row.get("stage") == "static"]
-    last = values[-max(1, len(values) // 5) :]
-    return sum(last) / len(last)
+def sample_as(pipeline, config) -> None:
+    """Steps and spacing as the preset has them now, whatever they were when the run was trained."""
+    from orbit4d.model.schedule import make_scheduler
+
+    kind, settings = config.model, config.sample
+    pipeline.scheduler = make_scheduler(kind.schedule, kind.prediction, settings.spacing)
+    pipeline.register_to_config(sample_steps=settings.steps)
+
+
+def stage_losses(rows: list[dict]) -> list[float]:
+    """Training loss of each step of the static stage; the same samples in the same order in every run."""
+    return [row["loss_diffusion"] for row in rows if row.get("stage") == "static"]
 
 
 if __name__ == "__main__":

@@ -151,6 +151,9 @@ class SampleSettings:
 
     steps: int = 50
     """DDIM steps."""
+    spacing: str = "leading"
+    """Which steps: "leading" (981, 961, .., 1 of 50, as VideoMV) or "trailing" (from pure noise on; for few
+    steps)."""
     w1: float = 7.0
     """Weight against the unconditional branch (7 is ordinary guidance 8)."""
     w2: float = 0.5

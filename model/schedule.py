@@ -14,6 +14,7 @@ from diffusers import DDIMScheduler
 
 TRAIN_STEPS = 1000
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
+SPACINGS = ("leading", "trailing")
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,15 @@ BASES = {
 }
 
 
-def make_scheduler(kind: str, prediction: str = "") -> DDIMScheduler:
+def make_scheduler(kind: str, prediction: str = "", spacing: str = "leading") -> DDIMScheduler:
     """DDIM sampler and noising table of VideoMV's "text" or "image" network ("static3d" is "image").
 
     `prediction` ("epsilon", "v_prediction", "sample") overrides what the network predicts. VideoMV's last
     step goes to `alphas_cumprod[0]`, not to 1. `set_timesteps(50)` gives 981, 961, .., 1. A number of steps
     that does not divide 1000 follows diffusers (7 steps: 853 .. 1); upstream takes one step more than asked.
-    Raises ValueError for an unknown kind or prediction.
+    `spacing` "trailing" starts at the last step instead (4 steps: 999, 749, 499, 249), which is what few
+    steps need where that step is pure noise (Lin et al. 2024, arXiv 2305.08891).
+    Raises ValueError for an unknown kind, prediction or spacing.
     """
     kind = "image" if kind == "static3d" else kind
     if kind not in BASES:
@@ -53,6 +56,8 @@ def make_scheduler(kind: str, prediction: str = "") -> DDIMScheduler:
     prediction = prediction or base.prediction
     if prediction not in PREDICTIONS:
         raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
+    if spacing not in SPACINGS:
+        raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}, got {spacing!r}")
     scheduler = DDIMScheduler(
         num_train_timesteps=TRAIN_STEPS,
         beta_start=0.00085,
@@ -60,7 +65,7 @@ def make_scheduler(kind: str, prediction: str = "") -> DDIMScheduler:
         beta_schedule=base.betas,
         rescale_betas_zero_snr=base.zero_snr,
         prediction_type=prediction,
-        timestep_spacing="leading",
+        timestep_spacing=spacing,
         steps_offset=1,
         clip_sample=False,
         set_alpha_to_one=False,

@@ -93,7 +93,7 @@ def train(
     accelerator.wait_for_everyone()
 
     frozen = FrozenParts.load(PartsSpec.of(config), device)
-    scheduler = make_scheduler(config.model.schedule, config.model.prediction)
+    scheduler = make_scheduler(config.model.schedule, config.model.prediction, config.sample.spacing)
     clips = open_clips(dataset, config, frozen, TRAIN)
     validation = open_clips(dataset, config, frozen, VALIDATION)
     unet = build_unet(config, frozen.latent_channels, allow_missing)

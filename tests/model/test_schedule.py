@@ -183,3 +183,11 @@ def test_offset_noise_is_one_constant_per_frame_and_channel(drawn):
     torch.testing.assert_close(added, constant.expand_as(added), rtol=0, atol=1e-6)
     assert constant.flatten().unique().numel() == constant.numel()
     assert offset_noise(noise, 0.0) is noise
+
+
+def test_trailing_steps_start_from_pure_noise():
+    scheduler = make_scheduler("image", "sample", "trailing")
+    scheduler.set_timesteps(4)
+    assert scheduler.timesteps.tolist() == [999, 749, 499, 249]
+    with pytest.raises(ValueError, match="spacing"):
+        make_scheduler("image", spacing="middle")
