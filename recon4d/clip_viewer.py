@@ -52,7 +52,7 @@ class ClipViewer:
         self._open(first)
         self.picker.on_update(lambda _: self._open(self._read(self.picker.value)))
         self.slider.on_update(lambda _: self.show(int(self.slider.value)))
-        self.server.on_client_connect(face_front)
+        self.server.on_client_connect(lambda client: face_front(client, 4.0))
 
     def _find(self, uid: str, action: str) -> dict[str, tuple[str, int, str, int]]:
         """Name -> (uid, action index, rig, orbit) of the clips asked for."""

@@ -41,15 +41,16 @@ def add_frustum(
         fov=float(2 * np.arctan(camera.h / (2 * camera.fl_y))),
         aspect=camera.w / camera.h,
         scale=scale,
+        thickness=0.03 * scale,
         wxyz=(w, x, y, z),
         position=camera.position,
         image=image,
     )
 
 
-def face_front(client: Any) -> None:
-    """Put a visitor's camera before the object, a little above the horizon."""
-    client.camera.position = (0.0, -2.6, 0.6)
+def face_front(client: Any, distance: float = 1.8) -> None:
+    """Put a visitor's camera before the object, a little above the horizon; nearer than most orbits are."""
+    client.camera.position = (0.0, -distance, 0.3 * distance)
     client.camera.look_at = (0.0, 0.0, 0.0)
     client.camera.up_direction = (0.0, 0.0, 1.0)
 
