@@ -60,7 +60,8 @@ def frechet_distance(mean1: Array, cov1: Array, mean2: Array, cov2: Array) -> fl
     cross = np.linalg.eigvalsh(root1 @ cov2 @ root1)
     trace = np.sqrt(np.clip(cross, 0, None)).sum()
     difference = mean1 - mean2
-    return float(difference @ difference + np.trace(cov1) + np.trace(cov2) - 2 * trace)
+    # Rounding may leave a little less than nothing between equal sets.
+    return max(0.0, float(difference @ difference + np.trace(cov1) + np.trace(cov2) - 2 * trace))
 
 
 def fvd_forms(matrix: torch.Tensor) -> dict[str, torch.Tensor]:
