@@ -68,7 +68,7 @@ VIDEOMV_STATIC3D = replace(
 )
 TINY = TrainConfig(
     preset="tiny",
-    stages=(Stage("static", 130, condition_scale=0.1), Stage("dynamic", 190, static_share=0.3)),
+    stages=(Stage("static", 160, condition_scale=0.1), Stage("dynamic", 160, static_share=0.4)),
     model=ModelSettings(
         variant="image",
         unet={
@@ -102,7 +102,7 @@ TINY = TrainConfig(
     ),
     loss=LossSettings(motion_weight=5.0, drop_caption=0.0, drop_motion=0.1, noise_bias=2.0),
     optim=OptimSettings(lr=2e-3, schedule="cosine", warmup=10, effective_batch=4, batch=4, ema=0.99),
-    sample=SampleSettings(steps=10, w1=0.0, w2=0.0, w_motion=1.0),
+    sample=SampleSettings(steps=2, spacing="trailing", w1=0.0, w2=0.0, w_motion=0.5),
     checkpoint_every=100,
     validate_every=50,
     validate_clips=4,
