@@ -143,6 +143,15 @@ def _libwebp() -> ctypes.CDLL | None:
     return None
 
 
+@functools.cache
+def decoder_address() -> int | None:
+    """Where libwebp's WebPDecodeRGBAInto lies in this process; None without libwebp."""
+    library = _libwebp()
+    if library is None:
+        return None
+    return ctypes.cast(library.WebPDecodeRGBAInto, ctypes.c_void_p).value
+
+
 def _decode_webp(data: bytes | memoryview, out: Pixels | None = None) -> Pixels:
     """Decode into `out` [H, W, 4], contiguous, or a new array."""
     library = _libwebp()

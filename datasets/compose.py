@@ -12,7 +12,7 @@ STRETCH = 4096
 
 # Without fastmath: a fused 1 - alpha would let a trace of the background into opaque pixels.
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _compose(words, background, rgb, alpha):  # type: ignore[no-untyped-def]
+def compose_words(words, background, rgb, alpha):  # type: ignore[no-untyped-def]
     """words uint32 [F, P], one pixel each; rgb float32 [F, 3, P], alpha float32 [F, P].
 
     Whole words, and one output at a time over a stretch that stays in the first cache: so LLVM sees two
@@ -46,5 +46,7 @@ def compose(
     words = np.ascontiguousarray(rgba).view("<u4").reshape(f, h * w)
     if not words.dtype.isnative:
         words = words.astype(np.uint32)
-    _compose(words, np.asarray(background, np.float32), rgb.reshape(f, 3, h * w), alpha.reshape(f, h * w))
+    compose_words(
+        words, np.asarray(background, np.float32), rgb.reshape(f, 3, h * w), alpha.reshape(f, h * w)
+    )
     return rgb, alpha

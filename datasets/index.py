@@ -150,6 +150,11 @@ class Index:
 
     def row(self, number: int, columns: Sequence[str] | None = None) -> dict[str, Any]:
         """Row `number` as a dict, all columns or some. Decodes its row group, and keeps a few of them."""
+        part, group, local = self.place(number)
+        return self._group(part, group, tuple(columns or ())).slice(local, 1).to_pylist()[0]
+
+    def place(self, number: int) -> tuple[int, int, int]:
+        """(part, row group in it, row in that) of row `number`."""
         if not 0 <= number < len(self):
             raise IndexError(f"row {number} of {len(self)}")
         part_number = bisect.bisect_right(self._firsts, number) - 1
@@ -158,7 +163,7 @@ class Index:
         group = int(np.searchsorted(part.group_ends, local, side="right"))
         if group:
             local -= int(part.group_ends[group - 1])
-        return self._group(part_number, group, tuple(columns or ())).slice(local, 1).to_pylist()[0]
+        return part_number, group, local
 
     @cached_property
     def _firsts(self) -> list[int]:
@@ -170,17 +175,21 @@ class Index:
             if key in self._groups:
                 self._groups.move_to_end(key)
                 return self._groups[key]
-        part = self.parts[part_number]
-        try:
-            with self._open(part.name, self._footer(part)) as file:
-                table = file.read_row_group(group, columns=list(columns) or None, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(self.store.path(part.name), error) from error
+        table = self.read_group(part_number, group, columns)
         with self._lock:
             self._groups[key] = table
             while len(self._groups) > _KEEP_GROUPS:
                 self._groups.popitem(last=False)
         return table
+
+    def read_group(self, part_number: int, group: int, columns: Sequence[str] = ()) -> pa.Table:
+        """Decode one row group of a part: all columns, or some."""
+        part = self.parts[part_number]
+        try:
+            with self._open(part.name, self._footer(part)) as file:
+                return file.read_row_group(group, columns=list(columns) or None, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(self.store.path(part.name), error) from error
 
     def rows_of(self, uid: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """All rows of an asset; [] when there is none. Uses the statistics of the row groups."""

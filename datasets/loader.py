@@ -16,19 +16,15 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from orbit4d.datasets.codec import decode_clip
-from orbit4d.datasets.compose import compose
+from orbit4d.datasets.details import Details, DetailsCache
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.index import Index
-from orbit4d.datasets.reader import read_members
+from orbit4d.datasets.planes import clip_planes
+from orbit4d.datasets.reader import read_span
 from orbit4d.datasets.samples import RIG_OF, group
-from orbit4d.datasets.schema import SPLITS, row_cameras
+from orbit4d.datasets.schema import SPLITS
 from orbit4d.datasets.where import matching
 
-#: What a sample needs of an index row; the rest is left unread.
-_COLUMNS = (
-    *("uid", "action", "action_index", "orbit", "split", "caption", "n_frames", "width", "height"),
-    *("shard", "offsets", "lengths", "c2w", "fl_x", "fl_y", "cx", "cy", "time", "measures"),
-)
 _NAMED = {
     "white": (1.0, 1.0, 1.0),
     "grey": (128 / 255,) * 3,
@@ -86,6 +82,7 @@ class OrbitDataset(Dataset[dict[str, Any]]):
         if where is not None:
             samples = samples.take(matching(self.index, where)[samples.anchor])
         self.samples = samples
+        self.details = DetailsCache(self.index)
         # Shared memory, so that loader workers that are kept alive see the next epoch too.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
@@ -128,21 +125,20 @@ class OrbitDataset(Dataset[dict[str, Any]]):
         if not -len(self) <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         rows = {
-            name: self.index.row(int(getattr(self.samples, name)[i]), _COLUMNS)
+            name: self.details[int(getattr(self.samples, name)[i])]
             for name in RIG_OF
             if getattr(self.samples, name)[i] >= 0
         }
         anchor = next(rows[name] for name in RIG_OF if name in rows)
-        item = {k: anchor[k] for k in ("uid", "action", "action_index", "orbit", "split", "caption")}
+        item = {k: getattr(anchor, k) for k in ("uid", "action", "action_index", "orbit", "split", "caption")}
         colour = self._background_of(anchor)
         for name, row in rows.items():
             item[name], item[f"alpha_{name}"] = self._images(row, colour)
         item["c2w"], item["K"], item["time"] = self._geometry(anchor)
         if "front" in rows:
             item["front_c2w"], item["front_K"], item["front_time"] = self._geometry(rows["front"])
-        motion = anchor["measures"]["motion_magnitude"]
-        if motion is not None:
-            item["motion_magnitude"] = torch.tensor(motion, dtype=torch.float32)
+        if anchor.motion_magnitude is not None:
+            item["motion_magnitude"] = torch.tensor(anchor.motion_magnitude, dtype=torch.float32)
         return item
 
     def rgba(self, i: int, clip: str = "dynamic") -> npt.NDArray[np.uint8]:
@@ -150,11 +146,16 @@ class OrbitDataset(Dataset[dict[str, Any]]):
         number = int(getattr(self.samples, clip)[i])
         if number < 0:
             raise InputError(f"sample {i} has no {clip} clip")
-        return self._decode(self.index.row(number, _COLUMNS))
+        row = self.details[number]
+        data, starts = self._read(row)
+        members = [data[a : a + length] for a, length in zip(starts.tolist(), row.lengths.tolist())]
+        return decode_clip(members, row.size, self._threads())
 
-    def _decode(self, row: dict[str, Any]) -> npt.NDArray[np.uint8]:
-        members = read_members(self.index.shard_store, row, passes=False)
-        return decode_clip(members, (row["width"], row["height"]), self._threads())
+    def _read(self, row: Details) -> tuple[bytes, npt.NDArray[np.int64]]:
+        """(bytes that hold a clip's frames, where each begins in them)."""
+        start = int(row.offsets.min())
+        end = int((row.offsets + row.lengths).max())
+        return read_span(self.index.shard_store, row.shard, start, end), row.offsets - start
 
     def _threads(self) -> ThreadPoolExecutor | None:
         if self.threads <= 1:
@@ -164,9 +165,11 @@ class OrbitDataset(Dataset[dict[str, Any]]):
             self._pool = (os.getpid(), ThreadPoolExecutor(self.threads))
         return self._pool[1]
 
-    def _images(self, row: dict[str, Any], colour: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
-        rgb, alpha = (torch.from_numpy(plane) for plane in compose(self._decode(row), colour))
-        if self.size is None or self.size == (row["width"], row["height"]):
+    def _images(self, row: Details, colour: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
+        data, starts = self._read(row)
+        planes = clip_planes(data, starts, row.lengths, row.size, colour, self._threads(), self.threads)
+        rgb, alpha = (torch.from_numpy(plane) for plane in planes)
+        if self.size is None or self.size == row.size:
             return rgb, alpha
         size = (self.size[1], self.size[0])
         # On one background compositing and resizing commute, so this equals resizing premultiplied colour.
@@ -175,17 +178,20 @@ class OrbitDataset(Dataset[dict[str, Any]]):
             for plane in (rgb, alpha)
         )  # type: ignore[return-value]
 
-    def _geometry(self, row: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        cameras = row_cameras(row)
-        if self.size is not None:
-            cameras = [camera.resized(*self.size) for camera in cameras]
-        c2w = torch.from_numpy(np.stack([camera.c2w for camera in cameras])).float()
-        return c2w, torch.from_numpy(np.stack([c.K for c in cameras])).float(), torch.tensor(row["time"])
+    def _geometry(self, row: Details) -> tuple[Tensor, Tensor, Tensor]:
+        """(c2w [F, 4, 4], K [F, 3, 3] of the delivered size, time [F])."""
+        w, h = self.size or row.size
+        x, y = w / row.size[0], h / row.size[1]
+        fl_x, fl_y, cx, cy = row.intrinsics
+        K = torch.tensor([[fl_x * x, 0.0, cx * x], [0.0, fl_y * y, cy * y], [0.0, 0.0, 1.0]])
+        # Copies: the details are shared between samples.
+        c2w, time = torch.tensor(row.c2w), torch.tensor(row.time)
+        return c2w, K.repeat(len(c2w), 1, 1), time
 
-    def _background_of(self, row: dict[str, Any]) -> tuple[float, float, float]:
+    def _background_of(self, row: Details) -> tuple[float, float, float]:
         if self.background is not None:
             return self.background
-        name = f"{self.seed} {int(self._epoch[0])} {row['uid']} {row['action_index']} {row['orbit']}"
+        name = f"{self.seed} {int(self._epoch[0])} {row.uid} {row.action_index} {row.orbit}"
         r, g, b = hashlib.sha256(name.encode()).digest()[:3]
         return (r / 255, g / 255, b / 255)
 

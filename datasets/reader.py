@@ -18,11 +18,16 @@ def read_members(store: Store, row: Mapping[str, Any], passes: bool = True) -> l
     spans = row_spans(row, passes)
     start = min(offset for offset, _ in spans)
     end = max(offset + length for offset, length in spans)
-    try:
-        data = store.read_range(row["shard"], start, end - start)
-    except FileNotFoundError:
-        raise WorkError(f"{store.path(row['shard'])}: missing, though the index names it") from None
+    data = read_span(store, row["shard"], start, end)
     return [data[offset - start : offset - start + length] for offset, length in spans]
+
+
+def read_span(store: Store, shard: str, start: int, end: int) -> bytes:
+    """Bytes start..end of a shard, by one read; a missing or shorter shard raises WorkError."""
+    try:
+        return store.read_range(shard, start, end - start)
+    except FileNotFoundError:
+        raise WorkError(f"{store.path(shard)}: missing, though the index names it") from None
 
 
 def read_clip(
