@@ -58,9 +58,7 @@ def image_size(data: bytes) -> tuple[int, int]:
         raise InputError(f"not an image that can be stored ({len(data)} bytes): {error}") from error
 
 
-def stage_asset(
-    uri: str | Store, uid: str, clips: Iterable[Clip], rejected: Sequence[Rejection] = ()
-) -> int:
+def stage_asset(uri: str | Store, uid: str, clips: Iterable[Clip], rejected: Sequence[Rejection] = ()) -> int:
     """Stage all clips of one asset; returns the bytes of its tar.
 
     Two atomic puts: the tar, then the rows. Staging the same clips again is harmless. `rejected` are the

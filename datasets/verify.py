@@ -20,6 +20,7 @@ from orbit4d.datasets import manifest, parts, sealed
 from orbit4d.datasets.camera_checks import camera_faults
 from orbit4d.datasets.digest import digest_lines, digest_of
 from orbit4d.datasets.errors import InputError, OrbitError, WorkError
+from orbit4d.datasets.orphans import only_here
 from orbit4d.datasets.progress import Progress
 from orbit4d.datasets.schema import INDEX_SCHEMA, REJECTED_SCHEMA, SPLITS, row_spans
 from orbit4d.datasets.shards import member_name_before
@@ -88,9 +89,9 @@ def verify(uri: str, repair: bool = False) -> Verification:
         seen.findings.append(Finding("damage", manifest.NAME, str(error)))
         stored = None
     shard_store = Store(stored.shards_at) if stored and stored.shards_at else store
-    used = _check_index(store, shard_store, seen)
+    used, uids = _check_index(store, shard_store, seen)
     if shard_store is store:
-        _check_orphans(store, used, seen, whole=not seen.findings_in(parts.FOLDER, manifest.NAME))
+        _check_orphans(store, used, uids, seen, whole=not seen.findings_in(parts.FOLDER, manifest.NAME))
     _check_staging(store, seen)
     _check_rejected(store, seen)
     for folder in ("", "index", "shards", "staging", "rejected"):
@@ -104,8 +105,8 @@ def verify(uri: str, repair: bool = False) -> Verification:
     return seen
 
 
-def _check_index(store: Store, shard_store: Store, seen: Verification) -> set[str]:
-    """Check every part and the shards it names, part by part; returns the names of those shards."""
+def _check_index(store: Store, shard_store: Store, seen: Verification) -> tuple[set[str], set[str]]:
+    """Check every part and the shards it names, part by part; returns (those shards, the uids)."""
     lines: list[bytes] = []
     keys: dict[tuple[Any, ...], str] = {}
     used: set[str] = set()
@@ -133,10 +134,11 @@ def _check_index(store: Store, shard_store: Store, seen: Verification) -> set[st
                 _check_shard(shard_store, shard, sizes, rows, seen)
                 used.add(shard)
                 progress.update()
-    if len({key[0] for key in keys}) != seen.assets:
+    uids = {key[0] for key in keys}
+    if len(uids) != seen.assets:
         seen.findings.append(Finding("damage", parts.FOLDER, "an asset's rows are not adjacent"))
     seen.digest = digest_of(lines)
-    return used
+    return used, uids
 
 
 def _check_rows(name: str, table: pa.Table, keys: dict[tuple[Any, ...], str], seen: Verification) -> None:
@@ -169,15 +171,24 @@ def _live(store: Store, seen: Verification) -> tuple[list[str], list[str]]:
         return list(store.list(parts.FOLDER, ".parquet")), []
 
 
-def _check_orphans(store: Store, used: set[str], seen: Verification, whole: bool) -> None:
-    """Shards that no part names. Only a `whole` index can say that they were never committed."""
+def _check_orphans(store: Store, used: set[str], uids: set[str], seen: Verification, whole: bool) -> None:
+    """Shards that no part names. Only a `whole` index can say that they were never committed, and only when
+    their assets are committed elsewhere or still staged: else the part that named them is lost.
+    """
+    known = uids | {staged.uid for staged in staged_assets(store)}
     for name in store.list("shards"):
-        if name not in used and name.endswith(".tar") and not whole:
-            seen.findings.append(Finding("damage", name, "a shard that no readable index part names"))
-        elif name not in used and name.endswith(".tar"):
-            seen.findings.append(Finding("uncommitted", name, "a shard that no index part names"))
-        elif name not in used:
+        if name in used:
+            continue
+        if not name.endswith(".tar"):
             seen.findings.append(Finding("damage", name, "a foreign file"))
+        elif not whole:
+            seen.findings.append(Finding("damage", name, "a shard that no readable index part names"))
+        elif lost := only_here(store.read(name), known):
+            named = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
+            what = f"no index part names it, and {named} is nowhere else: a foreign tar, or a part is lost"
+            seen.findings.append(Finding("damage", name, what))
+        else:
+            seen.findings.append(Finding("uncommitted", name, "a shard that no index part names"))
 
 
 def _check_shard(

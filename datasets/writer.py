@@ -22,6 +22,7 @@ from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.datasets.digest import dataset_digest
 from orbit4d.datasets.errors import InputError, OrbitError, WorkError
+from orbit4d.datasets.orphans import only_here
 from orbit4d.datasets.reader import read_clip
 from orbit4d.datasets.reference import open_reference
 from orbit4d.datasets.rejections import Rejection
@@ -223,7 +224,13 @@ class DatasetWriter:
             for part in live
             for name in pc.unique(parts.read_part(self.store, part, ["shard"]).column("shard")).to_pylist()
         }
-        orphans = [name for name in self.store.list("shards") if name not in used]
+        # What is nowhere else stays, for `orbit4d verify` to report.
+        known = self.indexed() | {staged.uid for staged in staged_assets(self.store)}
+        orphans = [
+            name
+            for name in self.store.list("shards", ".tar")
+            if name not in used and not only_here(self.store.read(name), known)
+        ]
         drafts = [
             name
             for folder in ("shards", "index", "rejected", "staging", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orbit4d.datasets import DatasetWriter, Index, InputError, Rejection, WorkError, read_clip
+from orbit4d.datasets import DatasetWriter, Index, InputError, Rejection, WorkError, manifest, read_clip
 from orbit4d.datasets.cli import verify as command
 from orbit4d.datasets.parts import read_part
 from orbit4d.datasets.schema import INDEX_SCHEMA
@@ -129,6 +130,24 @@ def test_repair_never_removes_the_shard_of_a_damaged_index_part(copy):
     assert result.exit_code == 1
     assert sorted((copy / "shards").iterdir()) == shards
     assert "no readable index part names" in result.output
+
+
+def test_a_shard_that_lost_its_index_part_is_damage_and_nothing_removes_it(copy, make_clips):
+    for part in (copy / "index").iterdir():
+        part.unlink()
+    foreign = copy / "shards/holiday.tar"
+    with tarfile.open(foreign, "w") as tar:
+        tar.add(copy / "dataset.json", "photo.json")
+    shards = sorted((copy / "shards").iterdir())
+    seen = verify(str(copy), repair=True)
+    assert {f.kind for f in seen.findings} == {"damage"}
+    assert {f.file for f in seen.findings} >= {f"shards/{path.name}" for path in shards}
+    assert any("photo.json is nowhere else" in f.what for f in seen.findings)
+    # Nor does a run that goes on in the folder.
+    writer = DatasetWriter(copy, manifest.read(Store(copy)).config)
+    writer.stage("new", make_clips("new", n_frames=2, size=8))
+    writer.roll(final=True)
+    assert set(shards) < set((copy / "shards").iterdir())
 
 
 def test_duplicate_rows_are_found(copy):
