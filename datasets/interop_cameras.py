@@ -75,7 +75,8 @@ def camera_from_json(content: Mapping[str, Any], size: tuple[int, int]) -> Camer
     """Camera of a JSON file for images of `size` = (width, height). KeyError or ValueError when it is no
     camera.
 
-    `x_fov`, `y_fov` are radians; without them the lens is Blender's start-up camera.
+    `x_fov`, `y_fov` are radians; without them the lens is Blender's start-up camera. `cx`, `cy` (ours)
+    name a principal point that is not the image centre, in pixels.
     """
     w, h = size
     c2w = np.eye(4)
@@ -84,12 +85,14 @@ def camera_from_json(content: Mapping[str, Any], size: tuple[int, int]) -> Camer
     fov_x_deg = np.degrees(content["x_fov"]) if "x_fov" in content else DEFAULT_FOV_X_DEG
     fl_x = focal_from_fov(fov_x_deg, w)
     fl_y = focal_from_fov(float(np.degrees(content["y_fov"])), h) if "y_fov" in content else fl_x
-    return Camera(c2w, fl_x, fl_y, w / 2, h / 2, w, h)
+    cx, cy = float(content.get("cx", w / 2)), float(content.get("cy", h / 2))
+    return Camera(c2w, fl_x, fl_y, cx, cy, w, h)
 
 
 def camera_to_json(camera: Camera) -> dict[str, Any]:
-    """The published fields of a camera; its principal point must be the image centre."""
-    return {
+    """The published fields of a camera, and where the principal point is not the image centre `cx`, `cy`."""
+    centred = (camera.cx, camera.cy) == (camera.w / 2, camera.h / 2)
+    return ({} if centred else {"cx": camera.cx, "cy": camera.cy}) | {
         "matrix_world": camera.c2w.tolist(),
         "format_version": 6,
         "max_depth": 5.0,

@@ -72,8 +72,6 @@ def _diffusion4d(asset: list[Clip]) -> Iterator[tuple[str, bytes]]:
     folders: dict[tuple[int, int], str] = {}
     extras: dict[str, dict[str, Any]] = {}
     for clip in sorted(asset, key=lambda clip: clip.rig):
-        if clip.rig not in LAYOUT:
-            continue
         key = (clip.action_index, clip.orbit)
         if key not in folders:
             name = folder_name(clip.uid, clip.action_index, clip.azimuth0_deg, clip.elevation_deg)
@@ -138,6 +136,10 @@ def export_dataset(
     keep = chosen(index, where, split)
     if not keep.any():
         raise InputError(f"{dataset}: no clip matches; nothing was written")
+    rigs = {index.keys.rigs[code] for code in set(index.keys.rig[keep].tolist())}
+    if format == "diffusion4d" and rigs - set(LAYOUT):
+        rig = min(rigs - set(LAYOUT))
+        raise InputError(f"{dataset}: {format} has no place for {rig} clips; --where \"rig <> '{rig}'\"")
     store = Store(out)
     with Progress("export", int(keep.sum()), "clip") as progress:
         for _, asset in clips(index, keep):

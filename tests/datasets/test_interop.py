@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -263,6 +264,24 @@ def test_gobjaverse_views(tmp_path):
     for have, want in zip(clip.cameras, cameras):
         np.testing.assert_allclose(have.c2w, want.c2w, atol=1e-12)
     assert verify(str(tmp_path / "d")).ok
+
+
+def test_a_principal_point_off_centre_survives_camera_json():
+    camera = replace(orbit(3, 1.6, 12.0, size=(8, 6))[1], cx=3.25, cy=4.5)
+    back = camera_from_json(json.loads(json.dumps(camera_to_json(camera))), (8, 6))
+    np.testing.assert_allclose(back.K, camera.K, rtol=1e-12)
+    assert not {"cx", "cy"} & set(camera_to_json(replace(camera, cx=4.0, cy=3.0)))
+
+
+def test_clips_without_a_place_in_the_published_layout_are_said(tmp_path, make_clips):
+    writer = DatasetWriter(tmp_path / "d", {})
+    front, views = make_clips("a", n_frames=2, size=8, rigs=("front_view", "static_orbit"))
+    writer.stage("a", [front, replace(views, rig="view_set")])
+    writer.roll(final=True)
+    with pytest.raises(InputError, match="no place for view_set clips; --where"):
+        export_dataset(str(tmp_path / "d"), str(tmp_path / "p"), "diffusion4d")
+    assert not (tmp_path / "p").exists()
+    assert export_dataset(str(tmp_path / "d"), str(tmp_path / "p"), "diffusion4d", "rig <> 'view_set'") == 1
 
 
 def test_known_camera_json():
