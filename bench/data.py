@@ -1,9 +1,12 @@
 """make bench-data: clips a second from our shards against the published layout, webdataset and litdata;
 opening and filtering a long index; lossless WebP against PNG and AVIF.
 
-All loaders deliver the same thing (float planes on white, and alpha), composited by the same code, in the
-same number of threads, in turn, in one run. Clips come from `--renders DATASET` (default: demo/dataset, which
-`make demo` leaves), repeated under new uids; without one they are drawn, which the output says.
+All loaders deliver the same thing (float32 planes on white, and alpha, as tensors), in the same number of
+threads, in turn, in one run. The published layout and webdataset are read twice: once as a script does that
+knows nothing of orbit4d (Pillow decodes, numpy composites), and once with our fastest parts lent to them (our
+composite; for webdataset and litdata our decoder too), which leaves only what the layout and loader cost.
+Clips come from `--renders DATASET` (default: demo/dataset, which `make demo` leaves), repeated under new
+uids; without one they are drawn, which the output says.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from data_codecs import codecs
 from PIL import Image
 
 from orbit4d.datasets import (
@@ -41,14 +45,20 @@ from orbit4d.datasets import (
     orbit,
     sealed,
 )
-from orbit4d.datasets.codec import decode_clip
+from orbit4d.datasets.codec import _decode_webp
 from orbit4d.datasets.compose import compose
+from orbit4d.datasets.planes import clip_planes
 from orbit4d.datasets.reader import read_members
 from orbit4d.datasets.schema import INDEX_SCHEMA
 from orbit4d.datasets.select import clips as clips_of
 from orbit4d.datasets.storage import Store
 
 WHITE = (1.0, 1.0, 1.0)
+PNG = "published PNG folders: Pillow, numpy composite"
+PNG_LENT = "published PNG folders: Pillow, our composite"
+WEBDATASET = "same shards, webdataset: Pillow, numpy composite"
+WEBDATASET_LENT = "same shards, webdataset: our decoder and composite"
+LITDATA_LENT = "same frames, litdata: our decoder and composite"
 
 
 # Clips ------------------------------------------------------------------------------------------------------
@@ -129,7 +139,24 @@ def build(folder: Path, clips: list[Clip], n: int) -> None:
 Share = Callable[[int, int], Iterator[Any]]
 
 
-def published_folders(folder: Path) -> Share:
+#: uint8 [F, H, W, 4] to (rgb, alpha) on white.
+Composite = Callable[[np.ndarray], Any]
+
+
+def our_composite(rgba: np.ndarray) -> Any:
+    """Ours, lent to the others."""
+    return compose(rgba, WHITE)
+
+
+def usual_composite(rgba: np.ndarray) -> Any:
+    """What a script does with numpy, in float32."""
+    planes = rgba.astype(np.float32) / 255
+    alpha = planes[..., 3:]
+    rgb = planes[..., :3] * alpha + (1 - alpha)
+    return tuple(torch.from_numpy(plane).permute(0, 3, 1, 2).contiguous() for plane in (rgb, alpha))
+
+
+def published_folders(folder: Path, composite: Composite) -> Share:
     """One PNG per frame, read with Pillow: what users of the published data do."""
     folders = sorted(folder.iterdir())
 
@@ -137,7 +164,7 @@ def published_folders(folder: Path) -> Share:
         for clip in folders[k::n]:
             count = len(os.listdir(clip))
             frames = [np.array(Image.open(clip / f"multi_frame{i}.png")) for i in range(count)]
-            yield compose(np.stack(frames), WHITE)
+            yield composite(np.stack(frames))
 
     return share
 
@@ -154,7 +181,7 @@ def our_clips(path: Path, order: list[int]) -> Share:
     return share
 
 
-def webdataset_clips(path: Path, decoder: Callable[[bytes], Any]) -> Share:
+def webdataset_clips(path: Path, decoder: Callable[[bytes], Any], composite: Composite) -> Share:
     """webdataset's own pipeline over the thread's share of the shards."""
     import webdataset
 
@@ -165,7 +192,7 @@ def webdataset_clips(path: Path, decoder: Callable[[bytes], Any]) -> Share:
             return
         for sample in webdataset.WebDataset(shards[k::n], shardshuffle=False):
             names = sorted(name for name in sample if name.endswith(".webp"))
-            yield compose(np.stack([decoder(sample[name]) for name in names]), WHITE)
+            yield composite(np.stack([decoder(sample[name]) for name in names]))
 
     return share
 
@@ -190,7 +217,7 @@ def litdata_clips(folder: Path, clips: Path) -> Share | None:
 
     def share(k: int, n: int) -> Iterator[Any]:
         for i in range(k, len(stored), n):
-            yield compose(np.stack([decode(frame) for _, frame in sorted(stored[i].items())]), WHITE)
+            yield our_composite(np.stack([decode(frame) for _, frame in sorted(stored[i].items())]))
 
     return share
 
@@ -199,40 +226,50 @@ def _same(item: Any) -> Any:
     return item
 
 
-def rate(share: Share, threads: int, n: int, repeats: int) -> float:
-    """Clips a second, median of repeats, after one pass that warms the page cache."""
+def rate(share: Share, threads: int, n: int, repeats: int) -> tuple[float, float]:
+    """(clips a second, ms of CPU a clip), medians of repeats, after one pass that warms the page cache."""
 
     def run(k: int) -> int:
         return sum(1 for _ in share(k, threads))
 
-    seconds = []
+    seconds, cpu = [], []
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(repeats + 1):
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             seen = sum(pool.map(run, range(threads)))
             seconds.append(time.perf_counter() - start)
+            cpu.append(1000 * (time.process_time() - cpu_start) / n)
             assert seen == n, f"{seen} clips of {n}"
-    return n / statistics.median(seconds[1:])
+    return n / statistics.median(seconds[1:]), statistics.median(cpu[1:])
 
 
 def shares(path: Path, n: int) -> dict[str, float]:
-    """CPU milliseconds of one clip in one thread: index row, read, decode, composite."""
+    """CPU milliseconds of one clip in one thread: what a sample needs of the index, its ranged read, decoding
+    alone, and what compositing frame by frame adds to decoding.
+    """
     data = OrbitDataset(path)
-    spent = dict.fromkeys(("row", "read", "decode", "composite"), 0.0)
-    compose(data.rgba(0), WHITE)  # compiled before the clock runs
+    size = data.details[0].size
+    spent = dict.fromkeys(("row", "read", "decode", "both"), 0.0)
+    data[0]  # compiled, and below all row groups decoded, before the clock runs
+    for i in range(len(data)):
+        data.details[int(data.samples.dynamic[i])]
+    scratch = np.empty((size[1], size[0], 4), np.uint8)
     for i in range(min(n, len(data))):
         marks = [time.thread_time()]
-        row = data.index.row(int(data.samples.dynamic[i]))
+        row = data.details[int(data.samples.dynamic[i])]
+        data._geometry(row)
         marks.append(time.thread_time())
-        members = read_members(data.index.shard_store, row, passes=False)
+        content, starts = data._read(row)
         marks.append(time.thread_time())
-        frames = decode_clip(members, (row["width"], row["height"]))
+        for start, length in zip(starts.tolist(), row.lengths.tolist()):
+            _decode_webp(content[start : start + length], scratch)
         marks.append(time.thread_time())
-        compose(frames, WHITE)
+        clip_planes(content, starts, row.lengths, size, WHITE)
         marks.append(time.thread_time())
         for name, a, b in zip(spent, marks, marks[1:]):
             spent[name] += 1000 * (b - a) / min(n, len(data))
-    return {name: round(value, 2) for name, value in spent.items()}
+    spent["composite"] = spent["both"] - spent["decode"]
+    return {name: round(value, 2) for name, value in spent.items() if name != "both"}
 
 
 # Index ------------------------------------------------------------------------------------------------------
@@ -293,58 +330,6 @@ def long_index(folder: Path, source: Path, rows: int) -> dict[str, float]:
     return {key: round(value, 3) for key, value in json.loads(done.stdout).items()}
 
 
-# Codecs -----------------------------------------------------------------------------------------------------
-
-
-def codecs(frames: list[np.ndarray]) -> list[dict[str, Any]]:
-    """Bytes, encode and decode milliseconds per frame (one thread), and the largest error where alpha > 0."""
-
-    def pillow(kind: str, **options: Any) -> Callable[[np.ndarray], bytes]:
-        def encode(pixels: np.ndarray) -> bytes:
-            buffer = io.BytesIO()
-            Image.fromarray(pixels).save(buffer, kind, **options)
-            return buffer.getvalue()
-
-        return encode
-
-    webp = [
-        (f"webp lossless m{m} q{q}", pillow("WEBP", lossless=True, exact=True, method=m, quality=q))
-        for m, q in ((0, 25), (1, 25), (2, 25), (4, 25), (4, 75), (6, 75))
-    ]
-    others = [
-        ("webp lossless m2 q25 (ours)", encode_webp),
-        ("png level 6", pillow("PNG", compress_level=6)),
-        ("png optimize", pillow("PNG", optimize=True)),
-    ]
-    from PIL import features
-
-    if features.check("avif"):
-        others += [
-            ("avif q100 4:4:4 s8", pillow("AVIF", quality=100, subsampling="4:4:4", speed=8)),
-            ("avif q90 4:4:4 s8", pillow("AVIF", quality=90, subsampling="4:4:4", speed=8)),
-        ]
-    table = []
-    for name, encode in [*webp, *others]:
-        start = time.process_time()
-        encoded = [encode(frame) for frame in frames]
-        middle = time.process_time()
-        decoded = [decode(data) for data in encoded]
-        end = time.process_time()
-        error = max(
-            int(np.abs(a.astype(int) - b)[a[..., 3] > 0].max(initial=0)) for a, b in zip(frames, decoded)
-        )
-        table.append(
-            {
-                "codec": name,
-                "bytes": round(sum(map(len, encoded)) / len(frames)),
-                "encode_ms": round(1000 * (middle - start) / len(frames), 2),
-                "decode_ms": round(1000 * (end - middle) / len(frames), 2),
-                "max_error": error,
-            }
-        )
-    return table
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--renders", help="dataset to take clips from")
@@ -368,19 +353,21 @@ def main() -> None:
         loaders = {
             "ours sequential": our_clips(shards, list(range(args.clips))),
             "ours random": our_clips(shards, order),
-            "published PNG folders, Pillow": published_folders(folder / "png"),
-            "same shards, webdataset, Pillow": webdataset_clips(shards, _pillow),
-            "same shards, webdataset, our decoder": webdataset_clips(shards, decode),
+            PNG: published_folders(folder / "png", usual_composite),
+            PNG_LENT: published_folders(folder / "png", our_composite),
+            WEBDATASET: webdataset_clips(shards, _pillow, usual_composite),
+            WEBDATASET_LENT: webdataset_clips(shards, decode, our_composite),
         }
         litdata = litdata_clips(folder, shards)
         if litdata is None:
             print("litdata: not installed, left out (pip install litdata to compare)")
         else:
-            loaders["same frames, litdata"] = litdata
-        rates = {name: rate(share, args.threads, args.clips, args.repeats) for name, share in loaders.items()}
+            loaders[LITDATA_LENT] = litdata
+        timed = {name: rate(share, args.threads, args.clips, args.repeats) for name, share in loaders.items()}
+        rates = {name: value for name, (value, _) in timed.items()}
         ours = rates["ours sequential"]
-        for name, value in rates.items():
-            print(f"{name:<38} {value:8.1f} clips/s   ours is {ours / value:5.2f}x")
+        for name, (value, cpu) in timed.items():
+            print(f"{name:<52} {value:6.1f} clips/s   {cpu:6.2f} ms CPU each   ours is {ours / value:5.2f}x")
         parts = shares(folder / "shards", args.clips)
         print("one clip in one thread, ms of CPU: " + ", ".join(f"{k} {v}" for k, v in parts.items()))
         index = long_index(folder / "long", folder / "shards", args.index_rows)
@@ -402,11 +389,13 @@ def main() -> None:
         "threads": args.threads,
         "clips": args.clips,
         "clips_per_s": {name: round(value, 2) for name, value in rates.items()},
-        "over_png": round(ours / rates["published PNG folders, Pillow"], 3),
-        "over_webdataset_pillow": round(ours / rates["same shards, webdataset, Pillow"], 3),
-        "over_webdataset": round(ours / rates["same shards, webdataset, our decoder"], 3),
+        "cpu_ms_per_clip": {name: round(cpu, 2) for name, (_, cpu) in timed.items()},
+        "over_png": round(ours / rates[PNG], 3),
+        "over_png_our_composite": round(ours / rates[PNG_LENT], 3),
+        "over_webdataset": round(ours / rates[WEBDATASET], 3),
+        "over_webdataset_our_decoder": round(ours / rates[WEBDATASET_LENT], 3),
         "random_over_sequential": round(rates["ours random"] / ours, 3),
-        "litdata": "same frames, litdata" in rates,
+        "over_litdata_our_decoder": round(ours / rates[LITDATA_LENT], 3) if LITDATA_LENT in rates else None,
         "ms_per_clip": parts,
         "index": index,
         "codecs": table,
