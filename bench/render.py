@@ -300,7 +300,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="*", help="frames of the dynamic orbit")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--null-jobs", type=int)
-    parser.add_argument("--copies", type=int, default=3)
+    parser.add_argument("--copies", type=int, default=4, help="even, or one worker ends alone")
     parser.add_argument("--published-pictures", type=int)
     args = parser.parse_args()
     small = {
