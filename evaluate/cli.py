@@ -193,13 +193,16 @@ def run_(
     """
     from orbit4d.evaluate.generated import Asked, frame_shape, model_hash, run_cases
 
-    truth = _truth(dataset, shared, lambda: frame_shape(run), rigs=("static_orbit", "dynamic_orbit"))
+    # Absolute: Ray's workers stand in another folder.
+    place = str(Path(run).absolute())
+    truth = _truth(dataset, shared, lambda: frame_shape(place), rigs=("static_orbit", "dynamic_orbit"))
     settings = {"task": f"run {task}", "run": run, "dataset": dataset, "split": split, "motion": motion}
     settings |= {"ids": _listed(ids), "steps": steps, "seed": seed}
-    frame_shape(run)
-    settings["model"] = model_hash(run)
+    frame_shape(place)  # says what is wrong with the run, before anything is rendered
+    settings["model"] = model_hash(place)
     subjects = truth.subjects(None if split == "all" else split, settings["ids"])
-    asked = Asked(run, task, str(shared["out"] / "generated"), motion, steps, seed)
+    folder = str((shared["out"] / "generated").absolute())
+    asked = Asked(place, task, folder, motion, steps, seed)
     cases = run_cases(truth, subjects, asked)
     _evaluate(settings, cases, dict(truth.failures), shared, dataset)
 
@@ -251,9 +254,12 @@ def _evaluate(
     truth: str,
     title: str = "",
 ) -> None:
+    from orbit4d.datasets.errors import InputError
     from orbit4d.evaluate.results import Results
     from orbit4d.evaluate.runner import SuiteSpec, local_only, measure_cases
 
+    if not cases and failures:
+        raise InputError(next(iter(failures.values())))
     spread = _spread(shared)
     local_only(spread, *(settings.get(k) or "" for k in ("dataset", "generated", "scene", "run")))
     measured = settings["task"] != "dataset"

@@ -11,6 +11,7 @@ from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.index import Index
 from orbit4d.datasets.reader import read_members
 from orbit4d.datasets.schema import row_clip
+from orbit4d.datasets.storage import Store
 from orbit4d.evaluate import pixel
 from orbit4d.evaluate.frames import clip_frames
 from orbit4d.evaluate.suite import Row
@@ -67,13 +68,14 @@ def measure_clip(clip: Clip) -> Row:
 def quality_cases(dataset: str, split: str | None = None, ids: Sequence[str] | None = None) -> list[Case]:
     """One case per clip of a dataset; names are read from the key columns alone."""
     wanted = None if ids is None else set(ids)
+    place = Store(dataset).uri
     cases, number = [], 0
     for _, table in Index(dataset).read(["uid", "action", "rig", "orbit", "split"]):
         for row in table.to_pylist():
             kept = row["uid"] in wanted if wanted is not None else split in (None, row["split"])
             if kept:
                 name = f"{row['uid']}:{row['action']}:{row['rig']}:{row['orbit']}"
-                cases.append(Case(name, partial(_measured, dataset, number)))
+                cases.append(Case(name, partial(_measured, place, number)))
             number += 1
     return cases
 

@@ -6,6 +6,7 @@ video: generated orbits against ground truth. scene: 4D scenes filmed at ground 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +41,9 @@ PROTOCOLS = ("front", "orbit", "clip36", "matrix")
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to measure. Small enough to be sent to another machine; `load` brings the frames there."""
+    """One thing to measure. Small enough to be sent to another machine, so its paths are absolute; `load`
+    brings the frames there.
+    """
 
     name: str
     load: Callable[[], Pair | Row]
@@ -60,8 +63,8 @@ def video_cases(
     if uid is None and _is_video(where):
         check_source(generated)
         check_source(where)
-        name = Path(where).stem
-        return [Case(name, partial(_file_pair, name, generated, where, rig, caption))], {}
+        name, made, real = Path(where).stem, os.path.abspath(generated), os.path.abspath(where)
+        return [Case(name, partial(_file_pair, name, made, real, rig, caption))], {}
     source = make_truth(where)
     members = [] if uid is not None else videos_in(generated)
     if members:
@@ -69,7 +72,7 @@ def video_cases(
     else:
         check_source(generated)
         subject = source.only() if uid is None else source.subject(uid, action)
-        subjects, failures = [(subject, generated)], {}
+        subjects, failures = [(subject, os.path.abspath(generated))], {}
     refs = source.clips([s for s, _ in subjects], rig, orbit_index)
     stills = (
         source.clips([s for s, _ in subjects], "static_orbit", orbit_index)
@@ -137,7 +140,7 @@ def _match(members: Sequence[Path], source: Truth) -> tuple[list[tuple[Subject, 
     for path, (uid, action) in named.items():
         fits = [s for s in known.get(uid, []) if action is None or s.action_index == int(action)]
         if len(fits) == 1:
-            matched.append((fits[0], str(path)))
+            matched.append((fits[0], os.path.abspath(path)))
         else:
             why = "no such asset or action" if not fits else f"{len(fits)} actions; name it uid__a<index>"
             failures[path.name] = f"{source.where}: {source.failures.get(uid, why)}"
@@ -176,7 +179,7 @@ def scene_cases(
     if members:
         found, failures = _match(members, source)
     else:
-        found = [(source.only() if uid is None else source.subject(uid, action), scene)]
+        found = [(source.only() if uid is None else source.subject(uid, action), os.path.abspath(scene))]
         failures = {}
     subjects = [subject for subject, _ in found]
     cases: list[Case] = []

@@ -94,6 +94,8 @@ class Truth:
     ) -> None:
         self.where, self.rigs, self.cache = where, rigs, cache or TruthCache()
         self.is_dataset = is_dataset(where)
+        # Cases are sent to processes that stand in another folder.
+        self._dataset = Store(where).uri if self.is_dataset else ""
         self.sources = tuple(assets) if self.is_dataset else (where, *assets)
         self._choice = choice or RenderChoice()
         self.failures: dict[str, str] = {}
@@ -134,7 +136,7 @@ class Truth:
         """
         wanted = None if ids is None else set(ids)
         if self.is_dataset:
-            found = _listed(self.where, split, wanted)
+            found = _listed(self._dataset, split, wanted)
         else:
             chosen = {
                 uid: asset
@@ -157,7 +159,7 @@ class Truth:
         """One action of one asset; action '' is the only one there is. Raises InputError."""
         if self.is_dataset:
             clip = read_clip(self.where, uid, action)
-            return Subject(self.where, uid, clip.action_index, clip.action)
+            return Subject(self._dataset, uid, clip.action_index, clip.action)
         if uid not in self.assets:
             raise InputError(f"{self.where}: no asset {uid!r}; it has {', '.join(sorted(self.assets)[:20])}")
         found = self._rendered_subjects({uid: self.assets[uid]})
@@ -172,11 +174,12 @@ class Truth:
         return named[0]
 
     def only(self) -> Subject:
-        """The one action that a source of one asset holds."""
-        if len(self.assets) != 1:
-            names = ", ".join(sorted(self.assets)[:20])
-            raise InputError(f"{self.where}: holds {len(self.assets)} assets; add :uid[:action], of {names}")
-        return self.subject(next(iter(self.assets)))
+        """The one action of the one asset that there is. Raises InputError when there are more."""
+        uids = {s.uid for s in _listed(self._dataset, None, None)} if self.is_dataset else set(self.assets)
+        if len(uids) != 1:
+            names = ", ".join(sorted(uids)[:20])
+            raise InputError(f"{self.where}: holds {len(uids)} assets; add :uid[:action], of {names}")
+        return self.subject(uids.pop())
 
     def _rendered_subjects(self, assets: dict[str, Asset]) -> list[Subject]:
         base = replace(self.settings, rigs=self.rigs, orbits=1, azimuths_deg=self.settings.azimuths_deg[:1])

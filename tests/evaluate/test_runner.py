@@ -82,13 +82,14 @@ def test_a_clip_that_cannot_be_measured_is_named_and_the_others_go_on(tmp_path: 
         measure_cases(cases[1:2], Suite(learned=False), Results(tmp_path / "b", {}), SuiteSpec())
 
 
-def start(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def start(*words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-c", EVAL, *words],
         capture_output=True,
         text=True,
         env={**os.environ, **env},
         timeout=300,
+        cwd=cwd,
         check=False,
     )
 
@@ -143,7 +144,9 @@ def test_ray_workers_measure_what_one_process_does(
     words = ["video", str(videos), "--truth", str(synthetic_dataset), "--no-learned"]
     here = CliRunner().invoke(command, [*words, "--out", str(tmp_path / "one")])
     assert here.exit_code == 0, here.output + repr(here.exception)
-    spread = start(*words, "--out", str(tmp_path / "two"), "--workers", "2")
+    # Relative paths: workers stand in another folder.
+    near = ["video", "videos", "--truth", os.path.relpath(synthetic_dataset, tmp_path), "--no-learned"]
+    spread = start(*near, "--out", "two", "--workers", "2", cwd=tmp_path)
     assert spread.returncode == 0, spread.stderr
     one, two = measured(tmp_path / "one"), measured(tmp_path / "two")
     assert list(one) == list(two) and len(one) == 4 + 1

@@ -97,7 +97,7 @@ def test_a_matrix_holds_the_orbit_on_its_diagonal(toy_file: Path, cache: Path) -
 
 
 def test_a_file_that_cannot_be_rendered_is_named_and_not_tried_again(
-    toy_file: Path, cache: Path, tmp_path: Path, no_blender_twice
+    toy_file: Path, cache: Path, tmp_path: Path, synthetic_dataset: Path, no_blender_twice
 ) -> None:
     folder = tmp_path / "assets"
     folder.mkdir()
@@ -113,6 +113,8 @@ def test_a_file_that_cannot_be_rendered_is_named_and_not_tried_again(
         truth.subject("nobody")
     with pytest.raises(InputError, match="holds 2 assets; add :uid"):
         truth.only()
+    with pytest.raises(InputError, match="holds 6 assets; add :uid"):
+        Truth(str(synthetic_dataset)).only()
 
 
 def test_what_a_dataset_lacks_is_asked_for_in_one_line(synthetic_dataset: Path, tmp_path: Path, toy) -> None:
