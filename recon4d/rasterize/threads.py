@@ -5,13 +5,20 @@ shared machine cost 8 ms per region; its workqueue layer aborts the process when
 at once, which a viewer serving several clients does. Kernels here release the GIL, so plain threads do.
 
 The number of threads is torch's (`torch.set_num_threads`, `OMP_NUM_THREADS`; Ray sets the latter per worker).
+A helper that wakes on the caller's CPU moves to another one: a kernel often wakes a thread where it was woken
+from, and then one of the two waits for the next scheduler tick, which is as long as a whole kernel here (on
+two idle cores two threads took as long as one).
+
 Results do not depend on it: pieces are fixed by the problem, write disjoint memory, and sums over pieces are
 taken in a fixed order.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,6 +27,10 @@ import numpy as np
 import torch
 
 _pool: ThreadPoolExecutor | None = None
+#: Number of the CPU that the calling thread is on; None where the system does not tell.
+_current_cpu: Callable[[], int] | None = None
+if sys.platform == "linux":
+    _current_cpu = getattr(ctypes.CDLL(None), "sched_getcpu", None)
 
 
 def _forget_pool() -> None:
@@ -44,9 +55,28 @@ def run(kernel: Callable[..., None], pieces: int, *args: Any) -> None:
         return
     if _pool is None:
         _pool = ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2)), thread_name_prefix="rasterize")
-    futures = [_pool.submit(kernel, counter, *args) for _ in range(helpers)]
+    home = (_current_cpu(), threading.get_native_id()) if _current_cpu else None
+    futures = [_pool.submit(_help, home, kernel, counter, *args) for _ in range(helpers)]
     kernel(counter, *args)
     for future in futures:
         # By now no piece is left; a helper that never got to start has nothing to do.
         if not future.cancel():
             future.result()
+
+
+def _help(home: tuple[int, int] | None, kernel: Callable[..., None], *args: Any) -> None:
+    """Run the kernel, away from the caller's CPU; `home` is that CPU and the caller's thread."""
+    if _current_cpu is not None and home is not None and _current_cpu() == home[0]:
+        _leave(*home)
+    kernel(*args)
+
+
+def _leave(cpu: int, caller: int) -> None:
+    """Move this thread to the other CPUs that `caller` may use; where there is none, stay."""
+    try:
+        others = os.sched_getaffinity(caller) - {cpu}
+        if others:
+            os.sched_setaffinity(0, others)
+    except OSError:
+        # A CPU was taken away, or a sandbox forbids it: slower, not wrong.
+        return
