@@ -277,6 +277,7 @@ def shares(path: Path, n: int) -> dict[str, float]:
 OPEN = """
 import json, sys, time
 import duckdb, numpy, pyarrow.compute, pyarrow.parquet
+from orbit4d.datasets.details import DetailsCache
 from orbit4d.datasets.index import Index
 from orbit4d.datasets.where import matching
 def peak_kib():  # VmHWM, since ru_maxrss keeps the peak of the process that started this one
@@ -289,8 +290,15 @@ peak = peak_kib()
 cpu, start = time.process_time(), time.perf_counter()
 hits = int(matching(index, "motion_magnitude > 0.5 and license = 'CC0-1.0'").sum())
 filtered, filtered_cpu = time.perf_counter() - start, time.process_time() - cpu
+details, rows = DetailsCache(index), numpy.random.default_rng(0).integers(0, len(index), 100).tolist()
+visits = []
+for _ in range(2):
+    cpu = time.process_time()
+    for row in rows: details[row]
+    visits.append(10 * (time.process_time() - cpu))
 print(json.dumps({"rows": len(index), "open_s": opened, "open_cpu_s": opened_cpu, "peak_mib": peak / 1024,
-    "base_mib": base / 1024, "filter_s": filtered, "filter_cpu_s": filtered_cpu, "hits": hits}))
+    "base_mib": base / 1024, "filter_s": filtered, "filter_cpu_s": filtered_cpu, "hits": hits,
+    "first_visit_ms": visits[0], "next_visit_ms": visits[1]}))
 """
 
 
@@ -373,7 +381,9 @@ def main() -> None:
         index = long_index(folder / "long", folder / "shards", args.index_rows)
         print(
             f"index of {index['rows']:,.0f} rows: open {index['open_s']} s ({index['open_cpu_s']} s CPU), "
-            f"peak {index['peak_mib']:.0f} MiB; filter {index['filter_s']} s ({index['filter_cpu_s']} s CPU)"
+            f"peak {index['peak_mib']:.0f} MiB; filter {index['filter_s']} s "
+            f"({index['filter_cpu_s']} s CPU); "
+            f"a random row {index['first_visit_ms']} ms, once more {index['next_visit_ms']} ms"
         )
         table = codecs([clip.pixels()[k] for clip in clips[:8] for k in (0, len(clip.frames) // 2)])
         for row in table:
