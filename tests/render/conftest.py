@@ -17,6 +17,12 @@ import numpy as np
 import psutil
 import pytest
 
+from orbit4d.datasets.sources import resolve
+from orbit4d.datasets.writer import DatasetWriter
+from orbit4d.render.asset_job import asset_job
+from orbit4d.render.scene import RenderSettings
+from orbit4d.render.worker import Worker, WorkerSettings
+
 OCTAHEDRON = np.array([(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)], dtype=np.float32)
 OCTAHEDRON_FACES = np.array(
     [(0, 2, 4), (2, 1, 4), (1, 3, 4), (3, 0, 4), (2, 0, 5), (1, 2, 5), (3, 1, 5), (0, 3, 5)], dtype=np.uint16
@@ -198,13 +204,38 @@ def blender_children(token: str) -> list[psutil.Process]:
     return found
 
 
+@pytest.fixture(scope="session")
+def children_of() -> Callable[[str], list[psutil.Process]]:
+    """`children_of(token)`: see blender_children."""
+    return blender_children
+
+
+@pytest.fixture(scope="session")
+def calm_digest() -> Callable[..., str]:
+    """`calm_digest(source, out, settings)`: the digest of a dataset rendered by one worker without Ray."""
+
+    def run(source: Path, out: Path, settings: RenderSettings) -> str:
+        writer = DatasetWriter(str(out), settings.as_config())
+        worker = Worker(WorkerSettings())
+        try:
+            for asset in resolve([str(source)]).assets:
+                reply = worker.run(asset_job(asset, str(out), settings.as_config()))
+                assert reply.result is not None, reply
+        finally:
+            worker.close()
+        writer.roll(final=True)
+        return writer.digest()
+
+    return run
+
+
 @pytest.fixture
 def no_orphans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Marks every Blender child that the test starts, and demands at its end that none is left."""
     token = str(tmp_path)
     monkeypatch.setenv("ORBIT4D_TEST", token)
     yield lambda: blender_children(token)
-    deadline = time.monotonic() + 15.0
+    deadline = time.monotonic() + 60.0
     while blender_children(token) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not blender_children(token), "a Blender child outlived what started it"

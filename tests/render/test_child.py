@@ -67,7 +67,7 @@ def test_an_abort_a_hang_and_a_glut_cost_one_child_each(child: BlenderChild) -> 
     began = time.monotonic()
     with pytest.raises(ChildDied) as died:
         child.call("selftest", {"do": "hang"}, 1.0)
-    assert died.value.reason == "time_out" and time.monotonic() - began < 5.0
+    assert died.value.reason == "time_out" and time.monotonic() - began < 10.0
     with pytest.raises(ChildDied) as died:
         child.call("selftest", {"do": "hang"}, 60.0, import_timeout=0.5)
     assert died.value.reason == "time_out" and "not read" in died.value.detail
@@ -80,8 +80,8 @@ def test_an_abort_a_hang_and_a_glut_cost_one_child_each(child: BlenderChild) -> 
 
 def test_the_time_limit_is_one_of_each_action(child: BlenderChild) -> None:
     began = time.monotonic()
-    child.call("selftest", {"do": "actions", "count": 4, "seconds": 0.6}, 1.5)
-    assert time.monotonic() - began > 2.0
+    child.call("selftest", {"do": "actions", "count": 4, "seconds": 1.0}, 3.5)
+    assert time.monotonic() - began > 3.5
     with pytest.raises(ChildDied):
         child.call("selftest", {"do": "actions", "count": 1, "seconds": 30.0}, 1.0)
 

@@ -53,7 +53,7 @@ def start(arguments: list[str], **env: str) -> subprocess.Popen[str]:
 
 def render(source: Path, out: Path, *more: str, **env: str) -> tuple[int, str, str]:
     process = start([str(source), "--out", str(out), *SMALL, *more], **env)
-    output, errors = process.communicate(timeout=150)
+    output, errors = process.communicate(timeout=300)
     return process.returncode, output, errors
 
 
@@ -154,7 +154,8 @@ def test_children_and_actors_killed_at_named_points_change_nothing(
     points = ["render_after_import", "render_mid_frame", "stage_after_tar", "stage_done"]
     out = tmp_path / "dataset"
     process = start(
-        [str(source), "--out", str(out), *SMALL, "--workers", "2"],
+        # Both kills of children may hit the same asset.
+        [str(source), "--out", str(out), *SMALL, "--workers", "2", "--attempts", "3"],
         ORBIT4D_CRASH_AT=",".join(points),
         ORBIT4D_CRASH_ONCE=str(marks),
     )
@@ -191,7 +192,7 @@ def read_everything(out: Path) -> int:
 
 
 def wait_for_staged(out: Path, process: subprocess.Popen[str], n: int) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 150
     while time.monotonic() < deadline and process.poll() is None:
         staged = list((out / "staging").glob("*.parquet")) if out.exists() else []
         if len(staged) >= n:
@@ -228,19 +229,19 @@ def test_an_interrupted_and_a_killed_driver_are_gone_on_with(
     wait_for_staged(out, process, 2)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while no_orphans() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not no_orphans(), "a Blender outlived its driver"
 
     process = start(arguments, ORBIT4D_CRASH_AT="roll_after_shard")
-    process.communicate(timeout=150)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     process = start(arguments, ORBIT4D_CRASH_AT="roll_after_index")
-    process.communicate(timeout=150)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     process = start(arguments)
-    output, errors = process.communicate(timeout=150)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert output.splitlines()[-1] == LINE
     assert dataset_digest(Store(out)) == calm.digest
