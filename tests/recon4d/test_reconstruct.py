@@ -19,7 +19,8 @@ import torch
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.recon4d import load_scene, reconstruct
 from orbit4d.recon4d.deformation import Deformation
-from orbit4d.recon4d.reconstruction import read_inputs, score
+from orbit4d.recon4d.frames import load_frames
+from orbit4d.recon4d.reconstruction import nearest_frame, read_inputs, score
 from orbit4d.recon4d.scene import Scene
 
 
@@ -52,6 +53,12 @@ def test_the_fit_beats_standing_still_and_the_nearest_frame(tiny_scene: Path, ti
     front = json.loads((tiny_scene / "metrics.json").read_text())["heldout"]["front"]
     assert set(nearest) == {"front", "orbit1"} and front["psnr"] > nearest["front"]["psnr"]
     assert len(inputs.held_out["front"]) == 11, "the first front view is a training view"
+
+
+def test_a_clip_that_ends_as_it_began_has_finite_scores(moving_ball: dict[str, np.ndarray]) -> None:
+    frames = load_frames(moving_ball["dynamic_orbit"])
+    found = nearest_frame(frames, frames)
+    assert found == (60.0, pytest.approx(1.0)), "the same picture is as good as it gets, not infinitely good"
 
 
 class _Still(Deformation):
