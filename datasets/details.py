@@ -7,6 +7,7 @@ are, equal cameras and times once (rigs repeat), about 0.4 kB a row, least recen
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -102,9 +103,11 @@ class _Group:
         numbers = {name: table.column(name).to_numpy() for name in _NUMBERS}
         self.integers = [numbers[name].astype(np.int32) for name in _NUMBERS[:4]]
         self.intrinsics = np.stack([numbers[name] for name in _NUMBERS[4:]], axis=1)
-        self.texts = [_whole(table.column(name)) for name in _TEXTS]
-        # Few different values, each as long as a uid.
-        self.texts[4] = self.texts[4].dictionary_encode()
+        # Equal texts once: an asset's uid and caption stand in every of its rows, a shard's name in all.
+        texts: dict[str, str] = {}
+        self.texts = [
+            [texts.setdefault(text, text) for text in table.column(name).to_pylist()] for name in _TEXTS
+        ]
         # A column of its own copy: a field of the struct would keep all measures.
         motion = _whole(table.column("measures")).field("motion_magnitude")
         self.motion = np.array(motion.to_numpy(zero_copy_only=False), np.float64)
@@ -122,11 +125,12 @@ class _Group:
         self.time, self.time_of = _distinct(time_ends, time)
         arrays = [*self.integers, self.intrinsics, self.motion, self.ends, self.first, self.relative]
         arrays += [self.lengths, *self.c2w, self.c2w_of, *self.time, self.time_of]
-        self.nbytes = sum(array.nbytes for array in [*arrays, *self.texts])
+        self.nbytes = sum(array.nbytes for array in arrays) + sum(map(sys.getsizeof, texts))
+        self.nbytes += sum(map(sys.getsizeof, self.texts))
 
     def row(self, i: int) -> Details:
         frames = slice(self.ends[i], self.ends[i + 1])
-        uid, action, split, caption, shard = (text[i].as_py() for text in self.texts)
+        uid, action, split, caption, shard = (text[i] for text in self.texts)
         action_index, orbit, width, height = (int(column[i]) for column in self.integers)
         fl_x, fl_y, cx, cy = self.intrinsics[i].tolist()
         motion = float(self.motion[i])

@@ -183,10 +183,11 @@ class OrbitDataset(Dataset[dict[str, Any]]):
         w, h = self.size or row.size
         x, y = w / row.size[0], h / row.size[1]
         fl_x, fl_y, cx, cy = row.intrinsics
-        K = torch.tensor([[fl_x * x, 0.0, cx * x], [0.0, fl_y * y, cy * y], [0.0, 0.0, 1.0]])
+        K = np.empty((len(row.c2w), 3, 3), np.float32)
+        K[:] = ((fl_x * x, 0.0, cx * x), (0.0, fl_y * y, cy * y), (0.0, 0.0, 1.0))
         # Copies: the details are shared between samples.
-        c2w, time = torch.tensor(row.c2w), torch.tensor(row.time)
-        return c2w, K.repeat(len(c2w), 1, 1), time
+        c2w, time = row.c2w.copy(), row.time.copy()
+        return torch.from_numpy(c2w), torch.from_numpy(K), torch.from_numpy(time)
 
     def _background_of(self, row: Details) -> tuple[float, float, float]:
         if self.background is not None:
