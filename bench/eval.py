@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
 import weakref
 from collections.abc import Callable
 from functools import partial
+
+# Read when torch is first imported: its idle threads sleep instead of spinning against those of the kernels.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch

@@ -71,6 +71,10 @@ def command() -> None:
     Example: orbit4d eval video orbit.mp4 --truth demo/dataset:walker --out results
              orbit4d eval scene demo/scene --truth demo/assets/walker.glb --views matrix --out results
     """
+    import os
+
+    # Read when torch is first imported: its idle threads sleep instead of spinning against the kernels'.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @command.command("dataset")
