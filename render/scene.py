@@ -96,6 +96,9 @@ class EngineSettings:
     crop: bool = True
     """Trace only the box that the projected vertices lie in; the pixels are the same."""
     view_transform: str = "Standard"
+    exposure: float = -1.0
+    """Stops before the view transform. The published suns are set for Filmic, which compresses highlights; at
+    0 the Standard transform burns a third of a white truck into a white background."""
     dither: float = 0.0
     seed: int = 0
 
@@ -230,6 +233,7 @@ PRESETS: dict[str, RenderSettings] = {
             skip_unlit_lights=False,
             crop=False,
             view_transform="Filmic",
+            exposure=0.0,
             dither=1.0,
         ),
         preset="diffusion4d",
