@@ -46,7 +46,7 @@ class Plan:
     """Frames of a clip."""
     samples: int = 12
     """Cycles samples per pixel."""
-    train_steps: int = 400
+    train_steps: int = 800
     """Optimizer steps of the tiny model, both of its stages together."""
     pictured: str = "slime"
     """Asset whose picture is set in motion."""

@@ -74,7 +74,6 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 @click.option("--denoise/--no-denoise", default=None, help="OpenImageDenoise.")
 @click.option("--filter-width", type=float, help="Pixel filter in pixels; 0.01 samples the pixel's centre.")
 @click.option("--view-transform", help="Blender's view transform, such as Standard, Filmic, AgX.")
-@click.option("--exposure", type=float, help="Stops before the view transform.")
 @click.option(
     "--device",
     type=click.Choice(["cpu", "cuda", "optix", "hip", "metal", "oneapi"]),

@@ -176,7 +176,7 @@ def set_engine(scene: bpy.types.Scene, engine: EngineSettings, resolution: int, 
     scene.display_settings.display_device = "sRGB"
     scene.view_settings.view_transform = engine.view_transform
     scene.view_settings.look = "None"
-    scene.view_settings.exposure, scene.view_settings.gamma = engine.exposure, 1.0
+    scene.view_settings.exposure, scene.view_settings.gamma = 0.0, 1.0
 
 
 def _set_file(render: bpy.types.RenderSettings, kind: str, depth: str) -> None:

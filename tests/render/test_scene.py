@@ -32,9 +32,8 @@ def test_diffusion4d_is_the_published_script() -> None:
         3,
         3,
     )
-    assert (e.view_transform, e.exposure, s.normalise, s.window, s.closed) == (
+    assert (e.view_transform, s.normalise, s.window, s.closed) == (
         "Filmic",
-        0.0,
         "first_frame",
         "raw_frames",
         True,
