@@ -175,6 +175,11 @@ def scene_(scene: str, truth: str, views: str, held_out_orbit: int, grid: str, *
 @click.option("--motion", default=None, help="Raw m or a quantile such as q0.9; default: the truth's own m.")
 @click.option("--steps", type=int, default=None, help="DDIM steps; default: the run's own.")
 @click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--reconstruct",
+    type=click.Choice(["fast", "default", "best"]),
+    help="Turn each orbit into 4D Gaussians with this preset of recon4d and measure their front view too.",
+)
 @_truth_options
 @_metric_options
 @_spread_options
@@ -187,6 +192,7 @@ def run_(
     motion: str | None,
     steps: int | None,
     seed: int,
+    reconstruct: str | None,
     **shared: Any,
 ) -> None:
     """A trained model over held-out assets, generated and measured end to end.
@@ -194,21 +200,27 @@ def run_(
     \b
     Example: orbit4d eval run runs/tiny --dataset data/pool --split test --task image --out results
              orbit4d eval run runs/tiny --truth pool.parquet --split test --out results
+             orbit4d eval run runs/tiny --truth pool.parquet --reconstruct fast --out results
     """
     from orbit4d.evaluate.generated import Asked, frame_shape, model_hash, run_cases
+    from orbit4d.evaluate.reconstructed import reconstruction_cases
 
     # Absolute: Ray's workers stand in another folder.
     place = str(Path(run).absolute())
-    truth = _truth(dataset, shared, lambda: frame_shape(place), rigs=("static_orbit", "dynamic_orbit"))
+    rigs = ("static_orbit", "dynamic_orbit", *(("front_view",) if reconstruct else ()))
+    truth = _truth(dataset, shared, lambda: frame_shape(place), rigs=rigs)
     settings = {"task": f"run {task}", "run": run, "dataset": dataset, "split": split, "motion": motion}
-    settings |= {"ids": _listed(ids), "steps": steps, "seed": seed}
+    settings |= {"ids": _listed(ids), "steps": steps, "seed": seed, "reconstruct": reconstruct}
     frame_shape(place)  # says what is wrong with the run, before anything is rendered
     settings["model"] = model_hash(place)
     subjects = truth.subjects(None if split == "all" else split, settings["ids"])
     folder = str((shared["out"] / "generated").absolute())
     asked = Asked(place, task, folder, motion, steps, seed)
-    cases = run_cases(truth, subjects, asked)
-    _evaluate(settings, cases, dict(truth.failures), shared, dataset)
+    cases, lacking = run_cases(truth, subjects, asked), {}
+    if reconstruct:
+        more, lacking = reconstruction_cases(truth, subjects, asked, reconstruct)
+        cases += more
+    _evaluate(settings, cases, {**truth.failures, **lacking}, shared, dataset)
 
 
 # What the tasks share ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 from collections.abc import Sequence
@@ -82,13 +83,8 @@ def _pair(name: str, ref: Ref, still: Ref | None, asked: Asked) -> Pair:
     from orbit4d.model.data import even_frames
 
     clip = ref.read()
-    path = Path(asked.folder) / f"{ref.uid}__a{ref.action_index}.mp4"
-    done = path.with_suffix(".json")
-    # Written last: an orbit that an interruption cut short is made again.
-    if not done.exists():
-        _generate(path, done, clip, still, asked)
-    told = json.loads(done.read_text())
-    made = load_frames(str(path.with_suffix("") / "frames"))
+    told, folder = answer(clip, still, asked)
+    made = load_frames(str(folder / "frames"))
     chosen = even_frames(len(clip.frames), len(made))
     size = made.rgb.shape[-1]
     real = resized(clip_frames(clip).rgb[chosen], size)
@@ -106,6 +102,22 @@ def _pair(name: str, ref: Ref, still: Ref | None, asked: Asked) -> Pair:
         static=static,
         extra=extra,
     )
+
+
+def answer(clip: Clip, still: Ref | None, asked: Asked) -> tuple[dict[str, Any], Path]:
+    """What is known of the orbit made for the truth `clip`, and the folder of its frames and cameras.
+
+    It is generated unless it is there already; cases that want the same one at the same time wait.
+    """
+    path = Path(asked.folder) / f"{clip.uid}__a{clip.action_index}.mp4"
+    done = path.with_suffix(".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Written last: an orbit that an interruption cut short is made again.
+        if not done.exists():
+            _generate(path, done, clip, still, asked)
+    return json.loads(done.read_text()), path.with_suffix("")
 
 
 def _generate(path: Path, done: Path, clip: Clip, still: Ref | None, asked: Asked) -> None:
@@ -145,6 +157,5 @@ def _generate(path: Path, done: Path, clip: Clip, still: Ref | None, asked: Aske
     ).frames[0]
     seconds = time.perf_counter() - start
     about = {"run": asked.run, "task": asked.task, "motion": motion, "seed": asked.seed, "uid": clip.uid}
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_orbit(path, frames, cameras, 8.0, about)
     done.write_text(json.dumps({**about, "seconds": seconds}))

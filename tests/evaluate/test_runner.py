@@ -11,6 +11,7 @@ import weakref
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -124,6 +125,36 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(
     assert killed["asset-000:Run"]["PSNR"] > 3 and "motion" in killed["asset-000:Run"]
     other = CliRunner().invoke(command, [*words, "--seed", "1", "--out", str(out)])
     assert isinstance(other.exception, InputError) and "another seed" in str(other.exception)
+
+
+def test_an_orbit_becomes_a_scene_whose_front_is_measured(
+    synthetic_dataset: Path, micro_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The truth's own orbit takes the place of the generated one, so that there is an object to fit."""
+    from dataclasses import replace
+
+    from orbit4d.datasets.image_measures import composite
+    from orbit4d.datasets.reader import read_clip
+    from orbit4d.model.generate import write_orbit
+    from orbit4d.recon4d import settings
+
+    few = replace(settings.PRESETS["fast"], n_gaussians=500, coarse_steps=60, fine_steps=60)
+    monkeypatch.setitem(settings.PRESETS, "fast", few)
+    clip, out = read_clip(synthetic_dataset, "asset-000"), tmp_path / "out"
+    path = out / "generated" / "asset-000__a0.mp4"
+    path.parent.mkdir(parents=True)
+    pixels = np.rint(composite(clip.pixels()) * 255).astype(np.uint8)
+    write_orbit(path, pixels, list(clip.cameras), 8.0, {})
+    path.with_suffix(".json").write_text(json.dumps({"seconds": 2.0}))
+    (tmp_path / "ids.txt").write_text("asset-000\n")
+    words = ["run", str(micro_run), "--dataset", str(synthetic_dataset), "--ids", str(tmp_path / "ids.txt")]
+    words += ["--no-learned", "--reconstruct", "fast", "--out", str(out)]
+    result = CliRunner().invoke(command, words)
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    rows = measured(out)
+    assert rows["asset-000:Run/front"]["PSNR"] > 12
+    assert rows["dynamic_orbit"]["seconds"] == 2 and rows["front_view"]["seconds"] > 2
+    assert (out / "generated" / "asset-000__a0.scene" / "canonical.ply").is_file()
 
 
 def test_ray_workers_measure_what_one_process_does(
