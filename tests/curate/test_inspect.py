@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orbit4d.datasets import usd_file
 from orbit4d.datasets.bad_file import LIMITS, REASONS, BadFile
 from orbit4d.datasets.inspect import Inspection, inspect
 
@@ -316,42 +315,6 @@ def test_a_layer_that_names_a_picture_outside_is_refused_where_it_exists(cubes, 
     assert look(folder / f"leak.{kind}") == ""
     (tmp_path / "secret.png").write_bytes(b"secret")
     assert look(folder / f"leak.{kind}") == "bad_file:outside"
-
-
-def test_the_names_in_a_crate_are_unpacked(cubes):
-    data = memoryview((cubes["usdc"].parent / "inner" / "leak.usdc").read_bytes())
-    toc, found = struct.unpack_from("<q", data, 16)[0], []
-    for i in range(struct.unpack_from("<Q", data, toc)[0]):
-        at = toc + 8 + 32 * i
-        start, size = struct.unpack_from("<qq", data, at + 16)
-        if bytes(data[at : at + 6]) == b"TOKENS":
-            found = usd_file._tokens(data[start : start + size], tuple(data[8:11]))
-            assert struct.unpack_from("<Q", data, start)[0] == len(found)
-            assert struct.unpack_from("<QQ", data, start + 8)[1] < sum(map(len, found))  # it is packed
-    assert {b"limb_of_the_long_name_%03d" % i for i in range(40)} <= set(found)
-
-
-@pytest.mark.parametrize(
-    ("block", "text"),
-    [
-        (b"\x50hello", b"hello"),
-        # One byte, then a copy that overlaps what it writes.
-        (b"\x1aa\x01\x00\x10b", b"a" * 15 + b"b"),
-        (b"\x21ab\x02\x00\x10c", b"ab" + b"ababa" + b"c"),
-        # Lengths of fifteen and more go on in bytes of their own.
-        (b"\xf0\x02" + b"x" * 17, b"x" * 17),
-        (b"\x1fa\x01\x00\xff\x00\x10b", b"a" * (1 + 19 + 255) + b"b"),
-    ],
-)
-def test_lz4_blocks_unpack(block, text):
-    assert usd_file._unpack(memoryview(b"\0" + block), len(text)) == text
-    chunk = struct.pack("<i", len(block)) + block
-    assert usd_file._unpack(memoryview(b"\2" + chunk + chunk), 2 * len(text)) == text + text
-    for limit in (0, len(text) - 1):
-        with pytest.raises(BadFile):
-            usd_file._unpack(memoryview(b"\0" + block), limit)
-    with pytest.raises(BadFile):  # a copy from before the beginning
-        usd_file._unpack(memoryview(b"\0\x1aa\x09\x00\x10b"), 99)
 
 
 def test_an_archive_whose_groups_or_data_lie_outside_it_is_refused(cubes, tmp_path):
