@@ -13,6 +13,7 @@ from torch import Tensor
 
 from orbit4d.datasets.errors import InputError
 from orbit4d.model.config import TrainConfig
+from orbit4d.model.muon import MuonAdamW, split
 from orbit4d.model.unet import OrbitUNet
 
 #: What LoRA adapts: every attention projection of the diffusers blocks.
@@ -111,15 +112,18 @@ def trainable_state(unet: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def make_optimizer(unet: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over what is trained; 8-bit through bitsandbytes. With LoRA: adapters, camera and motion MLPs."""
+    """AdamW over what is trained, 8-bit through bitsandbytes, or Muon with AdamW for what is no matrix. With
+    LoRA: adapters, camera and motion MLPs."""
     parameters = [p for p in unet.parameters() if p.requires_grad]
     settings: dict[str, Any] = {"lr": config.optim.lr, "weight_decay": config.optim.weight_decay}
+    # One pass over the weights: otherwise a twentieth of a small network's step on a CPU.
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
     if config.optim.optimizer == "adamw":
-        # One pass over the weights: otherwise a twentieth of a small network's step on a CPU.
-        fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
         return torch.optim.AdamW(parameters, fused=fused, **settings)
+    if config.optim.optimizer == "muon":
+        return MuonAdamW(*split(unet, unet.unet.conv_out), fused=fused, **settings)
     if config.optim.optimizer != "adamw8bit":
-        raise InputError(f"optim.optimizer={config.optim.optimizer}: known are adamw and adamw8bit")
+        raise InputError(f"optim.optimizer={config.optim.optimizer}: known are adamw, muon and adamw8bit")
     try:
         import bitsandbytes
     except ImportError as error:

@@ -120,7 +120,8 @@ class OptimSettings:
     ema: float = 0.9999
     """Decay of the averaged weights; 0 keeps none."""
     optimizer: str = "adamw"
-    """"adamw", or "adamw8bit" (bitsandbytes, CUDA only)."""
+    """"adamw", "muon" (muon.py; for networks trained from nothing), or "adamw8bit" (bitsandbytes, CUDA
+    only)."""
     precision: str = "no"
     """"no" (float32), "bf16" or "fp16"."""
     checkpointing: bool = False

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from orbit4d.model.build import make_trainable
 from orbit4d.model.config import OptimSettings, TrainConfig
+from orbit4d.model.muon import split
 from orbit4d.model.unet import OrbitUNet
 
 GIB = 1024**3
@@ -77,7 +78,7 @@ def estimate(
         # Autocast keeps a half-precision copy of the weights through a step.
         weights=total * (4 + (2 if half else 0)),
         gradients=trained * 4,
-        optimizer=trained * (2 if o.optimizer == "adamw8bit" else 8),
+        optimizer=_optimizer_bytes(unet, o.optimizer),
         ema=trained * 4 if o.ema else 0,
         activations=_activations(unet, config, downscale, o.checkpointing),
         frozen=frozen,
@@ -130,6 +131,13 @@ def _activations(unet: OrbitUNet, config: TrainConfig, downscale: int, checkpoin
     inside = sum(saved for saved, _ in blocks)
     # Every block keeps its inputs; one at a time is recomputed and keeps all.
     return counter.bytes - inside + sum(kept for _, kept in blocks) + max(saved for saved, _ in blocks)
+
+
+def _optimizer_bytes(unet: OrbitUNet, name: str) -> int:
+    """AdamW keeps two numbers a weight, in 8 bits or 32; Muon one for each weight of a matrix."""
+    matrices, others = split(unet, unet.unet.conv_out)
+    count = sum(p.numel() for p in matrices), sum(p.numel() for p in others)
+    return {"adamw8bit": 2 * sum(count), "muon": 4 * count[0] + 8 * count[1]}.get(name, 8 * sum(count))
 
 
 def _bytes(tensor: Tensor) -> int:
