@@ -227,7 +227,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="orbit4d-bench-") as temporary:
         folder = Path(temporary)
         sets = ["loss.motion_weight=0", "optim.ema=0", "loss.drop_motion=0", "data.augment=[]",
-                "model.residual=0", "data.static_condition=0"]  # fmt: skip
+                "model.residual=0", "data.static_condition=0", "optim.optimizer=adamw"]  # fmt: skip
         if args.preset == "tiny":
             sets += [f"model.autoencoder={small_vae(folder / 'vae')}", "data.resolution=64", "data.workers=1"]
         config = override(preset(args.preset), [*sets, *args.sets])

@@ -4,11 +4,11 @@
 
 The momentum of a matrix is replaced by the nearest orthogonal one before it is subtracted, so that a step
 moves all its directions alike, rare ones too (Jordan et al. 2024, kellerjordan.github.io/posts/muon). A step
-is as large as AdamW's by its root mean square (Liu et al. 2025, arXiv 2502.16982, section 2.2), so both halves
-share one learning rate. A convolution counts as the matrix [out, in * kernel].
+is as large as AdamW's by its root mean square (Liu et al. 2025, arXiv 2502.16982, section 2.2), so both
+halves share one learning rate. A convolution counts as the matrix [out, in * kernel].
 
-`torch.optim.Muon` is the same for two axes, one matrix after the other in bfloat16, and is the oracle of the
-tests; here matrices of one shape are orthogonalised together, in float32.
+`torch.optim.Muon` is the same for two axes, one matrix after the other, and is the oracle of the tests; here
+matrices of one shape are orthogonalised together.
 """
 
 from __future__ import annotations
@@ -30,15 +30,18 @@ LEAST_SIDE = 16
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """[n, a, b] to about U V^T of each one's singular value decomposition, by five Newton-Schulz steps."""
+    """[n, a, b] to about U V^T of each one's singular value decomposition, by five Newton-Schulz steps.
+
+    In bfloat16, as published: the iteration corrects itself, and it takes a third of the time.
+    """
     a, b, c = _QUINTIC
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
-    x = x / x.flatten(1).norm(dim=1).clamp_min(1e-7).view(-1, 1, 1)
+    x = (x / x.flatten(1).norm(dim=1).clamp_min(1e-7).view(-1, 1, 1)).bfloat16()
     for _ in range(_ITERATIONS):
         gram = x @ x.transpose(1, 2)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.transpose(1, 2) if tall else x
+    return (x.transpose(1, 2) if tall else x).to(matrices)
 
 
 class MuonAdamW(torch.optim.Optimizer):

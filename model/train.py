@@ -79,6 +79,24 @@ def train(
     that already exists without `resume` or was started with other settings; WorkError for a loss that is not
     a number and for memory that does not suffice, naming what to change.
     """
+    try:
+        return _train(config, dataset, run, resume, trackers, allow_missing)
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise WorkError(
+            out_of_memory(config, "beside its steps (loading, validation, a checkpoint)")
+        ) from error
+
+
+def _train(
+    config: TrainConfig,
+    dataset: str,
+    run: Path,
+    resume: bool,
+    trackers: tuple[str, ...],
+    allow_missing: bool,
+) -> Path:
     precision = config.optim.precision
     # accelerate keeps one state per process, which refuses a second training with another precision.
     AcceleratorState._reset_state()
@@ -171,7 +189,7 @@ def train(
                 except (RuntimeError, MemoryError) as error:
                     if not ran_out_of_memory(error):
                         raise
-                    raise WorkError(out_of_memory(config, step)) from error
+                    raise WorkError(out_of_memory(config, f"in step {step + 1}")) from error
                 if accelerator.num_processes > 1:
                     terms = mean_over_processes(accelerator, terms)
                 if not math.isfinite(terms["loss"]):
@@ -366,7 +384,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in str(error) for w in words)
 
 
-def out_of_memory(config: TrainConfig, step: int) -> str:
+def out_of_memory(config: TrainConfig, where: str) -> str:
     """One line on what to change."""
     o = config.optim
     hints = []
@@ -381,7 +399,7 @@ def out_of_memory(config: TrainConfig, step: int) -> str:
     if not o.lora:
         hints.append("optim.lora=16")
     hints.append("data.resolution or data.frames lower")
-    return f"out of memory in step {step + 1}: try --set {', or '.join(hints)}; --dry-run estimates what fits"
+    return f"out of memory {where}: try --set {', or '.join(hints)}; --dry-run estimates what fits"
 
 
 def not_finite(config: TrainConfig, run: Path, step: int) -> str:

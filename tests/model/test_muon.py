@@ -1,4 +1,4 @@
-"""Muon: orthogonal steps, torch's own as the oracle, AdamW untouched beside it, and nothing lost on resume."""
+"""Muon: orthogonal steps, torch's own as the oracle, AdamW untouched beside it, nothing lost on resume."""
 
 import copy
 
@@ -21,14 +21,17 @@ def test_an_update_keeps_directions_and_levels_their_sizes(shape):
     assert found.min() > 0.6 and found.max() < 1.3
     core = u.transpose(1, 2) @ orthogonalised(matrices) @ vh.transpose(1, 2)
     off = core - torch.diag_embed(core.diagonal(dim1=1, dim2=2))
-    assert off.abs().max() < 1e-4, "singular vectors turned"
+    # bfloat16 has eight bits, a relative error of 4e-3 in each of the fifteen products.
+    assert off.abs().max() < 0.03, "singular vectors turned"
 
 
 def test_matrices_of_one_shape_do_not_mix():
     torch.manual_seed(1)
     matrices = torch.randn(4, 24, 48)
+    together = orthogonalised(matrices)
     for k in range(4):
-        torch.testing.assert_close(orthogonalised(matrices)[k], orthogonalised(matrices[k : k + 1])[0])
+        # Another order of sums rounds bfloat16's eight bits another way.
+        torch.testing.assert_close(together[k], orthogonalised(matrices[k : k + 1])[0], rtol=0, atol=0.01)
 
 
 def test_no_gradient_at_all_is_no_step():
@@ -56,7 +59,7 @@ def test_matrices_go_as_with_torchs_own_muon():
     oracle = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     steps(oracle, theirs, 5)
     for p, q, before in zip(ours, theirs, start):
-        # The oracle iterates in bfloat16, whose eight bits are a relative error of 4e-3 in each of ten products.
+        # Products of many matrices at once may round the last of bfloat16's eight bits another way.
         assert (p - q).norm() < 0.03 * (p - before).norm()
 
 
@@ -148,6 +151,7 @@ def test_every_trained_weight_is_in_one_half(micro_config, small_unet, lora):
 
 def test_it_is_estimated_at_one_number_for_a_weight_of_a_matrix(micro_config):
     plain, muon = (
-        memory.estimate(micro_config(f"optim.optimizer={name}"), 48, 4).optimizer for name in ("adamw", "muon")
+        memory.estimate(micro_config(f"optim.optimizer={name}"), 48, 4).optimizer
+        for name in ("adamw", "muon")
     )
     assert 0.5 * plain < muon < 0.75 * plain

@@ -228,6 +228,18 @@ def test_out_of_memory_is_answered_with_settings(
         train(micro_config(), str(synthetic_dataset), tmp_path / "run")
 
 
+@pytest.mark.parametrize("place", ["build_unet", "make_optimizer", "write_checkpoint"])
+def test_out_of_memory_beside_a_step_is_answered_too(
+    tmp_path, synthetic_dataset, micro_config, monkeypatch, place
+):
+    def refuse(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(f"orbit4d.model.train.{place}", refuse)
+    with pytest.raises(WorkError, match=r"out of memory beside its steps.*optim\.batch=1"):
+        train(micro_config(), str(synthetic_dataset), tmp_path / "run")
+
+
 def test_ctrl_c_leaves_a_resumable_state(tmp_path, synthetic_dataset, micro_config, finished, monkeypatch):
     import signal
 
