@@ -102,7 +102,7 @@ TINY = TrainConfig(
     ),
     loss=LossSettings(motion_weight=5.0, drop_caption=0.0, drop_motion=0.1, noise_bias=4.0),
     optim=OptimSettings(
-        lr=4e-3, schedule="cosine", warmup=10, effective_batch=4, batch=4, ema=0.99, optimizer="muon"
+        lr=3e-3, schedule="cosine", warmup=10, effective_batch=4, batch=4, ema=0.99, optimizer="muon"
     ),
     sample=SampleSettings(steps=2, spacing="trailing", w1=0.0, w2=0.0, w_motion=0.5),
     checkpoint_every=100,

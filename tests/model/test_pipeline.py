@@ -27,7 +27,7 @@ def run(tmp_path_factory, synthetic_dataset, micro_config):
     """A small finished run that takes both a first view and a static orbit."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("pipeline") / "run"
-    train(micro_config("optim.lr=0.01"), str(synthetic_dataset), folder)
+    train(micro_config("optim.lr=0.01", "optim.optimizer=adamw"), str(synthetic_dataset), folder)
     return folder
 
 
