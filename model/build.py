@@ -121,7 +121,7 @@ def make_optimizer(unet: torch.nn.Module, config: TrainConfig) -> torch.optim.Op
     if config.optim.optimizer == "adamw":
         return torch.optim.AdamW(parameters, fused=fused, **settings)
     if config.optim.optimizer == "muon":
-        return MuonAdamW(*split(unet, unet.unet.conv_out), fused=fused, **settings)
+        return MuonAdamW(*split(unet), fused=fused, **settings)
     if config.optim.optimizer != "adamw8bit":
         raise InputError(f"optim.optimizer={config.optim.optimizer}: known are adamw, muon and adamw8bit")
     try:

@@ -135,7 +135,7 @@ def _activations(unet: OrbitUNet, config: TrainConfig, downscale: int, checkpoin
 
 def _optimizer_bytes(unet: OrbitUNet, name: str) -> int:
     """AdamW keeps two numbers a weight, in 8 bits or 32; Muon one for each weight of a matrix."""
-    matrices, others = split(unet, unet.unet.conv_out)
+    matrices, others = split(unet)
     count = sum(p.numel() for p in matrices), sum(p.numel() for p in others)
     return {"adamw8bit": 2 * sum(count), "muon": 4 * count[0] + 8 * count[1]}.get(name, 8 * sum(count))
 

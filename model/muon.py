@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from orbit4d.model.unet import OrbitUNet
+
 #: Coefficients of the quintic iteration: steepest at 0, and all singular values end between 0.7 and 1.2.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
@@ -103,13 +105,16 @@ class MuonAdamW(torch.optim.Optimizer):
         return gradient.lerp(average, momentum)
 
 
-def split(network: nn.Module, last: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trained weights of `network` as (matrices, others); those of its `last` layer, whose rows are pixels or
-    latents and not features, are among the others."""
-    of_last = {id(p) for p in last.parameters()}
+def split(unet: OrbitUNet) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Trained weights of `unet` as (matrices, others).
+
+    Among the others, as is usual with Muon, are embeddings and the last layer: their rows are a few numbers
+    (time, camera, motion) or latents, and not features.
+    """
+    beside = {id(p) for module in (*unet.embeddings, unet.unet.conv_out) for p in module.parameters()}
     matrices, others = [], []
-    for p in network.parameters():
+    for p in unet.parameters():
         if p.requires_grad:
             small = p.ndim < 2 or min(len(p), p[0].numel()) < LEAST_SIDE
-            (others if small or id(p) in of_last else matrices).append(p)
+            (others if small or id(p) in beside else matrices).append(p)
     return matrices, others

@@ -151,6 +151,13 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return self.config.variant != "text"
 
     @property
+    def embeddings(self) -> tuple[nn.Module, ...]:
+        """What turns time step, frame rate, camera, motion and frame index into rows for the blocks."""
+        fps = (self.unet.fps_embedding,) if self.is_image else ()
+        frame = () if self.frame_embedding is None else (self.frame_embedding,)
+        return (self.unet.time_embedding, *fps, self.camera_embedding, self.motion_embedding, *frame)
+
+    @property
     def motion_mean(self) -> Tensor:
         """Mean of log10(m + 1e-6) over the training clips, a buffer []."""
         return self.motion_embedding.motion_mean

@@ -140,12 +140,16 @@ def test_a_vector_is_refused():
 def test_every_trained_weight_is_in_one_half(micro_config, small_unet, lora):
     config = micro_config("optim.optimizer=muon", f"optim.lora={lora}")
     unet = make_trainable(small_unet("image"), config)
-    matrices, others = split(unet, unet.unet.conv_out)
+    matrices, others = split(unet)
     trained = [id(p) for p in unet.parameters() if p.requires_grad]
     assert sorted(map(id, matrices + others)) == sorted(trained)
     assert all(p.ndim > 1 and min(len(p), p[0].numel()) >= LEAST_SIDE for p in matrices)
-    last = {id(p) for p in unet.unet.conv_out.parameters()}
-    assert not last & {id(p) for p in matrices}
+    beside = {
+        id(p)
+        for name, p in unet.named_parameters()
+        if name.startswith(("camera_", "motion_", "unet.time_", "unet.fps_", "unet.conv_out"))
+    }
+    assert beside and not beside & {id(p) for p in matrices}
     assert isinstance(make_optimizer(unet, config), MuonAdamW)
 
 
