@@ -68,7 +68,7 @@ VIDEOMV_STATIC3D = replace(
 )
 TINY = TrainConfig(
     preset="tiny",
-    stages=(Stage("static", 160, condition_scale=0.1), Stage("dynamic", 160, static_share=0.4)),
+    stages=(Stage("static", 128, condition_scale=0.1), Stage("dynamic", 192, static_share=0.4)),
     model=ModelSettings(
         variant="image",
         unet={
