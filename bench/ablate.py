@@ -13,9 +13,11 @@ motion, PSNR of the dynamic orbit. The last line is one line of JSON.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def main() -> None:
     parser.add_argument("--work", default=str(ROOT / "bench" / "out" / "learn"), help="where bench-learn ran")
     parser.add_argument("--where", default=WHERE)
     parser.add_argument("--weights", default="0,0.1,5,30", help="values of ω")
-    parser.add_argument("--steps", type=int, default=1500, help="of each dynamic stage")
+    parser.add_argument("--steps", type=int, default=1000, help="of each dynamic stage")
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", help="write the result into this file")
@@ -57,11 +59,9 @@ def main() -> None:
 
     report = Report("ablate", time.monotonic())
     weights = [float(value) for value in args.weights.split(",")]
+    train_all(folder, weights)
     report.say(f"{'ω':>6} {'guidance':12} Spearman  low/high  measured/asked  frame 0   cosine  PSNR")
     for weight in weights:
-        if not (run_of(folder, weight) / "model").exists():
-            # A process each: the trainer is started as a person would start it, and leaves no threads behind.
-            subprocess.run([sys.executable, *sys.argv, "--train", str(weight)], check=True)
         config = configuration(args, base, weight)
         clips = load_clips(dataset, config, "train", args.clips, config.data.where)
         pipeline = OrbitPipeline.of_folder(run_of(folder, weight))
@@ -76,6 +76,20 @@ def main() -> None:
                 f"{found['dynamic_psnr']:5.2f}"
             )
     report.finish(args.out, steps=args.steps, where=args.where)
+
+
+def train_all(folder: Path, weights: list[float]) -> None:
+    """Two at a time, a process of one thread each; what is trained already is not trained again."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+    def train(weight: float) -> None:
+        if not (run_of(folder, weight) / "model").exists():
+            command = [sys.executable, *sys.argv, "--train", str(weight)]
+            with (folder / f"{run_of(folder, weight).name}.log").open("a") as log:
+                subprocess.run(command, stdout=log, stderr=log, check=True, env=environment)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(train, weights))
 
 
 def run_of(folder: Path, weight: float) -> Path:
