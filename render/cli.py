@@ -68,6 +68,12 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     help="What the scale is taken from.",
 )
 @click.option("--window", type=click.Choice(["moving", "raw_frames"]), help="Which moments are rendered.")
+@click.option(
+    "--window-share",
+    type=(float, float),
+    metavar="LOW HIGH",
+    help="Share of the window that orbits after the first play, drawn for each: less motion from one start.",
+)
 @click.option("--passes", metavar="A,B", help="Extra images: depth, normal, mask.")
 @click.option("--environment", type=click.Path(), help="EXR or HDR panorama that lights the scene.")
 @click.option("--shadows/--no-shadows", default=None, help="Whether the suns cast shadows.")

@@ -59,14 +59,16 @@ def plan_action(settings: RenderSettings, uid: str, window: tuple[float, float],
     An asset that does not move has only static orbits. Equal (camera, moment) pairs share a shot: with the
     open orbit and all three rigs 70 of 72 remain, with the closed one 68, whose last view repeats the first.
     """
-    times = moments_of(settings, window)
-    fractions = [i / (settings.frames - 1) if settings.frames > 1 else 0.0 for i in range(settings.frames)]
+    start, end = window
     still = settings.static_raw_frame if settings.window == "raw_frames" else 0
     still = min(still, settings.frames - 1)
     elevation = settings.elevation_of(uid)
     size = (settings.resolution, settings.resolution)
     clips = []
     for k in range(settings.orbits):
+        share = settings.window_share_of(uid, k)
+        times = moments_of(settings, (start, start + share * (end - start)) if share < 1 else window)
+        fractions = [share * i / max(settings.frames - 1, 1) for i in range(settings.frames)]
         azimuth0 = settings.azimuth0_of(uid, k)
         cameras = orbit(
             settings.frames, settings.radius, elevation, settings.fov_x_deg, azimuth0, size, settings.closed
