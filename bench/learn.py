@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("dataset", nargs="?", help="default: ../shared/pool, rendered into --work/data")
     parser.add_argument("--work", default=str(ROOT / "bench" / "out" / "learn"), help="where runs are kept")
     parser.add_argument("--where", default=WHERE, help="clips that are trained on")
-    parser.add_argument("--steps", type=int, default=5000, help="of the model, over both stages")
+    parser.add_argument("--steps", type=int, default=3000, help="of the model, over both stages")
     parser.add_argument(
         "--control-steps", type=int, help="at most so many for each control; default: as many"
     )
