@@ -43,9 +43,14 @@ class Background:
     """
 
     @property
+    def grainy(self) -> bool:
+        """Whether alpha must rise later than it does without grain."""
+        return _LOW_GRAIN * self.grain > _LOW
+
+    @property
     def clean(self) -> bool:
-        """Whether the matte needs no allowance for grain."""
-        return _LOW_GRAIN * self.grain <= _LOW
+        """Whether the matte needs no allowance for grain or drift."""
+        return not self.grainy and float(np.abs(self.per_frame - self.colour).max()) <= _LOW
 
     @property
     def ramp(self) -> tuple[float, float]:

@@ -310,7 +310,7 @@ def _with_matte(
         )
     colour = " ".join(f"{255 * c:.0f}" for c in background.colour)
     notes.append(f"background {colour} taken off")
-    if not background.clean:
+    if background.grainy:
         grain, lost = (255 * value for value in (background.grain, sum(background.ramp) / 2))
         notes.append(f"the background has grain of sigma {grain:.0f}: parts within {lost:.0f} of it are lost")
     return unmix(rgb, background)

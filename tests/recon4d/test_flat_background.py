@@ -72,10 +72,11 @@ def test_more_grain_than_a_border_can_tell_is_cut_where_the_colour_is_known(size
     assert find_background(deafening, np.ones(3, np.float32)) is None
 
 
-def test_a_background_that_drifts_from_frame_to_frame(sizes: dict[int, Images]) -> None:
+@pytest.mark.parametrize("sigma", [0.0, 0.03])
+def test_a_background_that_drifts_from_frame_to_frame(sizes: dict[int, Images], sigma: float) -> None:
     drift = 1 - np.linspace(0, 0.1, 8).reshape(8, 1, 1, 1)
-    drifting = before(sizes[32], drift * np.ones(3), 0.03)
-    assert overlap(load_frames(drifting).rgba[..., 3], sizes[32]) > 0.9
+    alpha = load_frames(before(sizes[32], drift * np.ones(3), sigma)).rgba[..., 3]
+    assert overlap(alpha, sizes[32]) > 0.9 and (alpha[:, 0] == 0).all()
 
 
 @pytest.mark.parametrize("known", [None, np.ones(3, np.float32)])
