@@ -19,7 +19,8 @@ _LOW, _HIGH = 0.02, 0.10
 #: The same in units of the grain. Their middle was measured on eight orbits with Gaussian grain of sigma 0.02
 #: to 0.1, sharp and soft: at 3 specks are left, from 4 on what is near a grey background is cut away.
 _LOW_GRAIN, _HIGH_GRAIN = 2.5, 4.5
-#: Grain above which the ramp cuts objects: Gaussian grain of sigma 0.13 on white, 0.11 on grey.
+#: Grain above which nothing is tried: Gaussian grain of sigma 0.13 on white, where objects were whole. On
+#: grey they are cut from 0.04 on; a note then says how near to the background parts are lost.
 _MAX_GRAIN = 0.12
 #: How far the border may stray from its colour and still be flat, once grain is smoothed away.
 _FLAT = 0.06
