@@ -157,5 +157,5 @@ def _generate(path: Path, done: Path, clip: Clip, still: Ref | None, asked: Aske
     ).frames[0]
     seconds = time.perf_counter() - start
     about = {"run": asked.run, "task": asked.task, "motion": motion, "seed": asked.seed, "uid": clip.uid}
-    write_orbit(path, frames, cameras, 8.0, about)
+    write_orbit(path, frames, cameras, 8.0, about, pipeline.background)
     done.write_text(json.dumps({**about, "seconds": seconds}))

@@ -1,8 +1,8 @@
 """`orbit4d generate`: a trained run and a condition in, orbit videos with their cameras out.
 
 orbit.mp4, and beside it orbit/ with frames/000.png ... and transforms.json (nerfstudio's layout with a
-`time` per frame, camera-to-world in OpenGL axes: what `orbit4d recon4d --cameras` takes). Further samples
-are orbit-1.mp4, ...
+`time` per frame, camera-to-world in OpenGL axes: what `orbit4d recon4d --cameras` takes, and the `background`
+it cuts the object out of). Further samples are orbit-1.mp4, ...
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: 
             "steps": steps,
             "preparation": notes,
         }
-        write_orbit(path, frames, cameras, request.fps, about)
+        write_orbit(path, frames, cameras, request.fps, about, pipeline.background)
         written.append(path)
     return written
 
@@ -144,9 +144,17 @@ def _static_condition(pipeline: Any, request: Request) -> tuple[dict[str, Any], 
 
 
 def write_orbit(
-    path: Path, frames: npt.NDArray[np.uint8], cameras: list[Camera], fps: float, about: dict[str, Any]
+    path: Path,
+    frames: npt.NDArray[np.uint8],
+    cameras: list[Camera],
+    fps: float,
+    about: dict[str, Any],
+    background: tuple[int, int, int] | None = None,
 ) -> None:
-    """Frames [F, H, W, 3] as path (mp4) and as a folder named like it, without the ending."""
+    """Frames [F, H, W, 3] as path (mp4) and as a folder named like it, without the ending.
+
+    `background` is the colour, 0 to 255, of the clips that the model was trained on.
+    """
     from orbit4d.datasets.video import write_video
 
     folder = path.with_suffix("")
@@ -156,7 +164,8 @@ def write_orbit(
         (partial / "frames").mkdir(parents=True)
         for i, frame in enumerate(frames):
             Image.fromarray(frame).save(partial / "frames" / f"{i:03d}.png")
-        (partial / "transforms.json").write_text(json.dumps(transforms(cameras, about), indent=1) + "\n")
+        record = transforms(cameras, about, background)
+        (partial / "transforms.json").write_text(json.dumps(record, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except OSError as error:
@@ -164,8 +173,10 @@ def write_orbit(
     write_video(path, frames, fps)
 
 
-def transforms(cameras: list[Camera], about: dict[str, Any]) -> dict[str, Any]:
-    """nerfstudio's transforms.json with a time in [0, 1] per frame."""
+def transforms(
+    cameras: list[Camera], about: dict[str, Any], background: tuple[int, int, int] | None = None
+) -> dict[str, Any]:
+    """nerfstudio's transforms.json with a time in [0, 1] per frame, and the background's colour if known."""
     first, last = cameras[0], max(len(cameras) - 1, 1)
     return {
         "camera_model": "OPENCV",
@@ -176,6 +187,7 @@ def transforms(cameras: list[Camera], about: dict[str, Any]) -> dict[str, Any]:
         "w": first.w,
         "h": first.h,
         "orbit4d": about,
+        **({} if background is None else {"background": list(background)}),
         "frames": [
             {
                 "file_path": f"frames/{i:03d}.png",

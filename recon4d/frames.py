@@ -1,8 +1,8 @@
 """What the optimiser fits: images with a matte, a camera and a time each, from whatever the user has.
 
 A video or a folder of images takes the orbit of `datasets.cameras.orbit` (open, or closed as published) or
-the cameras of a transforms.json; DATASET:uid[:action] brings its own. A flat background is estimated and made
-a matte; an alpha channel or a folder of masks is taken as it is.
+the cameras of a transforms.json; DATASET:uid[:action] brings its own. A flat background is found and made a
+matte (`flat_background.py`); an alpha channel or a folder of masks is taken as it is.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from PIL import Image
 from orbit4d.datasets.cameras import DEFAULT_FOV_X_DEG, DEFAULT_RADIUS, Camera, orbit, orbit_c2w
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
+from orbit4d.recon4d.flat_background import find_background, unmix
 from orbit4d.recon4d.matting import cut_out
 
 Float = npt.NDArray[np.float32]
@@ -124,7 +125,8 @@ def load_frames(
 ) -> Frames:
     """Read a video, a folder of images, a list of images [H, W, 3 or 4] or an array [F, H, W, 3 or 4].
 
-    `cameras` is a transforms.json or a list, one per frame; else `spec` gives an orbit. `mask` is a folder of
+    `cameras` is a transforms.json or a list, one per frame; else `spec` gives an orbit. A transforms.json may
+    name the `background` that the frames were generated on. `mask` is a folder of
     grey images, one per frame; without it and without an alpha channel `matte` says how the object is cut
     out: "flat" takes a flat background off, "rembg" asks a network. Raises InputError, one line, for what
     cannot be fitted.
@@ -133,7 +135,8 @@ def load_frames(
     pixels, own_cameras, seconds = _read(source, name)
     if len(pixels) < 2:
         raise InputError(f"{name}: {len(pixels)} frame; an orbit needs at least two")
-    posed = _cameras(cameras, own_cameras, name)
+    cameras = own_cameras if cameras is None else cameras
+    posed = _cameras(cameras)
     if posed is not None and len(posed[0]) != len(pixels):
         raise InputError(
             f"{name}: {len(pixels)} frames but {len(posed[0])} cameras; give one camera per frame"
@@ -143,7 +146,8 @@ def load_frames(
     if mattes is None and matte == "rembg" and not _has_alpha(pixels):
         mattes = cut_out(pixels, name)
         notes.append("matte made by rembg")
-    rgba = _with_matte(pixels, mattes, notes, name)
+    known = read_background(cameras) if isinstance(cameras, str | Path) else None
+    rgba = _with_matte(pixels, mattes, known, notes, name)
     _check_content(rgba, name)
 
     n, h, w = rgba.shape[:3]
@@ -212,13 +216,11 @@ def _stack(images: list[npt.NDArray[np.uint8]], name: str) -> npt.NDArray[np.uin
 
 
 def _cameras(
-    given: str | Path | Sequence[Camera] | None, own: str | Path | None, name: str
+    given: str | Path | Sequence[Camera] | None,
 ) -> tuple[tuple[Camera, ...], tuple[float, ...] | None] | None:
-    if given is None and own is None:
+    if given is None:
         return None
-    if given is None or isinstance(given, str | Path):
-        return read_transforms(given if given is not None else own)  # type: ignore[arg-type]
-    return tuple(given), None
+    return read_transforms(given) if isinstance(given, str | Path) else (tuple(given), None)
 
 
 def read_transforms(path: str | Path) -> tuple[tuple[Camera, ...], tuple[float, ...] | None]:
@@ -256,6 +258,20 @@ def read_transforms(path: str | Path) -> tuple[tuple[Camera, ...], tuple[float, 
     return tuple(cameras), tuple(float(t) for t in times)
 
 
+def read_background(path: str | Path) -> Float | None:
+    """Colour [3] in [0, 1] of a transforms.json's "background": [red, green, blue] of 0 to 255."""
+    named = json.loads(Path(path).read_text()).get("background")
+    if named is None:
+        return None
+    try:
+        colour = np.asarray(named, dtype=np.float32).reshape(3) / 255
+    except (TypeError, ValueError):
+        colour = np.full(3, np.nan, np.float32)
+    if not ((colour >= 0) & (colour <= 1)).all():
+        raise InputError(f"{path}: background {named}: give [red, green, blue] of 0 to 255, or leave it out")
+    return colour
+
+
 def _masks(folder: str | Path, n: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     inside = sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []
     files = [path for path in inside if path.suffix.lower() in _IMAGES]
@@ -274,22 +290,29 @@ def _masks(folder: str | Path, n: int, size: tuple[int, int]) -> npt.NDArray[np.
 
 
 def _with_matte(
-    pixels: npt.NDArray[np.uint8], mattes: npt.NDArray[np.uint8] | None, notes: list[str], name: str
+    pixels: npt.NDArray[np.uint8],
+    mattes: npt.NDArray[np.uint8] | None,
+    known: Float | None,
+    notes: list[str],
+    name: str,
 ) -> Float:
     """Straight RGBA float32 [F, H, W, 4]."""
+    rgb = pixels[..., :3].astype(np.float32) / 255
     if mattes is not None:
-        rgb = pixels[..., :3].astype(np.float32) / 255
         return np.concatenate([rgb, mattes[..., None].astype(np.float32) / 255], axis=-1)
     if _has_alpha(pixels):
         return pixels.astype(np.float32) / 255
-    rgb = pixels[..., :3].astype(np.float32) / 255
-    background, spread = estimate_background(rgb)
-    if spread > 0.06:
+    background = find_background(rgb, known)
+    if background is None:
         raise InputError(
             f"{name}: the background is not one flat colour; give --mask FOLDER or frames with alpha, or try "
             "--matte rembg"
         )
-    notes.append("background " + " ".join(f"{255 * c:.0f}" for c in background) + " taken off")
+    colour = " ".join(f"{255 * c:.0f}" for c in background.colour)
+    notes.append(f"background {colour} taken off")
+    if background.grainy:
+        grain, lost = (255 * value for value in (background.grain, sum(background.ramp) / 2))
+        notes.append(f"the background has grain of sigma {grain:.0f}: parts within {lost:.0f} of it are lost")
     return unmix(rgb, background)
 
 
@@ -297,40 +320,13 @@ def _has_alpha(pixels: npt.NDArray[np.uint8]) -> bool:
     return pixels.shape[-1] == 4 and bool((pixels[..., 3] < 250).any())
 
 
-def estimate_background(rgb: Float) -> tuple[Float, float]:
-    """Colour [3] of a flat background, from the border of every frame, and how far the border strays from it.
-
-    The spread is the 75th percentile of the largest channel difference: an object may touch the border.
-    """
-    border = np.concatenate([rgb[:, 0], rgb[:, -1], rgb[:, :, 0], rgb[:, :, -1]], axis=1).reshape(-1, 3)
-    colour = np.median(border, axis=0)
-    return colour, float(np.percentile(np.abs(border - colour).max(-1), 75))
-
-
-def unmix(rgb: Float, background: Float, low: float = 0.02, high: float = 0.10) -> Float:
-    """Straight RGBA from an object before a flat colour: alpha rises from `low` to `high` difference.
-
-    Codecs stray by about 0.02 around a flat colour. Holes that the object encloses (a white shirt on white)
-    are filled, since an outline that is closed hides what lies behind.
-    """
-    from scipy import ndimage
-
-    difference = np.abs(rgb - background).max(-1)
-    alpha = np.clip((difference - low) / (high - low), 0, 1)
-    for i, plane in enumerate(alpha):
-        filled = ndimage.binary_fill_holes(plane > 0.5)
-        alpha[i] = np.where(filled & (plane <= 0.5), 1.0, plane)
-    # colour = alpha * object + (1 - alpha) * background, solved for the object where there is enough of it
-    safe = np.maximum(alpha, 0.2)[..., None]
-    colour = np.clip(background + (rgb - background) / safe, 0, 1)
-    colour = np.where(alpha[..., None] > 0, colour, 0)
-    return np.concatenate([colour, alpha[..., None]], axis=-1).astype(np.float32)
-
-
 def _check_content(rgba: Float, name: str) -> None:
     coverage = rgba[..., 3].mean((1, 2))
     if coverage.mean() < _MIN_COVERAGE:
-        raise InputError(f"{name}: no object found (the frames are empty or one flat colour)")
+        raise InputError(
+            f"{name}: no object found (the frames are empty, or the object has the background's colour); "
+            "give --mask FOLDER or frames with alpha"
+        )
     if (coverage > 0.97).all():
         raise InputError(f"{name}: the object fills every frame; give --mask FOLDER or an alpha channel")
     if float((rgba[..., :3] * rgba[..., 3:]).max()) < 0.02:

@@ -127,10 +127,14 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(
     assert isinstance(other.exception, InputError) and "another seed" in str(other.exception)
 
 
+@pytest.mark.parametrize("grain", [0.0, 0.1])
 def test_an_orbit_becomes_a_scene_whose_front_is_measured(
-    synthetic_dataset: Path, micro_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_dataset: Path, micro_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grain: float
 ) -> None:
-    """The truth's own orbit takes the place of the generated one, so that there is an object to fit."""
+    """The truth's own orbit takes the place of the generated one, so that there is an object to fit.
+
+    `grain` is that of a model which has learnt little, sigma before values are clipped.
+    """
     from dataclasses import replace
 
     from orbit4d.datasets.image_measures import composite
@@ -143,8 +147,10 @@ def test_an_orbit_becomes_a_scene_whose_front_is_measured(
     clip, out = read_clip(synthetic_dataset, "asset-000"), tmp_path / "out"
     path = out / "generated" / "asset-000__a0.mp4"
     path.parent.mkdir(parents=True)
-    pixels = np.rint(composite(clip.pixels()) * 255).astype(np.uint8)
-    write_orbit(path, pixels, list(clip.cameras), 8.0, {})
+    pixels = composite(clip.pixels())
+    pixels = pixels + grain * np.random.default_rng(0).normal(size=pixels.shape)
+    pixels = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+    write_orbit(path, pixels, list(clip.cameras), 8.0, {}, (255, 255, 255))
     path.with_suffix(".json").write_text(json.dumps({"seconds": 2.0}))
     (tmp_path / "ids.txt").write_text("asset-000\n")
     words = ["run", str(micro_run), "--dataset", str(synthetic_dataset), "--ids", str(tmp_path / "ids.txt")]

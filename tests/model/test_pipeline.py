@@ -149,6 +149,7 @@ def test_generation_leaves_video_frames_and_cameras(run, tmp_path, picture):
         described = json.loads((folder / "transforms.json").read_text())
         expected = orbit(4, size=(16, 16))
         assert described["w"] == 16 and described["fl_x"] == pytest.approx(expected[0].fl_x)
+        assert described["background"] == [255, 255, 255]
         for entry, camera, time in zip(described["frames"], expected, np.linspace(0, 1, 4)):
             np.testing.assert_allclose(entry["transform_matrix"], camera.c2w, atol=1e-6)
             assert entry["time"] == pytest.approx(time)
