@@ -38,11 +38,11 @@ from learn_measures import Report, load_clips, measure_camera, measure_motion, m
 ROOT = Path(__file__).resolve().parents[1]
 #: Eleven assets of one kind, six actions each.
 WHERE = "uid > 'cute' and uid < 'cute_fish_pack_cowfish'"
-#: At 30 degrees an asset fills the picture: 32 pixels are few. Three of the four orbits start at the front
-#: and play different shares of the window, so that a first view does not tell how much moves.
+#: At 30 degrees an asset fills the picture: 32 pixels are few. Four of the five orbits start at the front and
+#: play different shares of the window, so that a first view does not tell how much moves.
 RENDER = (
     "--preset draft --frames 8 --resolution 32 --samples 16 --fov 30 --rigs static_orbit,dynamic_orbit "
-    "--orbits 4 --azimuths 0,150,0,0 --window-share 0.15 0.7 --order given"
+    "--orbits 5 --azimuths 0,150,0,0,0 --window-shares 1,1,0.3,0.12,0.05 --order given"
 )
 
 

@@ -69,10 +69,7 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 )
 @click.option("--window", type=click.Choice(["moving", "raw_frames"]), help="Which moments are rendered.")
 @click.option(
-    "--window-share",
-    type=(float, float),
-    metavar="LOW HIGH",
-    help="Share of the window that orbits after the first play, drawn for each: less motion from one start.",
+    "--window-shares", metavar="A,B", help="Share of the window that each orbit plays; further ones play all."
 )
 @click.option("--passes", metavar="A,B", help="Extra images: depth, normal, mask.")
 @click.option("--environment", type=click.Path(), help="EXR or HDR panorama that lights the scene.")
@@ -178,7 +175,9 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     if "environment" in changes:
         changes["environment"] = os.path.abspath(str(changes["environment"]))
     if "azimuths" in changes:
-        changes["azimuths_deg"] = _degrees(str(changes.pop("azimuths")))
+        changes["azimuths_deg"] = _numbers(str(changes.pop("azimuths")), "0,90")
+    if "window_shares" in changes:
+        changes["window_shares"] = _numbers(str(changes["window_shares"]), "1,0.25")
     if "elevation_range" in changes:
         changes["elevation_range_deg"] = changes.pop("elevation_range")
     summary = render_assets(
@@ -205,11 +204,11 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
         raise KeyboardInterrupt
 
 
-def _degrees(text: str) -> tuple[float, ...]:
+def _numbers(text: str, example: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in re.split(r"[,\s]+", text) if part)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list of degrees such as 0,90") from None
+        raise click.BadParameter(f"{text!r} is not a list of numbers such as {example}") from None
 
 
 def _refuse_existing(out: str) -> None:

@@ -66,7 +66,7 @@ def plan_action(settings: RenderSettings, uid: str, window: tuple[float, float],
     size = (settings.resolution, settings.resolution)
     clips = []
     for k in range(settings.orbits):
-        share = settings.window_share_of(uid, k)
+        share = settings.window_share_of(k)
         times = moments_of(settings, (start, start + share * (end - start)) if share < 1 else window)
         fractions = [share * i / max(settings.frames - 1, 1) for i in range(settings.frames)]
         azimuth0 = settings.azimuth0_of(uid, k)

@@ -137,9 +137,9 @@ class RenderSettings:
     window: str = "moving"
     """`moving`: from the first to the last moment that moves; `raw_frames`: frames 0, 1, … of the scene's own
     rate (published)."""
-    window_share: tuple[float, float] | None = None
-    """Both ends of the share of the window that an orbit after the first plays, drawn for each: the same
-    start and less motion, so that a first view does not tell how much moves. None: all play the whole."""
+    window_shares: tuple[float, ...] = ()
+    """Share of the window that orbit 0, 1, … plays from its start; orbits beyond the list play all of it.
+    With several shares from one azimuth a first view does not tell how much moves."""
     static_raw_frame: int = 0
     """Frame that a static orbit shows under `raw_frames`. Published static orbits agree with front frame 1 to
     38–45 dB and with frame 0 to 30 dB: the script leaves Blender at its start frame."""
@@ -171,17 +171,16 @@ class RenderSettings:
         _check(self.radius > 0.6, f"radius is {self.radius}; nearer than 0.6 the cameras stand in the asset")
         _check(1 <= self.engine.samples <= 65536, f"samples is {self.engine.samples}; at least 1 is needed")
         _check(not (self.closed and self.frames < 2), "a closed orbit needs at least two frames")
-        if self.window_share is not None:
-            low, high = self.window_share
-            _check(0.0 < low <= high <= 1.0, f"window share is {low} to {high}; choose from above 0 up to 1")
+        for share in self.window_shares:
+            _check(0.0 < share <= 1.0, f"window share is {share}; choose above 0, up to 1")
         for elevation in (self.elevation_deg, *(self.elevation_range_deg or ())):
             _check(abs(elevation) < 90.0, f"elevation is {elevation}; choose −89 to 89 degrees")
 
     def as_config(self) -> dict[str, Any]:
         """The resolved configuration as JSON-able data, for dataset.json and for the child."""
         config = asdict(self)
-        if self.window_share is None:
-            del config["window_share"]  # datasets rendered before there was one are gone on with
+        if not self.window_shares:
+            del config["window_shares"]  # datasets rendered before there were any are gone on with
         return config
 
     @classmethod
@@ -209,13 +208,9 @@ class RenderSettings:
         draws = rng(self.seed, uid, "azimuth").random(orbit)
         return float(360.0 * round(draws[-1], 2))
 
-    def window_share_of(self, uid: str, orbit: int) -> float:
-        """Share of the window that an asset's orbit plays, in hundredths; the first plays all of it."""
-        if orbit == 0 or self.window_share is None:
-            return 1.0
-        low, high = self.window_share
-        draws = rng(self.seed, uid, "window share").random(orbit)
-        return round(low + (high - low) * float(draws[-1]), 2)
+    def window_share_of(self, orbit: int) -> float:
+        """Share of the window that an orbit plays."""
+        return self.window_shares[orbit] if orbit < len(self.window_shares) else 1.0
 
     def sun_energies_of(self, uid: str) -> tuple[float, ...]:
         """Strength of each sun for an asset, in W/m²; the same for all its clips."""

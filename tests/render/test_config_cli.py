@@ -39,7 +39,7 @@ def test_options_reach_their_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = (
         "--preset diffusion4d --frames 12 --resolution 64 --samples 5 --rigs front_view,static_orbit "
         "--orbits 2 --azimuths 0,-133.2 --elevation-range 5 30 --radius 2.5 --fov 50 --open "
-        "--normalise union_box --window moving --window-share 0.2 0.7 --passes depth,mask "
+        "--normalise union_box --window moving --window-shares 1,0.25 --passes depth,mask "
         "--environment sky.exr --shadows "
         "--no-denoise --filter-width 1.5 --view-transform AgX --device cuda --seed 3 --workers 3 "
         "--threads-per-worker 2 --gpus-per-worker 0.25 --attempts 5 --max-preemptions 1 "
@@ -52,7 +52,7 @@ def test_options_reach_their_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (s.rigs, s.passes) == (("front_view", "static_orbit"), ("depth", "mask"))
     assert (s.azimuths_deg, s.elevation_range_deg) == ((0.0, -133.2), (5, 30))
     assert (s.radius, s.fov_x_deg, s.closed, s.normalise, s.window) == (2.5, 50, False, "union_box", "moving")
-    assert s.window_share == (0.2, 0.7)
+    assert s.window_shares == (1.0, 0.25)
     assert s.lights.environment is not None and s.lights.environment.endswith("/sky.exr")
     assert s.lights.environment.startswith("/") and s.lights.shadows
     e = s.engine
