@@ -216,6 +216,12 @@ def _scene(folder: str) -> Any:
     return load_scene(folder)
 
 
+def fitted_to_truth(folder: str) -> bool:
+    """Whether a scene was made from a dataset's clip, which recon4d names `uid:action rig orbit`."""
+    source = str(_scene(folder).info.get("source", ""))
+    return re.fullmatch(r"[\w-]+:.* (dynamic_orbit|static_orbit|front_view) \d+", source) is not None
+
+
 def film(scene: Any, cameras: Sequence[Camera], times: Sequence[float]) -> Frames:
     """A scene rendered at cameras and times (`load_scene(dir).render(camera, time)`)."""
     return on_white(np.stack([np.asarray(scene.render(c, t)) for c, t in zip(cameras, times)]))
@@ -293,7 +299,8 @@ def _matrix_pair(
     made, real = (
         Frames(torch.cat([f[k].rgb for f in both]), torch.cat([f[k].alpha for f in both])) for k in (0, 1)
     )
-    return Pair(name, "matrix", made.rgb, real.rgb, made.alpha, real.alpha, grid=grid)
+    extra = {"fitted_to_truth": fitted_to_truth(folder)}
+    return Pair(name, "matrix", made.rgb, real.rgb, made.alpha, real.alpha, grid=grid, extra=extra)
 
 
 _SCENE_PAIRS: dict[str, Callable[..., Pair]] = {
