@@ -16,12 +16,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.evaluate.cli import command
 from orbit4d.evaluate.results import Results
-from orbit4d.evaluate.runner import SuiteSpec, measure_cases
+from orbit4d.evaluate.runner import SuiteSpec, measure_cases, measure_job
 from orbit4d.evaluate.suite import Pair, Suite
 from orbit4d.evaluate.tasks import Case
+from orbit4d.render.fleet import Job
 
 EVAL = (
     "import sys; from orbit4d.datasets.command import leave, run; from orbit4d.evaluate.cli import command; "
@@ -161,6 +162,20 @@ def test_an_orbit_becomes_a_scene_whose_front_is_measured(
     assert rows["asset-000:Run/front"]["PSNR"] > 12
     assert rows["dynamic_orbit"]["seconds"] == 2 and rows["front_view"]["seconds"] > 2
     assert (out / "generated" / "asset-000__a0.scene" / "canonical.ply").is_file()
+
+
+def test_a_worker_that_would_measure_less_than_the_driver_is_refused(tmp_path: Path) -> None:
+    """A machine without the weights: its rows would be missing from the means without a word."""
+    case = Case("clip-0", partial(drawn, 0))
+    spec = SuiteSpec(learned=False)
+    payload = {"case": case, "spec": spec, "weights": {}, "show": False, "threads": 1}
+    assert "row" in measure_job(Job("0", "", payload), {})
+    payload["weights"] = {"LPIPS-alex": "1234"}
+    with pytest.raises(
+        WorkError, match=r"would not measure LPIPS-alex as the others do.*left out with"
+    ) as one:
+        measure_job(Job("0", "", payload), {})
+    assert "\n" not in str(one.value)
 
 
 def test_ray_workers_measure_what_one_process_does(
