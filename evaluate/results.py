@@ -29,7 +29,11 @@ _LIBRARIES = ("orbit4d", "torch", "numpy", "transformers", "bpy", "av", "pillow"
 
 
 class Results:
-    """Rows of one evaluation in a folder. Reopening it with the same settings continues where it stopped."""
+    """Rows of one evaluation in a folder. Reopening it with the same settings continues where it stopped.
+
+    Another protocol is another table of the same rows. With further or other weights the rows are measured
+    again; what was generated or reconstructed beside them stays.
+    """
 
     def __init__(self, folder: str | Path, settings: dict[str, Any]) -> None:
         self.folder = Path(folder)
@@ -41,19 +45,33 @@ class Results:
         except OSError as error:
             raise InputError(f"{folder}: cannot be written ({error.strerror}); give another --out") from None
         self._settings_file = self.folder / "settings.json"
-        if self._settings_file.exists():
-            held = json.loads(self._settings_file.read_text())
-            if held != self.settings:
-                key = next(k for k in {**held, **self.settings} if held.get(k) != self.settings.get(k))
-                raise InputError(f"{folder}: holds an evaluation with another {key}; give another --out")
-        else:
-            put(self._settings_file, json.dumps(self.settings, indent=1))
         self._file = self.folder / "rows.jsonl"
+        if self._settings_file.exists():
+            self._continue(json.loads(self._settings_file.read_text()))
+        put(self._settings_file, json.dumps(self.settings, indent=1))
         self._places: dict[str, tuple[int, int]] = {}
         """Clip -> (number of its case, first byte of its line)."""
         self._end = 0
         if self._file.exists():
             self._reopen()
+
+    def _continue(self, held: dict[str, Any]) -> None:
+        """Make room for rows of the settings; InputError when those of the `held` ones must stay."""
+        names = {**held, **self.settings}
+        others = [k for k in names if k != "protocol" and held.get(k) != self.settings.get(k)]
+        for key in others:
+            if key != "weights":
+                raise InputError(f"{self.folder}: holds an evaluation with another {key}; give another --out")
+        if not others:
+            return
+        if gone := set(held.get("weights") or {}) - set(self.settings.get("weights") or {}):
+            raise InputError(
+                f"{self.folder}: holds an evaluation with other weights, which measured "
+                f"{', '.join(sorted(gone))} too; give the --weights and --clip it had, or another --out"
+            )
+        if self._file.exists():
+            print(f"{self.folder}: measured again, with other weights than before", file=sys.stderr)
+            self._file.unlink()
 
     def _reopen(self) -> None:
         with self._file.open("rb") as file:

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.image_measures import composite
 from orbit4d.datasets.reader import read_clip
+from orbit4d.datasets.schema import split_of
 from orbit4d.datasets.weights import NotMeasured
 from orbit4d.evaluate import cli, suite
 from orbit4d.evaluate.cli import command
@@ -120,6 +121,7 @@ def test_guidance_weights_reach_the_model_and_the_results(
     config = OrbitPipeline.of_folder(asks[1]).config
     used = {"steps": 2, "w1": 1.5, "w2": config.w2, "w_motion": 2.5, "background": [255, 255, 255]}
     assert record["sampling"] == used and record["settings"]["w1"] == 1.5
+    assert record["rows"][0]["extra"]["train_split"] == (split_of("asset-000") == "train")
     other = called(*asks, "--no-learned", "--w1", "2")
     assert isinstance(other.exception, InputError) and "another w1" in str(other.exception)
 
