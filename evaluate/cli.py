@@ -256,7 +256,10 @@ def run_(
     cases, lacking = run_cases(truth, subjects, asked), {}
     if reconstruct:
         more, lacking = reconstruction_cases(truth, subjects, asked, reconstruct)
-        cases += more
+        # Asset by asset, so that the page shows a scene below the orbit that it was made from.
+        place_of = {f"{case.name}/front": number for number, case in enumerate(cases)}
+        place_of |= {case.name: number for number, case in enumerate(cases)}
+        cases = sorted([*cases, *more], key=lambda case: place_of[case.name])
     failures = {**truth.failures, **lacking}
     _evaluate(settings, cases, failures, shared, dataset, sampling=sampling(asked))
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from orbit4d.evaluate.metrics import METRICS
 from orbit4d.evaluate.suite import Pair, Row
 from orbit4d.evaluate.tables import (
+    RIGS,
     Summary,
     beside_published,
     columns,
@@ -151,7 +152,8 @@ def _section(folder: Path, row: Row) -> str:
         for kind, label in kept
     )
     plots = "".join(plot(series, name) for name, series in row.per_frame.items() if len(series) > 1)
-    notes = ", ".join(f"{key} {value}" for key, value in row.extra.items() if isinstance(value, bool))
+    marks = [f"{key} {value}" for key, value in row.extra.items() if isinstance(value, bool)]
+    notes = ", ".join([RIGS.get(row.rig, row.rig), *marks])
     return (
         f"<section><h3>{html.escape(row.name)}</h3><p class=soft>{html.escape(notes)}</p>"
         f"<div class=pair>{figures}{plots}</div></section>"

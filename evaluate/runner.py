@@ -65,6 +65,7 @@ def measure_cases(
     `suite` None: the cases bring rows and need no metric.
     """
     todo = [(number, case) for number, case in enumerate(cases) if case.name not in results]
+    todo.sort(key=lambda one: one[1].late)
     with Progress(label, len(cases), "clip") as progress:
         progress.update(len(cases) - len(todo))
         if spread is not None and len(todo) > 1:

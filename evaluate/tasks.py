@@ -49,6 +49,8 @@ class Case:
 
     name: str
     load: Callable[[], Pair | Row]
+    late: bool = False
+    """Wants what another case makes: its turn comes after all that do not, its row where it stands."""
 
 
 # Videos -----------------------------------------------------------------------------------------------------
