@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from orbit4d.evaluate.published import PROTOCOLS
 
 if TYPE_CHECKING:
     from orbit4d.evaluate.results import Results
@@ -29,6 +32,25 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
+def _device(context: click.Context, option: click.Parameter, asked: str | None) -> str:
+    """The device to measure on, said where it was not asked for. InputError for one that is not here."""
+    import torch
+
+    from orbit4d.datasets.errors import InputError
+
+    if asked is None:
+        chosen = "cuda" if torch.cuda.is_available() else "cpu"
+        name = f" ({torch.cuda.get_device_name()})" if chosen == "cuda" else ""
+        click.echo(f"measuring on {chosen}{name}", err=True)
+        return chosen
+    try:
+        torch.empty(0, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0]
+        raise InputError(f"--device {asked}: not here ({why}); give cpu or leave it out") from None
+    return asked
+
+
 _spread_options = _options(
     click.option("--out", required=True, type=_PATH, help="Folder for results; one that is there goes on."),
     click.option("--workers", default=1, show_default=True, help="Ray actors; 1 measures in this process."),
@@ -40,8 +62,17 @@ _metric_options = _options(
     click.option("--fetch-weights", is_flag=True, help="Download missing LPIPS and I3D weights once."),
     click.option("--clip", default="openai/clip-vit-large-patch14", help="CLIP: hub name or folder."),
     click.option("--no-learned", is_flag=True, help="Leave LPIPS, FVD and CLIP out."),
-    click.option("--protocol", default="", help="Published protocol whose rows to print beside ours."),
-    click.option("--device", default="cpu", show_default=True),
+    click.option(
+        "--protocol",
+        type=click.Choice(list(PROTOCOLS)),
+        help="Print the rows that were published of it beside ours, where task, assets, views and size are "
+        "the same; says why where they are not. May be given to a finished evaluation.",
+    ),
+    click.option(
+        "--device",
+        callback=_device,
+        help="Where to measure, such as cpu or cuda:1; default: a GPU if there is one.",
+    ),
 )
 _truth_options = _options(
     click.option(
@@ -173,7 +204,10 @@ def scene_(scene: str, truth: str, views: str, held_out_orbit: int, grid: str, *
 @click.option("--ids", type=_PATH, help="Text file of uids, instead of --split.")
 @click.option("--task", type=click.Choice(["image", "text", "static"]), default="image", show_default=True)
 @click.option("--motion", default=None, help="Raw m or a quantile such as q0.9; default: the truth's own m.")
-@click.option("--steps", type=int, default=None, help="DDIM steps; default: the run's own.")
+@click.option("--steps", type=click.IntRange(1, 1000), help="DDIM steps; default: the run's own.")
+@click.option("--w1", type=float, help="Guidance against no condition; default: the run's own.")
+@click.option("--w2", type=float, help="Guidance against the frozen base; default: the run's own.")
+@click.option("--w-motion", type=float, help="Guidance against no motion alone; default: the run's own.")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--reconstruct",
@@ -191,6 +225,9 @@ def run_(
     task: str,
     motion: str | None,
     steps: int | None,
+    w1: float | None,
+    w2: float | None,
+    w_motion: float | None,
     seed: int,
     reconstruct: str | None,
     **shared: Any,
@@ -202,25 +239,29 @@ def run_(
              orbit4d eval run runs/tiny --truth pool.parquet --split test --out results
              orbit4d eval run runs/tiny --truth pool.parquet --reconstruct fast --out results
     """
-    from orbit4d.evaluate.generated import Asked, frame_shape, model_hash, run_cases
+    from orbit4d.evaluate.generated import Asked, check_asked, frame_shape, model_hash, run_cases, sampling
     from orbit4d.evaluate.reconstructed import reconstruction_cases
 
     # Absolute: Ray's workers stand in another folder.
     place = str(Path(run).absolute())
+    folder = str((shared["out"] / "generated").absolute())
+    asked = Asked(place, task, folder, motion, steps, seed, w1, w2, w_motion)
+    check_asked(asked)  # says what is wrong, before anything is rendered
     rigs = ("static_orbit", "dynamic_orbit", *(("front_view",) if reconstruct else ()))
     truth = _truth(dataset, shared, lambda: frame_shape(place), rigs=rigs)
     settings = {"task": f"run {task}", "run": run, "dataset": dataset, "split": split, "motion": motion}
     settings |= {"ids": _listed(ids), "steps": steps, "seed": seed, "reconstruct": reconstruct}
-    frame_shape(place)  # says what is wrong with the run, before anything is rendered
-    settings["model"] = model_hash(place)
+    settings |= {"w1": w1, "w2": w2, "w_motion": w_motion, "model": model_hash(place)}
     subjects = truth.subjects(None if split == "all" else split, settings["ids"])
-    folder = str((shared["out"] / "generated").absolute())
-    asked = Asked(place, task, folder, motion, steps, seed)
     cases, lacking = run_cases(truth, subjects, asked), {}
     if reconstruct:
         more, lacking = reconstruction_cases(truth, subjects, asked, reconstruct)
-        cases += more
-    _evaluate(settings, cases, {**truth.failures, **lacking}, shared, dataset)
+        # Asset by asset, so that the page shows a scene below the orbit that it was made from.
+        place_of = {f"{case.name}/front": number for number, case in enumerate(cases)}
+        place_of |= {case.name: number for number, case in enumerate(cases)}
+        cases = sorted([*cases, *more], key=lambda case: place_of[case.name])
+    failures = {**truth.failures, **lacking}
+    _evaluate(settings, cases, failures, shared, dataset, sampling=sampling(asked))
 
 
 # What the tasks share ---------------------------------------------------------------------------------------
@@ -245,17 +286,24 @@ def _truth(
     return Truth(where, shared["assets"], choice, TruthCache(shared["cache"], shared["workers"]), **how)
 
 
-def _spread(shared: dict[str, Any]) -> FleetSettings | None:
+def _spread(shared: dict[str, Any], device: str = "cpu") -> FleetSettings | None:
     """How to spread, None for this process."""
     from orbit4d.render.fleet import FleetSettings
 
-    if shared["workers"] == 1 and shared["address"] is None:
+    workers, address = shared["workers"], shared["address"]
+    if workers == 1 and address is None:
         return None
+    gpus = 0.0
+    if device.startswith("cuda"):
+        import torch
+
+        # Workers of one machine share its GPUs, so many on each; each of a cluster's has its own.
+        gpus = 1.0 if address else 1 / math.ceil(workers / max(1, torch.cuda.device_count()))
     return FleetSettings(
-        workers=shared["workers"],
-        address=shared["address"],
+        workers=workers,
+        address=address,
         shared_paths=shared["shared_paths"],
-        gpus_per_worker=1.0 if str(shared.get("device", "cpu")).startswith("cuda") else 0.0,
+        gpus_per_worker=gpus,
         order="given",
         # Generation and a long matrix take their time; a worker that is silent for days is lost.
         asset_timeout=3600.0,
@@ -269,28 +317,33 @@ def _evaluate(
     shared: dict[str, Any],
     truth: str,
     title: str = "",
+    **known: Any,
 ) -> None:
+    """Measure the cases and write what `Results.finish` does; `known` goes into results.json as it is."""
     from orbit4d.datasets.errors import InputError
     from orbit4d.evaluate.results import Results
     from orbit4d.evaluate.runner import SuiteSpec, local_only, measure_cases
 
     if not cases and failures:
         raise InputError(next(iter(failures.values())))
-    spread = _spread(shared)
-    local_only(spread, *(settings.get(k) or "" for k in ("dataset", "generated", "scene", "run")))
     measured = settings["task"] != "dataset"
+    device = shared["device"] if measured else "cpu"
+    spread = _spread(shared, device)
+    if spread is not None:
+        device = device.partition(":")[0]  # Ray says which GPU, and shows a worker no other
+    local_only(spread, *(settings.get(k) or "" for k in ("dataset", "generated", "scene", "run")))
     suite, spec = None, SuiteSpec()
     if measured:
         weights = shared["weights"]
         spec = SuiteSpec(
             None if weights is None else str(weights.absolute()),
             shared["clip"],
-            shared["device"],
+            device,
             not shared["no_learned"],
         )
         suite = spec.build(shared["fetch_weights"])
         # Rows measured with other weights, or truth rendered otherwise, must not be mixed with these.
-        settings |= {"protocol": shared["protocol"], "weights": suite.weights}
+        settings |= {"protocol": shared["protocol"] or "", "weights": suite.weights}
         names = ("assets", "preset", "frames", "resolution", "samples")
         settings |= {"rendered_truth": {name: shared[name] for name in names}}
     results = Results(shared["out"], settings)
@@ -302,8 +355,10 @@ def _evaluate(
     provenance = {
         "seconds": time.perf_counter() - start,
         "workers": shared["workers"],
+        "device": device,
         "dataset_digest": _digest(truth),
         "commit": _commit(),
+        **known,
     }
     _finish(results, suite.unmeasured if suite else {}, provenance, title or f"orbit4d {label}")
 

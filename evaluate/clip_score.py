@@ -52,6 +52,7 @@ class ClipScore(nn.Module):
     def text(self, text: str) -> Tensor:
         """Unit vector [1, D] of a prompt."""
         tokens = self.tokenizer([text], padding=True, truncation=True, return_tensors="pt")  # type: ignore
+        tokens = {name: ids.to(self.mean.device) for name, ids in tokens.items()}
         return F.normalize(_tensor(self.model.get_text_features(**tokens)), dim=-1)
 
     def scores(self, images: Tensor, condition: Tensor | str) -> Tensor:

@@ -1,7 +1,9 @@
-"""Frames to compare, of a dataset's clip, a video file or a folder of images: on white, float32 in [0, 1]."""
+"""Frames to compare, of a dataset's clip, a video file or a folder of images: float32 in [0, 1], on white or
+on the background that a model was trained on."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ VIDEOS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif")
 
 @dataclass(frozen=True)
 class Frames:
-    """RGB on white [F, 3, H, W] and alpha [F, 1, H, W], float32 in [0, 1]."""
+    """RGB on a background [F, 3, H, W] and alpha [F, 1, H, W], float32 in [0, 1]."""
 
     rgb: Tensor
     alpha: Tensor | None
@@ -27,17 +29,37 @@ class Frames:
         return len(self.rgb)
 
 
-def on_white(rgba: np.ndarray) -> Frames:
-    """Straight RGBA [F, H, W, 4], uint8 or float in [0, 1], composited on white."""
+#: Red, green, blue in [0, 1].
+Colour = Sequence[float]
+WHITE: Colour = (1.0, 1.0, 1.0)
+
+
+def on_background(rgba: np.ndarray, colour: Colour = WHITE) -> Frames:
+    """Straight RGBA [F, H, W, 4], uint8 or float in [0, 1], composited on a colour."""
     values = rgba.astype(np.float32) / 255 if rgba.dtype == np.uint8 else rgba.astype(np.float32)
     pixels = torch.from_numpy(np.ascontiguousarray(values)).permute(0, 3, 1, 2)
     alpha = pixels[:, 3:4]
-    return Frames(pixels[:, :3] * alpha + 1 - alpha, alpha)
+    behind = torch.tensor(colour, dtype=torch.float32).view(3, 1, 1)
+    return Frames(pixels[:, :3] * alpha + behind * (1 - alpha), alpha)
 
 
-def clip_frames(clip: Clip) -> Frames:
-    """Frames of a dataset's clip."""
-    return on_white(clip.pixels())
+def clip_frames(clip: Clip, colour: Colour = WHITE) -> Frames:
+    """Frames of a dataset's clip on a colour."""
+    return on_background(clip.pixels(), colour)
+
+
+def background_of(orbit: str | Path) -> Colour:
+    """What a generated orbit stands on: the `background` in the transforms.json of its folder, else white.
+
+    `orbit` is that folder, its frames/ or the video beside it.
+    """
+    from orbit4d.recon4d.frames import read_background
+
+    path = Path(orbit)
+    folder = path.with_suffix("") if path.is_file() else path.parent if path.name == "frames" else path
+    record = folder / "transforms.json"
+    named = read_background(record) if record.is_file() else None
+    return WHITE if named is None else named.tolist()
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -64,12 +86,12 @@ def load_frames(source: str) -> Frames:
         images = [np.asarray(Image.open(file).convert("RGBA")) for file in images_in(path)]
         if len({image.shape for image in images}) > 1:
             raise InputError(f"{source}: frames of different sizes")
-        return on_white(np.stack(images))
+        return on_background(np.stack(images))
     from orbit4d.datasets.video import read_video
 
     frames = read_video(path).frames
     if frames.shape[-1] == 4:
-        return on_white(frames)
+        return on_background(frames)
     return Frames(torch.from_numpy(frames.astype(np.float32) / 255).permute(0, 3, 1, 2), None)
 
 

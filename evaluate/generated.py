@@ -15,7 +15,8 @@ import torch
 
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
-from orbit4d.evaluate.frames import clip_frames, load_frames, resized
+from orbit4d.datasets.schema import SPLITS, split_of
+from orbit4d.evaluate.frames import background_of, clip_frames, load_frames, resized
 from orbit4d.evaluate.suite import Pair
 from orbit4d.evaluate.tasks import Case
 from orbit4d.evaluate.truth import Ref, Subject, Truth
@@ -33,12 +34,42 @@ class Asked:
     motion: str | None = None
     """Raw m, a quantile such as q0.9, or None: each clip's own, so that the question is whether it is met."""
     steps: int | None = None
+    """DDIM steps; None: the run's own, as with the weights below."""
     seed: int = 0
+    w1: float | None = None
+    w2: float | None = None
+    w_motion: float | None = None
+
+
+def sampling(asked: Asked) -> dict[str, Any]:
+    """Steps and guidance weights that are used, and the background that the model draws."""
+    pipeline = _pipeline(asked.run)
+    config = pipeline.config
+    own = {"steps": config.sample_steps, "w1": config.w1, "w2": config.w2, "w_motion": config.w_motion}
+    used = {k: own[k] if (given := getattr(asked, k)) is None else given for k in own}
+    return {**used, "background": list(pipeline.background)}
+
+
+def check_asked(asked: Asked) -> None:
+    """InputError for a run that cannot be loaded, a task it was not trained for, or a bad motion: what would
+    else be found case by case, after the truth was rendered.
+    """
+    pipeline = _pipeline(asked.run)
+    variant = pipeline.unet.config.variant
+    takes = {
+        "image": variant == "image",
+        "text": variant == "text" and pipeline.takes_text,
+        "static": variant != "text" and pipeline.takes_static,
+    }
+    if not takes[asked.task]:
+        others = " or ".join(task for task, taken in takes.items() if taken)
+        raise InputError(f"--task {asked.task}: {asked.run} was not trained for it; give --task {others}")
+    if asked.motion is not None:
+        pipeline.motion_statistics.parse(asked.motion)
 
 
 def run_cases(truth: Truth, subjects: Sequence[Subject], asked: Asked) -> list[Case]:
     """One case per asset and action. Loading it generates its orbit, unless that is already there."""
-    _pipeline(asked.run)  # says what is wrong with the run, before anything is written
     stills = truth.clips(subjects, "static_orbit")
     return [
         Case(s.name, partial(_pair, s.name, s.ref("dynamic_orbit"), still, asked))
@@ -87,9 +118,14 @@ def _pair(name: str, ref: Ref, still: Ref | None, asked: Asked) -> Pair:
     made = load_frames(str(folder / "frames"))
     chosen = even_frames(len(clip.frames), len(made))
     size = made.rgb.shape[-1]
-    real = resized(clip_frames(clip).rgb[chosen], size)
-    static = None if still is None else resized(clip_frames(still.read()).rgb[chosen], size)
-    extra: dict[str, Any] = {"seconds": float(told["seconds"])}
+    # Generated frames have no alpha: the truth is put on the background that the model draws.
+    behind = background_of(folder)
+    real = resized(clip_frames(clip, behind).rgb[chosen], size)
+    static = None if still is None else resized(clip_frames(still.read(), behind).rgb[chosen], size)
+    extra: dict[str, Any] = {
+        "seconds": float(told["seconds"]),
+        "train_split": split_of(clip.uid) == SPLITS[0],
+    }
     if static is not None:
         # The request in the truth's own words, at the size that the answer is measured at.
         extra["motion_of_truth"] = float((real - static).square().mean())
@@ -152,10 +188,15 @@ def _generate(path: Path, done: Path, clip: Clip, still: Ref | None, asked: Aske
         motion=motion,
         cameras=cameras,
         num_inference_steps=asked.steps,
+        w1=asked.w1,
+        w2=asked.w2,
+        w_motion=asked.w_motion,
         generator=torch.Generator().manual_seed(asked.seed),
         output_type="uint8",
     ).frames[0]
     seconds = time.perf_counter() - start
     about = {"run": asked.run, "task": asked.task, "motion": motion, "seed": asked.seed, "uid": clip.uid}
+    used = sampling(asked)
+    about |= {k: used[k] for k in ("steps", "w1", "w2", "w_motion")}
     write_orbit(path, frames, cameras, 8.0, about, pipeline.background)
     done.write_text(json.dumps({**about, "seconds": seconds}))

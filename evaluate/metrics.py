@@ -25,7 +25,7 @@ class Metric:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("PSNR", "dB", True, "peak signal-to-noise ratio on white, mean over frames", "definition"),
+        Metric("PSNR", "dB", True, "peak signal-to-noise ratio, mean over frames", "definition"),
         Metric("SSIM", "", True, "structural similarity, Gaussian 11x11, sigma 1.5", "Wang et al. 2004"),
         Metric("LPIPS-alex", "", False, "perceptual distance, AlexNet", "arXiv 1801.03924"),
         Metric("LPIPS-vgg", "", False, "perceptual distance, VGG16", "arXiv 1801.03924"),

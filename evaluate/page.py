@@ -14,9 +14,17 @@ import numpy as np
 from torch import Tensor
 
 from orbit4d.evaluate.metrics import METRICS
-from orbit4d.evaluate.published import PROTOCOLS
 from orbit4d.evaluate.suite import Pair, Row
-from orbit4d.evaluate.tables import Summary, beside_published, columns, heads, number, own_table
+from orbit4d.evaluate.tables import (
+    RIGS,
+    Summary,
+    beside_published,
+    columns,
+    heads,
+    number,
+    own_table,
+    protocol_note,
+)
 
 if TYPE_CHECKING:
     from orbit4d.evaluate.results import Results
@@ -96,10 +104,7 @@ def write_page(
             f"<p class=soft>{len(results)} clips</p>"
         )
         if beside := beside_published(summary, protocol):
-            about = PROTOCOLS[protocol]
-            out.write(
-                _html_table(*beside) + f"<p class=soft>{html.escape(f'{about.title}. {about.note}')}</p>"
-            )
+            out.write(_html_table(*beside) + f"<p class=soft>{html.escape(protocol_note(protocol))}</p>")
         out.write(_html_table(*own_table(summary)))
         missing = [f"{name}: not measured: {why}" for name, why in sorted(unmeasured.items())]
         missing += [f"{name}: left out: {why}" for name, why in results.failures.items()]
@@ -147,7 +152,8 @@ def _section(folder: Path, row: Row) -> str:
         for kind, label in kept
     )
     plots = "".join(plot(series, name) for name, series in row.per_frame.items() if len(series) > 1)
-    notes = ", ".join(f"{key} {value}" for key, value in row.extra.items() if isinstance(value, bool))
+    marks = [f"{key} {value}" for key, value in row.extra.items() if isinstance(value, bool)]
+    notes = ", ".join([RIGS.get(row.rig, row.rig), *marks])
     return (
         f"<section><h3>{html.escape(row.name)}</h3><p class=soft>{html.escape(notes)}</p>"
         f"<div class=pair>{figures}{plots}</div></section>"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,20 @@ class Published:
     values: dict[str, float]
 
 
+class Shape(NamedTuple):
+    """Extent of one measured clip or view x time matrix."""
+
+    frames: int
+    """Frames of a clip, moments of a matrix."""
+    size: int
+    """Pixels a side."""
+    views: int = 1
+    """Views of a matrix."""
+
+    def __str__(self) -> str:
+        return str(self.frames) if self.views == 1 else f"{self.views} x {self.frames}"
+
+
 @dataclass(frozen=True)
 class Protocol:
     """When a published row may stand beside ours: same task, same test set, same views."""
@@ -26,20 +41,25 @@ class Protocol:
     assets: int | None
     """Size of the test set."""
     columns: dict[str, tuple[tuple[str, str], ...]]
-    """Published column -> (rig, metric) of ours, in order of preference."""
+    """Published column -> (rig, metric) of ours, at most one metric per rig."""
     ids: frozenset[str] = frozenset()
     """uids of the test set, where its authors published them."""
-    frames: int | None = None
-    """Frames of an orbit, or moments of a matrix."""
-    size: int | None = None
-    """Pixels a side."""
+    shape: Shape | None = None
     rig: str = "dynamic_orbit"
-    """Rig that `frames` and `size` are looked up at."""
+    """Rig whose rows must be of that shape and of the whole test set."""
     note: str = ""
 
-    def misfit(self, task: str, uids: set[str], shapes: Mapping[str, set[tuple[int, int]]]) -> str:
-        """Why rows measured by `task` on `uids`, with (frames, size) by rig, are not comparable; '' if they
-        are.
+    def misfit(
+        self,
+        task: str,
+        uids: Set[str],
+        whole: Set[str],
+        shapes: Iterable[Shape] = (),
+        flaws: Iterable[str] = (),
+    ) -> str:
+        """Why what `task` measured on the assets `uids` is not comparable, '' if it is.
+
+        whole: those with a row of `rig`. shapes: of these rows. flaws: what else keeps them from being fair.
         """
         if task not in self.tasks:
             return f"it was measured by another task ({' or '.join(self.tasks)}, not {task})"
@@ -49,13 +69,13 @@ class Protocol:
             return "its authors do not say which assets they measured"
         if len(uids) != self.assets:
             return f"its test set has {self.assets} assets, this one {len(uids)}"
-        wanted = (self.frames, self.size)
-        for have in shapes.get(self.rig, {(0, 0)}):
-            if any(w is not None and w != h for w, h in zip(wanted, have)):
-                return (
-                    f"it is of {self.frames} frames at {self.size} pixels, this one of {have[0]} at {have[1]}"
-                )
-        return ""
+        if whole != uids:
+            return f"its numbers are of {self.rig} rows, which {len(whole)} of {len(uids)} assets have here"
+        for have in shapes:
+            if self.shape is not None and have != self.shape:
+                wanted = self.shape
+                return f"it is of {wanted} frames at {wanted.size} pixels, this one of {have} at {have.size}"
+        return next(iter(flaws), "")
 
 
 def _columns(**places: str) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -86,7 +106,12 @@ _D4D_NOTE = (
     "Its 20 assets are not published: same task, views and size, other assets. "
     "LPIPS of ours is AlexNet's; theirs is not named."
 )
-_SV4D_NOTE = "LPIPS of ours is AlexNet's; theirs is not named."
+_SV4D_NOTE = (
+    "Theirs are made from one front-view video each, and so must ours be, which a scene does not say. "
+    "LPIPS of ours is AlexNet's; theirs is not named."
+)
+#: SV4D's matrix: the input view and eight others, 21 moments, at the size that it generates.
+_SV4D_SHAPE = Shape(21, 576, views=9)
 #: The test set of ObjaverseDy, from Stability-AI/generative-models, issue 432.
 OBJAVERSE_DY = frozenset(
     {
@@ -117,11 +142,12 @@ OBJAVERSE_DY = frozenset(
 def _diffusion4d(task: str) -> Protocol:
     return Protocol(
         f"Diffusion4D table 1, 20 held-out curated assets, {task} to 4D",
-        (f"run {task}", "scene", "video"),
+        # Alone `eval run` knows that each orbit was generated, and from what: a folder of videos, or a scene,
+        # may come from the ground truth itself.
+        (f"run {task}",),
         20,
         _ORBIT,
-        frames=24,
-        size=256,
+        shape=Shape(24, 256),
         note=_D4D_NOTE,
     )
 
@@ -133,6 +159,7 @@ def _objaversedy(table: int, what: str, tasks: tuple[str, ...]) -> Protocol:
         20,
         _MATRIX,
         ids=OBJAVERSE_DY,
+        shape=_SV4D_SHAPE,
         rig="matrix",
         note=_SV4D_NOTE,
     )

@@ -26,7 +26,8 @@ def reconstruction_cases(
         if front is None:
             lacking[name] = "the ground truth has no front view; give its asset file with --assets"
         else:
-            cases.append(Case(name, partial(_pair, name, subject, still, front, asked, preset)))
+            load = partial(_pair, name, subject, still, front, asked, preset)
+            cases.append(Case(name, load, late=True))
     return cases, lacking
 
 

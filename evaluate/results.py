@@ -21,14 +21,19 @@ import numpy as np
 from orbit4d.datasets.errors import InputError
 from orbit4d.evaluate.i3d import I3D
 from orbit4d.evaluate.metrics import FVD_OF_RIG
+from orbit4d.evaluate.published import PROTOCOLS, Shape
 from orbit4d.evaluate.suite import Row, summarise
-from orbit4d.evaluate.tables import latex, markdown
+from orbit4d.evaluate.tables import Summary, latex, markdown
 
 _LIBRARIES = ("orbit4d", "torch", "numpy", "transformers", "bpy", "av", "pillow")
 
 
 class Results:
-    """Rows of one evaluation in a folder. Reopening it with the same settings continues where it stopped."""
+    """Rows of one evaluation in a folder. Reopening it with the same settings continues where it stopped.
+
+    Another protocol is another table of the same rows. With further or other weights the rows are measured
+    again; what was generated or reconstructed beside them stays.
+    """
 
     def __init__(self, folder: str | Path, settings: dict[str, Any]) -> None:
         self.folder = Path(folder)
@@ -40,19 +45,33 @@ class Results:
         except OSError as error:
             raise InputError(f"{folder}: cannot be written ({error.strerror}); give another --out") from None
         self._settings_file = self.folder / "settings.json"
-        if self._settings_file.exists():
-            held = json.loads(self._settings_file.read_text())
-            if held != self.settings:
-                key = next(k for k in {**held, **self.settings} if held.get(k) != self.settings.get(k))
-                raise InputError(f"{folder}: holds an evaluation with another {key}; give another --out")
-        else:
-            put(self._settings_file, json.dumps(self.settings, indent=1))
         self._file = self.folder / "rows.jsonl"
+        if self._settings_file.exists():
+            self._continue(json.loads(self._settings_file.read_text()))
+        put(self._settings_file, json.dumps(self.settings, indent=1))
         self._places: dict[str, tuple[int, int]] = {}
         """Clip -> (number of its case, first byte of its line)."""
         self._end = 0
         if self._file.exists():
             self._reopen()
+
+    def _continue(self, held: dict[str, Any]) -> None:
+        """Make room for rows of the settings; InputError when those of the `held` ones must stay."""
+        names = {**held, **self.settings}
+        others = [k for k in names if k != "protocol" and held.get(k) != self.settings.get(k)]
+        for key in others:
+            if key != "weights":
+                raise InputError(f"{self.folder}: holds an evaluation with another {key}; give another --out")
+        if not others:
+            return
+        if gone := set(held.get("weights") or {}) - set(self.settings.get("weights") or {}):
+            raise InputError(
+                f"{self.folder}: holds an evaluation with other weights, which measured "
+                f"{', '.join(sorted(gone))} too; give the --weights and --clip it had, or another --out"
+            )
+        if self._file.exists():
+            print(f"{self.folder}: measured again, with other weights than before", file=sys.stderr)
+            self._file.unlink()
 
     def _reopen(self) -> None:
         with self._file.open("rb") as file:
@@ -124,7 +143,7 @@ class Results:
             "rows": facts.rows,
         }
         put(self.folder / "results.json", json.dumps(record, indent=1, allow_nan=True))
-        misfit = facts.misfit(protocol)
+        misfit = facts.misfit(protocol, summary)
         text = markdown(summary, unmeasured, "" if misfit else protocol)
         if misfit:
             text += f"\nPublished rows of {protocol} are not shown: {misfit}.\n"
@@ -134,15 +153,28 @@ class Results:
         return record
 
 
+#: Marks of a row that keep it from standing beside published ones, and what they say.
+FLAWS = {
+    "seen_in_training": "what it is held against was seen in training",
+    "train_split": "some of its assets belong to the training split",
+    "fitted_to_truth": "some of its scenes were fitted to the ground truth itself",
+}
+
+
 class Facts:
     """What decides whether a published protocol is the same, gathered in one pass over the rows."""
 
     def __init__(self, results: Results) -> None:
         self.task = str(results.settings.get("task"))
         self.rows: list[dict[str, Any]] = []
-        self.shapes: dict[str, set[tuple[int, int]]] = {}
+        self.shapes: dict[str, set[Shape]] = {}
+        self.uids: dict[str, set[str]] = {}
+        self.flaws: dict[str, set[str]] = {}
         for row in results:
-            self.shapes.setdefault(row.rig, set()).add((row.frames, row.size[-1]))
+            views, frames = row.extra.get("grid") or (1, row.frames)
+            self.shapes.setdefault(row.rig, set()).add(Shape(frames, row.size[-1], views))
+            self.uids.setdefault(row.rig, set()).add(row.name.split("/")[0].split(":")[0])
+            self.flaws.setdefault(row.rig, set()).update(why for k, why in FLAWS.items() if row.extra.get(k))
             self.rows.append(
                 {"name": row.name, "rig": row.rig, "values": row.values, "extra": row.extra,
                  "frames": row.frames, "size": row.size}
@@ -154,19 +186,25 @@ class Facts:
         return {
             f"{form} ({rig})": why
             for rig, form in FVD_OF_RIG.items()
-            if any(frames < I3D.min_frames for frames, _ in self.shapes.get(rig, ()))
+            if any(shape.frames < I3D.min_frames for shape in self.shapes.get(rig, ()))
         }
 
-    def misfit(self, protocol: str) -> str:
+    def misfit(self, name: str, summary: Summary) -> str:
         """Why published rows do not belong beside these; '' where they do, or none were asked for."""
-        from orbit4d.evaluate.published import PROTOCOLS
-
-        if not protocol:
+        if not name:
             return ""
-        if protocol not in PROTOCOLS:
+        if name not in PROTOCOLS:
             return "nobody published such a protocol"
-        uids = {row["name"].split("/")[0].split(":")[0] for row in self.rows}
-        return PROTOCOLS[protocol].misfit(self.task, uids, self.shapes)
+        protocol = PROTOCOLS[name]
+        rig = protocol.rig
+        uids = set().union(*self.uids.values())
+        of_rig = self.uids.get(rig, set()), sorted(self.shapes.get(rig, ())), sorted(self.flaws.get(rig, ()))
+        if why := protocol.misfit(self.task, uids, *of_rig):
+            return why
+        places = [place for places in protocol.columns.values() for place in places]
+        if not any(metric in summary.get(where, {}) for where, metric in places):
+            return "none of its metrics was measured here"
+        return ""
 
 
 def plain(row: Row) -> dict[str, Any]:

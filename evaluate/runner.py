@@ -8,6 +8,7 @@ measured what.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,10 +65,11 @@ def measure_cases(
     `suite` None: the cases bring rows and need no metric.
     """
     todo = [(number, case) for number, case in enumerate(cases) if case.name not in results]
+    todo.sort(key=lambda one: one[1].late)
     with Progress(label, len(cases), "clip") as progress:
         progress.update(len(cases) - len(todo))
         if spread is not None and len(todo) > 1:
-            _spread(todo, results, spec, spread, progress, shown, suite is not None)
+            _spread(todo, results, spec, spread, progress, shown, suite)
         else:
             for number, case in todo:
                 try:
@@ -111,14 +113,15 @@ def _spread(
     settings: FleetSettings,
     progress: Progress,
     shown: int,
-    measured: bool,
+    suite: Suite | None,
 ) -> None:
     def jobs() -> Iterator[Job]:
         for number, case in todo:
             payload = {
                 "number": number,
                 "case": case,
-                "spec": spec if measured else None,
+                "spec": spec if suite is not None else None,
+                "weights": suite.weights if suite is not None else {},
                 "show": number < shown,
             }
             yield Job(str(number), "", payload, after="orbit4d.evaluate.runner:measure_job")
@@ -140,10 +143,25 @@ def measure_job(job: Job, result: dict[str, Any]) -> dict[str, Any]:
     """Runs in a Ray actor: the row of one case, as JSON, and its videos."""
     torch.set_num_threads(job.payload["threads"])
     spec: SuiteSpec | None = job.payload["spec"]
-    row, videos = measure_case(
-        job.payload["case"], None if spec is None else _suite(spec), job.payload["show"]
-    )
+    suite = None if spec is None else _suite(spec)
+    if suite is not None:
+        _check_same(suite, job.payload["weights"])
+    row, videos = measure_case(job.payload["case"], suite, job.payload["show"])
     return {"row": plain(row), "videos": videos}
+
+
+def _check_same(suite: Suite, weights: dict[str, str]) -> None:
+    """WorkError when this machine measures something else than the driver: means would cover fewer rows."""
+    for name in sorted({**weights, **suite.weights}):
+        ours, theirs = suite.weights.get(name), weights.get(name)
+        if ours != theirs:
+            why = suite.unmeasured.get(name, "its weights are others")
+            if theirs is None:
+                why = "the machine that started this has no weights of it"
+            raise WorkError(
+                f"{socket.gethostname()}: would not measure {name} as the others do ({why}); "
+                "give every machine the same --weights and --clip"
+            )
 
 
 @lru_cache(maxsize=1)

@@ -144,7 +144,8 @@ class Suite:
         if pair.static is not None and pair.static.shape == rgb.shape:
             values["motion"] = pixel.motion_magnitude(rgb, pair.static.to(self.device)).item()
         features = self._features(pair, rgb, truth)
-        return Row(pair.name, pair.rig, values, per_frame, features, pair.extra, len(rgb), _size(rgb))
+        extra = pair.extra | ({"grid": list(pair.grid)} if pair.grid else {})
+        return Row(pair.name, pair.rig, values, per_frame, features, extra, len(rgb), _size(rgb))
 
     def _similarity(self, pair: Pair, rgb: Tensor) -> Row:
         """CLIP alone: the paper's 36 views pass through moments of which there is no ground truth."""

@@ -57,7 +57,10 @@ def own_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
 
 
 def beside_published(summary: Summary, protocol: str) -> tuple[list[str], list[list[str]]] | None:
-    """Heads and rows of a published table with ours below, in its columns; None without a protocol."""
+    """Heads and rows of a published table with ours below, in its columns; None without a protocol.
+
+    Ours are one row per rig: a generated orbit and the front of the scene fitted to it are two outputs.
+    """
     others = published_rows(protocol)
     if not others:
         return None
@@ -67,13 +70,24 @@ def beside_published(summary: Summary, protocol: str) -> tuple[list[str], list[l
         [f"{row.method} ({row.source})", *(number(name, row.values.get(name)) for name in names)]
         for row in others
     ]
-    ours = []
-    for name in names:
-        found = [summary[rig][metric] for rig, metric in place[name] if metric in summary.get(rig, {})]
-        ours.append(number(name, found[0] if found else None))
+    rigs = dict.fromkeys(rig for places in place.values() for rig, _ in places)
+    ours = {rig: [_of_rig(summary.get(rig, {}), rig, place[name]) for name in names] for rig in rigs}
+    ours = {rig: values for rig, values in ours.items() if any(v is not None for v in values)}
+    for rig, values in ours.items():
+        label = "orbit4d" if len(ours) == 1 else f"orbit4d, {RIGS.get(rig, rig)}"
+        body.append([label, *map(number, names, values)])
     arrows = [METRICS[place[name][0][1]].arrow for name in names]
-    body.append(["orbit4d", *ours])
     return ["method", *(f"{name} {arrow}" for name, arrow in zip(names, arrows))], body
+
+
+def _of_rig(values: Mapping[str, float], rig: str, places: Sequence[tuple[str, str]]) -> float | None:
+    return next((values[metric] for where, metric in places if where == rig and metric in values), None)
+
+
+def protocol_note(protocol: str) -> str:
+    """What the published rows are of, '' without a protocol."""
+    about = PROTOCOLS.get(protocol)
+    return "" if about is None else f"Protocol: {about.title}. {about.note}".strip()
 
 
 def markdown(summary: Summary, unmeasured: Mapping[str, str], protocol: str = "") -> str:
@@ -83,8 +97,8 @@ def markdown(summary: Summary, unmeasured: Mapping[str, str], protocol: str = ""
     for head, body in tables:
         lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         blocks.append("\n".join(lines + ["| " + " | ".join(row) + " |" for row in body]))
-    if protocol in PROTOCOLS:
-        blocks.insert(1, f"Protocol: {PROTOCOLS[protocol].title}. {PROTOCOLS[protocol].note}".strip())
+    if note := protocol_note(protocol):
+        blocks.insert(1, note)
     if unmeasured:
         blocks.append("\n".join(f"{name}: not measured: {why}" for name, why in sorted(unmeasured.items())))
     return "\n\n".join(blocks) + "\n"
@@ -97,12 +111,12 @@ _TEX = {
 
 
 def latex(summary: Summary, protocol: str = "") -> str:
-    """The same rows as LaTeX tabulars (booktabs)."""
+    """The same rows as LaTeX tabulars (booktabs), below the protocol as a comment."""
 
     def tex(text: str) -> str:
         return "".join(_TEX.get(letter, letter) for letter in text)
 
-    text = ""
+    text = f"% {note}\n" if (note := protocol_note(protocol)) else ""
     for table in (beside_published(summary, protocol), own_table(summary)):
         if table is None:
             continue

@@ -23,12 +23,14 @@ from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
 from orbit4d.evaluate.frames import (
     VIDEOS,
+    WHITE,
     Frames,
+    background_of,
     check_source,
     clip_frames,
     images_in,
     load_frames,
-    on_white,
+    on_background,
 )
 from orbit4d.evaluate.suite import Pair, Row
 from orbit4d.evaluate.truth import Ref, Subject, Truth, split_reference
@@ -47,6 +49,8 @@ class Case:
 
     name: str
     load: Callable[[], Pair | Row]
+    late: bool = False
+    """Wants what another case makes: its turn comes after all that do not, its row where it stands."""
 
 
 # Videos -----------------------------------------------------------------------------------------------------
@@ -96,8 +100,11 @@ def _file_pair(name: str, generated: str, truth: str, rig: str, caption: str) ->
 
 
 def _video_pair(name: str, generated: str, ref: Ref, still: Ref | None, caption: str) -> Pair:
-    made, real = load_frames(generated), clip_frames(ref.read())
-    static = clip_frames(still.read()).rgb if still is not None else None
+    made = load_frames(generated)
+    # A model's frames have no alpha: the truth is put on the background that the model draws.
+    behind = background_of(generated) if made.alpha is None or (made.alpha == 1).all() else WHITE
+    real = clip_frames(ref.read(), behind)
+    static = clip_frames(still.read(), behind).rgb if still is not None else None
     condition = caption or real.rgb[0]
     return Pair(name, ref.rig, made.rgb, real.rgb, made.alpha, real.alpha, condition, static=static)
 
@@ -216,9 +223,15 @@ def _scene(folder: str) -> Any:
     return load_scene(folder)
 
 
+def fitted_to_truth(folder: str) -> bool:
+    """Whether a scene was made from a dataset's clip, which recon4d names `uid:action rig orbit`."""
+    source = str(_scene(folder).info.get("source", ""))
+    return re.fullmatch(r"[\w-]+:.* (dynamic_orbit|static_orbit|front_view) \d+", source) is not None
+
+
 def film(scene: Any, cameras: Sequence[Camera], times: Sequence[float]) -> Frames:
     """A scene rendered at cameras and times (`load_scene(dir).render(camera, time)`)."""
-    return on_white(np.stack([np.asarray(scene.render(c, t)) for c, t in zip(cameras, times)]))
+    return on_background(np.stack([np.asarray(scene.render(c, t)) for c, t in zip(cameras, times)]))
 
 
 def in_world_of(base: Clip, clip: Clip) -> tuple[list[Camera], list[float]]:
@@ -293,7 +306,8 @@ def _matrix_pair(
     made, real = (
         Frames(torch.cat([f[k].rgb for f in both]), torch.cat([f[k].alpha for f in both])) for k in (0, 1)
     )
-    return Pair(name, "matrix", made.rgb, real.rgb, made.alpha, real.alpha, grid=grid)
+    extra = {"fitted_to_truth": fitted_to_truth(folder)}
+    return Pair(name, "matrix", made.rgb, real.rgb, made.alpha, real.alpha, grid=grid, extra=extra)
 
 
 _SCENE_PAIRS: dict[str, Callable[..., Pair]] = {

@@ -59,3 +59,19 @@ def test_clip_similarity_laws_hold_for_any_weights() -> None:
         torch.testing.assert_close(got[1], torch.tensor(1.0))
         assert (got.abs() <= 1 + 1e-6).all() and got[0] < 1
         torch.testing.assert_close(got, torch.cat([score(f[None], frames[1]) for f in frames]))
+
+
+def test_a_prompt_is_read_where_the_model_is() -> None:
+    """The device without storage stands in for a GPU: what is left on the CPU would be found there."""
+    seen: list[str] = []
+
+    class Model(torch.nn.Module):
+        def get_text_features(self, input_ids: torch.Tensor) -> torch.Tensor:
+            seen.append(input_ids.device.type)
+            return torch.zeros(1, 4, device=input_ids.device)
+
+    def tokens(texts: list[str], **_: object) -> dict[str, torch.Tensor]:
+        return {"input_ids": torch.zeros(len(texts), 3, dtype=torch.long)}
+
+    ClipScore(Model(), tokens).to("meta").text("a walking fox")
+    assert seen == ["meta"]

@@ -16,12 +16,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.evaluate.cli import command
 from orbit4d.evaluate.results import Results
-from orbit4d.evaluate.runner import SuiteSpec, measure_cases
+from orbit4d.evaluate.runner import SuiteSpec, measure_cases, measure_job
 from orbit4d.evaluate.suite import Pair, Suite
 from orbit4d.evaluate.tasks import Case
+from orbit4d.render.fleet import Job
 
 EVAL = (
     "import sys; from orbit4d.datasets.command import leave, run; from orbit4d.evaluate.cli import command; "
@@ -161,6 +162,48 @@ def test_an_orbit_becomes_a_scene_whose_front_is_measured(
     assert rows["asset-000:Run/front"]["PSNR"] > 12
     assert rows["dynamic_orbit"]["seconds"] == 2 and rows["front_view"]["seconds"] > 2
     assert (out / "generated" / "asset-000__a0.scene" / "canonical.ply").is_file()
+
+
+def test_a_scene_is_shown_below_its_orbit_and_made_after_all_orbits(
+    synthetic_dataset: Path, micro_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers would wait for one another if a scene's turn came beside its orbit's."""
+    from orbit4d.evaluate import generated, reconstructed
+
+    turns: list[str] = []
+
+    def told(name: str, *_: object) -> Pair:
+        turns.append(name)
+        pair = drawn(len(turns))
+        pair.name = name
+        return pair
+
+    monkeypatch.setattr(generated, "_pair", told)
+    monkeypatch.setattr(reconstructed, "_pair", told)
+    words = ["run", str(micro_run), "--dataset", str(synthetic_dataset), "--split", "all", "--no-learned"]
+    result = CliRunner().invoke(command, [*words, "--reconstruct", "fast", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    orbits = [name for name in turns if not name.endswith("/front")]
+    fronts = [f"{name}/front" for name in orbits]
+    assert turns == orbits + fronts and len(orbits) == 8
+    rows = [row["name"] for row in json.loads((tmp_path / "out" / "results.json").read_text())["rows"]]
+    assert rows == [name for pair in zip(orbits, fronts) for name in pair]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.index("<h3>asset-000:Run/front</h3>") < page.index("<h3>asset-001:Run</h3>")
+
+
+def test_a_worker_that_would_measure_less_than_the_driver_is_refused(tmp_path: Path) -> None:
+    """A machine without the weights: its rows would be missing from the means without a word."""
+    case = Case("clip-0", partial(drawn, 0))
+    spec = SuiteSpec(learned=False)
+    payload = {"case": case, "spec": spec, "weights": {}, "show": False, "threads": 1}
+    assert "row" in measure_job(Job("0", "", payload), {})
+    payload["weights"] = {"LPIPS-alex": "1234"}
+    with pytest.raises(
+        WorkError, match=r"would not measure LPIPS-alex as the others do.*left out with"
+    ) as one:
+        measure_job(Job("0", "", payload), {})
+    assert "\n" not in str(one.value)
 
 
 def test_ray_workers_measure_what_one_process_does(
