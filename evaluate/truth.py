@@ -182,7 +182,11 @@ class Truth:
         return self.subject(uids.pop())
 
     def _rendered_subjects(self, assets: dict[str, Asset]) -> list[Subject]:
-        base = replace(self.settings, rigs=self.rigs, orbits=1, azimuths_deg=self.settings.azimuths_deg[:1])
+        first = {
+            "azimuths_deg": self.settings.azimuths_deg[:1],
+            "window_shares": self.settings.window_shares[:1],
+        }
+        base = replace(self.settings, rigs=self.rigs, orbits=1, **first)
         wanted = {uid: Wanted(asset, base) for uid, asset in assets.items()}
         refused = self.cache.fill(list(wanted.values()))
         found = []
@@ -218,6 +222,7 @@ class Truth:
         """
         azimuths = tuple(360.0 * i / views for i in range(views))
         changes = {"frames": frames, "orbits": views, "azimuths_deg": azimuths, "rigs": ("front_view",)}
+        changes["window_shares"] = (self.settings.window_share_of(0),) * views
         folders = self._folders(subjects, lambda s: replace(self.settings, **changes))
         return [
             None
@@ -232,6 +237,7 @@ class Truth:
         def settings(subject: Subject) -> RenderSettings:
             azimuth = (self.settings.azimuth0_of(subject.uid, orbit),)
             own = {"rigs": (rig,), "orbits": 1, "azimuths_deg": azimuth}
+            own["window_shares"] = (self.settings.window_share_of(orbit),)
             return replace(self.settings, frames=frames or self.settings.frames, **own)
 
         folders = self._folders(subjects, settings)

@@ -179,7 +179,7 @@ class RenderSettings:
     def as_config(self) -> dict[str, Any]:
         """The resolved configuration as JSON-able data, for dataset.json and for the child."""
         config = asdict(self)
-        if not self.window_shares:
+        if all(share == 1.0 for share in self.window_shares):
             del config["window_shares"]  # datasets rendered before there were any are gone on with
         return config
 

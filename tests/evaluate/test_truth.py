@@ -17,6 +17,9 @@ from orbit4d.evaluate.frames import clip_frames
 from orbit4d.evaluate.tasks import in_world_of
 from orbit4d.evaluate.truth import RenderChoice, Truth, read_ids, split_reference
 from orbit4d.evaluate.truth_cache import TruthCache
+from orbit4d.render.fleet import FleetSettings
+from orbit4d.render.render import render_assets
+from orbit4d.render.scene import preset
 
 #: As small as Blender and the metrics allow.
 CHOICE = RenderChoice("draft", frames=4, resolution=24, samples=2)
@@ -94,6 +97,24 @@ def test_a_matrix_holds_the_orbit_on_its_diagonal(toy_file: Path, cache: Path) -
     beside = Truth(subject.dataset, [str(toy_file)], cache=TruthCache(cache))
     assert beside.matrices([beside.subject("toy", "Go")], 4, 4) == [refs]
     assert beside.cache.rendered == 0
+
+
+def test_the_truth_plays_the_share_of_the_window_that_its_orbit_plays(
+    toy_file: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Of a dataset whose second orbit plays a quarter: lacking clips of either are rendered alike."""
+    settings = preset(
+        "draft", frames=4, resolution=24, rigs=("dynamic_orbit",), orbits=2,
+        azimuths_deg=(0.0, 0.0), window_shares=(1.0, 0.25),
+    )  # fmt: skip
+    render_assets([str(toy_file)], str(tmp_path / "ds"), settings, FleetSettings(workers=1))
+    truth = Truth(str(tmp_path / "ds"), [str(toy_file)], cache=TruthCache(cache))
+    subject = truth.subject("toy", "Go")
+    for number, end in ((0, 1.0), (1, 0.25)):
+        (front,) = truth.clips([subject], "front_view", number)
+        assert front is not None and front.read().time[-1] == end
+    (refs,) = truth.matrices([subject], 3, 4)
+    assert refs is not None and [ref.read().time[-1] for ref in refs] == [1.0] * 3
 
 
 def test_a_file_that_cannot_be_rendered_is_named_and_not_tried_again(
