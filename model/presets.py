@@ -104,7 +104,7 @@ TINY = TrainConfig(
     optim=OptimSettings(
         lr=3e-3, schedule="cosine", warmup=10, effective_batch=4, batch=4, ema=0.99, optimizer="muon"
     ),
-    sample=SampleSettings(steps=2, spacing="trailing", w1=0.0, w2=0.0, w_motion=0.5),
+    sample=SampleSettings(steps=2, spacing="trailing", w1=0.0, w2=0.0, w_motion=0.75),
     checkpoint_every=100,
     validate_every=50,
     validate_clips=4,
