@@ -19,12 +19,16 @@ from orbit4d.model.unet import OrbitUNet
 #: What LoRA adapts: every attention projection of the diffusers blocks.
 _LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 
+#: What a network may be and become: the static3d variant starts from the weights of an image network.
+_GROWS = ("image", "static3d")
+
 
 def build_unet(config: TrainConfig, latent_channels: int, allow_missing: bool = False) -> OrbitUNet:
     """The network to train, in float32: from `model.init`, or with random weights drawn from the seed.
 
     `model.init` is a VideoMV file (.pth, .pt, .ckpt, .bin), a RUN or pipeline folder, or a folder that
-    `OrbitUNet.save_pretrained` wrote.
+    `OrbitUNet.save_pretrained` wrote. An image network that is to become a static3d one is still as it was
+    loaded: so it is the frozen base, until `make_trainable`.
     """
     torch.manual_seed(config.seed)
     if config.model.residual and config.model.prediction != "sample":
@@ -46,9 +50,7 @@ def build_unet(config: TrainConfig, latent_channels: int, allow_missing: bool = 
         # The first estimate is then exactly what is seen.
         torch.nn.init.zeros_(unet.unet.conv_out.weight)
         torch.nn.init.zeros_(unet.unet.conv_out.bias)
-    if model.variant == "static3d" and unet.config.variant == "image":
-        unet = unet.to_static3d()
-    if unet.config.variant != model.variant:
+    if unet.config.variant != model.variant and (unet.config.variant, model.variant) != _GROWS:
         raise InputError(
             f"--init {init}: holds a {unet.config.variant} network, the preset trains {model.variant}"
         )
@@ -61,7 +63,9 @@ def build_unet(config: TrainConfig, latent_channels: int, allow_missing: bool = 
 
 
 def make_trainable(unet: OrbitUNet, config: TrainConfig) -> OrbitUNet:
-    """Switch on gradient checkpointing and LoRA adapters as the settings say, in place."""
+    """Switch on the variant, gradient checkpointing and LoRA adapters as the settings say, in place."""
+    if (unet.config.variant, config.model.variant) == _GROWS:
+        unet.to_static3d()
     if config.optim.checkpointing:
         unet.enable_gradient_checkpointing()
     if config.optim.lora:

@@ -207,8 +207,19 @@ _NESTED = {
     "optim": OptimSettings,
     "sample": SampleSettings,
 }
-#: Keys that may differ on resume: they change neither the data, nor the objective, nor the arithmetic.
-_FREE = {"data.workers", "keep_checkpoints", "data.latents"}
+#: Keys that may differ on resume: they change neither the data, nor the objective. The last two, for a run
+#: that met the end of its memory, change how its sums are rounded and what dropout draws, as another number
+#: of processes does; a step still takes the same samples with the same noise (data.StepBatches).
+_FREE = {
+    "data.workers",
+    "data.latents",
+    "keep_checkpoints",
+    "checkpoint_every",
+    "validate_every",
+    "validate_clips",
+    "optim.checkpointing",
+    "optim.batch",
+}
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

@@ -30,19 +30,23 @@ def train_on_ray(
     """Run `train` on `workers` Ray workers; returns RUN/model.
 
     `address` is a Ray address, "auto" for the cluster this machine belongs to, or None for a Ray of its own.
-    `use_gpu` defaults to whether the cluster has GPUs. Errors of the loop come back as they would without
-    Ray.
+    `use_gpu` defaults to whether the cluster has GPUs; InputError when it has some, but fewer than workers.
+    Errors of the loop come back as they would without Ray.
     """
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from orbit4d.model.train import claim_run, micro_batches
+    from orbit4d.datasets.index import Index
+    from orbit4d.model.run_claim import claimed
+    from orbit4d.model.train import micro_batches
 
     if workers < 1:
         raise InputError(f"--ray {workers}: give the number of workers, at least 1")
     micro_batches(config, workers)
-    claim_run(run, config, resume)
+    Index(dataset)  # a dataset that is not there is refused before the run's folder is made
+    with claimed(run, config, resume):
+        pass  # what is wrong with RUN is said before Ray starts; the first worker claims it again
     own = not ray.is_initialized()
     if own:
         # Ray would put the driver's folder, and so the folder named `datasets`, on every worker's path.
@@ -55,8 +59,9 @@ def train_on_ray(
         except (ConnectionError, ValueError) as error:
             raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from error
     try:
-        gpus = ray.cluster_resources().get("GPU", 0)
-        use_gpu = gpus >= workers if use_gpu is None else use_gpu
+        if use_gpu is None:
+            use_gpu = on_gpus(workers, int(ray.cluster_resources().get("GPU", 0)))
+        print(f"training on {workers} Ray workers, {'a GPU each' if use_gpu else 'on CPUs'}", flush=True)
         trainer = TorchTrainer(
             _loop,
             train_loop_config={
@@ -84,6 +89,17 @@ def train_on_ray(
     if not (run / "model").is_dir():
         raise WorkError(f"{run}: Ray Train ended without a model: see {run}/ray, then --resume")
     return run / "model"
+
+
+def on_gpus(workers: int, gpus: int) -> bool:
+    """Whether the workers take a GPU each: where the cluster has any. InputError when they do not go round:
+    on the CPUs of a cluster with GPUs nobody wants to train unasked."""
+    if 0 < gpus < workers:
+        raise InputError(
+            f"--ray {workers}: the cluster has {gpus} GPUs, and every worker takes one: give --ray {gpus}, "
+            "or hide the GPUs to train on CPUs (CUDA_VISIBLE_DEVICES= where Ray is started)"
+        )
+    return gpus > 0
 
 
 def _loop(settings: dict[str, Any]) -> None:

@@ -100,6 +100,9 @@ def latest(run: Path) -> Path | None:
 
 def load(folder: Path, device: torch.device) -> Checkpoint:
     """Read a checkpoint back; WorkError when it is damaged, naming the folder to delete."""
+    if device.type == "cpu":
+        # One of several processes says "cpu:0", which safetensors does not know.
+        device = torch.device("cpu")
     try:
         values = json.loads((folder / "state.json").read_text())
         ema_step = values.pop("ema_step")

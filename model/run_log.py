@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ class RunLog:
                 import wandb
             except ImportError as error:
                 raise InputError("--track wandb: not installed; pip install wandb") from error
-            self._wandb = wandb.init(project="orbit4d", name=run.name, config=config, resume="allow")
+            self._wandb = wandb.init(
+                project="orbit4d", name=run.name, config=config, id=wandb_id(run), resume="allow"
+            )
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one row."""
@@ -61,6 +64,22 @@ class RunLog:
             self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+def wandb_id(run: Path) -> str:
+    """The id under which Weights & Biases knows the run; kept in RUN/wandb.json, so that a resumed run goes
+    on there too (without one, `resume="allow"` starts another)."""
+    path = run / "wandb.json"
+    if not path.exists():
+        write_json(path, {"id": uuid.uuid4().hex})
+    return str(json.loads(path.read_text())["id"])
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a JSON file under its name only when it is whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(values, indent=1) + "\n")
+    os.replace(partial, path)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ step. A run that is killed and resumed therefore goes through the same losses, b
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -23,7 +22,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +53,15 @@ from orbit4d.model.calibrate import (
     orbit_cameras,
 )
 from orbit4d.model.clip_source import TRAIN, VALIDATION, describe_clips, open_clips, trained_orbit
-from orbit4d.model.config import Stage, TrainConfig, check_same, to_dict
+from orbit4d.model.config import Stage, TrainConfig, to_dict
 from orbit4d.model.data import StepBatches, TrainingClips, collate
 from orbit4d.model.frozen import FrozenParts, PartsSpec
 from orbit4d.model.motion_statistics import MotionStatistics
 from orbit4d.model.objective import training_loss, validation_loss
 from orbit4d.model.pipeline import OrbitPipeline
 from orbit4d.model.run_checkpoint import Checkpoint, State
-from orbit4d.model.run_log import RunLog
+from orbit4d.model.run_claim import claimed, has_begun
+from orbit4d.model.run_log import RunLog, write_json
 from orbit4d.model.schedule import make_scheduler
 
 
@@ -80,13 +80,13 @@ def train(
     a number and for memory that does not suffice, naming what to change.
     """
     try:
-        return _train(config, dataset, run, resume, trackers, allow_missing)
+        with ExitStack() as held:
+            return _train(config, dataset, run, resume, trackers, allow_missing, held)
     except (RuntimeError, MemoryError) as error:
         if not ran_out_of_memory(error):
             raise
-        raise WorkError(
-            out_of_memory(config, "beside its steps (loading, validation, a checkpoint)")
-        ) from error
+        where = "beside its steps (loading, validation, a checkpoint)"
+        raise WorkError(out_of_memory(config, run, where)) from error
 
 
 def _train(
@@ -96,18 +96,20 @@ def _train(
     resume: bool,
     trackers: tuple[str, ...],
     allow_missing: bool,
+    held: ExitStack,
 ) -> Path:
     precision = config.optim.precision
+    # accelerate's own refusal is no one line of ours.
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise InputError("optim.precision=fp16 needs a GPU: use bf16 or no")
     # accelerate keeps one state per process, which refuses a second training with another precision.
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
-    if precision == "fp16" and accelerator.device.type == "cpu":
-        raise InputError("optim.precision=fp16 needs a GPU: use bf16 or no")
     is_main, device = accelerator.is_main_process, accelerator.device
     accumulate = micro_batches(config, accelerator.num_processes)
     Index(dataset)  # a dataset that is not there is refused before the run's folder is made
     if is_main:
-        claim_run(run, config, resume)
+        held.enter_context(claimed(run, config, resume))
     accelerator.wait_for_everyone()
 
     frozen = FrozenParts.load(PartsSpec.of(config), device)
@@ -121,7 +123,8 @@ def _train(
     if is_main:
         write_json(run / "motion.json", motion.to_dict())
         write_json(run / "data.json", describe_clips(dataset, clips, validation))
-        if config.model.init and config.sample.w2:
+        # As it was loaded, before `make_trainable`. A resumed run has its base, maybe from its static stage.
+        if config.model.init and config.sample.w2 and not (run / "base").exists():
             save_folder(unet, run / "base")
     if not config.model.init:
         calibrate_cameras(unet, orbit_cameras(clips))
@@ -131,6 +134,8 @@ def _train(
 
     found = run_checkpoint.latest(run) if resume else None
     checkpoint = run_checkpoint.load(found, device) if found else None
+    if checkpoint is not None:
+        restore_weights(checkpoint, unet)
     start = checkpoint.state if checkpoint else State(step=0, stage=0, stage_step=0, seconds=0.0)
     log = RunLog(run, start.step, trackers, to_dict(config)) if is_main else None
     progress = Progress("train", config.total_steps, "step") if is_main else None
@@ -162,7 +167,7 @@ def _train(
                 EMAModel(trainable(unet), decay=config.optim.ema, foreach=True) if config.optim.ema else None
             )
             if checkpoint is not None:
-                restore(checkpoint, unet, optimizer, ema, accelerator)
+                restore_optimizer(checkpoint, unet, optimizer, ema, accelerator)
                 checkpoint = None
             unet.train()
 
@@ -189,7 +194,7 @@ def _train(
                 except (RuntimeError, MemoryError) as error:
                     if not ran_out_of_memory(error):
                         raise
-                    raise WorkError(out_of_memory(config, f"in step {step + 1}")) from error
+                    raise WorkError(out_of_memory(config, run, f"in step {step + 1}")) from error
                 if accelerator.num_processes > 1:
                     terms = mean_over_processes(accelerator, terms)
                 if not math.isfinite(terms["loss"]):
@@ -209,10 +214,11 @@ def _train(
                     log.write(row)
                     progress.update(1, loss=f"{terms['loss']:.4f}")
                 crash_point("train_step_done")
-                if (done % config.checkpoint_every == 0 or stopping()) and done < stage.steps:
+                stop = in_any_process(accelerator, stopping())
+                if (done % config.checkpoint_every == 0 or stop) and done < stage.steps:
                     state = State(step, number, done, time.monotonic() - began)
                     write_checkpoint(run, state, unet, optimizer, ema, accelerator, config)
-                    if stopping():
+                    if stop:
                         raise KeyboardInterrupt
                 accelerator.wait_for_everyone()
 
@@ -295,11 +301,16 @@ def write_checkpoint(run, state, unet, optimizer, ema, accelerator, config) -> N
     accelerator.wait_for_everyone()
 
 
-def restore(checkpoint: Checkpoint, unet, optimizer, ema, accelerator) -> None:
-    """Put a checkpoint back. One written between two stages has no optimizer: the stage starts afresh."""
+def restore_weights(checkpoint: Checkpoint, unet: torch.nn.Module) -> None:
+    """Put a checkpoint's weights back: all that is left to do of a run whose stages are done."""
     unexpected = unet.load_state_dict(checkpoint.model, strict=False).unexpected_keys
     if unexpected:
         raise WorkError(f"the checkpoint has weights this network lacks ({unexpected[0]}): other version?")
+
+
+def restore_optimizer(checkpoint: Checkpoint, unet, optimizer, ema, accelerator) -> None:
+    """Put the rest back. A checkpoint written between two stages has no optimizer: the stage starts
+    afresh."""
     if checkpoint.optimizer:
         optimizer.load_state_dict(checkpoint.optimizer)
     if ema is not None:
@@ -317,28 +328,12 @@ def mean_over_processes(accelerator: Accelerator, terms: dict[str, float]) -> di
     return dict(zip(terms, accelerator.reduce(values, "mean").tolist()))
 
 
-def claim_run(run: Path, config: TrainConfig, resume: bool) -> None:
-    """Make RUN, or check that it is the same run; InputError otherwise."""
-    path = run / "config.json"
-    try:
-        if path.exists():
-            check_same(json.loads(path.read_text()), config, str(run))
-            if not resume:
-                raise InputError(f"{run}: already holds a run: add --resume to go on, or give another --out")
-            return
-        if resume:
-            raise InputError(f"{run}: holds no run to resume: leave --resume out to start one")
-        run.mkdir(parents=True, exist_ok=True)
-        write_json(path, to_dict(config))
-    except OSError as error:
-        raise InputError(f"{run}: cannot write there ({error.strerror}): give another --out") from error
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a JSON file under its name only when it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n")
-    os.replace(partial, path)
+def in_any_process(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether `flag` holds in one process at least: the same answer in all. A signal reaches them at
+    different times, and one that stopped a step early would leave the others waiting for it."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum"))
 
 
 def save_pipeline(run, config, unet, frozen, scheduler, motion, orbit) -> None:
@@ -348,6 +343,7 @@ def save_pipeline(run, config, unet, frozen, scheduler, motion, orbit) -> None:
     partial = run / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.save_pretrained(partial)
+    crash_point("pipeline_half")
     shutil.rmtree(run / "model", ignore_errors=True)
     os.replace(partial, run / "model")
 
@@ -356,17 +352,22 @@ def save_pipeline(run, config, unet, frozen, scheduler, motion, orbit) -> None:
 def stop_request() -> Iterator[Any]:
     """A function that says whether Ctrl-C or SIGTERM came: the loop stops after the step it is in.
 
-    A second Ctrl-C stops at once. Signals belong to the main thread; elsewhere (Ray Train) nothing is caught.
+    A second Ctrl-C stops at once; not within a second of the first, since a launcher passes on to its
+    processes the signal that the terminal has sent them already. Signals belong to the main thread;
+    elsewhere (Ray Train) nothing is caught.
     """
     asked = threading.Event()
+    first = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
     before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(kind: int, frame: Any) -> None:
-        if asked.is_set():
+        nonlocal first
+        if asked.is_set() and time.monotonic() - first > 1.0:
             raise KeyboardInterrupt
+        first = first or time.monotonic()
         asked.set()
 
     for kind in before:
@@ -384,22 +385,28 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(w in str(error) for w in words)
 
 
-def out_of_memory(config: TrainConfig, where: str) -> str:
+def out_of_memory(config: TrainConfig, run: Path, where: str) -> str:
     """One line on what to change."""
     o = config.optim
-    hints = []
+    hints, others = [], []
     if o.batch > 1:
         hints.append(f"optim.batch={o.batch // 2} (the effective batch stays {o.effective_batch})")
     if not o.checkpointing:
         hints.append("optim.checkpointing=true")
     if o.precision == "no":
-        hints.append("optim.precision=bf16")
+        others.append("optim.precision=bf16")
     if o.optimizer != "adamw8bit":
-        hints.append("optim.optimizer=adamw8bit")
+        others.append("optim.optimizer=adamw8bit")
     if not o.lora:
-        hints.append("optim.lora=16")
-    hints.append("data.resolution or data.frames lower")
-    return f"out of memory {where}: try --set {', or '.join(hints)}; --dry-run estimates what fits"
+        others.append("optim.lora=16")
+    others.append("data.resolution or data.frames lower")
+    if has_begun(run):
+        # What it has learned so far is kept only under settings that do not change what is learned.
+        go_on = f"try --resume --set {', or '.join(hints)}; or" if hints else "try"
+        advice = f"{go_on} start another --out with --set {', or '.join(others)}"
+    else:
+        advice = f"try --set {', or '.join(hints + others)}"
+    return f"out of memory {where}: {advice}; --dry-run estimates what fits"
 
 
 def not_finite(config: TrainConfig, run: Path, step: int) -> str:
@@ -412,5 +419,6 @@ def not_finite(config: TrainConfig, run: Path, step: int) -> str:
     last = run_checkpoint.latest(run)
     kept = f"the last good checkpoint is {last.name}" if last else "there is no checkpoint yet"
     return (
-        f"the loss is not a number in step {step + 1} ({kept}): start again with --set {', or '.join(hints)}"
+        f"the loss is not a number in step {step + 1} ({kept}): start another --out with --set "
+        f"{', or '.join(hints)}"
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orbit4d.datasets.errors import InputError
-from orbit4d.model.ray_launch import train_on_ray
+from orbit4d.datasets.errors import InputError, OrbitError
+from orbit4d.model.ray_launch import on_gpus, train_on_ray
 from orbit4d.model.run_log import read
 from orbit4d.model.train import train
 
@@ -36,3 +36,19 @@ def test_wrong_numbers_are_refused_before_ray_starts(tmp_path, synthetic_dataset
     with pytest.raises(InputError, match="no multiple"):
         train_on_ray(micro_config(*PLAIN), str(synthetic_dataset), tmp_path / "run", workers=3)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dataset_that_is_not_there_leaves_no_folder(tmp_path, micro_config):
+    with pytest.raises(OrbitError, match="nowhere"):
+        train_on_ray(micro_config(*PLAIN), str(tmp_path / "nowhere"), tmp_path / "run", workers=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_gpus_are_refused_and_not_left_idle(tmp_path, synthetic_dataset, micro_config, monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16.0, "GPU": 1.0})
+    with pytest.raises(InputError, match="--ray 2: the cluster has 1 GPUs"):
+        train_on_ray(micro_config(*PLAIN), str(synthetic_dataset), tmp_path / "run", workers=2)
+    assert [on_gpus(workers=4, gpus=gpus) for gpus in (0, 4, 8)] == [False, True, True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -17,9 +18,13 @@ import torch
 
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.model import run_checkpoint
-from orbit4d.model.build import make_optimizer
+from orbit4d.model.build import build_unet, make_optimizer
+from orbit4d.model.clip_source import open_clips
 from orbit4d.model.config import Stage, from_dict, to_dict
+from orbit4d.model.frozen import FrozenParts, PartsSpec
+from orbit4d.model.objective import validation_loss
 from orbit4d.model.run_log import read
+from orbit4d.model.schedule import make_scheduler
 from orbit4d.model.train import learning_rate, micro_batches, train
 
 
@@ -140,7 +145,13 @@ KILLER = """
         report[crash] = [killed, left, session(run, True, "")]
     print(json.dumps(report))
 """
-CRASHES = ["train_step_done:6", "checkpoint_half:2", "checkpoint_before_rename:3"]
+CRASHES = [
+    "train_step_done:6",
+    "checkpoint_half:2",
+    "checkpoint_before_rename:3",
+    "checkpoint_after_rename:4",  # the last one: nothing is left to train
+    "pipeline_half",
+]
 
 
 def test_killed_anywhere_it_resumes_to_bit_identical_losses(tmp_path, synthetic_dataset, micro_config):
@@ -161,7 +172,7 @@ def test_killed_anywhere_it_resumes_to_bit_identical_losses(tmp_path, synthetic_
         killed, left, resumed = report[crash]
         run = tmp_path / crash.replace(":", "-")
         assert killed == -9, f"{crash} was never passed"
-        if crash.startswith("checkpoint"):
+        if crash.startswith(("checkpoint_half", "checkpoint_before")):
             assert any(name.startswith(".") for name in left), "it died with a checkpoint half written"
         assert resumed == 0, done.stderr[-2000:]
         assert losses(run) == expected, crash
@@ -181,6 +192,40 @@ def test_killed_anywhere_it_resumes_to_bit_identical_losses(tmp_path, synthetic_
         assert all(torch.equal(weights[0][key], value) for key, value in weights[1].items())
 
 
+def test_resuming_a_finished_run_leaves_its_weights(tmp_path, synthetic_dataset, finished):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    files = [p.relative_to(run) for p in (run / "model").rglob("*.safetensors")]
+    assert len(files) == 2, "the network and its base"
+    before = [(run / name).read_bytes() for name in files]
+    train(finished[1], str(synthetic_dataset), run, resume=True)
+    assert [(run / name).read_bytes() for name in files] == before
+    assert losses(run) == losses(finished[0])
+
+
+def test_equal_weights_are_validated_to_equal_values(synthetic_dataset, micro_config):
+    """The noise is fixed: what is drawn elsewhere in the meantime changes nothing, other weights do."""
+    config = micro_config()
+    frozen = FrozenParts.load(PartsSpec.of(config), torch.device("cpu"))
+    scheduler = make_scheduler(config.model.schedule, config.model.prediction, config.sample.spacing)
+    clips = open_clips(str(synthetic_dataset), config, frozen, "train")
+    unet, values = build_unet(config, frozen.latent_channels), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        values.append(validation_loss(unet, clips, config.stages[1], frozen, scheduler, config))
+    assert values[0] == values[1] > 0
+    torch.nn.init.ones_(unet.unet.conv_out.bias)
+    assert validation_loss(unet, clips, config.stages[1], frozen, scheduler, config) != values[0]
+
+
+def test_half_precision_without_a_gpu_is_one_clear_line(
+    tmp_path, synthetic_dataset, micro_config, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"optim\.precision=fp16 needs a GPU"):
+        train(micro_config("optim.precision=fp16"), str(synthetic_dataset), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_resume_needs_a_run(tmp_path, synthetic_dataset, micro_config):
     with pytest.raises(InputError, match="no run to resume"):
         train(micro_config(), str(synthetic_dataset), tmp_path / "nothing", resume=True)
@@ -193,6 +238,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     content = run_checkpoint.Checkpoint(state, {"w": torch.ones(3)}, {"a": 1}, [torch.ones(3)], 2, None)
     run_checkpoint.save(tmp_path, content, keep=1)
     back = run_checkpoint.load(folder, torch.device("cpu"))
+    assert torch.equal(run_checkpoint.load(folder, torch.device("cpu", 0)).model["w"], torch.ones(3))
     assert back.state == state and back.ema_step == 2 and torch.equal(back.ema[0], torch.ones(3))
     for name in ("model.safetensors", "optimizer.pt", "state.json"):
         whole = (folder / name).read_bytes()
