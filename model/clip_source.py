@@ -95,6 +95,7 @@ class PixelClips:
             require=require,
         )
         self.frames = config.data.frames
+        self.captions = config.data.captions
         self.prefix, self.suffix = config.data.caption_prefix, config.data.caption_suffix
         self._kept: dict[int, dict[str, Any]] | None = {} if keep else None
 
@@ -130,7 +131,7 @@ class PixelClips:
             clip["motion_frames"] = torch.full((len(dynamic),), value)
         if "K" in item:
             clip["focal"] = item["K"][0, 0, 0].to(torch.float64) / dynamic.shape[-1]
-        clip["caption"] = f"{self.prefix}{item.get('caption', '')}{self.suffix}"
+        clip["caption"] = f"{self.prefix}{item.get('caption', '')}{self.suffix}" if self.captions else ""
         return clip
 
     def motion_frames(self, index: int) -> Tensor:

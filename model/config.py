@@ -53,6 +53,9 @@ class DataSettings:
     """Frames per training clip, evenly spread over the clip's own."""
     background: str = "white"
     """Colour behind the alpha: "white", "grey128", or "r,g,b"."""
+    captions: bool = True
+    """False gives every clip an empty caption, in training and in sampling, as VideoMV's image model has it:
+    a network told captions expects one when it samples, and a picture has none."""
     caption_prefix: str = ""
     """Put before every caption."""
     caption_suffix: str = ""
@@ -306,8 +309,8 @@ def _share_steps(stages: list[dict[str, Any]], total: Any) -> None:
 
 def check_same(saved: Mapping[str, Any], config: TrainConfig, where: str) -> None:
     """Raise an InputError naming the first setting in which `config` differs from what `where` was run
-    with."""
-    old, new = flatten(saved), flatten(to_dict(config))
+    with. A setting that is newer than that run had what is the default now."""
+    old, new = flatten(to_dict(TrainConfig())) | flatten(saved), flatten(to_dict(config))
     for key in sorted(set(old) | set(new)):
         if key not in _FREE and old.get(key) != new.get(key):
             raise InputError(

@@ -12,7 +12,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,10 @@ from PIL import Image
 
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import InputError
+
+if TYPE_CHECKING:
+    from orbit4d.datasets.clips import Clip
+    from orbit4d.model.pipeline import OrbitPipeline
 
 
 @dataclass(frozen=True)
@@ -136,11 +140,16 @@ def _static_condition(pipeline: Any, request: Request) -> tuple[dict[str, Any], 
     chosen = even_frames(len(clip.frames), count)
     pixels = frames_on(clip.pixels()[chosen], pipeline.background, size)
     cameras = [clip.cameras[i].resized(size, size) for i in chosen]
-    caption = {"prompt": clip.caption} if pipeline.takes_text and clip.caption else {}
+    caption = caption_of(pipeline, clip)
     if not pipeline.takes_static:
         note = f"{request.static}: this model takes a first view, so only frame 0 of the static orbit is used"
         return {"image": (pixels[0] * 255).round().astype(np.uint8), **caption}, cameras, [note]
     return {"static": pixels, **caption}, cameras, []
+
+
+def caption_of(pipeline: OrbitPipeline, clip: Clip) -> dict[str, str]:
+    """The argument `prompt` that goes with a static orbit: its caption, where the model was told captions."""
+    return {"prompt": clip.caption} if pipeline.takes_text and clip.caption else {}
 
 
 def write_orbit(

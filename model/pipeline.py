@@ -64,6 +64,7 @@ class OrbitPipeline(DiffusionPipeline):
         frames: int = 24,
         resolution: int = 256,
         background: str = "white",
+        captions: bool = True,
         caption_prefix: str = "",
         caption_suffix: str = "",
         takes_static: bool = False,
@@ -83,6 +84,7 @@ class OrbitPipeline(DiffusionPipeline):
             frames=frames,
             resolution=resolution,
             background=background,
+            captions=captions,
             caption_prefix=caption_prefix,
             caption_suffix=caption_suffix,
             takes_static=takes_static,
@@ -121,6 +123,7 @@ class OrbitPipeline(DiffusionPipeline):
             frames=data.frames,
             resolution=data.resolution,
             background=data.background,
+            captions=data.captions,
             caption_prefix=data.caption_prefix,
             caption_suffix=data.caption_suffix,
             takes_static=model.variant == "static3d" or data.static_condition > 0,
@@ -204,7 +207,7 @@ class OrbitPipeline(DiffusionPipeline):
     @property
     def takes_text(self) -> bool:
         """Whether captions can be given."""
-        return bool(self.config.parts_spec["text_encoder"])
+        return bool(self.config.parts_spec["text_encoder"]) and self.config.captions
 
     def orbit(self, azimuth0_deg: float = 0.0, elevation_deg: float | None = None) -> list[Camera]:
         """The cameras of one orbit with this model's frames and size; elevation and radius as in training."""
@@ -333,6 +336,8 @@ class OrbitPipeline(DiffusionPipeline):
             caption = f"{self.config.caption_prefix}{prompt}{self.config.caption_suffix}" if prompt else ""
             if prompt is None and self.unet.config.variant == "text":
                 raise InputError("this model was trained on captions: give a text")
+            if prompt and not self.config.captions:
+                raise InputError("this model was trained without captions: give an image or a static orbit")
             values["encoder_hidden_states"] = parts.tokens([caption])
         elif prompt:
             raise InputError("this model was trained without a text encoder: give an image or a static orbit")

@@ -32,6 +32,7 @@ def test_each_base_keeps_its_habits():
     text, image = preset("videomv-text"), preset("videomv-image")
     assert (text.data.background, image.data.background) == ("grey128", "white")
     assert text.data.caption_suffix == ", 3d asset"
+    assert text.data.captions and not image.data.captions and not preset("videomv-static3d").data.captions
     assert (text.loss.drop_caption, image.loss.drop_caption) == (0.1, 0.0)
     assert (text.loss.offset_noise, image.loss.offset_noise) == (0.0, 0.1)
     assert (text.model.schedule, image.model.schedule) == ("text", "image")
@@ -79,6 +80,14 @@ def test_another_configuration_is_refused_by_its_first_key():
     check_same(saved, override(preset("tiny"), ["data.workers=3"]), "run")
     with pytest.raises(InputError, match=r"optim\.lr"):
         check_same(saved, override(preset("tiny"), ["optim.lr=0.5"]), "run")
+
+
+def test_a_run_from_before_a_setting_had_its_default():
+    saved = to_dict(preset("tiny"))
+    del saved["data"]["captions"]
+    check_same(saved, preset("tiny"), "run")
+    with pytest.raises(InputError, match=r"started with data\.captions=true"):
+        check_same(saved, override(preset("tiny"), ["data.captions=false"]), "run")
 
 
 def test_every_setting_is_described():
