@@ -53,8 +53,6 @@ def open_clips(dataset: str, config: TrainConfig, frozen: FrozenParts, split: st
     if split not in (TRAIN, VALIDATION):
         raise ValueError(f"training looks at {TRAIN} and {VALIDATION}, not at {split!r}")
     mode, source = config.data.latents, None
-    if mode not in ("auto", "cache", "fly", "memory"):
-        raise InputError(f"data.latents={mode}: known are auto, cache, fly and memory")
     if mode in ("auto", "cache"):
         cache = LatentCache.find(dataset, config, frozen)
         if cache is not None:

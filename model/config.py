@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.model.config_checks import check_values
 
 SCHEMA = 1
 
@@ -220,7 +221,8 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> TrainConfig:
-    """Inverse of `to_dict`; an unknown key or another schema is an InputError that names it."""
+    """Inverse of `to_dict`; an unknown key, a value that a setting does not take (config_checks.py), or
+    another schema is an InputError that names it."""
     if values.get("schema", SCHEMA) != SCHEMA:
         raise InputError(
             f"this run's configuration has schema {values['schema']}, this orbit4d reads {SCHEMA}: "
@@ -232,7 +234,9 @@ def from_dict(values: Mapping[str, Any]) -> TrainConfig:
             kwargs[name] = _build(cls, kwargs[name], name + ".")
     if "stages" in kwargs:
         kwargs["stages"] = tuple(_build(Stage, stage, "stages.") for stage in kwargs["stages"])
-    return _build(TrainConfig, kwargs, "")
+    config = _build(TrainConfig, kwargs, "")
+    check_values(flatten(to_dict(config)))
+    return config
 
 
 def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
@@ -242,7 +246,14 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
         raise InputError(
             f"unknown setting {prefix}{unknown[0]}: known are {', '.join(prefix + k for k in known)}"
         )
+    absent = [k for k, f in known.items() if k not in values and _is_required(f)]
+    if absent:
+        raise InputError(f"{prefix}{absent[0]} is not given: {json.dumps(dict(values))}")
     return cls(**{k: tuple(v) if k == "augment" else v for k, v in values.items()})
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
