@@ -54,7 +54,7 @@ _WHERE = click.option("--where", default="", help="Use only the clips for which 
 
 
 def _parts(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that name the frozen parts: `encode` and `train` meet in one cache if both take the same."""
+    """The options that name the frozen parts; with the same, `encode` and `train` meet in one cache."""
     for flag, what, file in (
         ("--image-encoder", "Image encoder", "open_clip_pytorch_model.bin"),
         ("--text-encoder", "Text encoder", "open_clip_pytorch_model.bin"),

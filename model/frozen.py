@@ -30,8 +30,8 @@ def latent_shape(autoencoder: str) -> tuple[int, int]:
 
 
 def _exactly(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Without gradients, and in the parts' own precision, also where the loop around runs under autocast: what
-    it makes is what the cache holds."""
+    """Without gradients, and in the parts' own precision: also where the loop around runs under autocast, it
+    makes what the cache holds."""
 
     @wraps(method)
     def in_own_precision(self: FrozenParts, *args: Any, **kwargs: Any) -> Tensor:

@@ -17,8 +17,8 @@ import torch
 from orbit4d.datasets.errors import InputError
 from orbit4d.model.checkpoints import listed
 
-#: What may be given in place of a hub name that cannot be reached: the option of `encode` and `train`, and the
-#: file of VideoMV's download that holds the same weights.
+#: What may be given in place of a hub name that cannot be reached: the option of `encode` and `train`, and
+#: the file of VideoMV's download that holds the same weights.
 _INSTEAD = {
     "autoencoder": ("--vae", "VQGAN_autoencoder.pth"),
     "text encoder": ("--text-encoder", "open_clip_pytorch_model.bin"),
