@@ -62,7 +62,7 @@ def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: 
     import torch
 
     from orbit4d.datasets.progress import Progress
-    from orbit4d.model.pipeline import OrbitPipeline
+    from orbit4d.model.pipeline import OrbitPipeline, memory_answered
 
     target = Path(out)
     if target.suffix.lower() != ".mp4":
@@ -72,7 +72,8 @@ def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: 
     if request.samples < 1:
         raise InputError(f"--samples {request.samples}: give at least 1")
     pipeline = OrbitPipeline.of_folder(run)
-    pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    with memory_answered():
+        pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
     motion = pipeline.motion_statistics.parse(request.motion)
     conditions, cameras, notes = _conditions(pipeline, request)
     for note in notes:
