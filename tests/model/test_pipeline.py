@@ -323,3 +323,20 @@ def test_a_gpu_samples_in_the_precision_of_training(pipeline, picture, monkeypat
     assert set(kinds) == {torch.bfloat16} and half.dtype == torch.float32
     assert not torch.equal(half, expected)
     assert (half - expected).abs().mean() < 0.02 * expected.abs().mean()
+
+
+def test_measuring_motion_shows_its_progress_where_asked(tmp_path, synthetic_dataset, micro_config, capsys):
+    """Decoding a thousand clips takes minutes: training says so, and a cache has no need to."""
+    from orbit4d.model.clip_source import PixelClips
+
+    clips = PixelClips(str(synthetic_dataset), micro_config(), "train")
+    quiet = MotionStatistics.measure(clips, micro_config())
+    assert capsys.readouterr().err == ""
+    shown = MotionStatistics.measure(clips, micro_config(), shown=True)
+    assert f"measure motion: {len(clips)}/{len(clips)} clips" in capsys.readouterr().err
+    assert shown == quiet
+    train(micro_config('stages=[{"name":"dynamic","steps":1}]'), str(synthetic_dataset), tmp_path / "run")
+    assert "measure motion: " in capsys.readouterr().err
+    clips.is_latent = True
+    MotionStatistics.measure(clips, micro_config(), shown=True)
+    assert capsys.readouterr().err == ""
