@@ -20,6 +20,10 @@ from orbit4d.model.config import TrainConfig
 from orbit4d.model.unet import OrbitUNet
 
 
+#: Captions whose tokens are kept: 81 MB of CLIP's.
+_REMEMBERED = 256
+
+
 def latent_shape(autoencoder: str) -> tuple[int, int]:
     """(latent channels, pixels per latent pixel) without loading weights: the published f8 VAE unless
     pixels."""
@@ -159,8 +163,11 @@ class FrozenParts:
 
     @_exactly
     def tokens(self, captions: list[str]) -> Tensor:
-        """Text tokens [B, L, D]; each caption is encoded once and then remembered."""
+        """Text tokens [B, L, D]. Captions are remembered, up to a limit: those of a large dataset would fill a
+        GPU."""
         new = [caption for caption in dict.fromkeys(captions) if caption not in self._tokens]
+        if len(self._tokens) + len(new) > _REMEMBERED:
+            self._tokens = {caption: self._tokens[caption] for caption in captions if caption not in new}
         if new:
             for caption, row in zip(new, self.text.encode(new)):
                 self._tokens[caption] = row.float()

@@ -72,6 +72,14 @@ def test_a_dropped_caption_is_the_negative_prompt(micro_config, words):
     assert torch.equal(tokens[1], frozen.tokens(["ugly blurry"])[0])
 
 
+def test_remembered_captions_do_not_pile_up(micro_config, words):
+    frozen = FrozenParts.load(PartsSpec.of(micro_config(*TEXT)), torch.device("cpu"))
+    for i in range(400):
+        pair = frozen.tokens([f"fox {i}", "none"])
+        assert torch.equal(pair, frozen.text.encode([f"fox {i}", "none"]))
+    assert 2 <= len(frozen._tokens) <= 256
+
+
 def test_captions_from_the_cache_are_those_of_the_loop(tmp_path, synthetic_dataset, micro_config, words):
     import shutil
 
