@@ -19,7 +19,6 @@ from orbit4d.model.conditioning import FIRST_VIEW
 from orbit4d.model.config import TrainConfig
 from orbit4d.model.unet import OrbitUNet
 
-
 #: Captions whose tokens are kept: 81 MB of CLIP's.
 _REMEMBERED = 256
 
@@ -163,8 +162,7 @@ class FrozenParts:
 
     @_exactly
     def tokens(self, captions: list[str]) -> Tensor:
-        """Text tokens [B, L, D]. Captions are remembered, up to a limit: those of a large dataset would fill a
-        GPU."""
+        """Text tokens [B, L, D]. Captions are remembered up to a limit: they could fill a GPU."""
         new = [caption for caption in dict.fromkeys(captions) if caption not in self._tokens]
         if len(self._tokens) + len(new) > _REMEMBERED:
             self._tokens = {caption: self._tokens[caption] for caption in captions if caption not in new}
