@@ -160,7 +160,7 @@ def _generate(path: Path, done: Path, clip: Clip, still: Ref | None, asked: Aske
     """One orbit at the truth's own cameras, to `path`, its frames beside it, and how long it took."""
     from orbit4d.model.clip_source import frames_on
     from orbit4d.model.data import even_frames
-    from orbit4d.model.generate import write_orbit
+    from orbit4d.model.generate import caption_of, write_orbit
 
     pipeline = _pipeline(asked.run)
     count, size = pipeline.config.frames, pipeline.config.resolution
@@ -176,6 +176,7 @@ def _generate(path: Path, done: Path, clip: Clip, still: Ref | None, asked: Aske
         if still is None:
             raise InputError(f"{clip.uid}: has no static orbit to set in motion")
         condition = {"static": frames_on(still.read().pixels()[chosen], pipeline.background, size)}
+        condition |= caption_of(pipeline, clip)
     else:
         condition = {"image": frames_on(clip.pixels()[:1], pipeline.background, size)[0]}
     own = clip.measures.get("motion_magnitude")

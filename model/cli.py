@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import click
+
+from orbit4d.datasets.errors import InputError, WorkError
 
 
 def _settings(
     preset: str,
-    init: str,
-    steps: int | None,
-    batch: int | None,
-    seed: int | None,
     where: str,
     sets: tuple[str, ...],
+    vae: str,
+    text_encoder: str,
+    image_encoder: str,
+    init: str = "",
+    steps: int | None = None,
+    batch: int | None = None,
+    seed: int | None = None,
 ):
     from orbit4d.model.config import override
     from orbit4d.model.presets import preset as named
@@ -22,6 +32,8 @@ def _settings(
     short += [f"seed={seed}"] if seed is not None else []
     short += [f"model.init={init}"] if init else []
     short += [f"data.where={where}"] if where else []
+    parts = {"autoencoder": vae, "text_encoder": text_encoder, "image_encoder": image_encoder}
+    short += [f"model.{part}={source}" for part, source in parts.items() if source]
     return override(named(preset), [*short, *sets])
 
 
@@ -41,21 +53,49 @@ _SET = click.option(
 _WHERE = click.option("--where", default="", help="Use only the clips for which this index expression holds.")
 
 
+def _parts(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that name the frozen parts; with the same, `encode` and `train` meet in one cache."""
+    for flag, what, file in (
+        ("--image-encoder", "Image encoder", "open_clip_pytorch_model.bin"),
+        ("--text-encoder", "Text encoder", "open_clip_pytorch_model.bin"),
+        ("--vae", "Autoencoder", "VQGAN_autoencoder.pth"),
+    ):
+        text = f"{what}: hub name, folder or {file}. Default: the preset's."
+        command = click.option(flag, default="", help=text)(command)
+    return command
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """What all processes of one launch would say is said once.
+
+    Notes come from the first process, bad input from the first of each machine (which may see other files
+    than the others), and failed work, which may be one process's own, from each with its number.
+    """
+    rank, first_here = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0") == "0"
+    with contextlib.ExitStack() as stack:
+        if rank != "0":
+            silence = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(silence))
+        try:
+            yield
+        except InputError as error:
+            if first_here:
+                raise
+            raise click.exceptions.Exit(error.exit_code) from error
+        except WorkError as error:
+            if rank == "0":
+                raise
+            raise WorkError(f"process {rank}: {error}") from error
+
+
 @click.command()
 @click.argument("dataset")
 @_PRESET
 @_WHERE
-@click.option("--vae", default="", help="Autoencoder: hub name, folder or file. Default: the preset's.")
-@click.option(
-    "--text-encoder", default="", help="Text encoder: hub name, folder or file. Default: the preset's."
-)
-@click.option(
-    "--image-encoder", default="", help="Image encoder: hub name, folder or file. Default: the preset's."
-)
+@_parts
 @_SET
-def encode(
-    dataset: str, preset: str, where: str, vae: str, text_encoder: str, image_encoder: str, sets
-) -> None:
+def encode(dataset: str, **options: Any) -> None:
     """Write the latents and embeddings of DATASET beside it, so that training need not make them.
 
     They are keyed by the encoders' weights, the size and the background; a training run uses them when they
@@ -68,11 +108,7 @@ def encode(
     """
     from orbit4d.model.encode import encode_dataset
 
-    given = {"autoencoder": vae, "text_encoder": text_encoder, "image_encoder": image_encoder}
-    sets = [f"model.{key}={value}" for key, value in given.items() if value] + list(sets)
-    config = _settings(preset, "", None, None, None, where, tuple(sets))
-    summary = encode_dataset(dataset, config)
-    print(summary)
+    print(encode_dataset(dataset, _settings(**options)))
 
 
 @click.command()
@@ -82,6 +118,7 @@ def encode(
 @click.option(
     "--init", default="", help="Start from these weights: a VideoMV .pth, a RUN, or a model folder."
 )
+@_parts
 @click.option("--allow-missing", is_flag=True, help="Accept unknown or missing keys in --init.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in RUN.")
 @click.option("--steps", type=int, help="Optimizer steps over all stages.")
@@ -96,19 +133,13 @@ def encode(
 def train(
     dataset: str,
     out: str | None,
-    preset: str,
-    init: str,
     allow_missing: bool,
     resume: bool,
-    steps: int | None,
-    batch: int | None,
-    seed: int | None,
-    where: str,
-    sets: tuple[str, ...],
     ray_workers: int | None,
     address: str | None,
     track: tuple[str, ...],
     dry_run: bool,
+    **options: Any,
 ) -> None:
     """Train an orbit-video model on the training split of DATASET.
 
@@ -121,9 +152,25 @@ def train(
       orbit4d train data/walkers --out runs/image --preset videomv-image --init i2v_00882000.pth
       orbit4d train data/walkers --preset videomv-image --dry-run
     """
+    with _one_voice():
+        _train(
+            _settings(**options), dataset, out, allow_missing, resume, ray_workers, address, track, dry_run
+        )
+
+
+def _train(
+    config: Any,
+    dataset: str,
+    out: str | None,
+    allow_missing: bool,
+    resume: bool,
+    ray_workers: int | None,
+    address: str | None,
+    track: tuple[str, ...],
+    dry_run: bool,
+) -> None:
     from pathlib import Path
 
-    config = _settings(preset, init, steps, batch, seed, where, sets)
     if dry_run:
         import json
 
@@ -132,7 +179,8 @@ def train(
         from orbit4d.model.memory import report
 
         print(json.dumps(to_dict(config), indent=1))
-        print(report(config, *latent_shape(config.model.autoencoder)))
+        processes = ray_workers or int(os.environ.get("WORLD_SIZE", "1"))
+        print(report(config, *latent_shape(config.model.autoencoder), processes))
         return
     if not out:
         raise click.UsageError("give --out RUN, the folder of the run (or --dry-run)")

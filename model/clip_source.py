@@ -53,8 +53,6 @@ def open_clips(dataset: str, config: TrainConfig, frozen: FrozenParts, split: st
     if split not in (TRAIN, VALIDATION):
         raise ValueError(f"training looks at {TRAIN} and {VALIDATION}, not at {split!r}")
     mode, source = config.data.latents, None
-    if mode not in ("auto", "cache", "fly", "memory"):
-        raise InputError(f"data.latents={mode}: known are auto, cache, fly and memory")
     if mode in ("auto", "cache"):
         cache = LatentCache.find(dataset, config, frozen)
         if cache is not None:
@@ -95,6 +93,7 @@ class PixelClips:
             require=require,
         )
         self.frames = config.data.frames
+        self.captions = config.data.captions
         self.prefix, self.suffix = config.data.caption_prefix, config.data.caption_suffix
         self._kept: dict[int, dict[str, Any]] | None = {} if keep else None
 
@@ -130,7 +129,7 @@ class PixelClips:
             clip["motion_frames"] = torch.full((len(dynamic),), value)
         if "K" in item:
             clip["focal"] = item["K"][0, 0, 0].to(torch.float64) / dynamic.shape[-1]
-        clip["caption"] = f"{self.prefix}{item.get('caption', '')}{self.suffix}"
+        clip["caption"] = f"{self.prefix}{item.get('caption', '')}{self.suffix}" if self.captions else ""
         return clip
 
     def motion_frames(self, index: int) -> Tensor:

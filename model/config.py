@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.model.config_checks import check_values
 
 SCHEMA = 1
 
@@ -53,6 +54,9 @@ class DataSettings:
     """Frames per training clip, evenly spread over the clip's own."""
     background: str = "white"
     """Colour behind the alpha: "white", "grey128", or "r,g,b"."""
+    captions: bool = True
+    """False gives every clip an empty caption, in training and in sampling, as VideoMV's image model has it:
+    a network told captions expects one when it samples, and a picture has none."""
     caption_prefix: str = ""
     """Put before every caption."""
     caption_suffix: str = ""
@@ -228,7 +232,8 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> TrainConfig:
-    """Inverse of `to_dict`; an unknown key or another schema is an InputError that names it."""
+    """Inverse of `to_dict`; an unknown key, a value that a setting does not take (config_checks.py), or
+    another schema is an InputError that names it."""
     if values.get("schema", SCHEMA) != SCHEMA:
         raise InputError(
             f"this run's configuration has schema {values['schema']}, this orbit4d reads {SCHEMA}: "
@@ -240,7 +245,9 @@ def from_dict(values: Mapping[str, Any]) -> TrainConfig:
             kwargs[name] = _build(cls, kwargs[name], name + ".")
     if "stages" in kwargs:
         kwargs["stages"] = tuple(_build(Stage, stage, "stages.") for stage in kwargs["stages"])
-    return _build(TrainConfig, kwargs, "")
+    config = _build(TrainConfig, kwargs, "")
+    check_values(flatten(to_dict(config)))
+    return config
 
 
 def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
@@ -250,7 +257,14 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
         raise InputError(
             f"unknown setting {prefix}{unknown[0]}: known are {', '.join(prefix + k for k in known)}"
         )
+    absent = [k for k, f in known.items() if k not in values and _is_required(f)]
+    if absent:
+        raise InputError(f"{prefix}{absent[0]} is not given: {json.dumps(dict(values))}")
     return cls(**{k: tuple(v) if k == "augment" else v for k, v in values.items()})
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -317,8 +331,8 @@ def _share_steps(stages: list[dict[str, Any]], total: Any) -> None:
 
 def check_same(saved: Mapping[str, Any], config: TrainConfig, where: str) -> None:
     """Raise an InputError naming the first setting in which `config` differs from what `where` was run
-    with."""
-    old, new = flatten(saved), flatten(to_dict(config))
+    with. A setting that is newer than that run had what is the default now."""
+    old, new = flatten(to_dict(TrainConfig())) | flatten(saved), flatten(to_dict(config))
     for key in sorted(set(old) | set(new)):
         if key not in _FREE and old.get(key) != new.get(key):
             raise InputError(

@@ -5,7 +5,9 @@ One place decides how a condition reaches OrbitUNet, so that sampling sees what 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
@@ -17,6 +19,9 @@ from orbit4d.model.conditioning import FIRST_VIEW
 from orbit4d.model.config import TrainConfig
 from orbit4d.model.unet import OrbitUNet
 
+#: Captions whose tokens are kept: 81 MB of CLIP's.
+_REMEMBERED = 256
+
 
 def latent_shape(autoencoder: str) -> tuple[int, int]:
     """(latent channels, pixels per latent pixel) without loading weights: the published f8 VAE unless
@@ -25,6 +30,18 @@ def latent_shape(autoencoder: str) -> tuple[int, int]:
         pixels = load_autoencoder(autoencoder)
         return pixels.channels, pixels.factor
     return 4, 8
+
+
+def _exactly(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Without gradients, and in the parts' own precision: also where the loop around runs under autocast, it
+    makes what the cache holds."""
+
+    @wraps(method)
+    def in_own_precision(self: FrozenParts, *args: Any, **kwargs: Any) -> Tensor:
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return method(self, *args, **kwargs)
+
+    return in_own_precision
 
 
 @dataclass(frozen=True)
@@ -125,7 +142,7 @@ class FrozenParts:
 
     # -- latents -----------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @_exactly
     def to_latents(self, frames: Tensor, device: torch.device | None = None) -> Tensor:
         """[B, F, 3, H, W] pixels in [0, 1], or [B, F, C, h, w] latents, to latents [B, C, F, h, w] float32.
 
@@ -136,23 +153,25 @@ class FrozenParts:
             return self.autoencoder.encode_video(frames).float()
         return frames.transpose(1, 2).float()
 
-    @torch.no_grad()
+    @_exactly
     def to_pixels(self, latents: Tensor) -> Tensor:
         """Latents [B, C, F, h, w] to pixels [B, F, 3, H, W] in [0, 1], float32."""
         return self.autoencoder.decode_video(latents).float()
 
     # -- conditions --------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @_exactly
     def tokens(self, captions: list[str]) -> Tensor:
-        """Text tokens [B, L, D]; each caption is encoded once and then remembered."""
+        """Text tokens [B, L, D]. Captions are remembered up to a limit: they could fill a GPU."""
         new = [caption for caption in dict.fromkeys(captions) if caption not in self._tokens]
+        if len(self._tokens) + len(new) > _REMEMBERED:
+            self._tokens = {caption: self._tokens[caption] for caption in captions if caption not in new}
         if new:
             for caption, row in zip(new, self.text.encode(new)):
                 self._tokens[caption] = row.float()
         return torch.stack([self._tokens[caption] for caption in captions])
 
-    @torch.no_grad()
+    @_exactly
     def image_vectors(self, pixels: Tensor) -> Tensor:
         """First views [B, 3, H, W] in [0, 1] to vectors [B, D]."""
         return self.image.encode(pixels).float()

@@ -12,7 +12,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,10 @@ from PIL import Image
 
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import InputError
+
+if TYPE_CHECKING:
+    from orbit4d.datasets.clips import Clip
+    from orbit4d.model.pipeline import OrbitPipeline
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: 
     import torch
 
     from orbit4d.datasets.progress import Progress
-    from orbit4d.model.pipeline import OrbitPipeline
+    from orbit4d.model.pipeline import OrbitPipeline, memory_answered
 
     target = Path(out)
     if target.suffix.lower() != ".mp4":
@@ -68,7 +72,8 @@ def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: 
     if request.samples < 1:
         raise InputError(f"--samples {request.samples}: give at least 1")
     pipeline = OrbitPipeline.of_folder(run)
-    pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    with memory_answered():
+        pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
     motion = pipeline.motion_statistics.parse(request.motion)
     conditions, cameras, notes = _conditions(pipeline, request)
     for note in notes:
@@ -136,11 +141,16 @@ def _static_condition(pipeline: Any, request: Request) -> tuple[dict[str, Any], 
     chosen = even_frames(len(clip.frames), count)
     pixels = frames_on(clip.pixels()[chosen], pipeline.background, size)
     cameras = [clip.cameras[i].resized(size, size) for i in chosen]
-    caption = {"prompt": clip.caption} if pipeline.takes_text and clip.caption else {}
+    caption = caption_of(pipeline, clip)
     if not pipeline.takes_static:
         note = f"{request.static}: this model takes a first view, so only frame 0 of the static orbit is used"
         return {"image": (pixels[0] * 255).round().astype(np.uint8), **caption}, cameras, [note]
     return {"static": pixels, **caption}, cameras, []
+
+
+def caption_of(pipeline: OrbitPipeline, clip: Clip) -> dict[str, str]:
+    """The argument `prompt` that goes with a static orbit: its caption, where the model was told captions."""
+    return {"prompt": clip.caption} if pipeline.takes_text and clip.caption else {}
 
 
 def write_orbit(

@@ -118,7 +118,9 @@ def guided_prediction(
     max_batch: int | None = None,
     base_conditions: Conditions | None = None,
 ) -> Tensor:
-    """The guided output for x_t [B, C, F, h, w] at t [B], in the space the networks predict.
+    """The guided output for x_t [B, C, F, h, w] at t [B], float32, in the space the networks predict.
+
+    Branches are combined in float32, whatever the networks ran in: the weights multiply what rounding left.
 
     base: the frozen static-orbit network; with None or w2 = 0 its branch is not run. It must predict what
     `unet` predicts. When `base` is `unet` itself, all branches share one pass.
@@ -135,14 +137,15 @@ def guided_prediction(
     use_base = base is not None and weights.base != 0
     if use_base and base is unet:
         own.append((weights.base, full.without_motion()))
-    outputs = predict(unet, x_t, t, [full, *(conditions for _, conditions in own)], max_batch)
-    branches = [(weight, output) for (weight, _), output in zip(own, outputs[1:])]
+    branches = [full, *(conditions for _, conditions in own)]
+    outputs = [output.float() for output in predict(unet, x_t, t, branches, max_batch)]
+    pushes = [(weight, output) for (weight, _), output in zip(own, outputs[1:])]
     if use_base and base is not None and base is not unet:
         # Frozen in another precision, maybe; a mixed product would fail deep inside.
         conditions = base_conditions or full.for_base(base)
         base_output = predict(base, x_t.to(base.dtype), t, [conditions], max_batch)[0]
-        branches.append((weights.base, base_output.to(outputs[0].dtype)))
-    return push_away(outputs[0], *branches)
+        pushes.append((weights.base, base_output.float()))
+    return push_away(outputs[0], *pushes)
 
 
 def predict(

@@ -17,6 +17,13 @@ import torch
 from orbit4d.datasets.errors import InputError
 from orbit4d.model.checkpoints import listed
 
+#: What may be given in place of a hub name that cannot be reached: the option of `encode` and `train`, and
+#: the file of VideoMV's download that holds the same weights.
+_INSTEAD = {
+    "autoencoder": ("--vae", "VQGAN_autoencoder.pth"),
+    "text encoder": ("--text-encoder", "open_clip_pytorch_model.bin"),
+    "image encoder": ("--image-encoder", "open_clip_pytorch_model.bin"),
+}
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
 
 
@@ -111,9 +118,11 @@ def _guarded(cls: Any, source: str, what: str, **kwargs: Any) -> Any:
 
 
 def _unreachable(name: str, what: str, error: Exception) -> InputError:
+    option, file = _INSTEAD.get(what, ("", ""))
+    instead = f"{option} FOLDER of a download, or {option} {file}" if option else "the folder of a download"
     return InputError(
         f"{name}: no such folder here, and the Hugging Face hub gave no {what} of that name "
-        f"({type(error).__name__}); check the name and the network, or give the folder of a download"
+        f"({type(error).__name__}); check the name and the network, or give {instead}"
     )
 
 

@@ -76,7 +76,8 @@ def cache_settings(config: TrainConfig, frozen: FrozenParts) -> dict[str, Any]:
         "dtype": "float32" if config.model.autoencoder.startswith("unshuffle") else "float16",
     }
     if frozen.text is not None:
-        settings["caption_affixes"] = [data.caption_prefix, data.caption_suffix]
+        affixes = [data.caption_prefix, data.caption_suffix]
+        settings["caption_affixes"] = affixes if data.captions else "no captions"
     return settings
 
 

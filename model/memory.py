@@ -25,9 +25,10 @@ GIB = 1024**3
 CARDS_GIB = (24, 40, 80)
 #: CUDA context, cuDNN and cuBLAS workspaces, and what the allocator loses to fragments: a tenth, and 1 GiB.
 _OVERHEAD_SHARE, _OVERHEAD_BYTES = 0.10, 1 * GIB
-#: Parameters of the published parts around the UNet, held in half precision when latents are made in the
-#: loop.
-_FROZEN_PARAMETERS = {"autoencoder": 84_000_000, "text_encoder": 354_000_000, "image_encoder": 632_000_000}
+#: Parameters of the published parts around the UNet: SD's f8 VAE and the two towers of OpenCLIP ViT-H/14, the
+#: text tower without its last layer.
+FROZEN_PARAMETERS = {"autoencoder": 83_700_000, "text_encoder": 340_400_000, "image_encoder": 632_100_000}
+_MINILM_PARAMETERS = 22_700_000
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,20 @@ class MemoryEstimate:
     activations: int
     """What the backward pass of one micro-batch needs."""
     frozen: int
-    """Autoencoder and encoders; 0 with a latent cache."""
+    """Autoencoder and encoders: float32, and on the device whether latents come from a cache or not. What
+    encoding needs beside them is less than the backward pass needs later, and free by then."""
+    buckets: int = 0
+    """Second copy of the gradients, which DistributedDataParallel exchanges; 0 with one process."""
 
     @property
     def total(self) -> int:
         """All of it, with an allowance for the CUDA context, workspaces and fragments."""
-        parts = self.weights + self.gradients + self.optimizer + self.ema + self.activations + self.frozen
-        return int(parts * (1 + _OVERHEAD_SHARE)) + _OVERHEAD_BYTES
+        parts = self.weights + self.gradients + self.optimizer + self.ema + self.activations
+        return int((parts + self.frozen + self.buckets) * (1 + _OVERHEAD_SHARE)) + _OVERHEAD_BYTES
 
 
-def estimate(
-    config: TrainConfig, latent_channels: int, downscale: int, cached: bool = True
-) -> MemoryEstimate:
-    """Memory of one process with the settings of `config`; `downscale` is pixels per latent pixel."""
+def estimate(config: TrainConfig, latent_channels: int, downscale: int, processes: int = 1) -> MemoryEstimate:
+    """Memory of one of `processes` with the settings of `config`; `downscale` is pixels per latent pixel."""
     o = config.optim
     with torch.device("meta"):
         channels = {"in_channels": latent_channels, "out_channels": latent_channels}
@@ -67,11 +69,6 @@ def estimate(
         make_trainable(unet, replace(config, optim=replace(o, checkpointing=False)))
     trained = sum(p.numel() for p in unet.parameters() if p.requires_grad)
     half = o.precision != "no"
-    frozen = 0
-    if not cached:
-        frozen = sum(
-            2 * n for name, n in _FROZEN_PARAMETERS.items() if _is_network(getattr(config.model, name))
-        )
     return MemoryEstimate(
         parameters=total,
         trained=trained,
@@ -81,12 +78,16 @@ def estimate(
         optimizer=_optimizer_bytes(unet, o.optimizer),
         ema=trained * 4 if o.ema else 0,
         activations=_activations(unet, config, downscale, o.checkpointing),
-        frozen=frozen,
+        frozen=4 * sum(_frozen(getattr(config.model, name), n) for name, n in FROZEN_PARAMETERS.items()),
+        buckets=trained * 4 if processes > 1 else 0,
     )
 
 
-def _is_network(source: str) -> bool:
-    return bool(source) and not source.startswith("unshuffle") and source != "minilm"
+def _frozen(source: str, published: int) -> int:
+    """Parameters of a part: pixels have none, and any file or name is taken for the published network."""
+    if not source or source.startswith("unshuffle"):
+        return 0
+    return _MINILM_PARAMETERS if source == "minilm" else published
 
 
 def _activations(unet: OrbitUNet, config: TrainConfig, downscale: int, checkpointing: bool) -> int:
@@ -191,7 +192,7 @@ def _fused_attention() -> Iterator[None]:
         F.scaled_dot_product_attention = original
 
 
-def report(config: TrainConfig, latent_channels: int, downscale: int) -> str:
+def report(config: TrainConfig, latent_channels: int, downscale: int, processes: int = 1) -> str:
     """Table for `--dry-run`: the settings as given, and the usual ways to save, against 24, 40 and 80 GiB."""
     o = config.optim
     half = replace(o, precision="bf16" if o.precision == "no" else o.precision)
@@ -204,14 +205,15 @@ def report(config: TrainConfig, latent_channels: int, downscale: int) -> str:
         ("the same, LoRA 16, AdamW", replace(saving, lora=16)),
     ]
     width = 1 + max(len(name) for name, _ in rows)
-    head = f"{'per process, GiB':{width}} weights  grads  optim    ema  activ  total   fits"
+    head = f"{'per process, GiB':{width}} weights  grads  optim    ema frozen  activ  total   fits"
     lines = [head]
     parameters = 0
     for name, optim in rows:
-        e = estimate(replace(config, optim=optim), latent_channels, downscale)
+        e = estimate(replace(config, optim=optim), latent_channels, downscale, processes)
         parameters = parameters or e.parameters
         fits = [str(card) for card in CARDS_GIB if e.total <= card * GIB]
-        numbers = (e.weights, e.gradients, e.optimizer, e.ema, e.activations, e.total)
+        gradients = e.gradients + e.buckets
+        numbers = (e.weights, gradients, e.optimizer, e.ema, e.frozen, e.activations, e.total)
         cells = " ".join(f"{value / GIB:6.1f}" for value in numbers)
         lines.append(
             f"{name:{width}} {cells}   {', '.join(fits) + ' GiB' if fits else 'none of 24, 40, 80 GiB'}"
@@ -221,6 +223,11 @@ def report(config: TrainConfig, latent_channels: int, downscale: int) -> str:
         0, f"{parameters / 1e6:.1f} M parameters, micro-batch {o.batch} of {shape}, precision {o.precision}"
     )
     lines.append(
-        "latents from the cache; encoding in the loop adds the autoencoder and encoders (about 2 GiB)"
+        "frozen: autoencoder and encoders in float32, which stay on the card with a latent cache too"
+    )
+    lines.append(
+        f"{processes} processes: grads twice, since gradients are exchanged from a second copy"
+        if processes > 1
+        else "one process; with several, gradients are exchanged from a second copy: grads twice"
     )
     return "\n".join(lines)

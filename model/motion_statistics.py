@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.progress import Progress
 from orbit4d.model.conditioning import MOTION_FLOOR
 from orbit4d.model.config import TrainConfig
 from orbit4d.model.data import ClipSource, even_frames
@@ -31,13 +33,21 @@ class MotionStatistics:
     """How many clips were measured."""
 
     @classmethod
-    def measure(cls, clips: ClipSource, config: TrainConfig) -> MotionStatistics:
-        """Look at up to 1024 clips, spread evenly. Without any known motion: mean 0, std 1, no quantiles."""
+    def measure(cls, clips: ClipSource, config: TrainConfig, shown: bool = False) -> MotionStatistics:
+        """Look at up to 1024 clips, spread evenly. Without any known motion: mean 0, std 1, no quantiles.
+
+        `shown` draws its progress where clips are pixels, each of which is decoded; a cache holds the answer.
+        """
         n = len(clips)
+        looked_at = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int))
         values = []
-        for index in np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int)):
-            per_frame = np.asarray(clips.motion_frames(int(index)))
-            values.append(float(per_frame[even_frames(len(per_frame), config.data.frames)].mean()))
+        bar = Progress("measure motion", len(looked_at), "clip") if shown and not clips.is_latent else None
+        with bar or contextlib.nullcontext():
+            for index in looked_at:
+                per_frame = np.asarray(clips.motion_frames(int(index)))
+                values.append(float(per_frame[even_frames(len(per_frame), config.data.frames)].mean()))
+                if bar:
+                    bar.update()
         known = np.array([v for v in values if np.isfinite(v)])
         if not len(known):
             return cls(0.0, 1.0, (), 0)

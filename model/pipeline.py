@@ -7,7 +7,8 @@ frames = pipeline(image=picture, motion=0.004).frames      # [B, F, H, W, 3] flo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from orbit4d.datasets.cameras import Camera, orbit
-from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.model.cameras import videomv_cameras
 from orbit4d.model.clip_source import background_rgb
 from orbit4d.model.config import TrainConfig
@@ -32,6 +33,18 @@ from orbit4d.model.losses import residual_estimate
 from orbit4d.model.motion_statistics import MotionStatistics
 from orbit4d.model.schedule import refine
 from orbit4d.model.unet import OrbitUNet
+
+
+@contextmanager
+def memory_answered() -> Iterator[None]:
+    """A GPU that is too small as one line on what to change (WorkError)."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise WorkError(
+            "out of memory while sampling, though branches of guidance may go one by one: end other programs "
+            "on the GPU, take one with more memory, or the CPU with CUDA_VISIBLE_DEVICES= before the command"
+        ) from error
 
 
 @dataclass
@@ -64,6 +77,7 @@ class OrbitPipeline(DiffusionPipeline):
         frames: int = 24,
         resolution: int = 256,
         background: str = "white",
+        captions: bool = True,
         caption_prefix: str = "",
         caption_suffix: str = "",
         takes_static: bool = False,
@@ -74,6 +88,7 @@ class OrbitPipeline(DiffusionPipeline):
         motion: dict[str, Any] | None = None,
         trained_orbit: dict[str, float] | None = None,
         residual: float = 0.0,
+        precision: str = "no",
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, base_unet=base_unet)
@@ -83,6 +98,7 @@ class OrbitPipeline(DiffusionPipeline):
             frames=frames,
             resolution=resolution,
             background=background,
+            captions=captions,
             caption_prefix=caption_prefix,
             caption_suffix=caption_suffix,
             takes_static=takes_static,
@@ -93,6 +109,7 @@ class OrbitPipeline(DiffusionPipeline):
             motion=motion,
             trained_orbit=trained_orbit,
             residual=residual,
+            precision=precision,
         )
         refine(self.scheduler)
         self._parts: FrozenParts | None = None
@@ -121,16 +138,18 @@ class OrbitPipeline(DiffusionPipeline):
             frames=data.frames,
             resolution=data.resolution,
             background=data.background,
+            captions=data.captions,
             caption_prefix=data.caption_prefix,
             caption_suffix=data.caption_suffix,
             takes_static=model.variant == "static3d" or data.static_condition > 0,
             sample_steps=sample.steps,
             w1=sample.w1,
-            w2=sample.w2,
+            w2=sample.w2 if base is not None else 0.0,
             w_motion=sample.w_motion,
             motion=motion.to_dict(),
             trained_orbit=trained_orbit,
             residual=model.residual,
+            precision=config.optim.precision,
         )
         pipeline._parts = frozen
         return pipeline
@@ -204,7 +223,7 @@ class OrbitPipeline(DiffusionPipeline):
     @property
     def takes_text(self) -> bool:
         """Whether captions can be given."""
-        return bool(self.config.parts_spec["text_encoder"])
+        return bool(self.config.parts_spec["text_encoder"]) and self.config.captions
 
     def orbit(self, azimuth0_deg: float = 0.0, elevation_deg: float | None = None) -> list[Camera]:
         """The cameras of one orbit with this model's frames and size; elevation and radius as in training."""
@@ -234,6 +253,7 @@ class OrbitPipeline(DiffusionPipeline):
     # -- sampling ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
+    @memory_answered()
     def __call__(
         self,
         image: Image.Image | npt.NDArray[Any] | Tensor | None = None,
@@ -262,8 +282,9 @@ class OrbitPipeline(DiffusionPipeline):
         static: a static orbit [F, H, W, 3] (uint8 or float in [0, 1]) or tensor [F, 3, H, W].
         motion: raw motion magnitude, one for all or one per video; None is not told.
         cameras: F cameras in our world; None: the orbit of training, from the front.
-        w1, w2, w_motion: guidance weights (`guidance.py`); None: the run's.
-        num_videos: how many, batched. max_batch: largest batch of one network pass, for memory.
+        w1, w2, w_motion: guidance weights (`guidance.py`); None: the run's. w2 needs a frozen base.
+        num_videos: how many, batched. max_batch: largest batch of one network pass; where a GPU has no memory
+        for all branches of guidance in one, they go one by one of themselves.
         latents: starting noise [B, C, F, h, w] in place of a drawn one.
         """
         parts, device = self.parts, self._execution_device
@@ -277,7 +298,7 @@ class OrbitPipeline(DiffusionPipeline):
             negative = parts.tokens([parts.spec.negative_prompt]).to(device, self.unet.dtype)
         weights = GuidanceWeights(
             conditions=self.config.w1 if w1 is None else w1,
-            base=self.config.w2 if w2 is None else w2,
+            base=self._base_weight(w2),
             motion=self.config.w_motion if w_motion is None else w_motion,
         )
         edge = self.config.resolution // parts.autoencoder.factor
@@ -294,26 +315,53 @@ class OrbitPipeline(DiffusionPipeline):
         steps = num_inference_steps or self.config.sample_steps
         self.scheduler.set_timesteps(steps, device=device)
         for i, t in enumerate(self.scheduler.timesteps):
-            output = guided_prediction(
-                self.unet,
-                z.to(self.unet.dtype),
-                t.expand(count),
-                full,
-                negative,
-                self.base_unet,
-                weights,
-                max_batch,
-            )
+            output, max_batch = self._guided(z, t.expand(count), full, negative, weights, max_batch)
             if source is not None:
                 # The branches' weights sum to 1: what is done to each may as well be done to the result.
                 spread = self.config.residual
                 output = residual_estimate(self.scheduler, output, source, z, t.expand(count), spread)
-            z = self.scheduler.step(output.float(), t, z).prev_sample
+            z = self.scheduler.step(output, t, z).prev_sample
             if callback_on_step_end is not None:
                 z = callback_on_step_end(self, i, t, {"latents": z}).get("latents", z)
         self.maybe_free_model_hooks()
         frames = _as_type(z if output_type == "latent" else parts.to_pixels(z), output_type)
         return OrbitPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def _base_weight(self, w2: float | None) -> float:
+        if w2 and self.base_unet is None:
+            raise InputError(
+                f"w2 {w2:g}: this run has no frozen base to push away from, as --init or a static stage "
+                "in training leave one: leave --w2 out"
+            )
+        return self.config.w2 if w2 is None else w2
+
+    def _guided(
+        self,
+        z: Tensor,
+        t: Tensor,
+        full: Conditions,
+        negative: Tensor | None,
+        weights: GuidanceWeights,
+        max_batch: int | None,
+    ) -> tuple[Tensor, int | None]:
+        """The guided output for z at t, and the largest batch of one pass that memory had room for."""
+
+        def run(size: int | None) -> Tensor:
+            # As in training: what runs in half there need not be slower, larger and no truer here.
+            dtype = autocast_dtype(self.config.precision, self.device)
+            with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
+                x_t = z.to(self.unet.dtype)
+                return guided_prediction(self.unet, x_t, t, full, negative, self.base_unet, weights, size)
+
+        if max_batch != 1:
+            try:
+                return run(max_batch), max_batch
+            except torch.OutOfMemoryError:
+                print("note: no memory for all branches of guidance in one pass, so they go one by one")
+            # Only here, past the error, has the failed pass let go of its memory.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return run(1), 1
 
     def _conditions(
         self,
@@ -333,6 +381,8 @@ class OrbitPipeline(DiffusionPipeline):
             caption = f"{self.config.caption_prefix}{prompt}{self.config.caption_suffix}" if prompt else ""
             if prompt is None and self.unet.config.variant == "text":
                 raise InputError("this model was trained on captions: give a text")
+            if prompt and not self.config.captions:
+                raise InputError("this model was trained without captions: give an image or a static orbit")
             values["encoder_hidden_states"] = parts.tokens([caption])
         elif prompt:
             raise InputError("this model was trained without a text encoder: give an image or a static orbit")
@@ -368,6 +418,13 @@ class OrbitPipeline(DiffusionPipeline):
         if parts.image is not None:
             values["image_embeddings"] = parts.image_vectors(frames[:, 0].to(device))
         return values
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """What sampling runs in beside float32: on a GPU what training did ("bf16" or "fp16"), else nothing."""
+    if device.type != "cuda":
+        return None
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
 
 
 def _pixels(frames: npt.NDArray[Any] | Tensor, size: int) -> Tensor:

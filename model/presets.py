@@ -3,7 +3,8 @@
 The videomv presets follow Diffusion4D (arXiv 2405.16645, section 4.1): 6,000 iterations, learning rate 3e-5
 held constant, effective batch 128, DDIM 50, guidance w1 = 7.0 and w2 = 0.5; and the habits of the VideoMV
 base each starts from (alibaba/VideoMV, configs/*.yaml): background grey 128 or white, `, 3d asset` behind
-captions, the condition dropped in one of ten samples (text) or never (image), offset noise 0.1 (image).
+captions, the condition dropped in one of ten samples (text) or never (image), empty captions (image), offset
+noise 0.1 (image).
 Captions describe still objects, so `a dynamic asset, ` goes before them (their issue 17).
 """
 
@@ -59,7 +60,7 @@ VIDEOMV_IMAGE = TrainConfig(
     model=ModelSettings(
         variant="image", schedule="image", autoencoder=_VAE, text_encoder=_CLIP, image_encoder=_CLIP
     ),
-    data=DataSettings(background="white"),
+    data=DataSettings(background="white", captions=False),
     loss=LossSettings(drop_caption=0.0, drop_motion=0.1, drop_image=0.0, offset_noise=0.1),
     optim=_PUBLISHED_OPTIM,
 )

@@ -118,7 +118,7 @@ def _train(
     validation = open_clips(dataset, config, frozen, VALIDATION)
     unet = build_unet(config, frozen.latent_channels, allow_missing)
     frozen.check_widths(unet)
-    motion = MotionStatistics.measure(clips, config)
+    motion = MotionStatistics.measure(clips, config, shown=is_main)
     unet.set_motion_statistics(motion.mean_log10, motion.std_log10)
     if is_main:
         write_json(run / "motion.json", motion.to_dict())

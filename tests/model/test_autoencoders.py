@@ -19,6 +19,7 @@ from orbit4d.model.autoencoders import (
     load_vqgan,
     vae_rules,
 )
+from orbit4d.model.encoders import load_image_encoder, load_text_encoder
 from orbit4d.model.keymap import rename
 
 SMALL = {"block_out_channels": (16, 32, 64, 64), "norm_num_groups": 8, "layers_per_block": 1}
@@ -218,6 +219,26 @@ def test_an_unreachable_hub_is_one_clear_line(monkeypatch):
         load_autoencoder("nobody-here/no-such-vae")
     assert "nobody-here/no-such-vae: no such folder here, and the Hugging Face hub" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("load", "instead"),
+    [
+        (load_autoencoder, "--vae FOLDER of a download, or --vae VQGAN_autoencoder.pth"),
+        (load_text_encoder, "--text-encoder open_clip_pytorch_model.bin"),
+        (load_image_encoder, "--image-encoder open_clip_pytorch_model.bin"),
+    ],
+)
+def test_an_unreachable_hub_names_the_option_and_what_it_takes(monkeypatch, load, instead):
+    """And the option is there, in both commands that make latents."""
+    from orbit4d.model import cli
+
+    monkeypatch.setattr(hub, "_offline", lambda: True)
+    with pytest.raises(InputError) as caught:
+        load("nobody-here/no-such-part")
+    assert instead in str(caught.value)
+    for command in (cli.encode, cli.train):
+        assert instead.split()[0] in [name for option in command.params for name in option.opts]
 
 
 def test_a_hub_out_of_dns_is_noticed_without_waiting(monkeypatch):

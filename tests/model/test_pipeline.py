@@ -14,11 +14,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from orbit4d.datasets import open_reference, orbit, read_clip
-from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.video import read_video
 from orbit4d.model import OrbitPipeline, cli
 from orbit4d.model.generate import Request, generate
 from orbit4d.model.motion_statistics import MotionStatistics
+from orbit4d.model.pipeline import autocast_dtype
 from orbit4d.model.train import train
 
 
@@ -253,3 +254,89 @@ def test_importing_the_commands_is_light():
     heavy = "('torch', 'diffusers', 'ray')"
     code = f"import sys, orbit4d.model.cli; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], cwd="/", env=os.environ, check=False).returncode == 0
+
+
+def with_room_for(monkeypatch, pipeline, batch):
+    """A network that has memory for passes of at most `batch`; returns the batches of the passes it ran."""
+    real, seen = pipeline.unet.forward, []
+
+    def forward(sample, *args, **kwargs):
+        if len(sample) > batch:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        seen.append(len(sample))
+        return real(sample, *args, **kwargs)
+
+    monkeypatch.setattr(pipeline.unet, "forward", forward)
+    return seen
+
+
+def test_branches_that_do_not_fit_together_go_one_by_one(pipeline, picture, monkeypatch, capsys):
+    """With the same frames, and a note; what was learned in the first step holds for those after it."""
+    kwargs = {"image": picture, "w1": 1.0, "w_motion": 1.0}
+    expected = draw(pipeline, **kwargs)
+    seen = with_room_for(monkeypatch, pipeline, 1)
+    assert torch.allclose(draw(pipeline, **kwargs), expected, atol=1e-5)
+    assert seen == [1] * 9, "3 steps of 3 branches"
+    assert capsys.readouterr().out.count("note: no memory") == 1
+
+
+def test_sampling_without_enough_memory_is_one_clear_line(pipeline, picture, monkeypatch):
+    with_room_for(monkeypatch, pipeline, 0)
+    with pytest.raises(WorkError, match=r"out of memory while sampling.*more memory") as caught:
+        draw(pipeline, image=picture)
+    assert "\n" not in str(caught.value)
+
+
+def test_decoding_without_enough_memory_is_one_clear_line(pipeline, picture, monkeypatch):
+    def refuse(latents):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(pipeline.parts, "to_pixels", refuse)
+    with pytest.raises(WorkError, match="out of memory while sampling"):
+        draw(pipeline, image=picture)
+
+
+def test_a_weight_against_a_base_that_is_not_there_is_refused(run, picture, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(run / "model", tmp_path / "model")
+    shutil.rmtree(copy / "base_unet")
+    alone = OrbitPipeline.from_pretrained(copy)
+    with pytest.raises(InputError, match=r"w2 0\.5: this run has no frozen base"):
+        draw(alone, image=picture, w2=0.5)
+    assert torch.equal(draw(alone, image=picture, w2=0.0), draw(alone, image=picture))
+
+
+def test_a_gpu_samples_in_the_precision_of_training(pipeline, picture, monkeypatch):
+    """Autocast around the network alone: its branches are combined, and its steps taken, in float32."""
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    known = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": None}
+    assert {name: autocast_dtype(name, cuda) for name in known} == known
+    assert all(autocast_dtype(name, cpu) is None for name in known)
+
+    expected = draw(pipeline, image=picture, w1=1.0, output_type="latent")
+    monkeypatch.setattr("orbit4d.model.pipeline.autocast_dtype", lambda *_: torch.bfloat16)
+    kinds = []
+    hook = pipeline.unet.register_forward_hook(lambda m, a, out: kinds.append(out.sample.dtype))
+    half = draw(pipeline, image=picture, w1=1.0, output_type="latent")
+    hook.remove()
+    assert set(kinds) == {torch.bfloat16} and half.dtype == torch.float32
+    assert not torch.equal(half, expected)
+    assert (half - expected).abs().mean() < 0.02 * expected.abs().mean()
+
+
+def test_measuring_motion_shows_its_progress_where_asked(tmp_path, synthetic_dataset, micro_config, capsys):
+    """Decoding a thousand clips takes minutes: training says so, and a cache has no need to."""
+    from orbit4d.model.clip_source import PixelClips
+
+    clips = PixelClips(str(synthetic_dataset), micro_config(), "train")
+    quiet = MotionStatistics.measure(clips, micro_config())
+    assert capsys.readouterr().err == ""
+    shown = MotionStatistics.measure(clips, micro_config(), shown=True)
+    assert f"measure motion: {len(clips)}/{len(clips)} clips" in capsys.readouterr().err
+    assert shown == quiet
+    train(micro_config('stages=[{"name":"dynamic","steps":1}]'), str(synthetic_dataset), tmp_path / "run")
+    assert "measure motion: " in capsys.readouterr().err
+    clips.is_latent = True
+    MotionStatistics.measure(clips, micro_config(), shown=True)
+    assert capsys.readouterr().err == ""

@@ -72,6 +72,14 @@ def test_a_dropped_caption_is_the_negative_prompt(micro_config, words):
     assert torch.equal(tokens[1], frozen.tokens(["ugly blurry"])[0])
 
 
+def test_remembered_captions_do_not_pile_up(micro_config, words):
+    frozen = FrozenParts.load(PartsSpec.of(micro_config(*TEXT)), torch.device("cpu"))
+    for i in range(400):
+        pair = frozen.tokens([f"fox {i}", "none"])
+        assert torch.equal(pair, frozen.text.encode([f"fox {i}", "none"]))
+    assert 2 <= len(frozen._tokens) <= 256
+
+
 def test_captions_from_the_cache_are_those_of_the_loop(tmp_path, synthetic_dataset, micro_config, words):
     import shutil
 
@@ -146,3 +154,83 @@ def test_a_residual_network_starts_as_a_copy(micro_config):
         build_unet(micro_config("model.prediction=v_prediction"), 48)
     with pytest.raises(InputError, match="needs an image network"):
         image_source(None, None, 4)
+
+
+IMAGE_AND_TEXT = (
+    "model.text_encoder=words",
+    "data.caption_suffix=, 3d asset",
+    'stages=[{"name": "dynamic", "steps": 1}]',
+)
+
+
+@pytest.mark.parametrize("captions", ["true", "false"])
+def test_captions_of_a_static_orbit_are_told_as_in_training(
+    tmp_path, synthetic_dataset, micro_config, words, monkeypatch, captions
+):
+    """In `generate --static`, in `eval run --task static`, and, without captions, in no clip of training."""
+    from types import SimpleNamespace
+
+    from orbit4d.datasets import read_clip
+    from orbit4d.evaluate import generated
+    from orbit4d.model.clip_source import PixelClips
+    from orbit4d.model.generate import Request, generate
+
+    config = micro_config(*IMAGE_AND_TEXT, f"data.captions={captions}")
+    train(config, str(synthetic_dataset), tmp_path / "run")
+    told: list[str | None] = []
+
+    def record(self, **kwargs):
+        told.append(kwargs.get("prompt"))
+        raise InterruptedError
+
+    monkeypatch.setattr(OrbitPipeline, "__call__", record)
+    asset = ("asset-002", "Jump")
+    clip, still = (
+        read_clip(str(synthetic_dataset), *asset, rig=r) for r in ("dynamic_orbit", "static_orbit")
+    )
+    with pytest.raises(InterruptedError):
+        static = f"{synthetic_dataset}:{':'.join(asset)}"
+        generate(tmp_path / "run", tmp_path / "a.mp4", Request(static=static, motion="0.01"))
+    asked = generated.Asked(str(tmp_path / "run"), "static", str(tmp_path), motion="0.01")
+    with pytest.raises(InterruptedError):
+        ref = SimpleNamespace(read=lambda: still)
+        generated._generate(tmp_path / "b.mp4", tmp_path / "b.json", clip, ref, asked)
+    assert clip.caption.startswith("a striped ball")
+    trained = PixelClips(str(synthetic_dataset), config, "train")[0]["caption"]
+    if captions == "true":
+        assert told == [clip.caption] * 2 and trained.endswith(", 3d asset")
+    else:
+        assert told == [None, None] and trained == ""
+
+
+def test_a_model_trained_without_captions_takes_none(tmp_path, synthetic_dataset, micro_config, words):
+    """Its tokens are those of the empty caption on both sides, and a caption is refused in one line."""
+    config = micro_config(*IMAGE_AND_TEXT, "data.captions=false")
+    train(config, str(synthetic_dataset), tmp_path / "run")
+    pipeline = OrbitPipeline.of_folder(tmp_path / "run")
+    assert not pipeline.takes_text
+    picture = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    conditions = pipeline._conditions(
+        pipeline.parts, picture, None, None, None, pipeline.orbit(), 1, torch.device("cpu")
+    )
+    assert torch.equal(conditions.encoder_hidden_states, pipeline.parts.tokens([""]))
+    with pytest.raises(InputError, match="without captions"):
+        frames_of(pipeline, image=picture, prompt="a fox")
+
+
+def test_the_cache_knows_whether_captions_were_told(tmp_path, synthetic_dataset, micro_config, words, capsys):
+    import shutil
+
+    from orbit4d.model.clip_source import TRAIN, open_clips
+    from orbit4d.model.encode import encode_dataset
+
+    dataset = str(shutil.copytree(synthetic_dataset, tmp_path / "data"))
+    with_captions = micro_config(*IMAGE_AND_TEXT, "data.latents=auto")
+    without = micro_config(*IMAGE_AND_TEXT, "data.latents=auto", "data.captions=false")
+    encode_dataset(dataset, with_captions)
+    frozen = FrozenParts.load(PartsSpec.of(without), torch.device("cpu"))
+    assert not open_clips(dataset, without, frozen, TRAIN).is_latent
+    assert "this run has no captions" in capsys.readouterr().out
+    encode_dataset(dataset, without)
+    clips = open_clips(dataset, without, frozen, TRAIN)
+    assert clips.is_latent and torch.equal(clips[0]["text"], frozen.tokens([""])[0])
