@@ -1,6 +1,6 @@
 """What the tiny preset learns: cameras, orbits from one view, and how much motion was asked for.
 
-    make bench-learn               renders the pool once (cached), trains, measures: 45 minutes on 2 cores
+    make bench-learn               renders the pool's fish once (cached), trains, measures: 25 minutes
     python bench/learn.py DATA     the same on a dataset of your own
     python bench/learn.py DATA --measure-only      what is trained already (bench/out/learn)
 
