@@ -221,9 +221,13 @@ class Truth:
         front; None where there is no asset file.
         """
         azimuths = tuple(360.0 * i / views for i in range(views))
-        changes = {"frames": frames, "orbits": views, "azimuths_deg": azimuths, "rigs": ("front_view",)}
-        changes["window_shares"] = (self.settings.window_share_of(0),) * views
-        folders = self._folders(subjects, lambda s: replace(self.settings, **changes))
+
+        def settings(subject: Subject) -> RenderSettings:
+            shares = (self.settings.window_share_of(0),) * views
+            own = {"orbits": views, "azimuths_deg": azimuths, "window_shares": shares}
+            return replace(self.settings, frames=frames, rigs=("front_view",), **own)
+
+        folders = self._folders(subjects, settings)
         return [
             None
             if folder is None
