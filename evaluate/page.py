@@ -152,7 +152,7 @@ def _section(folder: Path, row: Row) -> str:
         for kind, label in kept
     )
     plots = "".join(plot(series, name) for name, series in row.per_frame.items() if len(series) > 1)
-    marks = [f"{key} {value}" for key, value in row.extra.items() if isinstance(value, bool)]
+    marks = [key.replace("_", " ") for key, value in row.extra.items() if value is True]
     notes = ", ".join([RIGS.get(row.rig, row.rig), *marks])
     return (
         f"<section><h3>{html.escape(row.name)}</h3><p class=soft>{html.escape(notes)}</p>"
