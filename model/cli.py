@@ -130,6 +130,7 @@ def encode(dataset: str, **options: Any) -> None:
 @click.option("--address", help="Ray cluster for --ray; 'auto' for the one this machine is part of.")
 @click.option("--track", multiple=True, type=click.Choice(["tensorboard", "wandb"]), help="Also log there.")
 @click.option("--dry-run", is_flag=True, help="Print the settings and the memory a step needs, and stop.")
+@_one_voice()
 def train(
     dataset: str,
     out: str | None,
@@ -152,25 +153,9 @@ def train(
       orbit4d train data/walkers --out runs/image --preset videomv-image --init i2v_00882000.pth
       orbit4d train data/walkers --preset videomv-image --dry-run
     """
-    with _one_voice():
-        _train(
-            _settings(**options), dataset, out, allow_missing, resume, ray_workers, address, track, dry_run
-        )
-
-
-def _train(
-    config: Any,
-    dataset: str,
-    out: str | None,
-    allow_missing: bool,
-    resume: bool,
-    ray_workers: int | None,
-    address: str | None,
-    track: tuple[str, ...],
-    dry_run: bool,
-) -> None:
     from pathlib import Path
 
+    config = _settings(**options)
     if dry_run:
         import json
 
