@@ -17,6 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from orbit4d.datasets.damage import reading
+from orbit4d.datasets.parts import NOT_READABLE
+
 if TYPE_CHECKING:
     from orbit4d.datasets.index import Index
 
@@ -86,7 +89,9 @@ class DetailsCache:
             if found is not None:
                 self._groups.move_to_end(key)
         if found is None:
-            found = _Group(self.index.read_group(part, group, _COLUMNS))
+            table = self.index.read_group(part, group, _COLUMNS)
+            with reading(self.index.store.path(self.index.parts[part].name), NOT_READABLE):
+                found = _Group(table)
             with self._lock:
                 if key not in self._groups:
                     self._groups[key] = found

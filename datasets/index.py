@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -18,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orbit4d.datasets import manifest
-from orbit4d.datasets.errors import WorkError
+from orbit4d.datasets.damage import reading
 from orbit4d.datasets.keys import Keys, load_keys
-from orbit4d.datasets.parts import live_parts
+from orbit4d.datasets.parts import NOT_READABLE, check_columns, live_parts
 from orbit4d.datasets.storage import Store
 
 #: Decoded row groups kept for `Index.row`.
@@ -78,7 +79,8 @@ class Index:
 
         def ends(name: str) -> npt.NDArray[np.int64]:
             # Parsed footers of a long index take more memory than its keys, so only the counts are kept.
-            with self._open(name) as file:
+            with self._reading(name), self._open(name) as file:
+                check_columns(file)
                 footer = file.metadata
                 return np.cumsum(
                     [footer.row_group(i).num_rows for i in range(footer.num_row_groups)], dtype=np.int64
@@ -105,22 +107,22 @@ class Index:
     def _open(
         self, name: str, metadata: pq.FileMetaData | None = None, dictionaries: Sequence[str] = ()
     ) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(
-                self.store.open(name),
-                metadata=metadata,
-                read_dictionary=list(dictionaries) or None,
-                page_checksum_verification=True,
-            )
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(self.store.path(name), error) from error
+        return pq.ParquetFile(
+            self.store.open(name),
+            metadata=metadata,
+            read_dictionary=list(dictionaries) or None,
+            page_checksum_verification=True,
+        )
+
+    def _reading(self, name: str) -> AbstractContextManager[None]:
+        return reading(self.store.path(name), NOT_READABLE)
 
     def _footer(self, part: Part) -> pq.FileMetaData:
         with self._lock:
             if part.name in self._footers:
                 self._footers.move_to_end(part.name)
                 return self._footers[part.name]
-        with self._open(part.name) as file:
+        with self._reading(part.name), self._open(part.name) as file:
             footer = file.metadata
         with self._lock:
             self._footers[part.name] = footer
@@ -134,11 +136,8 @@ class Index:
         """(first row, columns) part by part; `dictionaries` come as Arrow dictionary columns."""
 
         def table(part: Part) -> pa.Table:
-            try:
-                with self._open(part.name, None, dictionaries) as file:
-                    return file.read(columns=list(columns), use_threads=False)
-            except (pa.ArrowException, OSError) as error:
-                raise _damaged(self.store.path(part.name), error) from error
+            with self._reading(part.name), self._open(part.name, None, dictionaries) as file:
+                return file.read(columns=list(columns), use_threads=False)
 
         for part, found in self._side_by_side(table, self.parts):
             yield part.first_row, found
@@ -151,7 +150,8 @@ class Index:
     def row(self, number: int, columns: Sequence[str] | None = None) -> dict[str, Any]:
         """Row `number` as a dict, all columns or some. Decodes its row group, and keeps a few of them."""
         part, group, local = self.place(number)
-        return self._group(part, group, tuple(columns or ())).slice(local, 1).to_pylist()[0]
+        with self._reading(self.parts[part].name):
+            return self._group(part, group, tuple(columns or ())).slice(local, 1).to_pylist()[0]
 
     def place(self, number: int) -> tuple[int, int, int]:
         """(part, row group in it, row in that) of row `number`."""
@@ -185,30 +185,31 @@ class Index:
     def read_group(self, part_number: int, group: int, columns: Sequence[str] = ()) -> pa.Table:
         """Decode one row group of a part: all columns, or some."""
         part = self.parts[part_number]
-        try:
-            with self._open(part.name, self._footer(part)) as file:
-                return file.read_row_group(group, columns=list(columns) or None, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(self.store.path(part.name), error) from error
+        with self._reading(part.name), self._open(part.name, self._footer(part)) as file:
+            return file.read_row_group(group, columns=list(columns) or None, use_threads=False)
 
     def rows_of(self, uid: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """All rows of an asset; [] when there is none. Uses the statistics of the row groups."""
         found: list[dict[str, Any]] = []
         for part_number, part in enumerate(self.parts):
-            footer = self._footer(part)
-            uid_column = footer.schema.names.index("uid")
-            for group in range(footer.num_row_groups):
-                statistics = footer.row_group(group).column(uid_column).statistics
-                known = statistics is not None and statistics.has_min_max
-                if known and not statistics.min <= uid <= statistics.max:
-                    continue
-                names = self._group(part_number, group, ("uid",)).column("uid").to_pylist()
-                if uid in names:
-                    table = self._group(part_number, group, tuple(columns or ()))
-                    hits = [i for i, name in enumerate(names) if name == uid]
-                    found += table.take(hits).to_pylist()
+            with self._reading(part.name):
+                found += self._rows_in(part_number, part, uid, tuple(columns or ()))
         return found
 
-
-def _damaged(path: str, error: Exception) -> WorkError:
-    return WorkError(f"{path}: not a readable index part ({error}); run `orbit4d verify`")
+    def _rows_in(
+        self, part_number: int, part: Part, uid: str, columns: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
+        footer = self._footer(part)
+        uid_column = footer.schema.names.index("uid")
+        found: list[dict[str, Any]] = []
+        for group in range(footer.num_row_groups):
+            statistics = footer.row_group(group).column(uid_column).statistics
+            known = statistics is not None and statistics.has_min_max
+            if known and not statistics.min <= uid <= statistics.max:
+                continue
+            names = self._group(part_number, group, ("uid",)).column("uid").to_pylist()
+            if uid in names:
+                table = self._group(part_number, group, columns)
+                hits = [i for i, name in enumerate(names) if name == uid]
+                found += table.take(hits).to_pylist()
+        return found

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orbit4d.datasets.damage import reading
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.schema import SCHEMA_VERSION
 from orbit4d.datasets.storage import Store
 
 NAME = "dataset.json"
 _KIND = "orbit4d dataset"
+_MEND = "bring it back from a copy of the dataset"
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,10 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
 
 def parse(data: bytes, name: str) -> Manifest:
     """Read dataset.json; a foreign file or another schema version raises InputError, damage WorkError."""
-    try:
+    with reading(name, mend=_MEND):
         content = json.loads(data)
         if not isinstance(content, dict):
             raise ValueError("not an object")
-    except ValueError as error:
-        raise WorkError(f"{name}: damaged ({error})") from error
     if content.get("kind") != _KIND:
         raise InputError(f"{name}: not an orbit4d dataset")
     version = content.get("schema_version")
@@ -72,8 +72,9 @@ def parse(data: bytes, name: str) -> Manifest:
         schema_version=version,
         shards_at=content.get("shards_at", ""),
     )
-    if dump(manifest) != data:
-        raise WorkError(f"{name}: damaged (its checksum does not fit)")
+    with reading(name, mend=_MEND):
+        if dump(manifest) != data:
+            raise WorkError(f"{name}: damaged (its checksum does not fit); {_MEND}")
     return manifest
 
 

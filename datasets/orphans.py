@@ -29,4 +29,7 @@ def only_here(shard: bytes, known: Container[str]) -> list[str]:
                     found.add(match["uid"])
     except tarfile.TarError:
         pass
+    except Exception as error:
+        # A damaged header can be anything; what lies behind it is not known, so it is not ours to remove.
+        found.add(f"(an unreadable member: {type(error).__name__})")
     return sorted(found)

@@ -11,16 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orbit4d.datasets import sealed
 from orbit4d.datasets.crashpoints import crash_point
-from orbit4d.datasets.errors import WorkError
+from orbit4d.datasets.damage import reading
+from orbit4d.datasets.schema import INDEX_SCHEMA
 from orbit4d.datasets.storage import Store
 
 FOLDER = "index"
+NOT_READABLE = "not a readable index part"
 REPLACES = b"orbit4d.replaces"
 #: Small parts are merged once there are this many of them...
 MERGE_AT = 64
@@ -34,22 +37,16 @@ def live_parts(store: Store) -> tuple[list[str], list[str]]:
     replaced: set[str] = set()
     for name in names:
         if name.startswith(f"{FOLDER}/merged-"):
-            replaced |= set(json.loads(footer(store, name).metadata.get(REPLACES, b"[]")))
+            with _reading(store, name):
+                # Metadata is None in a footer whose list of keys is damaged.
+                replaced |= set(json.loads((footer(store, name).metadata or {}).get(REPLACES, b"[]")))
     return [n for n in names if n not in replaced], [n for n in names if n in replaced]
 
 
 def footer(store: Store, name: str) -> pq.FileMetaData:
     """Parquet metadata of a part; damage raises WorkError."""
-    try:
-        source = store.open(name)
-        with pq.ParquetFile(source) as file:
-            return file.metadata
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise WorkError(
-            f"{store.path(name)}: not a readable index part ({error}); run `orbit4d verify`"
-        ) from error
+    with _reading(store, name), pq.ParquetFile(store.open(name)) as file:
+        return file.metadata
 
 
 def sequence(name: str) -> int:
@@ -106,12 +103,22 @@ def _merge(store: Store, names: Sequence[str]) -> None:
 
 def read_part(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Columns of one part, page checksums verified; damage raises WorkError."""
-    try:
-        with pq.ParquetFile(store.open(name), page_checksum_verification=True) as file:
-            return file.read(columns=None if columns is None else list(columns))
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise WorkError(
-            f"{store.path(name)}: not a readable index part ({error}); run `orbit4d verify`"
-        ) from error
+    with _reading(store, name), pq.ParquetFile(store.open(name), page_checksum_verification=True) as file:
+        check_columns(file)
+        return file.read(columns=None if columns is None else list(columns))
+
+
+def check_columns(file: pq.ParquetFile) -> None:
+    """Raise unless the file has the columns of the index, by name and type.
+
+    Checksums cover pages, not the footer that names them: a column whose name or type is damaged would be
+    missing, or come as other values, where it is asked for.
+    """
+    found = file.schema_arrow
+    if not found.equals(INDEX_SCHEMA):
+        odd = next((field.name for field in INDEX_SCHEMA if field not in found), "one too many")
+        raise pa.ArrowInvalid(f"column {odd} is not that of the schema")
+
+
+def _reading(store: Store, name: str) -> AbstractContextManager[None]:
+    return reading(store.path(name), NOT_READABLE)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from orbit4d.datasets import sealed
+from orbit4d.datasets.damage import reading
 from orbit4d.datasets.parts import sequence
 from orbit4d.datasets.schema import REJECTED_SCHEMA
 from orbit4d.datasets.storage import Store
@@ -53,7 +54,8 @@ def read(store: Store) -> list[Rejection]:
     found: list[Rejection] = []
     for name in store.list(FOLDER, ".parquet"):
         table = sealed.load(store.read(name), store.path(name))
-        found += [Rejection(**row) for row in table.to_pylist()]
+        with reading(store.path(name)):
+            found += [Rejection(**row) for row in table.to_pylist()]
     return _unique(found)
 
 

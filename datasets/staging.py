@@ -19,6 +19,7 @@ from PIL import Image
 from orbit4d.datasets import sealed
 from orbit4d.datasets.clips import Clip, member_names
 from orbit4d.datasets.crashpoints import crash_point
+from orbit4d.datasets.damage import reading
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.rejections import Rejection
 from orbit4d.datasets.schema import INDEX_SCHEMA, clip_row
@@ -117,8 +118,12 @@ def load_staged(store: Store, staged: Staged) -> tuple[bytes, pa.Table, list[Rej
     """(tar, rows, rejected actions) of a staged asset; a pair that does not fit raises WorkError."""
     tar = store.read(staged.tar)
     table = sealed.load(store.read(staged.rows), store.path(staged.rows))
-    if set(table.column("shard_sha256").to_pylist()) != {hashlib.sha256(tar).hexdigest()}:
+    with reading(store.path(staged.rows)):
+        promised = set(table.column("shard_sha256").to_pylist())
+        told = (table.schema.metadata or {}).get(_REJECTED, b"[]")
+        rejected = [Rejection(**row) for row in json.loads(told)]
+    if promised != {hashlib.sha256(tar).hexdigest()}:
         raise WorkError(f"{store.path(staged.tar)}: damaged (its checksum does not fit its rows)")
-    told = (table.schema.metadata or {}).get(_REJECTED, b"[]")
-    table = table.replace_schema_metadata(INDEX_SCHEMA.metadata)
-    return tar, table, [Rejection(**row) for row in json.loads(told)]
+    if not table.schema.equals(INDEX_SCHEMA):
+        raise WorkError(f"{store.path(staged.rows)}: damaged (columns that are not those of the schema)")
+    return tar, table.replace_schema_metadata(INDEX_SCHEMA.metadata), rejected

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from orbit4d.datasets import manifest, parts, sealed
 from orbit4d.datasets.camera_checks import camera_faults
+from orbit4d.datasets.damage import reason
 from orbit4d.datasets.digest import digest_lines, digest_of
 from orbit4d.datasets.errors import InputError, OrbitError, WorkError
 from orbit4d.datasets.orphans import only_here
@@ -70,6 +71,15 @@ class Verification:
             if f.kind == "damage" and (f.file in places or f.file.split("/")[0] in places)
         ]
 
+    @contextmanager
+    def checking(self, file: str, label: str = "") -> Iterator[None]:
+        """Whatever is raised inside is damage of `file`: a check never ends at what it is there to find."""
+        try:
+            yield
+        except Exception as error:
+            what = str(error) if isinstance(error, OrbitError) else reason(error)
+            self.findings.append(Finding("damage", file, f"{label}: {what}" if label else what))
+
     @property
     def ok(self) -> bool:
         """Nothing found."""
@@ -119,21 +129,18 @@ def _check_index(store: Store, shard_store: Store, seen: Verification) -> tuple[
             seen.findings.append(Finding("damage", name, "a foreign file"))
     with Progress("verify", len(sizes), "shard") as progress:
         for name in live:
-            try:
+            with seen.checking(name):
                 table = sealed.load(store.read(name), name)
-            except WorkError as error:
-                seen.findings.append(Finding("damage", name, str(error)))
-                continue
-            if not table.schema.equals(INDEX_SCHEMA):
-                seen.findings.append(Finding("damage", name, "columns that are not those of the schema"))
-                continue
-            lines += digest_lines(table)
-            _check_rows(name, table, keys, seen)
-            for shard in sorted(set(table["shard"].to_pylist())):
-                rows = table.filter(pc.equal(table["shard"], shard)).select(_SHARD_COLUMNS).to_pylist()
-                _check_shard(shard_store, shard, sizes, rows, seen)
-                used.add(shard)
-                progress.update()
+                if not table.schema.equals(INDEX_SCHEMA):
+                    raise WorkError("columns that are not those of the schema")
+                used |= set(shards := sorted(set(table["shard"].to_pylist())))
+                lines += digest_lines(table)
+                _check_rows(name, table, keys, seen)
+                for shard in shards:
+                    rows = table.filter(pc.equal(table["shard"], shard)).select(_SHARD_COLUMNS).to_pylist()
+                    with seen.checking(shard):
+                        _check_shard(shard_store, shard, sizes, rows, seen)
+                    progress.update()
     uids = {key[0] for key in keys}
     if len(uids) != seen.assets:
         seen.findings.append(Finding("damage", parts.FOLDER, "an asset's rows are not adjacent"))
@@ -157,7 +164,10 @@ def _check_rows(name: str, table: pa.Table, keys: dict[tuple[Any, ...], str], se
                 previous = row["uid"]
             if row["split"] not in SPLITS:
                 seen.findings.append(Finding("damage", name, f"{label}: unknown split {row['split']!r}"))
-            seen.findings += [Finding("damage", name, f"{label}: {fault}") for fault in camera_faults(row)]
+            with seen.checking(name, label):
+                seen.findings += [
+                    Finding("damage", name, f"{label}: {fault}") for fault in camera_faults(row)
+                ]
             seen.clips += 1
 
 
@@ -183,12 +193,18 @@ def _check_orphans(store: Store, used: set[str], uids: set[str], seen: Verificat
             seen.findings.append(Finding("damage", name, "a foreign file"))
         elif not whole:
             seen.findings.append(Finding("damage", name, "a shard that no readable index part names"))
-        elif lost := only_here(store.read(name), known):
-            named = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
-            what = f"no index part names it, and {named} is nowhere else: a foreign tar, or a part is lost"
-            seen.findings.append(Finding("damage", name, what))
         else:
-            seen.findings.append(Finding("uncommitted", name, "a shard that no index part names"))
+            with seen.checking(name):
+                _check_orphan(name, only_here(store.read(name), known), seen)
+
+
+def _check_orphan(name: str, lost: list[str], seen: Verification) -> None:
+    if lost:
+        named = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
+        what = f"no index part names it, and {named} is nowhere else: a foreign tar, or a part is lost"
+        seen.findings.append(Finding("damage", name, what))
+    else:
+        seen.findings.append(Finding("uncommitted", name, "a shard that no index part names"))
 
 
 def _check_shard(
@@ -198,11 +214,7 @@ def _check_shard(
         missing = f"missing, though the index names it for {len(rows)} clips"
         seen.findings.append(Finding("damage", name, missing))
         return
-    try:
-        data = store.read(name)
-    except (OrbitError, FileNotFoundError) as error:
-        seen.findings.append(Finding("damage", name, str(error)))
-        return
+    data = store.read(name)
     seen.findings += [Finding("damage", name, what) for what in _shard_faults(data, rows)]
     seen.shards += 1
     seen.bytes += len(data)
@@ -248,24 +260,18 @@ def _check_staging(store: Store, seen: Verification) -> None:
         if name not in names:
             seen.findings.append(Finding("uncommitted", name, "half of a staged asset"))
     for staged in whole:
-        try:
+        with seen.checking(staged.tar):
             load_staged(store, staged)
             seen.staged += 1
-        except WorkError as error:
-            seen.findings.append(Finding("damage", staged.tar, str(error)))
 
 
 def _check_rejected(store: Store, seen: Verification) -> None:
     reasons = set()
     for name in store.list("rejected"):
-        data = store.read(name)
-        if not sealed.is_sealed(data):
-            seen.findings.append(Finding("damage", name, "damaged, or not written by orbit4d"))
-            continue
-        metadata = pq.read_schema(pa.BufferReader(data))
-        if not metadata.equals(REJECTED_SCHEMA):
-            seen.findings.append(Finding("damage", name, "columns that are not those of the schema"))
-            continue
-        keys = sealed.read_bytes(data, ["uid", "action", "stage"]).to_pylist()
-        reasons |= {tuple(key.values()) for key in keys}
+        with seen.checking(name):
+            table = sealed.load(store.read(name), name)
+            if not table.schema.equals(REJECTED_SCHEMA):
+                raise WorkError("columns that are not those of the schema")
+            keys = table.select(["uid", "action", "stage"]).to_pylist()
+            reasons |= {tuple(key.values()) for key in keys}
     seen.rejected = len(reasons)
