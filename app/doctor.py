@@ -114,12 +114,14 @@ def command(no_browser: bool) -> int:
     \b
     Example: orbit4d doctor
     """
-    import torch
+
+    from orbit4d.datasets.cores import limit_torch_threads, usable_cores
 
     click.echo(f"orbit4d {version('orbit4d')} on {platform.platform()}")
     _row("", "python", f"{platform.python_version()} ({sys.executable})")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    _row("", "cores", f"{cores}, torch uses {torch.get_num_threads()} threads")
+    cores, built_in = usable_cores(), os.cpu_count()
+    of = f" of {built_in} (affinity or quota)" if built_in and cores < built_in else ""
+    _row("", "cores", f"{cores}{of}, torch uses {limit_torch_threads()} threads")
     _row("", "memory", _memory())
     _row("", "devices", _devices())
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -25,6 +24,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from orbit4d.datasets.cores import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -205,7 +206,7 @@ def main() -> None:
         return
     beside = [ROOT.parent / "shared" / name for name in ("assets", "pool")]
     sources = args.sources or [str(folder) for folder in beside if folder.is_dir()]
-    result: dict[str, object] = {"bench": "curate", "cores": os.cpu_count()}
+    result: dict[str, object] = {"bench": "curate", "cores": usable_cores()}
     with tempfile.TemporaryDirectory(prefix="orbit4d-bench-") as name:
         folder, preview, table = Path(name), None, None
         if sources:

@@ -47,6 +47,7 @@ from orbit4d.datasets import (
 )
 from orbit4d.datasets.codec import _decode_webp
 from orbit4d.datasets.compose import compose
+from orbit4d.datasets.cores import usable_cores
 from orbit4d.datasets.planes import clip_planes
 from orbit4d.datasets.reader import read_members
 from orbit4d.datasets.schema import INDEX_SCHEMA
@@ -344,7 +345,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=96)
     parser.add_argument("--frames", type=int, default=24, help="of drawn clips")
     parser.add_argument("--size", type=int, default=256, help="of drawn clips")
-    parser.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, 8))
+    parser.add_argument("--threads", type=int, default=min(usable_cores(), 8))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--index-rows", type=int, default=10_000_000)
     args = parser.parse_args()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from orbit4d.datasets.cores import usable_cores
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -183,7 +184,7 @@ class Report:
             "verdicts": self.verdicts,
             "minutes": (time.monotonic() - self.begin) / 60,
             "commit": commit(),
-            "cpus": os.cpu_count(),
+            "cpus": usable_cores(),
             "machine": platform.processor() or platform.machine(),
             "torch": torch.__version__,
         }

@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from orbit4d.datasets.cores import usable_cores
+
 SIZES = [(2000, 256), (10000, 256), (50000, 256), (2000, 512), (10000, 512), (50000, 512)]
 #: Sizes on which the twin answers within a second or so.
 TWIN_SIZES = [(2000, 256), (10000, 256)]
@@ -250,7 +252,7 @@ def main() -> None:
                 "bench": "rasterize",
                 "python": platform.python_version(),
                 "processor": platform.processor() or platform.machine(),
-                "cores": os.cpu_count(),
+                "cores": usable_cores(),
                 "load_average": os.getloadavg()[0],
                 "first_call_seconds": first,
                 "warm_call_seconds": warm,

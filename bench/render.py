@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from render_fleet import fleet_section
 
+from orbit4d.datasets.cores import usable_cores
 from orbit4d.datasets.image_measures import composite, psnr, ssim
 from orbit4d.datasets.sources import Asset, resolve
 from orbit4d.datasets.writer import DatasetWriter
@@ -270,7 +271,7 @@ def workers_section(assets: list[Path], args: argparse.Namespace) -> dict[str, A
             seconds[workers] = time.perf_counter() - began
             ray.shutdown()
     print(f"1 worker {seconds[1]:.1f} s, 2 workers {seconds[2]:.1f} s: {seconds[1] / seconds[2]:.2f}x")
-    return {"seconds": seconds, "faster": seconds[1] / seconds[2], "cores": os.cpu_count()}
+    return {"seconds": seconds, "faster": seconds[1] / seconds[2], "cores": usable_cores()}
 
 
 def _make_distinct(path: Path, i: int) -> None:
@@ -333,7 +334,7 @@ def main() -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False
     ).stdout.strip()
-    report: dict[str, Any] = {"bench": "render", "commit": commit, "cores": os.cpu_count(), "full": args.full}
+    report: dict[str, Any] = {"bench": "render", "commit": commit, "cores": usable_cores(), "full": args.full}
     sections = {
         "engine": lambda: engine_section(assets, args),
         "objects": lambda: objects_section(assets, args),

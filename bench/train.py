@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import platform
 import statistics
 import sys
@@ -25,6 +24,8 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+
+from orbit4d.datasets.cores import usable_cores
 
 WARM_UP = 3
 
@@ -273,7 +274,7 @@ def main() -> None:
     print(json.dumps({
         "bench": "train", "preset": args.preset, "results": results, "cache_over_plain": ratio,
         "encode_seconds": encode_seconds, "sampling_step_seconds": steps, "steps": args.steps,
-        "rounds": args.rounds, "machine": platform.processor() or platform.machine(), "cpus": os.cpu_count(),
+        "rounds": args.rounds, "machine": platform.processor() or platform.machine(), "cpus": usable_cores(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch": torch.__version__,
     }))  # fmt: skip

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orbit4d.datasets import manifest
+from orbit4d.datasets.cores import usable_cores
 from orbit4d.datasets.damage import reading
 from orbit4d.datasets.keys import Keys, load_keys
 from orbit4d.datasets.parts import NOT_READABLE, check_columns, live_parts
@@ -94,7 +95,7 @@ class Index:
 
     def _side_by_side(self, read: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
         """(item, read(item)) in order, a few items ahead of the consumer; pyarrow reads without the GIL."""
-        with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
+        with ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool:
             waiting: deque[tuple[T, Future[R]]] = deque()
             for item in items:
                 waiting.append((item, pool.submit(read, item)))
@@ -190,20 +191,27 @@ class Index:
 
     def rows_of(self, uid: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """All rows of an asset; [] when there is none. Uses the statistics of the row groups."""
+        # No checksum covers statistics: before an asset is said not to be there, its name is looked for.
+        return self._rows_of(uid, tuple(columns or ()), True) or self._rows_of(
+            uid, tuple(columns or ()), False
+        )
+
+    def _rows_of(self, uid: str, columns: tuple[str, ...], skip: bool) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for part_number, part in enumerate(self.parts):
             with self._reading(part.name):
-                found += self._rows_in(part_number, part, uid, tuple(columns or ()))
+                found += self._rows_in(part_number, part, uid, columns, skip)
         return found
 
     def _rows_in(
-        self, part_number: int, part: Part, uid: str, columns: tuple[str, ...]
+        self, part_number: int, part: Part, uid: str, columns: tuple[str, ...], skip: bool
     ) -> list[dict[str, Any]]:
+        """Rows of an asset in one part; `skip` passes over groups by their statistics."""
         footer = self._footer(part)
         uid_column = footer.schema.names.index("uid")
         found: list[dict[str, Any]] = []
         for group in range(footer.num_row_groups):
-            statistics = footer.row_group(group).column(uid_column).statistics
+            statistics = footer.row_group(group).column(uid_column).statistics if skip else None
             known = statistics is not None and statistics.has_min_max
             if known and not statistics.min <= uid <= statistics.max:
                 continue

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from orbit4d.datasets.cores import limit_torch_threads
 from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.datasets.errors import InputError, OrbitError, WorkError
 from orbit4d.datasets.progress import Progress
@@ -64,6 +65,7 @@ def measure_cases(
     Raises the error of the first when none could be measured; KeyboardInterrupt when Ray was stopped.
     `suite` None: the cases bring rows and need no metric.
     """
+    limit_torch_threads()
     todo = [(number, case) for number, case in enumerate(cases) if case.name not in results]
     todo.sort(key=lambda one: one[1].late)
     with Progress(label, len(cases), "clip") as progress:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orbit4d.datasets import manifest
+from orbit4d.datasets.cores import usable_cores
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.sources import Asset
 from orbit4d.render.scene import RenderSettings
@@ -146,9 +147,7 @@ class TruthCache:
                 raise KeyboardInterrupt
             return
         # One asset is not worth starting Ray for.
-        worker = Worker(
-            WorkerSettings(threads=os.cpu_count() or 1, asset_timeout=900.0, import_timeout=300.0)
-        )
+        worker = Worker(WorkerSettings(threads=usable_cores(), asset_timeout=900.0, import_timeout=300.0))
         try:
             attempts = 0
             while attempts < ATTEMPTS:

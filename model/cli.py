@@ -72,6 +72,9 @@ def _one_voice() -> Iterator[None]:
     Notes come from the first process, bad input from the first of each machine (which may see other files
     than the others), and failed work, which may be one process's own, from each with its number.
     """
+    from orbit4d.datasets.cores import limit_torch_threads
+
+    limit_torch_threads()
     rank, first_here = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0") == "0"
     with contextlib.ExitStack() as stack:
         if rank != "0":

@@ -7,7 +7,6 @@ Ray start all of them again, from the last checkpoint.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ def train_on_ray(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from orbit4d.datasets.cores import usable_cores
     from orbit4d.datasets.index import Index
     from orbit4d.model.run_claim import claimed
     from orbit4d.model.train import micro_batches
@@ -53,7 +53,7 @@ def train_on_ray(
         empty = tempfile.mkdtemp(prefix="orbit4d-ray-")
         settings: dict[str, Any] = {"runtime_env": {"working_dir": empty}, "log_to_driver": True}
         if address is None:
-            settings |= {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+            settings |= {"num_cpus": max(workers, usable_cores()), "include_dashboard": False}
         try:
             ray.init(address=address or "local", **settings)
         except (ConnectionError, ValueError) as error:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from orbit4d.datasets.cameras import Camera
+from orbit4d.datasets.cores import limit_torch_threads
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.image_measures import psnr, ssim
 from orbit4d.datasets.reader import read_clip
@@ -91,6 +92,8 @@ def reconstruct(
         print(note)
     if threads:
         torch.set_num_threads(threads)
+    else:
+        limit_torch_threads()
 
     checkpoint = folder / "checkpoint.pt"
     # The cameras are checked before anything is written.

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from orbit4d.datasets.cores import usable_cores
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.progress import Progress
 from orbit4d.render.child import START_TIMEOUT
@@ -329,7 +330,7 @@ def ray_cluster(settings: FleetSettings) -> Iterator[Any]:
         "logging_level": "ERROR",
     }
     if settings.address is None:
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         workers, threads = share_cores(settings.workers, settings.threads_per_worker, cores)
         # Pixels go through files: the object store carries only short replies.
         options |= {

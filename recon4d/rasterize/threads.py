@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from orbit4d.datasets.cores import usable_cores
+
 _pool: ThreadPoolExecutor | None = None
 #: Number of the CPU that the calling thread is on; None where the system does not tell.
 _current_cpu: Callable[[], int] | None = None
@@ -54,7 +56,7 @@ def run(kernel: Callable[..., None], pieces: int, *args: Any) -> None:
         kernel(counter, *args)
         return
     if _pool is None:
-        _pool = ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2)), thread_name_prefix="rasterize")
+        _pool = ThreadPoolExecutor(max_workers=max(usable_cores(), helpers), thread_name_prefix="rasterize")
     home = (_current_cpu(), threading.get_native_id()) if _current_cpu else None
     futures = [_pool.submit(_help, home, kernel, counter, *args) for _ in range(helpers)]
     kernel(counter, *args)
