@@ -19,10 +19,15 @@ VERIFY = "run `orbit4d verify`"
 def reading(path: str, what: str = "damaged", mend: str = VERIFY) -> Iterator[None]:
     """Turn any exception inside into WorkError `<path>: <what> (<why>); <mend>`.
 
-    OrbitError passes, it says its own; so does FileNotFoundError, which the caller knows better.
+    WorkError keeps its text and gets the file's name where that is missing. InputError passes, and so does
+    FileNotFoundError, which the caller knows better.
     """
     try:
         yield
+    except WorkError as error:
+        if path in str(error):
+            raise
+        raise WorkError(f"{path}: {error}; {mend}") from error
     except (OrbitError, FileNotFoundError):
         raise
     except Exception as error:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from orbit4d.datasets.codec import decode_clip
+from orbit4d.datasets.damage import reading
 from orbit4d.datasets.details import Details, DetailsCache
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.index import Index
@@ -149,7 +150,8 @@ class OrbitDataset(Dataset[dict[str, Any]]):
         row = self.details[number]
         data, starts = self._read(row)
         members = [data[a : a + length] for a, length in zip(starts.tolist(), row.lengths.tolist())]
-        return decode_clip(members, row.size, self._threads())
+        with reading(self.index.shard_store.path(row.shard)):
+            return decode_clip(members, row.size, self._threads())
 
     def _read(self, row: Details) -> tuple[bytes, npt.NDArray[np.int64]]:
         """(bytes that hold a clip's frames, where each begins in them)."""
@@ -167,7 +169,8 @@ class OrbitDataset(Dataset[dict[str, Any]]):
 
     def _images(self, row: Details, colour: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
         data, starts = self._read(row)
-        planes = clip_planes(data, starts, row.lengths, row.size, colour, self._threads(), self.threads)
+        with reading(self.index.shard_store.path(row.shard)):
+            planes = clip_planes(data, starts, row.lengths, row.size, colour, self._threads(), self.threads)
         rgb, alpha = (torch.from_numpy(plane) for plane in planes)
         if self.size is None or self.size == row.size:
             return rgb, alpha

@@ -15,7 +15,6 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from orbit4d.datasets.asset_tables import read_table
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.progress import Progress
 from orbit4d.datasets.sources import (
@@ -25,6 +24,7 @@ from orbit4d.datasets.sources import (
     clean_uid,
     parse_limit,
 )
+from orbit4d.datasets.tables import read_table
 
 _HOST = "https://huggingface.co/datasets/allenai/objaverse/resolve/main"
 _DOWNLOADS_AT_ONCE = 8

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from orbit4d.datasets.clips import Clip
+from orbit4d.datasets.damage import VERIFY
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.index import Index
 from orbit4d.datasets.schema import row_clip, row_spans
@@ -14,12 +16,21 @@ from orbit4d.datasets.storage import Store
 
 
 def read_members(store: Store, row: Mapping[str, Any], passes: bool = True) -> list[bytes]:
-    """Encoded images of an index row (frames, then passes by name), by one ranged read of its shard."""
+    """Encoded images of an index row (frames, then passes by name), by one ranged read of its shard.
+
+    Whole clips are held against the row's sha256: what is copied or measured from damaged bytes would look
+    sound ever after. Raises WorkError.
+    """
     spans = row_spans(row, passes)
     start = min(offset for offset, _ in spans)
     end = max(offset + length for offset, length in spans)
     data = read_span(store, row["shard"], start, end)
-    return [data[offset - start : offset - start + length] for offset, length in spans]
+    members = [data[offset - start : offset - start + length] for offset, length in spans]
+    if passes and "sha256" in row and hashlib.sha256(b"".join(members)).hexdigest() != row["sha256"]:
+        raise WorkError(
+            f"{store.path(row['shard'])}: the frames of {row['uid']} are not those that were written; {VERIFY}"
+        )
+    return members
 
 
 def read_span(store: Store, shard: str, start: int, end: int) -> bytes:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.lists import read_list
 
 if TYPE_CHECKING:
     from orbit4d.datasets.inspect import Inspection
@@ -248,7 +249,7 @@ def _expand_file(source: str) -> Expanded:
     if suffix in FORMATS:
         return Expanded([_candidate(source)])
     if suffix == ".txt":
-        return _expand_list(Path(source))
+        return _expand_list(source)
     if suffix in (".parquet", ".csv"):
         from orbit4d.datasets.asset_tables import expand_table
 
@@ -267,6 +268,8 @@ def _expand_uri(source: str) -> Expanded:
         from orbit4d.datasets.asset_tables import expand_table
 
         return expand_table(source)
+    if suffix == ".txt" and not glob.has_magic(source):
+        return _expand_list(source)
     try:
         fs, root = fsspec.core.url_to_fs(source)
         if glob.has_magic(source):
@@ -286,23 +289,15 @@ def _expand_uri(source: str) -> Expanded:
     return Expanded([_candidate(file) for file in found])
 
 
-def _expand_list(path: Path) -> Expanded:
+def _expand_list(source: str) -> Expanded:
     """A text file: an Objaverse uid or a path to an asset (relative to the list) a line; `#` comments."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a list of ids ({error}); save it as UTF-8 text"
-        ) from error
-    entries = [line.split("#", 1)[0].strip() for line in lines]
-    entries = [entry for entry in entries if entry]
-    if not entries:
-        raise InputError(f"{path}: the list has no entries; put one id or path a line")
-    files = {e: e if is_uri(e) else str(path.parent / e) for e in entries if suffix_of(e) in FORMATS}
+    entries = read_list(source, "a UTF-8 text file with one id or path a line")
+    folder = source.rpartition("/")[0] if is_uri(source) else os.path.dirname(source)
+    files = {e: e if is_uri(e) else below(folder, e) for e in entries if suffix_of(e) in FORMATS}
     ids = [entry for entry in entries if entry not in files]
     strange = [entry for entry in ids if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", entry)]
     if strange:
-        raise InputError(f"{path}: `{strange[0][:60]}` is neither an id nor a supported asset file")
+        raise InputError(f"{source}: `{strange[0][:60]}` is neither an id nor a supported asset file")
     notes: list[str] = []
     by_id: dict[str, Candidate] = {}
     if ids:
@@ -312,6 +307,11 @@ def _expand_list(path: Path) -> Expanded:
         by_id = {candidate.uid: candidate for candidate in expanded.candidates}
         notes = expanded.notes
     return Expanded([_candidate(files[e]) if e in files else by_id[clean_uid(e)] for e in entries], notes)
+
+
+def below(folder: str, path: str) -> str:
+    """`path` as seen from `folder`, a path or URI."""
+    return path if not folder or os.path.isabs(path) else f"{folder}/{path}"
 
 
 def _walk(folder: Path) -> list[Path]:
