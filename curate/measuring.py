@@ -17,8 +17,11 @@ import pyarrow as pa
 
 from orbit4d.curate import columns
 from orbit4d.curate.duplicates import mark_duplicates
+from orbit4d.datasets.bad_file import PASSING
 from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.lists import absent
 from orbit4d.datasets.progress import Progress
+from orbit4d.datasets.promises import forget_promise
 from orbit4d.datasets.sources import Asset, Resolved, localize, resolve
 from orbit4d.render.protocol import RefusedInput
 
@@ -113,8 +116,10 @@ def measure_sources(
         asset = jobs[outcome.job.key][0]
         found = _rows(asset, outcome)
         # What another attempt might mend is not written down: the next run tries it again.
-        if book is not None and found[0]["status"] != "failed":
+        if book is not None and found[0]["status"] != "failed" and found[0].get("failure") not in PASSING:
             book.add(asset, found)
+        if found[0]["status"] != "measured":
+            forget_promise(asset.path, asset.sha256)
         rows.extend(_described(row, asset) for row in _wanted(found, asset))
 
     interrupted = False
@@ -182,14 +187,12 @@ def _wanted(rows: list[dict[str, Any]], asset: Asset) -> list[dict[str, Any]]:
     if asset.actions is None:
         return rows
     kept = [row for row in rows if row["status"] != "measured" or row["action_index"] in asset.actions]
-    return kept or [
-        {
-            "action": "",
-            "status": "failed",
-            "failure": "no_such_action",
-            "detail": f"none of the actions {asset.actions} is in the file",
-        }
-    ]
+    lacking = absent(asset.actions, {row["action_index"] for row in rows if row["status"] == "measured"})
+    if not lacking or any(row["status"] != "measured" for row in rows):
+        return kept
+    which = ", ".join(map(str, lacking))
+    failure = {"action": "", "status": "failed", "failure": "no_such_action"}
+    return [*kept, {**failure, "action_index": lacking[0], "detail": f"the file has no action {which}"}]
 
 
 def _described(row: dict[str, Any], asset: Asset) -> dict[str, Any]:

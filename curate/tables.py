@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orbit4d.curate.columns import COLUMNS, info_of
+from orbit4d.datasets.bad_file import PASSING
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.sealed import read_bytes
 from orbit4d.datasets.sources import is_uri, suffix_of
@@ -123,7 +124,7 @@ def _by_asset(table: pa.Table) -> Iterator[tuple[tuple[str, str], list[dict[str,
 
 
 def _is_complete(rows: list[dict[str, Any]]) -> bool:
-    if any(row["status"] == "failed" for row in rows):
+    if any(row["status"] == "failed" or row.get("failure") in PASSING for row in rows):
         return False
     # A table made from another table may hold only some of an asset's actions. A file that was refused as a
     # whole has one row and no count.

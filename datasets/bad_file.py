@@ -30,6 +30,9 @@ REASONS = {
     "graph": "the node tree has a cycle or a node with two parents",
 }
 
+#: Reasons that say nothing about a file's contents: it may be there, readable and whole the next time.
+PASSING = ("bad_file:missing", "bad_file:unreadable", "bad_file:changed")
+
 
 class BadFile(Exception):
     """An asset file is refused. `code` is `bad_file:<reason>` with a reason of REASONS."""

@@ -77,7 +77,11 @@ def select(
     """
     from orbit4d.datasets.select import select_copy, select_view
 
-    count = (select_copy if copy else select_view)(dataset, out, where=where, split=split, table=table)
+    notes: list[str] = []
+    run = select_copy if copy else select_view
+    count = run(dataset, out, where=where, split=split, table=table, notes=notes)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     click.echo(f"{count} clips: {out}" + ("" if copy else f" (a view of {dataset})"))
 
 
@@ -135,6 +139,8 @@ def import_(
         f"{done.assets} assets, {done.clips} clips, {done.rejected} folders rejected, "
         f"{done.already} assets were there: {out}"
     )
+    if done.without_caption:
+        click.echo(f"note: {captions}: no caption for {done.without_caption} of the new assets", err=True)
 
 
 @click.command()

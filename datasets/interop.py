@@ -52,6 +52,8 @@ class Imported:
     rejected: int
     already: int
     """Assets that the dataset held before."""
+    without_caption: int = 0
+    """New assets that a captions table was given for and does not name."""
 
 
 class BadFolder(Exception):
@@ -118,7 +120,7 @@ def _run(
     found = assets(sources, locate)
     first = next(found)  # Bad input is said before anything is written.
     writer = DatasetWriter(out, config, shard_bytes=shard_bytes)
-    done, waiting, counts = writer.finished(), 0, [0, 0, 0, 0]
+    done, waiting, counts = writer.finished(), 0, [0, 0, 0, 0, 0]
     with Progress("import", None, "asset") as progress:
         for asset, files in (item for part in ([first], found) for item in part):
             progress.update()
@@ -131,6 +133,7 @@ def _run(
             if not clips:
                 continue
             record = texts.get(asset, {})
+            counts[4] += captions is not None and not record
             fields = {
                 key: record[key] for key in ("caption", "license", "author", "source_url") if record.get(key)
             }

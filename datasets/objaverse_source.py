@@ -2,21 +2,26 @@
 
 The `objaverse` package owns the cache (~/.objaverse) and the published file names; a download goes to a
 temporary name, is checked against the announced length, and is then renamed, so an interrupted run resumes.
-Version 1.0 publishes no checksum: the SHA-256 seen first is written beside the object and held against it
-ever after. Objaverse-XL publishes one for every file, and a file that differs is refused.
+Version 1.0 publishes no checksum: the SHA-256 of the first sound file is noted beside the object and held
+against it ever after (promises.py). Objaverse-XL publishes one for every file, and a file that differs is
+refused.
 """
 
 from __future__ import annotations
 
-import hashlib
+import gzip
+import json
 import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+from orbit4d.datasets.damage import reading
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.progress import Progress
+from orbit4d.datasets.promises import first_seen_sha256, note_of
 from orbit4d.datasets.sources import (
     FORMATS,
     Candidate,
@@ -49,22 +54,37 @@ def _offline(what: str, error: Exception) -> InputError:
     )
 
 
+def _cached_json(name: str, what: str, kind: type) -> dict[str, Any]:
+    """A gzipped JSON object of the cache, downloaded where it is not there, all of its values of `kind`.
+
+    Damage raises WorkError.
+    """
+    import objaverse
+
+    path = os.path.join(objaverse._VERSIONED_PATH, name)
+    if not os.path.exists(path) and (failure := _download(name, path)):
+        raise _offline(what, OSError(failure))
+    with reading(path, mend="delete it and go online once: it is downloaded anew"):
+        with gzip.open(path, "rb") as file:
+            content = json.load(file)
+        if not isinstance(content, dict) or not all(isinstance(value, kind) for value in content.values()):
+            raise ValueError(f"not an object of {kind.__name__}")
+    return content
+
+
 def _object_paths() -> dict[str, str]:
-    import objaverse
-
-    try:
-        return objaverse._load_object_paths()
-    except (OSError, ValueError) as error:
-        raise _offline("the list of objects", error) from error
+    """uid -> path of every object, such as glbs/000-023/<uid>.glb."""
+    paths = _cached_json("object-paths.json.gz", "the list of objects", str)
+    return {uid: path for uid, path in paths.items() if path.count("/") == 2}
 
 
-def _annotations(uids: Sequence[str]) -> dict[str, dict]:
-    import objaverse
-
-    try:
-        return objaverse.load_annotations(list(uids))
-    except (OSError, ValueError) as error:
-        raise _offline("the annotation file", error) from error
+def _annotations(uids: Sequence[str], paths: dict[str, str]) -> dict[str, dict]:
+    """uid -> annotation of those that have one, one file a folder of objects."""
+    found: dict[str, dict] = {}
+    for folder in sorted({paths[uid].split("/")[1] for uid in uids}):
+        content = _cached_json(f"metadata/{folder}.json.gz", "the annotation file", dict)
+        found |= {uid: content[uid] for uid in uids if uid in content}
+    return found
 
 
 def expand_objaverse(source: str) -> Expanded:
@@ -82,14 +102,15 @@ def expand_objaverse(source: str) -> Expanded:
     # One annotation file a folder: stop as soon as the limit is reached instead of reading all 160.
     for folder in sorted(by_folder):
         try:
-            annotations = _annotations(by_folder[folder])
+            annotations = _annotations(by_folder[folder], paths)
         except InputError as error:
             if not chosen:
                 raise
             notes.append(f"{error}; going on with the {len(chosen)} animated assets already known")
             break
         for uid in sorted(annotations):
-            if annotations[uid].get("animationCount", 0) > 0:
+            count = annotations[uid].get("animationCount")
+            if isinstance(count, int) and count > 0:
                 chosen[uid] = annotations[uid]
                 if limit is not None and len(chosen) >= limit:
                     break
@@ -116,7 +137,7 @@ def fetch(
     notes: list[str] = []
     if annotations is None:
         try:
-            annotations = _annotations(known) if known else {}
+            annotations = _annotations(known, paths) if known else {}
         except InputError as error:
             annotations = {}
             notes.append(f"{error}; licence and author stay empty")
@@ -139,9 +160,12 @@ def fetch(
         notes.append(
             f"objaverse: {len(failures)} of {len(known)} objects are neither cached nor downloadable"
         )
-    return Expanded(
-        [_candidate(uid, where.get(uid), annotations.get(uid, {}), failures.get(uid)) for uid in uids], notes
-    )
+    # Looking into files for the first time waits for the disk and for parsers that release the lock.
+    with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+        candidates = pool.map(
+            lambda uid: _candidate(uid, where.get(uid), annotations.get(uid, {}), failures.get(uid)), uids
+        )
+        return Expanded(list(candidates), notes)
 
 
 def _candidate(uid: str, path: str | None, annotation: dict, failure: str | None) -> Candidate:
@@ -152,8 +176,9 @@ def _candidate(uid: str, path: str | None, annotation: dict, failure: str | None
     elif failure is not None:
         problem = ("download_failed", failure)
     else:
-        promised = _first_seen_sha256(path)
-    user = annotation.get("user") or {}
+        promised = first_seen_sha256(path)
+    user = annotation.get("user")
+    user = user if isinstance(user, dict) else {}
     license_name = str(annotation.get("license") or "")
     return Candidate(
         clean_uid(uid),
@@ -163,26 +188,8 @@ def _candidate(uid: str, path: str | None, annotation: dict, failure: str | None
         str(user.get("displayName") or user.get("username") or ""),
         str(annotation.get("viewerUrl") or annotation.get("uri") or ""),
         problem=problem,
+        promise=f"noted in {note_of(path)} when it was first seen" if path else "",
     )
-
-
-def _first_seen_sha256(path: str) -> str:
-    note = path + ".sha256"
-    try:
-        with open(note) as file:
-            return file.read().strip()
-    except OSError:
-        pass
-    with open(path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    try:
-        with open(note + ".part", "w") as file:
-            file.write(sha256)
-        os.replace(note + ".part", note)
-    except OSError:
-        # A read-only cache is as good as any: without a note there is nothing to hold the file against.
-        return ""
-    return sha256
 
 
 def _download(object_path: str, target: str) -> str | None:

@@ -27,9 +27,8 @@ def read_members(store: Store, row: Mapping[str, Any], passes: bool = True) -> l
     data = read_span(store, row["shard"], start, end)
     members = [data[offset - start : offset - start + length] for offset, length in spans]
     if passes and "sha256" in row and hashlib.sha256(b"".join(members)).hexdigest() != row["sha256"]:
-        raise WorkError(
-            f"{store.path(row['shard'])}: the frames of {row['uid']} are not those that were written; {VERIFY}"
-        )
+        where = store.path(row["shard"])
+        raise WorkError(f"{where}: the frames of {row['uid']} are not those that were written; {VERIFY}")
     return members
 
 

@@ -28,28 +28,35 @@ _ORDER = [(name, "ascending") for name in ("uid", "action_index", "rig", "orbit"
 
 
 def chosen(
-    index: Index, where: str | None, split: str | None, table: str | None = None
+    index: Index,
+    where: str | None,
+    split: str | None,
+    table: str | None = None,
+    notes: list[str] | None = None,
 ) -> npt.NDArray[np.bool_]:
-    """[R] rows of an index that satisfy all that are given."""
+    """[R] rows of an index that satisfy all that are given; lines worth showing are added to `notes`."""
     if split is not None and split not in SPLITS:
         raise InputError(f"--split {split}: known are {', '.join(SPLITS)}")
     keep = np.ones(len(index), bool) if where is None else matching(index, where)
     if split is not None:
         keep &= index.keys.split[index.keys.asset] == SPLITS.index(split)
     if table is not None:
-        keep &= accepted(index, table)
+        keep &= accepted(index, table, notes)
     return keep
 
 
-def accepted(index: Index, table: str) -> npt.NDArray[np.bool_]:
+def accepted(index: Index, table: str, notes: list[str] | None = None) -> npt.NDArray[np.bool_]:
     """[R] rows whose (uid, action_index) the curated table at `table` accepts; an action that the table does
-    not name is not accepted. Raises InputError for a table without verdicts."""
+    not name is not accepted. Accepted actions that the dataset lacks are told in `notes`. Raises InputError
+    for a table without verdicts."""
     columns = ("uid", "action_index", "verdict")
     rows = read_table(table, columns)
     missing = [name for name in columns if name not in rows.column_names]
     if missing:
         raise InputError(f"{table}: has no column {missing[0]}; name a table that `orbit4d curate` wrote")
-    rows = rows.filter(pc.equal(rows["verdict"], "accepted"))
+    rows = rows.filter(pc.fill_null(pc.equal(rows["verdict"], "accepted"), False))
+    if rows["uid"].null_count or rows["action_index"].null_count:
+        raise InputError(f"{table}: an accepted row has no uid or action_index; both name the action")
     uids = pc.unique(rows["uid"])
 
     def keys(some: pa.Table) -> npt.NDArray[np.int64]:
@@ -58,8 +65,18 @@ def accepted(index: Index, table: str) -> npt.NDArray[np.bool_]:
 
     wanted = keys(rows)
     keep = np.zeros(len(index), bool)
+    lacking = np.unique(wanted)
     for first, part in index.read(["uid", "action_index"]):
-        keep[first : first + len(part)] = np.isin(keys(part), wanted)
+        here = keys(part)
+        keep[first : first + len(part)] = np.isin(here, wanted)
+        lacking = np.setdiff1d(lacking, here, assume_unique=True)
+    if notes is not None and len(lacking):
+        names = [f"{uids[int(key >> 32)]} {key & 0xFFFFFFFF}" for key in lacking[:4]]
+        shown = ", ".join(names[:3]) + (", ..." if len(lacking) > 3 else "")
+        notes.append(
+            f"{table}: {len(lacking)} of {len(np.unique(wanted))} accepted actions are not in the dataset "
+            f"({shown})"
+        )
     return keep
 
 
@@ -74,16 +91,21 @@ def clips(index: Index, keep: npt.NDArray[np.bool_] | None = None) -> Iterator[t
 
 
 def select_view(
-    uri: str, out: str, where: str | None = None, split: str | None = None, table: str | None = None
+    uri: str,
+    out: str,
+    where: str | None = None,
+    split: str | None = None,
+    table: str | None = None,
+    notes: list[str] | None = None,
 ) -> int:
     """Write a dataset that holds the chosen rows and points to the shards of `uri`; returns its clips.
 
     `where` is an expression on the index, `split` one of its splits, `table` a curated table whose accepted
-    actions are kept; what is given holds together.
+    actions are kept; what is given holds together. Lines worth showing are added to `notes`.
     The view is good as long as the source stays where it is. An `out` that exists raises InputError.
     """
     index = Index(uri)
-    keep = chosen(index, where, split, table)
+    keep = chosen(index, where, split, table, notes)
     _check_chosen(uri, keep)
     store = Store(out)
     if store.entries():
@@ -108,10 +130,11 @@ def select_copy(
     split: str | None = None,
     shard_bytes: int = SHARD_BYTES,
     table: str | None = None,
+    notes: list[str] | None = None,
 ) -> int:
     """Write the chosen clips as a dataset of their own; returns its clips. Run again, it goes on."""
     index = Index(uri)
-    keep = chosen(index, where, split, table)
+    keep = chosen(index, where, split, table, notes)
     _check_chosen(uri, keep)
     writer = DatasetWriter(
         out, index.manifest.config, shard_bytes=shard_bytes, software=index.manifest.software

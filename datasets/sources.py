@@ -108,6 +108,8 @@ class Candidate:
     actions: tuple[int, ...] | None = None
     problem: tuple[str, str] | None = None
     """(reason code, detail) when there is nothing to read."""
+    promise: str = ""
+    """Where `sha256` comes from, for the message when the file has another."""
 
 
 @dataclass
@@ -349,11 +351,9 @@ def _read(candidate: Candidate) -> tuple[str, int, tuple[str, str] | None]:
         return "", 0, ("bad_file:unreadable", error.strerror or str(error))
     # A table or a publisher that promised other contents describes another asset than the one on disk.
     if candidate.sha256 and candidate.sha256 != sha256:
-        return (
-            "",
-            0,
-            ("bad_file:changed", f"sha256 {sha256[:12]} instead of the promised {candidate.sha256[:12]}"),
-        )
+        detail = f"sha256 {sha256[:12]} instead of the promised {candidate.sha256[:12]}"
+        promise = f" ({candidate.promise})" if candidate.promise else ""
+        return "", 0, ("bad_file:changed", detail + promise)
     return sha256, size, None
 
 

@@ -122,8 +122,8 @@ def dataset_(dataset: str, split: str | None, ids: Path | None, **shared: Any) -
     from orbit4d.evaluate.quality import quality_cases
 
     settings = {"task": "dataset", "dataset": dataset, "split": split, "ids": _listed(ids)}
-    cases = quality_cases(dataset, split, settings["ids"])
-    _evaluate(settings, cases, {}, shared, dataset, f"Quality of {dataset}")
+    cases, lacking = quality_cases(dataset, split, settings["ids"])
+    _evaluate(settings, cases, lacking, shared, dataset, f"Quality of {dataset}")
 
 
 @command.command("video")

@@ -8,7 +8,9 @@ from functools import lru_cache, partial
 import numpy as np
 
 from orbit4d.datasets.clips import Clip
+from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.index import Index
+from orbit4d.datasets.lists import absent
 from orbit4d.datasets.reader import read_members
 from orbit4d.datasets.schema import row_clip
 from orbit4d.datasets.storage import Store
@@ -65,19 +67,28 @@ def measure_clip(clip: Clip) -> Row:
     return Row(name, clip.rig, values, {"coverage": covered.tolist()}, frames=n, size=(h, w))
 
 
-def quality_cases(dataset: str, split: str | None = None, ids: Sequence[str] | None = None) -> list[Case]:
-    """One case per clip of a dataset; names are read from the key columns alone."""
+def quality_cases(
+    dataset: str, split: str | None = None, ids: Sequence[str] | None = None
+) -> tuple[list[Case], dict[str, str]]:
+    """One case per clip of a dataset, and by uid, why one of `ids` has none; names are read from the key
+    columns alone. Raises InputError when there is nothing to measure.
+    """
     wanted = None if ids is None else set(ids)
+    seen = set()
     place = Store(dataset).uri
     cases, number = [], 0
     for _, table in Index(dataset).read(["uid", "action", "rig", "orbit", "split"]):
         for row in table.to_pylist():
             kept = row["uid"] in wanted if wanted is not None else split in (None, row["split"])
             if kept:
+                seen.add(row["uid"])
                 name = f"{row['uid']}:{row['action']}:{row['rig']}:{row['orbit']}"
                 cases.append(Case(name, partial(_measured, place, number)))
             number += 1
-    return cases
+    if not cases:
+        which = "the listed uids" if ids is not None else f"the split {split!r}" if split else "it"
+        raise InputError(f"{dataset}: no clip in {which}; choose others")
+    return cases, dict.fromkeys(absent(ids or (), seen), f"{dataset} has no such asset")
 
 
 @lru_cache(maxsize=2)

@@ -18,6 +18,7 @@ from orbit4d.datasets import manifest
 from orbit4d.datasets.clips import RIGS, Clip
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.index import Index
+from orbit4d.datasets.lists import absent, read_list
 from orbit4d.datasets.reader import read_clip
 from orbit4d.datasets.reference import is_reference, open_reference
 from orbit4d.datasets.schema import split_of
@@ -145,7 +146,7 @@ class Truth:
             }
             found = self._rendered_subjects(chosen)
         if wanted is not None:
-            for uid in wanted - {subject.uid for subject in found}:
+            for uid in absent(ids or (), {subject.uid for subject in found}):
                 self.failures.setdefault(uid, f"{self.where} has no such asset with a dynamic orbit")
         if not found:
             which = (
@@ -289,10 +290,7 @@ def split_reference(text: str) -> tuple[str, str | None, str]:
 
 def read_ids(path: Path) -> list[str]:
     """uids of a text file, one a line; `#` begins a comment."""
-    if not path.is_file():
-        raise InputError(f"--ids {path}: no such file; give a text file with one uid a line")
-    lines = [line.split("#", 1)[0].strip() for line in path.read_text().splitlines()]
-    return list(dict.fromkeys(line for line in lines if line))
+    return list(dict.fromkeys(read_list(str(path), "a text file with one uid a line")))
 
 
 def _listed(dataset: str, split: str | None, uids: set[str] | None) -> list[Subject]:

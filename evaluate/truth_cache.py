@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orbit4d.datasets import manifest
+from orbit4d.datasets.bad_file import PASSING
 from orbit4d.datasets.cores import usable_cores
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.sources import Asset
@@ -123,7 +124,7 @@ class TruthCache:
                 raise WorkError(f"{outcome.reason}: {outcome.detail}")
             else:
                 failed[one.name] = f"{outcome.reason}: {outcome.detail}".strip(": ")
-                if outcome.refused:
+                if outcome.refused and outcome.reason not in PASSING:
                     # The input itself is bad: the next evaluation need not try it again.
                     self._note(one).write_text(failed[one.name])
             shutil.rmtree(partial, ignore_errors=True)

@@ -12,6 +12,7 @@ from typing import Any
 from orbit4d.datasets.bad_file import BadFile
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.inspect import inspect
+from orbit4d.datasets.lists import absent
 from orbit4d.datasets.rejections import Rejection
 from orbit4d.datasets.sources import Asset, is_uri, localize
 from orbit4d.datasets.staging import stage_asset
@@ -80,6 +81,10 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
         Rejection(payload["uid"], row["name"] or f"#{row['index']}", STAGE, row["reason"], row["detail"])
         for row in result["rejected"]
     ]
+    known = {row["index"] for row in (*result["actions"], *result["rejected"])}
+    for index in absent(payload["actions"] or (), known):
+        detail = "the file has no action of this index"
+        rejected.append(Rejection(payload["uid"], f"#{index}", STAGE, "no_such_action", detail))
     size = stage_asset(payload["out"], payload["uid"], clips, rejected)
     return {
         "pictures": pictures,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from orbit4d.datasets import manifest, parts
+from orbit4d.datasets.bad_file import PASSING
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.progress import Progress
+from orbit4d.datasets.promises import forget_promise
 from orbit4d.datasets.rejections import Rejection
 from orbit4d.datasets.sources import Asset, Resolved, is_uri, resolve
 from orbit4d.datasets.storage import Store
@@ -22,6 +25,9 @@ from orbit4d.render.scene import RenderSettings
 QUARANTINED = "quarantined:"
 #: Refusals that no other asset would escape: the run is stopped, not the asset rejected.
 FATAL = ("device", "environment", "blender:import")
+#: Rejections of what could not be read at all: nothing was found out about the contents.
+NOT_HAD = (*PASSING, "download_failed", "unknown_id")
+_CONTENTS = re.compile(r"\(file ([0-9a-f]{12})\)$")
 #: Seconds between writes of the rejections gathered so far.
 REJECT_EVERY = 10.0
 
@@ -75,7 +81,8 @@ def render_assets(
     """Render every asset that `sources` name into the dataset at `out`, and say what became of each.
 
     Assets that are done, rejected or quarantined in `out` already are not touched again (quarantined ones are
-    with `retry_quarantined`). An interrupted run leaves staged assets that the next run takes up.
+    with `retry_quarantined`), unless the file has other contents than the ones that were refused, or was only
+    not to be had. An interrupted run leaves staged assets that the next run takes up.
     Raises InputError for bad sources, an `out` that holds another configuration, or a uid that `out` holds
     with other contents; WorkError when no worker can be kept alive.
     """
@@ -94,7 +101,7 @@ def render_assets(
         if uid not in known or known[uid].reason != reason
     ]
     writer.reject(new)
-    todo = [a for a in resolved.assets if a.uid not in finished and not _is_whole(known.get(a.uid))]
+    todo = [a for a in resolved.assets if a.uid not in finished and not _is_refused(known.get(a.uid), a)]
     summary = RenderSummary()
     if todo:
         run = _Run(writer, summary, quiet)
@@ -147,6 +154,7 @@ class _Run:
             raise WorkError(f"{outcome.reason}: {outcome.detail}")
         else:
             reason = outcome.reason if outcome.refused else QUARANTINED + outcome.reason
+            forget_promise(outcome.job.payload["path"], outcome.job.payload["sha256"])
             self.counts["rejected" if outcome.refused else "quarantined"] += 1
             self.rejections.append(
                 Rejection(
@@ -154,7 +162,7 @@ class _Run:
                     "",
                     STAGE,
                     reason,
-                    outcome.detail,
+                    _of_contents(outcome.detail, outcome.job.payload["sha256"]),
                     outcome.attempts,
                     outcome.preemptions,
                     outcome.log_tail,
@@ -186,9 +194,20 @@ class _Run:
         self.flushed = time.monotonic()
 
 
-def _is_whole(row: Rejection | None) -> bool:
-    """Whether a rejection is of the whole asset and not of one of its actions."""
-    return row is not None and row.action == ""
+def _of_contents(detail: str, sha256: str) -> str:
+    """The detail of a refusal, with the contents that it is about."""
+    return f"{detail} (file {sha256[:12]})".strip()
+
+
+def _is_refused(row: Rejection | None, asset: Asset) -> bool:
+    """Whether a rejection is of the whole asset and still holds.
+
+    A file that was not to be had, or that is another one by now, is tried again.
+    """
+    if row is None or row.action or row.reason in NOT_HAD:
+        return False
+    about = _CONTENTS.search(row.detail)
+    return about is None or about[1] == asset.sha256[:12]
 
 
 def _reconcile(summary: RenderSummary, resolved: Resolved, writer: DatasetWriter) -> None:
