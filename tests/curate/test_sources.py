@@ -187,7 +187,7 @@ def test_files_behind_a_uri_are_resolved_and_fetched(tmp_path):
 
 
 @pytest.fixture
-def objaverse_cache(tmp_path, monkeypatch):
+def objaverse_cache(tmp_path, monkeypatch, make_cube):
     """A cache with three objects, two animated, one of those not downloaded; and no network."""
     import objaverse
 
@@ -217,7 +217,7 @@ def objaverse_cache(tmp_path, monkeypatch):
     }
     with gzip.open(root / "metadata" / "000-000.json.gz", "wt") as file:
         json.dump(annotations, file)
-    (root / paths[ids["b"]]).write_bytes(b"model")
+    make_cube(root / paths[ids["b"]])
     return root, ids, paths
 
 
