@@ -5,6 +5,7 @@ Heavy imports happen inside the command, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,12 +120,15 @@ def _measured(
     sources: tuple[str, ...], out: str, rules: Any, options: dict[str, Any]
 ) -> tuple[pa.Table, str, Path | None]:
     """(undecided table, the line that accounts for every input, a file to delete once all is written)."""
-    from orbit4d.curate.tables import is_dataset, known_rows, read_measured
+    from orbit4d.curate.columns import info_of
+    from orbit4d.curate.tables import is_dataset, known_rows, read_measured, unheeded
     from orbit4d.datasets.errors import InputError
 
     if len(sources) == 1 and (table := read_measured(sources[0])) is not None:
         if options["captions"] or options["previews"] or options["remeasure"]:
             raise InputError(f"{sources[0]}: is measured already; captions and previews belong to measuring")
+        if not info_of(table):
+            click.echo(f"note: {sources[0]}: known by its columns; how it was measured is lost", err=True)
         return table, f"{table.num_rows} measured rows decided again", None
     if any(is_dataset(source) for source in sources):
         from orbit4d.curate.rendered import measure_rendered
@@ -149,6 +153,9 @@ def _measured(
         max_rss_bytes=options["max_rss_bytes"],
         address=options["address"],
     )
+    for source in filter(os.path.isfile, sources):
+        if (note := unheeded(source)) is not None:
+            click.echo(f"note: {note}", err=True)
     known = {} if options["remeasure"] else known_rows(out, settings)
     journal = None if "://" in out else Path(out).with_name(Path(out).name + ".journal")
     measured = measure_sources(sources, options["captions"], settings, fleet, known, journal)

@@ -6,11 +6,15 @@ table stand in its schema metadata under the key `orbit4d.curate` (JSON).
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
+
+from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.tables import cast
 
 TABLE_VERSION = 1
 METADATA_KEY = b"orbit4d.curate"
@@ -106,6 +110,47 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
 SCHEMA = pa.schema(
     [pa.field(name, kind, metadata={"description": text}) for name, (kind, text) in COLUMNS.items()]
 )
+
+
+#: What may be missing where a table is known by its columns: text about the asset, and what is made again.
+SPARE = frozenset(
+    {"format", "bytes", "author", "source_url", "caption", "verdict", "reasons", "detail", "attempts",
+     "flags", "import_seconds", "measure_seconds", "duplicate_of", "preview"}
+)  # fmt: skip
+
+
+def lacking(names: Iterable[str]) -> list[str]:
+    """Columns without which rules cannot decide as they did, of a table that has those of `names`."""
+    present = set(names)
+    return [name for name in COLUMNS if name not in present and name not in SPARE]
+
+
+def conformed(table: pa.Table, where: str) -> pa.Table:
+    """The table with every column of its type, in the table's order, missing ones null, others behind them.
+
+    pandas, polars and DuckDB write other string and list types, floats for whole numbers with gaps, and
+    indices of their own. Raises InputError, which begins with `where`, for what is of no such type.
+    """
+    arrays = []
+    for name, (kind, _) in COLUMNS.items():
+        if name in table.column_names:
+            arrays.append(cast(table.column(name), kind, f"{where}: column {name}"))
+        else:
+            arrays.append(pa.chunked_array([pa.nulls(table.num_rows, kind)]))
+    more = [n for n in table.column_names if n not in COLUMNS and not n.startswith("__index_level")]
+    for name in COLUMNS:
+        # A measure under another name would be null without a word, and null rejects nothing.
+        alike = [] if name in table.column_names else difflib.get_close_matches(name, more, 1, 0.8)
+        if alike:
+            raise InputError(
+                f"{where}: has no column {name} but {alike[0]}: give it its name back, or drop it"
+            )
+    schema = SCHEMA
+    for name in more:
+        schema = schema.append(table.schema.field(name))
+    metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k == METADATA_KEY}
+    arrays += [table.column(name) for name in more]
+    return pa.Table.from_arrays(arrays, schema=schema.with_metadata(metadata))
 
 
 def build(rows: Iterable[Mapping[str, Any]], info: Mapping[str, Any]) -> pa.Table:

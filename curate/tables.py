@@ -9,11 +9,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from orbit4d.curate.columns import COLUMNS, info_of
+from orbit4d.curate.columns import COLUMNS, METADATA_KEY, conformed, info_of, lacking
+from orbit4d.curate.duplicates import mark_duplicates
 from orbit4d.datasets.bad_file import PASSING
-from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.damage import reading, reason
+from orbit4d.datasets.errors import InputError, OrbitError
+from orbit4d.datasets.lists import named
 from orbit4d.datasets.sealed import read_bytes
 from orbit4d.datasets.sources import is_uri, suffix_of
 from orbit4d.datasets.storage import Store
@@ -45,28 +49,64 @@ def write_table(table: pa.Table, path: str) -> None:
     """Write a Parquet file in one atomic put, local or fsspec."""
     memory = io.BytesIO()
     # Previews are compressed already, and row groups of 8k rows keep readers that want few rows cheap.
-    pq.write_table(table, memory, compression="zstd", row_group_size=8192)
+    pq.write_table(table, memory, compression="zstd", row_group_size=8192, write_page_checksum=True)
     store, name = _place(path)
     store.put(name, memory.getvalue())
 
 
 def read_table(path: str) -> pa.Table:
-    """A table written by `write_table`. Raises InputError where it is none."""
+    """A table of measures: written by `write_table`, or by another program that kept its columns.
+
+    Assets that look like one that is not in the table any more are held against those that are. Raises
+    InputError where it is none, or damaged.
+    """
     store, name = _place(path)
     try:
         table = read_bytes(store.read(name))
+        table.validate(full=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table; check the path") from None
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: is no Parquet file ({str(error)[:120]})") from error
-    if not _is_measured(table.schema):
+    except OrbitError:
+        raise
+    except Exception as error:
+        # Damaged bytes make Arrow raise anything.
+        raise InputError(f"{path}: is no Parquet file, or damaged ({reason(error)})") from error
+    if not is_measured(table.schema):
         raise InputError(f"{path}: is not a table that `orbit4d curate` wrote; name its sources instead")
+    table = conformed(table, path)
+    for name in ("uid", "status"):
+        if table[name].null_count:
+            raise InputError(f"{path}: a row without {name}; every measured row has one")
+    earlier = table["duplicate_of"].drop_null()
+    if len(earlier) and not pc.all(pc.is_in(earlier, value_set=pc.unique(table["uid"]))).as_py():
+        table = mark_duplicates(table)
     return table
 
 
-def _is_measured(schema: pa.Schema) -> bool:
-    needed = {"uid", "action", "status", "verdict", "reasons", "motion_geometry"}
-    return needed <= set(schema.names) and b"orbit4d.curate" in (schema.metadata or {})
+def is_measured(schema: pa.Schema) -> bool:
+    """Whether a table holds measures to decide on: its metadata says so, or it has all of their columns.
+
+    Metadata is lost when another program filters the table.
+    """
+    if METADATA_KEY in (schema.metadata or {}):
+        return {"uid", "action", "status", "motion_geometry"} <= set(schema.names)
+    return not lacking(schema.names)
+
+
+def unheeded(source: str) -> str | None:
+    """The note on a Parquet table whose measures cannot be taken over, since some of its columns are gone."""
+    if not source.endswith(".parquet"):
+        return None
+    store, name = _place(source)
+    with reading(source):
+        names = pq.read_schema(store.open(name)).names
+    if "motion_geometry" not in names:
+        return None
+    gone = lacking(names)
+    return (
+        f"{source}: has measures, but not all columns of a curated table ({named(gone)} missing): its assets "
+        "are measured again; keep all columns to decide without measuring"
+    )
 
 
 def read_measured(source: str) -> pa.Table | None:
@@ -78,9 +118,12 @@ def read_measured(source: str) -> pa.Table | None:
         if not store.exists(name):
             return None
         schema = pq.read_schema(store.open(name))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{source}: is no Parquet file ({str(error)[:120]})") from error
-    return read_table(source) if _is_measured(schema) else None
+        measured = is_measured(schema)
+    except OrbitError:
+        raise
+    except Exception as error:
+        raise InputError(f"{source}: is no Parquet file, or damaged ({reason(error)})") from error
+    return read_table(source) if measured else None
 
 
 def is_dataset(source: str) -> bool:
@@ -103,6 +146,11 @@ def known_rows(path: str, settings: MeasureSettings) -> dict[tuple[str, str], li
         return {}
     table = read_table(path)
     info = info_of(table)
+    if "measure_version" not in info:
+        raise InputError(
+            f"{path}: does not say how it was measured (another program wrote it), so new rows may not fit; "
+            "write to another file, or use --remeasure"
+        )
     before = {**info.get("measure", {}), "measure_version": info.get("measure_version")}
     now = {**asdict(settings), "measure_version": MEASURE_VERSION}
     for key in now:

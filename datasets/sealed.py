@@ -72,10 +72,10 @@ def load(data: bytes, name: str) -> pa.Table:
 
 
 def read_bytes(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """A Parquet file in memory as a table, read by the calling thread alone.
+    """A Parquet file in memory as a table, read by the calling thread alone, page checksums verified.
 
     `pq.read_table` scans with threads that may let go of the Python bytes only while the interpreter shuts
     down; a thread that then asks for the interpreter's lock aborts the process.
     """
-    with pq.ParquetFile(pa.BufferReader(data)) as file:
+    with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
         return file.read(columns=columns, use_threads=False)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orbit4d.datasets.errors import InputError, OrbitError
+from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.lists import lines_of, read_text
 
 #: Columns of text, under the spelling that readers ask for.
@@ -58,8 +58,6 @@ def _read_parquet(source: str, columns: Sequence[str] | None) -> pa.Table:
             table = parquet.read(columns=None if columns is None else [c for c in columns if c in names])
         # Strings are checked here, once, and not where the first of them is looked at.
         table.validate(full=True)
-    except OrbitError:
-        raise
     except Exception as error:
         # Damaged bytes make Arrow raise anything, and object stores have classes of their own.
         why = " ".join(str(error).split())[:200] or type(error).__name__
@@ -73,35 +71,39 @@ def typed(table: pa.Table, source: str) -> pa.Table:
         for name in names:
             if name in table.column_names:
                 at = table.column_names.index(name)
-                table = table.set_column(at, name, _cast(table.column(at), kind, f"{source}: column {name}"))
+                table = table.set_column(at, name, cast(table.column(at), kind, f"{source}: column {name}"))
     return table
 
 
-def _cast(column: pa.ChunkedArray, kind: pa.DataType, where: str) -> pa.ChunkedArray:
-    """`column` as `kind`, where nothing is lost by it."""
+def cast(column: pa.ChunkedArray, kind: pa.DataType, where: str) -> pa.ChunkedArray:
+    """`column` as `kind`, where nothing is lost by it. Raises InputError that begins with `where`."""
     types = pa.types
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     found = column.type
-    if types.is_dictionary(found):
-        column = column.cast(found.value_type)
-        found = column.type
-    if found == kind:
-        return column
     if types.is_floating(found):
         # pandas holds whole numbers with gaps, and columns of nothing, as floats.
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, found), column)
         if column.null_count == len(column):
             return pa.chunked_array([pa.nulls(len(column), kind)])
-    if types.is_string(found) and types.is_integer(kind):
+    if found == kind:
+        return column
+    if types.is_string(found) and not types.is_string(kind):
         column = pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), pa.scalar(None, found), column)
-    text = types.is_large_string(found) or types.is_string_view(found) or types.is_null(found)
-    text = text or types.is_binary(found) or types.is_large_binary(found) or types.is_integer(found)
-    if text or types.is_string(found) or (types.is_floating(found) and types.is_integer(kind)):
-        try:
-            return column.cast(kind)
-        except pa.ArrowException as error:
-            why = " ".join(str(error).split())[:120]
-            raise InputError(f"{where} cannot be read as {kind} ({why})") from error
-    raise InputError(f"{where} holds {found}, not {kind}; write it as text, so that no name is changed")
+    if types.is_string(kind) and not _is_text(found):
+        raise InputError(f"{where} holds {found}, not text; write it as text, so that no name is changed")
+    try:
+        return column.cast(kind)
+    except pa.ArrowException as error:
+        why = " ".join(str(error).split())[:120]
+        raise InputError(f"{where} cannot be read as {kind} ({why})") from error
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether values of a type are text, or become it without loss."""
+    types = pa.types
+    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
+    return any(test(kind) for test in (*tests, types.is_binary, types.is_large_binary, types.is_integer))
 
 
 def read_rows(source: str) -> list[list[str]]:
