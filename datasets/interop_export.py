@@ -16,7 +16,7 @@ from orbit4d.datasets.index import Index
 from orbit4d.datasets.interop import LAYOUT
 from orbit4d.datasets.interop_cameras import camera_to_json, folder_name
 from orbit4d.datasets.progress import Progress
-from orbit4d.datasets.select import chosen, clips
+from orbit4d.datasets.select import check_chosen, chosen, clips
 from orbit4d.datasets.storage import Store
 
 
@@ -134,8 +134,7 @@ def export_dataset(
         raise InputError(f"--format {format}: known are {', '.join([*FORMATS, 'hf-card'])}")
     index = Index(dataset)
     keep = chosen(index, where, split)
-    if not keep.any():
-        raise InputError(f"{dataset}: no clip matches; nothing was written")
+    check_chosen(index, keep, split)
     rigs = {index.keys.rigs[code] for code in set(index.keys.rig[keep].tolist())}
     if format == "diffusion4d" and rigs - set(LAYOUT):
         rig = min(rigs - set(LAYOUT))

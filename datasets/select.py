@@ -20,6 +20,7 @@ from orbit4d.datasets.index import Index
 from orbit4d.datasets.progress import Progress
 from orbit4d.datasets.reader import read_members
 from orbit4d.datasets.schema import SPLITS, row_clip
+from orbit4d.datasets.splits import fallen
 from orbit4d.datasets.storage import Store
 from orbit4d.datasets.where import matching
 from orbit4d.datasets.writer import SHARD_BYTES, DatasetWriter
@@ -106,7 +107,7 @@ def select_view(
     """
     index = Index(uri)
     keep = chosen(index, where, split, table, notes)
-    _check_chosen(uri, keep)
+    check_chosen(index, keep, split, notes)
     store = Store(out)
     if store.entries():
         raise InputError(f"{out}: exists already; choose another --out")
@@ -135,7 +136,7 @@ def select_copy(
     """Write the chosen clips as a dataset of their own; returns its clips. Run again, it goes on."""
     index = Index(uri)
     keep = chosen(index, where, split, table, notes)
-    _check_chosen(uri, keep)
+    check_chosen(index, keep, split, notes)
     writer = DatasetWriter(
         out, index.manifest.config, shard_bytes=shard_bytes, software=index.manifest.software
     )
@@ -144,9 +145,16 @@ def select_copy(
     return int(keep.sum())
 
 
-def _check_chosen(uri: str, keep: npt.NDArray[np.bool_]) -> None:
+def check_chosen(
+    index: Index, keep: npt.NDArray[np.bool_], split: str | None, notes: Sequence[str] | None = None
+) -> None:
+    """Raise InputError, with the reason where it is known, when no row is kept."""
     if not keep.any():
-        raise InputError(f"{uri}: no clip matches; nothing was written")
+        have = fallen(index) if split is not None else ""
+        why = "; ".join([*([f"the splits are {have}"] if have else []), *(notes or ())])
+        raise InputError(
+            f"{index.store.uri}: no clip matches{f' ({why})' if why else ''}; nothing was written"
+        )
 
 
 @dataclass

@@ -13,6 +13,7 @@ from orbit4d.datasets.index import Index
 from orbit4d.datasets.lists import absent
 from orbit4d.datasets.reader import read_members
 from orbit4d.datasets.schema import row_clip
+from orbit4d.datasets.splits import fallen
 from orbit4d.datasets.storage import Store
 from orbit4d.evaluate import pixel
 from orbit4d.evaluate.frames import clip_frames
@@ -87,7 +88,8 @@ def quality_cases(
             number += 1
     if not cases:
         which = "the listed uids" if ids is not None else f"the split {split!r}" if split else "it"
-        raise InputError(f"{dataset}: no clip in {which}; choose others")
+        have = fallen(Index(dataset))
+        raise InputError(f"{dataset}: no clip in {which}; it has {have or 'none at all'}")
     return cases, dict.fromkeys(absent(ids or (), seen), f"{dataset} has no such asset")
 
 

@@ -23,6 +23,7 @@ from orbit4d.datasets.reader import read_clip
 from orbit4d.datasets.reference import is_reference, open_reference
 from orbit4d.datasets.schema import split_of
 from orbit4d.datasets.sources import Asset, resolve
+from orbit4d.datasets.splits import fallen
 from orbit4d.datasets.storage import Store
 from orbit4d.evaluate.truth_cache import TruthCache, Wanted, ensure
 from orbit4d.render.scene import RenderSettings, preset
@@ -153,6 +154,8 @@ class Truth:
                 "the listed uids" if ids is not None else f"the split {split!r}" if split else "its assets"
             )
             why = f" ({next(iter(self.failures.values()))})" if self.failures else ""
+            if self.is_dataset and (have := fallen(Index(self._dataset))):
+                why += f"; it has {have}"
             raise InputError(f"{self.where}: nothing to evaluate in {which}{why}; choose others")
         return found
 

@@ -65,11 +65,36 @@ def open_clips(dataset: str, config: TrainConfig, frozen: FrozenParts, split: st
     if source is None:
         source = PixelClips(dataset, config, split, keep=mode == "memory")
     if split == TRAIN and len(source) == 0:
-        raise InputError(
-            f"{dataset}: no clip of the training split with {config.data.frames} frames or more"
-            + (f" where {config.data.where}" if config.data.where else "")
-        )
+        raise InputError(f"{dataset}: {why_none(dataset, config)}")
     return source
+
+
+def why_none(dataset: str, config: TrainConfig) -> str:
+    """Why the training split of a dataset holds no sample, and what to do about it."""
+    from orbit4d.datasets import OrbitDataset
+    from orbit4d.datasets.splits import fallen
+
+    where, require = config.data.where or None, required_clips(config)
+    data = OrbitDataset(dataset, require=())
+    if not len(data):
+        return "holds no clip yet; render into it first"
+    data = OrbitDataset(dataset, require=require)
+    if not len(data):
+        return f"no asset has {' and '.join(require)} orbits; render with --rigs static_orbit,dynamic_orbit"
+    data = OrbitDataset(dataset, require=require, where=where)
+    if not len(data):
+        return f"no clip where {where}; choose another data.where"
+    uids = set(data.uids)
+    which = f" where {where}" if where else ""
+    return (
+        f"none of its assets{which} is in the training split, which a hash of the uid draws "
+        f"({fallen(data.index, uids)}); add assets: nine of ten are for training"
+    )
+
+
+def required_clips(config: TrainConfig) -> tuple[str, ...]:
+    """Clips that every training sample must have, as `OrbitDataset` names them."""
+    return ("dynamic", "static") if config.model.variant == "static3d" else ("dynamic",)
 
 
 class PixelClips:
@@ -82,7 +107,6 @@ class PixelClips:
 
         self.name, self.split = dataset, split
         self.background = background_rgb(config.data.background)
-        require = ("dynamic", "static") if config.model.variant == "static3d" else ("dynamic",)
         # Augmentation is ours (data.py); the loader gives every clip whole.
         self.data = OrbitDataset(
             dataset,
@@ -90,7 +114,7 @@ class PixelClips:
             split=split,
             background=self.background,
             size=config.data.resolution,
-            require=require,
+            require=required_clips(config),
         )
         self.frames = config.data.frames
         self.captions = config.data.captions

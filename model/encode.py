@@ -8,7 +8,7 @@ import torch
 
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.progress import Progress
-from orbit4d.model.clip_source import TRAIN, VALIDATION, PixelClips
+from orbit4d.model.clip_source import TRAIN, VALIDATION, PixelClips, why_none
 from orbit4d.model.config import TrainConfig
 from orbit4d.model.frozen import FrozenParts, PartsSpec
 from orbit4d.model.latent_cache import LatentCache, as_stored, cache_settings, missing_or_stale, motion_list
@@ -31,7 +31,7 @@ def encode_dataset(dataset: str, config: TrainConfig, part_clips: int = PART_CLI
         clips = PixelClips(dataset, config, split)
         sources = clips.sources()
         if split == TRAIN and not sources:
-            raise InputError(f"{dataset}: no clip of the training split to encode")
+            raise InputError(f"{dataset}: {why_none(dataset, config)}")
         todo = set(missing_or_stale(rows, sources))
         kept += len(sources) - len(todo)
         part: list[Any] = []
