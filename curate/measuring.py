@@ -232,15 +232,16 @@ class _Journal:
         self.path = Path(path)
         self.rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
         head = json.dumps({"measure_version": MEASURE_VERSION, **asdict(settings)}, sort_keys=True)
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        text = self.path.read_text("utf-8", "replace") if self.path.exists() else ""
+        lines = text.splitlines()
         if lines and lines[0] == head:
             for line in lines[1:]:
                 try:
                     entry = json.loads(line)
-                except ValueError:
-                    # The last line of a killed run; its asset is measured again.
+                    self.rows[str(entry["uid"]), str(entry["sha256"])] = [dict(row) for row in entry["rows"]]
+                except (ValueError, KeyError, TypeError):
+                    # The last line of a killed run, or a damaged one; its asset is measured again.
                     continue
-                self.rows[entry["uid"], entry["sha256"]] = entry["rows"]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Rewritten whole, so that a torn last line never gets anything appended to it.

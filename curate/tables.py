@@ -64,6 +64,7 @@ def read_table(path: str) -> pa.Table:
     try:
         table = read_bytes(store.read(name))
         table.validate(full=True)
+        info_of(table)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table; check the path") from None
     except OrbitError:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import IO
 
-from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.damage import reading
+from orbit4d.datasets.errors import InputError
 
 #: (asset, folder, file) of a path's parts, or None for a file that the layout does not know.
 Locate = Callable[[Sequence[str]], tuple[str, str, str] | None]
@@ -70,9 +71,7 @@ def _contents(source: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     with _Tar(source) as tar:
         for member in tar:
             if member.isfile():
-                file = tar.extractfile(member)
-                assert file is not None
-                yield member.name, file.read
+                yield member.name, partial(tar.read, member)
 
 
 class _Tar:
@@ -94,14 +93,18 @@ class _Tar:
         self.file.close()
 
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
-        try:
-            with tarfile.open(fileobj=self.file, mode="r|*") as self.tar:
-                yield from self.tar
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise WorkError(f"{self.source}: truncated or not a tar ({error}); fetch it again") from error
+        with self._reading(), tarfile.open(fileobj=self.file, mode="r|*") as self.tar:
+            yield from self.tar
 
-    def extractfile(self, member: tarfile.TarInfo) -> IO[bytes] | None:
-        return self.tar.extractfile(member)
+    def read(self, member: tarfile.TarInfo) -> bytes:
+        """The contents of a member, before the next one is asked for."""
+        with self._reading():
+            file = self.tar.extractfile(member)
+            assert file is not None
+            return file.read()
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(self.source, "truncated or not a tar", "fetch it again")
 
 
 def _walk(source: str) -> Iterator[tuple[str, Callable[[], bytes]]]:

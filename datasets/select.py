@@ -152,9 +152,8 @@ def check_chosen(
     if not keep.any():
         have = fallen(index) if split is not None else ""
         why = "; ".join([*([f"the splits are {have}"] if have else []), *(notes or ())])
-        raise InputError(
-            f"{index.store.uri}: no clip matches{f' ({why})' if why else ''}; nothing was written"
-        )
+        told = f" ({why})" if why else ""
+        raise InputError(f"{index.store.uri}: no clip matches{told}; nothing was written")
 
 
 @dataclass

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,18 +24,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from orbit4d.datasets.damage import reading
 from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.sealed import read_bytes
 from orbit4d.datasets.storage import Store
 from orbit4d.model.config import TrainConfig
 from orbit4d.model.frozen import FrozenParts
 
 SCHEMA = 1
 _FOLDER = "latents"
+#: Key in a part's metadata: CRC-32 of each clip's bytes, as a JSON list.
+_SUMS = b"orbit4d.crc32"
 _ROWS = pa.schema(
     [
         pa.field("uid", pa.string()),
@@ -63,6 +67,8 @@ class CachedRow:
     length: int
     source: str
     motion_frames: tuple[float, ...]
+    crc32: int | None = None
+    """Of the clip's bytes."""
 
 
 def cache_settings(config: TrainConfig, frozen: FrozenParts) -> dict[str, Any]:
@@ -97,11 +103,13 @@ class LatentCache:
         if cache.store.exists(f"{_FOLDER}/{cache.key}.json"):
             return cache
         for name in cache.store.list(_FOLDER, ".json"):
-            made_with = json.loads(cache.store.read(name if "/" in name else f"{_FOLDER}/{name}"))
-            differs = [k for k, v in cache.settings.items() if made_with.get(k) != v]
+            path = name if "/" in name else f"{_FOLDER}/{name}"
+            with reading(cache.store.path(path), mend=f"delete it, or all of {dataset}/{_FOLDER}"):
+                made_with = dict(json.loads(cache.store.read(path)))
+            differs = [k for k, v in cache.settings.items() if made_with.get(k) != v] or ["nothing"]
             print(
                 f"note: {dataset} has latents made with {differs[0]}={made_with.get(differs[0])}, "
-                f"this run has {cache.settings[differs[0]]}: they are not used"
+                f"this run has {cache.settings.get(differs[0])}: they are not used"
             )
         return None
 
@@ -110,21 +118,8 @@ class LatentCache:
         found: dict[Identity, CachedRow] = {}
         for name in self.store.list(f"{_FOLDER}/{self.key}", ".parquet"):
             path = name if name.startswith(_FOLDER) else f"{_FOLDER}/{self.key}/{name}"
-            try:
-                table = pq.read_table(io.BytesIO(self.store.read(path)))
-            except pa.ArrowException as error:
-                raise WorkError(
-                    f"{self.store.path(path)}: damaged ({error}): delete it and encode again"
-                ) from error
-            for row in table.to_pylist():
-                identity = (row["uid"], row["action_index"], row["orbit"])
-                found[identity] = CachedRow(
-                    path.removesuffix(".parquet") + ".bin",
-                    row["offset"],
-                    row["length"],
-                    row["source"],
-                    tuple(row["motion_frames"]),
-                )
+            with reading(self.store.path(path), mend="delete it and encode again"):
+                found |= _rows_of(read_bytes(self.store.read(path)), path)
         return found
 
     def write_part(self, clips: Sequence[EncodedClip]) -> None:
@@ -138,8 +133,9 @@ class LatentCache:
             blobs.append(blob)
             offset += len(blob)
         table = pa.table(dict(zip(_ROWS.names, map(list, zip(*rows)))), schema=_ROWS)
+        sums = json.dumps([zlib.crc32(blob) for blob in blobs])
         buffer = io.BytesIO()
-        pq.write_table(table, buffer)
+        pq.write_table(table.replace_schema_metadata({_SUMS: sums}), buffer, write_page_checksum=True)
         settings = json.dumps(self.settings, indent=1).encode()
         self.store.put(f"{_FOLDER}/{self.key}.json", settings)
         self.store.put(f"{_FOLDER}/{self.key}/{number:06d}.bin", b"".join(blobs))
@@ -148,14 +144,33 @@ class LatentCache:
     def read(self, row: CachedRow) -> dict[str, Tensor]:
         """Tensors of one clip, by one ranged read."""
         try:
-            return load_tensors(self.store.read_range(row.part, row.offset, row.length))
+            with reading(self.store.path(row.part), mend="delete it with its .parquet and encode again"):
+                blob = self.store.read_range(row.part, row.offset, row.length)
+                if row.crc32 is not None and zlib.crc32(blob) != row.crc32:
+                    raise ValueError("its checksum does not fit")
+                return load_tensors(blob)
         except FileNotFoundError as error:
             raise WorkError(f"{self.store.path(row.part)}: missing: run `orbit4d encode` again") from error
-        except SafetensorError as error:
-            raise WorkError(
-                f"{self.store.path(row.part)}: damaged ({error}): "
-                "delete it with its .parquet and encode again"
-            ) from error
+
+
+def _rows_of(table: pa.Table, path: str) -> dict[Identity, CachedRow]:
+    """The rows of one part; raises on anything that `write_part` does not write."""
+    if not table.schema.equals(_ROWS):
+        raise ValueError("columns that are not those of a latent cache")
+    # Caches made before there were sums have none.
+    stored = (table.schema.metadata or {}).get(_SUMS)
+    sums = json.loads(stored) if stored is not None else [None] * table.num_rows
+    return {
+        (row["uid"], row["action_index"], row["orbit"]): CachedRow(
+            path.removesuffix(".parquet") + ".bin",
+            row["offset"],
+            row["length"],
+            row["source"],
+            tuple(row["motion_frames"]),
+            crc32,
+        )
+        for row, crc32 in zip(table.to_pylist(), sums, strict=True)
+    }
 
 
 def missing_or_stale(rows: Mapping[Identity, CachedRow], sources: Mapping[Identity, str]) -> list[Identity]:
