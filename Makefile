@@ -7,10 +7,11 @@ PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test lint wheel clean
+.PHONY: help setup demo test test-random lint wheel clean
 help:
 	@echo "make demo    the whole chain on built-in animated assets; ends with demo/index.html"
-	@echo "make test    every test"
+	@echo "make test    every test; what they draw is the same each time"
+	@echo "make test-random   the tests that draw their inputs, with a fresh seed (SEED=N draws the same again)"
 	@echo "make lint    ruff and mypy"
 	@echo "make wheel   dist/orbit4d-*.whl, which ray_cluster.yaml carries to a cluster"
 	@echo "make bench-render bench-curate bench-data bench-train bench-learn bench-ablate bench-recon bench-eval"
@@ -23,6 +24,12 @@ demo: setup
 
 test: setup
 	@.venv/bin/pytest $(PYTEST_ARGS)
+
+# Chance may find faults here without turning `make test` red. The seed is printed first.
+test-random: SEED := $(or $(SEED),$(shell date +%s))
+test-random: setup
+	@echo "make test-random SEED=$(SEED)"
+	@ORBIT4D_TEST_SEED=$(SEED) .venv/bin/pytest -m random --hypothesis-seed=$(SEED) $(PYTEST_ARGS)
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/pytest -q tests/test_house.py

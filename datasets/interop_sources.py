@@ -6,11 +6,14 @@ complete, and once for the content, of which only unfinished assets are held.
 
 from __future__ import annotations
 
+import gzip
+import io
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any
 
 from orbit4d.datasets.damage import reading
 from orbit4d.datasets.errors import InputError
@@ -93,8 +96,18 @@ class _Tar:
         self.file.close()
 
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
-        with self._reading(), tarfile.open(fileobj=self.file, mode="r|*") as self.tar:
-            yield from self.tar
+        with self._reading():
+            buffered = io.BufferedReader(self.file, 1 << 20)
+            if buffered.peek(2)[:2] == b"\x1f\x8b":
+                # tarfile's own way through gzip leaves its checksum out.
+                stream: Any = gzip.GzipFile(fileobj=buffered)
+            else:
+                stream = buffered
+            with tarfile.open(fileobj=stream, mode="r|*") as self.tar:
+                yield from self.tar
+            # Behind the tar's end stands the checksum.
+            while stream.read(1 << 20):
+                continue
 
     def read(self, member: tarfile.TarInfo) -> bytes:
         """The contents of a member, before the next one is asked for."""

@@ -3,16 +3,61 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
+import sys
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
 from orbit4d.datasets import Camera, Clip, DatasetWriter, encode_webp, orbit
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Chance in tests ------------------------------------------------------------------------------------------
+
+#: `make test` draws the same every time, so that it is red only for what changed. `make test-random` sets a
+#: fresh seed for the tests that draw, and says which; SEED=N draws the same again.
+SEED = int(os.environ.get("ORBIT4D_TEST_SEED") or 0)
+hypothesis.settings.register_profile("fixed", derandomize=True, database=None)
+hypothesis.settings.register_profile("fresh", derandomize=False, database=None, print_blob=True)
+hypothesis.settings.load_profile("fresh" if SEED else "fixed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "random: draws its inputs; `make test-random` draws other ones")
+    _seed_all(SEED)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        drawn = hypothesis.is_hypothesis_test(getattr(item, "obj", None))
+        if drawn or "seed" in getattr(item, "fixturenames", ()):
+            item.add_marker("random")
+
+
+def _seed_all(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+@pytest.fixture(autouse=True)
+def _seeded(request: pytest.FixtureRequest) -> None:
+    """What a test draws from the global generators does not depend on the tests before it."""
+    _seed_all(SEED + zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """A seed of the test's own: the same in every `make test`, another one in `make test-random`."""
+    return SEED + zlib.crc32(request.node.nodeid.encode())
 
 
 @pytest.fixture(scope="session")
