@@ -131,3 +131,43 @@ def test_stats_of_an_empty_dataset(tmp_path):
     assert (numbers["clips"], numbers["motion_magnitude"]) == (0, {})
     assert verify(str(tmp_path / "d")).ok
     assert len(OrbitDataset(tmp_path / "d")) == 0
+
+
+def test_accepted_actions_that_the_dataset_lacks_are_named(synthetic_dataset, tmp_path):
+    rows = [("asset-001", 0), ("asset-002", 1), ("asset-002", 7), ("walrus", 0)]
+    table = tmp_path / "table.csv"
+    table.write_text("\ufeffuid,action_index,verdict\n" + "".join(f"{u},{i},accepted\n" for u, i in rows))
+    result = CliRunner().invoke(
+        select_command, [str(synthetic_dataset), "--table", str(table), "--out", str(tmp_path / "view")]
+    )
+    assert result.exit_code == 0 and "6 clips" in result.output
+    assert "2 of 4 accepted actions are not in the dataset (asset-002 7, walrus 0)" in result.output
+    table.write_text("uid,action_index,verdict\nwalrus,3,accepted\n")
+    with pytest.raises(InputError, match=r"1 of 1 accepted actions are not in the dataset \(walrus 3\)"):
+        select_view(str(synthetic_dataset), str(tmp_path / "none"), table=str(table), notes=[])
+    table.write_text("uid,action_index,verdict\nasset-001,,accepted\n")
+    with pytest.raises(InputError, match="no uid or action_index"):
+        select_view(str(synthetic_dataset), str(tmp_path / "none"), table=str(table))
+
+
+def test_uids_that_look_like_numbers_are_selected_by_a_table(tmp_path, make_clips):
+    writer = DatasetWriter(tmp_path / "d", {})
+    for uid in ("0090", "90", "9e1"):
+        writer.stage(uid, make_clips(uid, n_frames=2, size=8, rigs=("dynamic_orbit",)))
+    writer.roll(final=True)
+    (tmp_path / "t.csv").write_text(
+        "uid,action_index,verdict\n0090,0,accepted\n9e1,0,accepted\n90,0,rejected\n"
+    )
+    assert select_view(str(tmp_path / "d"), str(tmp_path / "v"), table=str(tmp_path / "t.csv")) == 2
+    assert Index(tmp_path / "v").keys.uids.to_pylist() == ["0090", "9e1"]
+
+
+def test_a_split_that_is_empty_is_told_with_the_ones_that_are_not(tmp_path, make_clips):
+    from orbit4d.datasets.schema import split_of
+
+    uid = next(f"u{k}" for k in range(999) if split_of(f"u{k}") == "validation")
+    writer = DatasetWriter(tmp_path / "d", {})
+    writer.stage(uid, make_clips(uid, n_frames=2, size=8, rigs=("dynamic_orbit",)))
+    writer.roll(final=True)
+    with pytest.raises(InputError, match=f"the splits are validation {uid}"):
+        select_view(str(tmp_path / "d"), str(tmp_path / "v"), split="test")

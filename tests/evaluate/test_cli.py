@@ -186,3 +186,30 @@ def test_measuring_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatc
     spread = cli._spread({**shared, "address": "auto"}, "cuda")
     assert spread is not None and spread.gpus_per_worker == 1
     assert cli._spread(shared, "cpu").gpus_per_worker == 0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_every_listed_uid_is_measured_or_named(
+    synthetic_dataset: Path, tmp_path: Path, mark: str, encoding: str
+) -> None:
+    """The first uid is none the less one for a byte-order mark, and what is not there is said."""
+    lines = ["asset-003", "yeti", "# none", "asset-001", "asset-003", "kraken  # neither"]
+    (tmp_path / "ids.txt").write_text(mark + "\n".join(lines), encoding=encoding)
+    result = called("dataset", synthetic_dataset, "--ids", tmp_path / "ids.txt", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "6 clips, 2 left out" in result.output
+    assert "yeti: left out" in result.output and "kraken: left out" in result.output
+    failed = json.loads((tmp_path / "out" / "results.json").read_text())["failed"]
+    assert sorted(failed) == ["kraken", "yeti"]
+
+
+def test_a_list_of_nothing_that_is_there_is_refused(synthetic_dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("yeti\n")
+    words = ["dataset", synthetic_dataset, "--ids", tmp_path / "ids.txt", "--out", tmp_path / "out"]
+    result = called(*words)
+    assert isinstance(result.exception, InputError) and "no clip in the listed uids" in str(result.exception)
+    (tmp_path / "ids.txt").write_text("# nothing\n")
+    assert "no entries" in str(called(*words).exception)
+    result = called("dataset", synthetic_dataset, "--split", "holdout", "--out", tmp_path / "out")
+    assert "no clip in the split 'holdout'" in str(result.exception)

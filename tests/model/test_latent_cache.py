@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -219,3 +220,39 @@ def test_the_cache_holds_no_test_clip(tmp_path, make_dataset, micro_config):
     splits = {r["uid"]: r["split"] for _, t in Index(path).read(["uid", "split"]) for r in t.to_pylist()}
     assert {uid for uid, split in splits.items() if split != "test"} == held
     assert "test" in splits.values()
+
+
+def test_any_flipped_bit_of_a_cache_is_found_where_it_is_read(dataset, micro_config, seed):
+    """Rows, names, blobs: one line with the file, or what was encoded. Latents would look sound otherwise."""
+    from pathlib import Path
+
+    import numpy as np
+
+    from orbit4d.datasets.errors import OrbitError
+    from orbit4d.model.latent_cache import LatentCache
+
+    encode_dataset(dataset, micro_config(), part_clips=3)
+    place = next(Path(dataset, "latents").glob("*.json"))
+    settings = json.loads(place.read_text())
+
+    def read():
+        cache = LatentCache(dataset, settings)
+        rows = cache.rows()
+        return rows, {key: {k: v.tolist() for k, v in cache.read(row).items()} for key, row in rows.items()}
+
+    good = read()
+    rng = np.random.default_rng(seed)
+    found = 0
+    for path in sorted((*place.parent.rglob("*.bin"), *place.parent.rglob("*.parquet"))):
+        content = path.read_bytes()
+        for at in rng.integers(0, len(content), 40):
+            damaged = bytearray(content)
+            damaged[at] ^= 1 << rng.integers(0, 8)
+            path.write_bytes(damaged)
+            try:
+                assert read() == good, (path.name, at)
+            except OrbitError as error:
+                assert path.stem in str(error) and "encode again" in str(error)
+                found += 1
+        path.write_bytes(content)
+    assert found > 60

@@ -127,6 +127,36 @@ def test_finished_work_is_not_done_again(calm: Calm, source: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in calm.out.rglob("*") if path.is_file()} == before
 
 
+def test_what_was_refused_is_refused_for_its_contents_alone(toy: Callable[..., Path], tmp_path: Path) -> None:
+    """A file cut short, then whole; an action that a table names and the file does not have."""
+    out, whole = tmp_path / "dataset", toy(tmp_path / "in" / "late.glb", 5).read_bytes()
+    for share, line in ((3, "done 0 + rejected 1"), (2, "done 0 + rejected 1"), (1, "done 1 + rejected 0")):
+        (tmp_path / "in" / "late.glb").write_bytes(whole[: len(whole) // share])
+        code, output, errors = render(tmp_path / "in", out, "--workers", "1")
+        assert line in output.splitlines()[-1], errors
+    (tmp_path / "some.csv").write_text(
+        "uid,path,action,action_index\n07,in/late.glb,Go,1\n07,in/late.glb,No,9\n"
+    )
+    code, output, errors = render(tmp_path / "some.csv", tmp_path / "other", "--workers", "1")
+    assert code == 0, errors
+    assert rejections(tmp_path / "other")["07", "#9"].reason == "no_such_action"
+    assert read_clip(str(tmp_path / "other"), "07", "Go", "dynamic_orbit", 0).action_index == 1
+
+
+def test_a_refusal_holds_for_the_contents_it_was_about() -> None:
+    from orbit4d.datasets.sources import Asset
+    from orbit4d.render.render import _is_refused, _of_contents
+
+    asset = Asset("u", "u.glb", "ab" * 32, "glb", 1)
+    for reason in ("bad_file:truncated", "quarantined:crash", "no_such_thing"):
+        row = Rejection("u", "", "render", reason, _of_contents("why", asset.sha256))
+        assert _is_refused(row, asset) and not _is_refused(row, Asset("u", "u.glb", "cd" * 32, "glb", 1))
+        assert _is_refused(Rejection("u", "", "render", reason, "an older row"), asset)
+    for reason in ("bad_file:missing", "bad_file:unreadable", "bad_file:changed", "download_failed"):
+        assert not _is_refused(Rejection("u", "", "render", reason), asset)
+    assert not _is_refused(Rejection("u", "Run", "render", "still"), asset) and not _is_refused(None, asset)
+
+
 def test_another_configuration_is_refused_in_one_line(calm: Calm, source: Path) -> None:
     code, _, errors = render(source, calm.out, "--frames", "4")
     assert code == 2 and errors.count("\n") == 1 and "frames" in errors
