@@ -129,7 +129,9 @@ def test_finished_work_is_not_done_again(calm: Calm, source: Path) -> None:
 
 def test_what_was_refused_is_refused_for_its_contents_alone(toy: Callable[..., Path], tmp_path: Path) -> None:
     """A file cut short, then whole; an action that a table names and the file does not have."""
-    out, whole = tmp_path / "dataset", toy(tmp_path / "in" / "late.glb", 5).read_bytes()
+    (tmp_path / "in").mkdir()
+    toy(tmp_path / "in" / "late.glb", 5)
+    out, whole = tmp_path / "dataset", (tmp_path / "in" / "late.glb").read_bytes()
     for share, line in ((3, "done 0 + rejected 1"), (2, "done 0 + rejected 1"), (1, "done 1 + rejected 0")):
         (tmp_path / "in" / "late.glb").write_bytes(whole[: len(whole) // share])
         code, output, errors = render(tmp_path / "in", out, "--workers", "1")
