@@ -369,7 +369,7 @@ def _finish(results: Results, unmeasured: dict[str, str], provenance: dict[str, 
     from orbit4d.evaluate.tables import terminal
 
     if not len(results):
-        raise InputError("nothing to measure: no clip matches; look at `orbit4d stats`")
+        raise InputError("nothing to measure: no clip matches; `orbit4d list` names what is there")
     record = results.finish(unmeasured, provenance)
     protocol = "" if record["misfit"] else str(results.settings.get("protocol") or "")
     page = write_page(results, title, record["summary"], record["not_measured"], protocol)

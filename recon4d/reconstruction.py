@@ -18,7 +18,8 @@ from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.image_measures import psnr, ssim
 from orbit4d.datasets.reader import read_clip
-from orbit4d.datasets.reference import is_reference, open_reference
+from orbit4d.datasets.reference import split_reference
+from orbit4d.datasets.remote import local_path, named
 from orbit4d.recon4d import optimize
 from orbit4d.recon4d.fit import load_checkpoint, new_fit
 from orbit4d.recon4d.frames import Frames, OrbitSpec, from_clip, load_frames
@@ -73,7 +74,7 @@ def reconstruct(
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r}: choose from {', '.join(PRESETS)}")
     chosen = settings or PRESETS[preset]
-    folder = Path(out)
+    folder = local_path(out)
     _check_out(folder)
     inputs = read_inputs(video_or_frames, static, cameras, static_cameras, static_time, spec, mask, matte)
     inputs = Inputs(
@@ -107,7 +108,7 @@ def reconstruct(
     optimize.optimise(fit, inputs.dynamic, inputs.static, chosen, checkpoint, folder / "log.jsonl")
 
     scene = Scene(fit.gaussians, fit.field.requires_grad_(False), inputs.dynamic.cameras, inputs.dynamic.time)
-    scene.info = {"run": run, "source": inputs.dynamic.name, "notes": inputs.notes}
+    scene.info = {"run": run, "source": named(inputs.dynamic.name), "notes": inputs.notes}
     scene.metrics = measure(scene, inputs)
     scene.metrics |= {"seconds": round(fit.seconds, 2), "n_gaussians": len(fit.gaussians)}
     scene.save(folder)
@@ -147,8 +148,8 @@ def read_inputs(
         raise InputError(f"--static-time {static_time}: give a time in [0, 1]")
     held_out: dict[str, Frames] = {}
     still: Frames | None = None
-    if isinstance(source, str) and not Path(source).exists() and is_reference(source):
-        dataset, uid, action = open_reference(source)
+    dataset, uid, action = split_reference(source) if isinstance(source, str) else ("", None, "")
+    if uid is not None:
         clip = read_clip(dataset, uid, action, "dynamic_orbit", 0)
         dynamic = from_clip(clip)
         still = _clip_if_there(dataset, uid, clip.action_index, "static_orbit", 0)

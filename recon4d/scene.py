@@ -21,6 +21,7 @@ from torch import Tensor
 
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.remote import local_path
 from orbit4d.recon4d.deformation import Deformation, build_field
 from orbit4d.recon4d.gaussians import Gaussians, load_ply, save_ply
 from orbit4d.recon4d.rasterize import rasterize
@@ -125,7 +126,7 @@ def load_scene(folder: str | os.PathLike[str]) -> Scene:
     """Read a scene folder. Raises InputError when it is none, WorkError when a part of it is damaged."""
     from safetensors import SafetensorError, safe_open
 
-    root = Path(folder)
+    root = local_path(folder)
     if not (root / "scene.json").is_file():
         if (root / "run.json").is_file():
             raise InputError(f"{root}: a scene that is not finished; run the same recon4d command to go on")
