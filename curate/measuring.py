@@ -229,7 +229,7 @@ class _Journal:
         self.path = Path(path)
         self.rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
         head = json.dumps({"measure_version": MEASURE_VERSION, **asdict(settings)}, sort_keys=True)
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         if lines and lines[0] == head:
             for line in lines[1:]:
                 try:
@@ -243,7 +243,7 @@ class _Journal:
             # Rewritten whole, so that a torn last line never gets anything appended to it.
             draft = self.path.with_name(self.path.name + ".new")
             entries = [self._line(uid, sha256, rows) for (uid, sha256), rows in self.rows.items()]
-            draft.write_text("\n".join([head, *entries]) + "\n")
+            draft.write_text("\n".join([head, *entries]) + "\n", encoding="utf-8")
             os.replace(draft, self.path)
         except OSError as error:
             raise InputError(
@@ -255,5 +255,5 @@ class _Journal:
         return json.dumps({"uid": uid, "sha256": sha256, "rows": rows})
 
     def add(self, asset: Asset, rows: list[dict[str, Any]]) -> None:
-        with open(self.path, "a") as file:
+        with open(self.path, "a", encoding="utf-8") as file:
             file.write(self._line(asset.uid, asset.sha256, rows) + "\n")

@@ -64,6 +64,7 @@ class OrbitLoader:
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.rank, self.world, self.drop_last = rank, world, drop_last
         self.epoch, self.consumed = 0, 0
+        shorten_listeners()
         self._loader = DataLoader(
             dataset,
             batch_sampler=_RankSampler(self),

@@ -15,7 +15,7 @@ COLUMNS = ("uid", "action", "rig", "orbit", "split", "n_frames", "license")
 
 
 def listed(dataset: str, where: str | None = None, split: str | None = None) -> Iterator[dict[str, Any]]:
-    """A row with the columns COLUMNS for each clip that is chosen (see `orbit4d select`), in the index's order.
+    """A row with the columns COLUMNS for each chosen clip (see `orbit4d select`), in the index's order.
 
     Rows are read part by part. Raises InputError when no clip matches, before the first row.
     """

@@ -69,11 +69,12 @@ class Place(click.ParamType):
         return str(path) if self.as_text else path
 
 
-def video_or_reference(text: str) -> bool:
-    """`native` of what may be DATASET:uid[:action], which is read where it is."""
-    from orbit4d.datasets.reference import is_reference
+def in_dataset(text: str) -> bool:
+    """`native` of what may be a dataset or DATASET:uid[:action], which are read where they are."""
+    from orbit4d.datasets.reference import split_reference
+    from orbit4d.datasets.storage import Store
 
-    return is_reference(text)
+    return Store(split_reference(text)[0]).exists("dataset.json")
 
 
 def not_a_video(text: str) -> bool:
@@ -86,7 +87,7 @@ class Interrupted(Exception):
 
 
 class Command(click.Command):
-    """A command whose parameters of type `Place` may be URIs; `-h` helps; `on_interrupt` is said at Ctrl-C."""
+    """A command that serves parameters of type `Place` and `-h`; `on_interrupt` is printed at Ctrl-C."""
 
     def __init__(self, *args: Any, on_interrupt: str = "interrupted", **kwargs: Any) -> None:
         super().__init__(*args, **_with_short_help(kwargs))

@@ -8,10 +8,11 @@ import sys
 
 
 def prepare_streams() -> None:
-    """Open closed standard streams on the null device, and let every stream print text it has no letters for.
+    """Open closed standard streams on the null device, and let no text be refused for its letters.
 
-    A closed descriptor (`orbit4d stats ds >&-`) would be taken by the next file that is opened, which a native
-    library or a child process then prints into. A terminal that is not UTF-8 shows `\\u2192` for what it lacks.
+    A closed descriptor (`orbit4d stats ds >&-`) would be taken by the next file that is opened, and a native
+    library or a child process would print into it. A terminal that is not UTF-8 shows `\\u2192` for what it
+    lacks.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.datasets.errors import WorkError
+from orbit4d.datasets.remote import publish
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     crash_point("checkpoint_after_rename")
     for old in complete(run)[: -max(1, keep)]:
         shutil.rmtree(old, ignore_errors=True)
+    publish(run)
     return final
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.remote import local_path
 from orbit4d.model import run_checkpoint
 from orbit4d.model.config import TrainConfig, check_same, to_dict
 from orbit4d.model.run_log import write_json
@@ -31,7 +32,7 @@ def claimed(run: Path, config: TrainConfig, resume: bool) -> Iterator[None]:
     InputError for a run that another process is training, that has taken steps with other settings or
     without `resume`, and for a `resume` where no run was started.
     """
-    path = run / "config.json"
+    path = local_path(run) / "config.json"
     if resume and not path.exists():
         raise InputError(f"{run}: holds no run to resume: leave --resume out to start one")
     try:

@@ -8,17 +8,9 @@ from typing import Any
 import click
 
 from orbit4d.datasets.command import leave, run
-from orbit4d.datasets.options import RESUMED, Command, Place, video_or_reference
+from orbit4d.datasets.options import RESUMED, Command, Place, in_dataset
 
 _ORBIT = click.Choice(["open", "closed"])
-
-
-def _in_dataset(text: str) -> bool:
-    """Whether a URI is a dataset or a reference into one, which are read where they are."""
-    from orbit4d.datasets.reference import is_reference
-    from orbit4d.datasets.storage import Store
-
-    return is_reference(text) or Store(text).exists("dataset.json")
 
 
 @click.command(
@@ -26,13 +18,14 @@ def _in_dataset(text: str) -> bool:
 )
 @click.argument(
     "source",
-    type=Place(as_text=True, native=video_or_reference),
+    type=Place(as_text=True, native=in_dataset),
     metavar="VIDEO|FOLDER|DATASET:uid[:action]",
 )
 @click.option(
     "--out",
     type=Place("run"),
-    help="Scene folder or URI. Default: VIDEO without its suffix, or uid, + .scene; an existing one is resumed.",
+    help="Scene folder or URI; an existing one is resumed. Default: `clip.scene` beside clip.mp4, "
+    "`uid.scene` in the current folder for DATASET:uid.",
 )
 @click.option(
     "--static", type=Place(as_text=True), help="Video or folder of the static orbit, when there is one."
@@ -171,9 +164,7 @@ def film(
 
 
 @click.command(cls=Command, short_help="Look at a scene or a dataset in the browser, with a time slider.")
-@click.argument(
-    "source", type=Place(as_text=True, native=_in_dataset), metavar="SCENE|DATASET[:uid[:action]]"
-)
+@click.argument("source", type=Place(as_text=True, native=in_dataset), metavar="SCENE|DATASET[:uid[:action]]")
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),

@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
-from orbit4d.render import protocol
 from orbit4d.datasets.scratch import make_scratch
+from orbit4d.render import protocol
 
 #: Bytes of the child's log that are kept with a failure.
 LOG_TAIL_BYTES = 4000

@@ -7,6 +7,8 @@ import re
 
 import click
 
+from orbit4d.datasets.options import RESUMED, Command
+
 EXAMPLE = """
 \b
 Example:
@@ -35,10 +37,10 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name for name in re.split(r"[,\s]+", text) if name)
 
 
-@click.command(epilog=EXAMPLE)
+@click.command(cls=Command, epilog=EXAMPLE, on_interrupt=RESUMED)
 @click.argument("sources", nargs=-1, required=True, metavar="TABLE|SOURCE...")
 @click.option(
-    "--out", required=True, metavar="DATASET", help="Dataset folder or URI; an existing one is gone on with."
+    "--out", required=True, metavar="DATASET", help="Dataset folder or URI; an existing one is resumed."
 )
 @click.option(
     "--preset",
@@ -83,7 +85,7 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     help="What Cycles runs on.",
 )
 @click.option("--seed", type=int, help="Seed of all draws.")
-@click.option("--captions", type=click.Path(), help="CSV of uid,caption.")
+@click.option("--captions", help="CSV of uid,caption.")
 @click.option("--workers", type=int, help="Ray actors; default: one per core.")
 @click.option(
     "--threads-per-worker", type=int, help="Render threads of each; default: cores divided by workers."
@@ -135,13 +137,14 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 @click.option(
     "--shared-paths", is_flag=True, help="Local paths are the same files on every machine of the cluster."
 )
-@click.option("--address", help="Ray cluster, say auto; without it a Ray of our own is started.")
+@click.option("--address", help="Ray address (`auto`: the running cluster). Default: a local Ray.")
 def command(sources: tuple[str, ...], out: str, preset: str, **options: object) -> None:
     """Render orbits of animated assets into a dataset.
 
     SOURCE is a table made by `orbit4d curate`, a file, a folder, a glob, a text file of ids, or
     objaverse:animated. Assets that are done already are skipped, so the same command goes on after any stop.
     """
+    from orbit4d.datasets.errors import WorkError
     from orbit4d.render.fleet import FleetSettings
     from orbit4d.render.render import render_assets
     from orbit4d.render.scene import preset as make_preset
@@ -202,6 +205,9 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     click.echo(summary.line)
     if summary.interrupted:
         raise KeyboardInterrupt
+    if not summary.done:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(summary.reasons.items()))
+        raise WorkError(f"{out}: no asset was rendered: {summary.line} ({reasons})")
 
 
 def _numbers(text: str, example: str) -> tuple[float, ...]:
