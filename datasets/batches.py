@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.loader import OrbitDataset
 from orbit4d.datasets.order import n_batches, permutation, rank_batches
+from orbit4d.datasets.short_temp import shorten_listeners
 
 
 class _RankSampler(Sampler[list[int]]):

@@ -169,14 +169,14 @@ def _candidate(uid: str, path: str | None, annotation: dict, failure: str | None
 def _first_seen_sha256(path: str) -> str:
     note = path + ".sha256"
     try:
-        with open(note) as file:
+        with open(note, encoding="utf-8") as file:
             return file.read().strip()
     except OSError:
         pass
     with open(path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     try:
-        with open(note + ".part", "w") as file:
+        with open(note + ".part", "w", encoding="utf-8") as file:
             file.write(sha256)
         os.replace(note + ".part", note)
     except OSError:

@@ -203,7 +203,11 @@ def stand_in(
 def _check_writable(store: Store) -> None:
     """Refuse a place that cannot be written before the work, by a file that is deleted at once."""
     probe = f"{TEMPORARY}{secrets.token_hex(6)}-probe"
-    store.put(probe, b"probe")
+    try:
+        store.put(probe, b"probe")
+    except OrbitError as error:
+        error.args = (str(error).replace(f"/{probe}", ""),)
+        raise
     store.delete([probe])
 
 

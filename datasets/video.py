@@ -98,7 +98,7 @@ def _steady() -> dict[str, str]:
     AVX2 is named only where the processor has AVX-512, and so AVX2 too: x264 takes such a name on trust.
     """
     try:
-        wide = "avx512" in Path("/proc/cpuinfo").read_text()
+        wide = "avx512" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return {}
     return {"x264-params": "asm=avx2"} if wide else {}

@@ -283,7 +283,7 @@ def read_ids(path: Path) -> list[str]:
     """uids of a text file, one a line; `#` begins a comment."""
     if not path.is_file():
         raise InputError(f"--ids {path}: no such file; give a text file with one uid a line")
-    lines = [line.split("#", 1)[0].strip() for line in path.read_text().splitlines()]
+    lines = [line.split("#", 1)[0].strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     return list(dict.fromkeys(line for line in lines if line))
 
 

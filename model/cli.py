@@ -84,7 +84,7 @@ def _one_voice() -> Iterator[None]:
     rank, first_here = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0") == "0"
     with contextlib.ExitStack() as stack:
         if rank != "0":
-            silence = stack.enter_context(open(os.devnull, "w"))
+            silence = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(silence))
         try:
             yield

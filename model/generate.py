@@ -105,7 +105,7 @@ def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: 
             "motion": motion,
             "seed": request.seed + k,
             "steps": steps,
-            "preparation": notes,
+            "preparation": named(notes),
         }
         write_orbit(path, frames, cameras, request.fps, about, pipeline.background)
         written.append(path)

@@ -76,7 +76,7 @@ def _start(run: Path, config: TrainConfig) -> None:
 def _settings(path: Path) -> dict[str, Any]:
     """Settings of the run at `path`; InputError for a config.json of something else, say of a model."""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         values = None
     if not isinstance(values, dict) or not {"schema", "stages", "optim"} <= set(values):

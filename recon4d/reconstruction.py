@@ -108,7 +108,7 @@ def reconstruct(
     optimize.optimise(fit, inputs.dynamic, inputs.static, chosen, checkpoint, folder / "log.jsonl")
 
     scene = Scene(fit.gaussians, fit.field.requires_grad_(False), inputs.dynamic.cameras, inputs.dynamic.time)
-    scene.info = {"run": run, "source": named(inputs.dynamic.name), "notes": inputs.notes}
+    scene.info = {"run": run, "source": named(inputs.dynamic.name), "notes": named(inputs.notes)}
     scene.metrics = measure(scene, inputs)
     scene.metrics |= {"seconds": round(fit.seconds, 2), "n_gaussians": len(fit.gaussians)}
     scene.save(folder)
@@ -207,7 +207,7 @@ def _finished(folder: Path, run: dict[str, Any]) -> Scene | None:
     path = folder / "run.json"
     if not path.exists():
         return None
-    held = json.loads(path.read_text())
+    held = json.loads(path.read_text(encoding="utf-8"))
     if held != json.loads(json.dumps(run)):
         key = next((k for k in run if held.get(k) != json.loads(json.dumps(run[k]))), "settings")
         raise InputError(f"{folder}: holds a scene made with another {key}; give another --out")

@@ -267,7 +267,7 @@ class BlenderChild:
 def rss_bytes(pid: int) -> int:
     """Resident memory of a process in bytes, 0 when it is gone."""
     try:
-        with open(f"/proc/{pid}/statm") as file:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (FileNotFoundError, ProcessLookupError):
         return 0

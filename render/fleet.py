@@ -21,7 +21,7 @@ from typing import Any
 
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.progress import Progress
-from orbit4d.datasets.scratch import scratch_folder
+from orbit4d.datasets.scratch import scratch_folder, sweep_scratch
 from orbit4d.datasets.short_temp import socket_folder
 from orbit4d.render.child import START_TIMEOUT
 from orbit4d.render.worker import Job, Reply, Worker, WorkerSettings
@@ -359,6 +359,7 @@ def ray_cluster(settings: FleetSettings) -> Iterator[Any]:
             yield ray
         finally:
             ray.shutdown()
+            sweep_scratch()  # of the actors, which are killed and not asked to end
 
 
 @contextmanager
