@@ -13,8 +13,8 @@ from typing import NoReturn
 
 import click
 
-from orbit4d.datasets.errors import OrbitError
-from orbit4d.datasets.options import Interrupted
+from orbit4d.datasets.errors import InputError, OrbitError
+from orbit4d.datasets.options import Interrupted, ReaderLeft
 from orbit4d.datasets.scratch import sweep_scratch
 from orbit4d.datasets.short_temp import shorten_listeners
 from orbit4d.datasets.streams import prepare_streams
@@ -40,6 +40,7 @@ def run(command: click.Command, argv: Sequence[str] | None = None, prog_name: st
         args.remove("--debug")
         debug = True
     try:
+        _check_letters(args)
         shorten_listeners()
         result = command.main(args=args, prog_name=prog_name, standalone_mode=False)
         # What does not fit on a full disk is an error now and not while Python ends.
@@ -56,23 +57,28 @@ def run(command: click.Command, argv: Sequence[str] | None = None, prog_name: st
         if debug:
             raise
         return _say(str(error), error.exit_code)
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderLeft):
         # The reader of our output left (`orbit4d stats | head`); keep the interpreter from complaining too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         if debug:
             raise
-        return _say(*one_line(error))
+        return _say(*one_line(error, args))
     return result if isinstance(result, int) else 0
 
 
-def one_line(error: Exception) -> tuple[str, int]:
-    """(message, exit code) for an exception that nobody turned into one of ours."""
+def one_line(error: Exception, words: Sequence[str] = ()) -> tuple[str, int]:
+    """(message, exit code) for an exception that nobody turned into one of ours.
+
+    `words` are those of the command: the URIs among them are named where a client of an object store failed.
+    """
     kind, text = type(error), " ".join(str(error).split())
     package = kind.__module__.partition(".")[0]
     if package in _CLOUD_CLIENTS:
-        return f"{text or kind.__name__}; check the address, the network and the credentials", 2
+        where = ", ".join(word for word in words if "://" in word)
+        what = f"{where}: {text or kind.__name__}" if where else text or kind.__name__
+        return f"{what}; check the address, the network and the credentials", 2
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
         return "no space left for the output; free space and run the same command again", 1
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
@@ -87,6 +93,16 @@ def one_line(error: Exception) -> tuple[str, int]:
         }.get(error.errno or 0, "check the path")
         return f"{os.fsdecode(error.filename)}: {error.strerror}; {mend}", 1
     return f"{kind.__name__}: {text} (run again with --debug for the traceback)", 1
+
+
+def _check_letters(words: Sequence[str]) -> None:
+    """Refuse words that are no text in the locale's encoding; libraries below take only text."""
+    for word in words:
+        if any("\udc80" <= letter <= "\udcff" for letter in word):
+            raise InputError(
+                f"{word}: is not {sys.getfilesystemencoding()} text; set PYTHONUTF8=1 if it is UTF-8, "
+                "else rename it"
+            )
 
 
 def leave(code: int) -> NoReturn:

@@ -86,6 +86,10 @@ class Interrupted(Exception):
     """Ctrl-C ended a command; the text is what the user reads."""
 
 
+class ReaderLeft(Exception):
+    """Whoever read the output closed it (`orbit4d list ds | head`); click would make a failure of it."""
+
+
 class Command(click.Command):
     """A command that serves parameters of type `Place` and `-h`; `on_interrupt` is printed at Ctrl-C."""
 
@@ -101,6 +105,8 @@ class Command(click.Command):
                 return super().invoke(ctx)
         except (click.Abort, KeyboardInterrupt) as error:
             raise Interrupted(self.on_interrupt) from error
+        except BrokenPipeError as error:
+            raise ReaderLeft from error
 
 
 class Group(click.Group):
@@ -130,15 +136,15 @@ def _open_places(command: click.Command, ctx: click.Context, held: contextlib.Ex
     """Put local paths for the URIs among the parameters; whether there were any."""
     opened = False
     # Inputs first: an output is not touched before all inputs are known to be there.
-    places = [p for p in command.params if isinstance(p.type, Place) and p.name is not None]
-    for param in sorted(places, key=lambda p: p.type.use != "input"):
-        before = ctx.params.get(param.name)
+    places = [(p.name, p.type) for p in command.params if p.name and isinstance(p.type, Place)]
+    for name, place in sorted(places, key=lambda found: found[1].use != "input"):
+        before = ctx.params.get(name)
         if isinstance(before, tuple):
-            after: Any = tuple(param.type.open(value, ctx.params, held) for value in before)
+            after: Any = tuple(place.open(value, ctx.params, held) for value in before)
         else:
-            after = param.type.open(before, ctx.params, held)
+            after = place.open(before, ctx.params, held)
         opened |= after != before
-        ctx.params[param.name] = after
+        ctx.params[name] = after
     return opened
 
 

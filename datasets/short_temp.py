@@ -43,7 +43,7 @@ def shorten_listeners() -> None:
         return
     from multiprocessing import process, util
 
-    if process.current_process()._config.get("tempdir") is None:
+    if getattr(process.current_process(), "_config", {}).get("tempdir") is None:
         before = tempfile.tempdir
         tempfile.tempdir = socket_folder(LONGEST_FOR_LISTENERS, "TMPDIR")
         try:
