@@ -8,6 +8,7 @@ from importlib.metadata import version
 import click
 
 from orbit4d.datasets.command import leave, run
+from orbit4d.datasets.options import Group
 
 #: name -> (module, attribute, one line for `orbit4d --help`), in the order of the chain.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -21,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "render": ("orbit4d.render.cli", "command", "Render accepted assets into a dataset of orbit clips."),
     "verify": ("orbit4d.datasets.cli", "verify", "Check every byte of a dataset and print its digest."),
     "stats": ("orbit4d.datasets.cli", "stats", "Counts, bytes, motion and licences of a dataset."),
+    "list": ("orbit4d.datasets.cli", "list_", "List the clips of a dataset, one a line."),
     "select": ("orbit4d.datasets.cli", "select", "Keep the clips of a dataset that match an expression."),
     "merge": ("orbit4d.datasets.cli", "merge", "Join datasets, clips held twice kept once."),
     "import": ("orbit4d.datasets.cli", "import_", "Bring published orbit folders into a dataset."),
@@ -43,7 +45,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
-class Umbrella(click.Group):
+class Umbrella(Group):
     """A group whose members are named in `COMMANDS` and imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -66,7 +68,6 @@ class Umbrella(click.Group):
 
 @click.group(
     cls=Umbrella,
-    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Every command takes --help, which shows an example, and --debug, which shows tracebacks.",
 )
 @click.version_option(version("orbit4d"), prog_name="orbit4d")

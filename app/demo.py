@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from typing import Any
 import click
 
 from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.options import RESUMED, Command, Place
 
 RECORD = "demo.json"
 #: How a stage calls the command. -P: from the root of a checkout our folder `datasets` would shadow Hugging
@@ -153,8 +155,15 @@ def stages(out: Path, plan: Plan, workers: int) -> list[Stage]:
     ]
 
 
-@click.command("demo", epilog="\b\nExample:\n  orbit4d demo --out demo")
-@click.option("--out", default="demo", show_default=True, metavar="DIR", help="Folder for all results.")
+@click.command("demo", cls=Command, epilog="\b\nExample:\n  orbit4d demo --out demo", on_interrupt=RESUMED)
+@click.option(
+    "--out",
+    type=Place("local", as_text=True),
+    default="demo",
+    show_default=True,
+    metavar="DIR",
+    help="Folder for all results.",
+)
 @click.option("--small", is_flag=True, help="Few assets at low resolution: two minutes, for a first look.")
 @click.option("--workers", default=2, show_default=True, help="Ray workers that measure and render.")
 def command(out: str, small: bool, workers: int) -> int:
@@ -192,7 +201,7 @@ class Book:
         records: dict[str, Record] = {}
         if RECORD in entries:
             try:
-                held = json.loads(path.read_text())
+                held = json.loads(path.read_text(encoding="utf-8"))
                 records = {row["name"]: Record(**row) for row in held["stages"]}
             except (ValueError, TypeError, KeyError):
                 raise InputError(f"{path}: is damaged; delete {folder} and run again") from None
@@ -215,7 +224,7 @@ class Book:
         """Write demo.json."""
         held = {"version": 1, "plan": self.plan, "stages": [asdict(r) for r in self.records.values()]}
         part = self.path.with_name(f".{self.path.name}.part")
-        part.write_text(json.dumps(held, indent=1) + "\n")
+        part.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
         part.replace(self.path)
 
     def outdate(self, names: Sequence[str]) -> None:
@@ -240,7 +249,7 @@ class Book:
 def run_stages(folder: Path, plan: Plan, chain: Sequence[Stage], book: Book) -> None:
     """Run what is not done yet. Once a stage ran, those after it run too: their input may have changed."""
     for number, stage in enumerate(chain, start=1):
-        line = " ".join(("orbit4d", *stage.argv)) if stage.argv else ""
+        line = shlex.join(("orbit4d", *stage.argv)) if stage.argv else ""
         known = book.records.get(stage.name)
         done = (
             known is not None
@@ -266,8 +275,12 @@ def run_stages(folder: Path, plan: Plan, chain: Sequence[Stage], book: Book) -> 
             lines, outcome = [], stage.work(folder)
         else:
             begun = stage.name == "train" and (folder / "run" / "config.json").exists()
-            resume = ("--resume",) if begun else ()
-            lines = _run(stage, (*stage.argv, *resume), folder)
+            again = ("--resume",) if begun else ()
+            if stage.name.startswith(("generate", "film")) and any(
+                (folder / f).exists() for f in stage.makes
+            ):
+                again = ("--overwrite",)
+            lines = _run(stage, (*stage.argv, *again), folder)
             outcome = stage.outcome(folder, lines) if stage.outcome else ""
         seconds = round(time.monotonic() - began, 1)
         book.put(
@@ -284,7 +297,7 @@ def _same_work(before: str, now: str) -> bool:
 def _run(stage: Stage, argv: Sequence[str], folder: Path) -> list[str]:
     """Run one orbit4d command; what it prints goes through to the terminal, and comes back as lines."""
     # Threads that wait in a loop for one another lose a hundredfold when other work shares the cores.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONIOENCODING": "utf-8"}
     if stage.name == "train":
         # The tiny network's layers are too small to share: 0.37 s a step on one thread, 0.55 s on two.
         environment.setdefault("OMP_NUM_THREADS", "1")
@@ -294,6 +307,7 @@ def _run(stage: Stage, argv: Sequence[str], folder: Path) -> list[str]:
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
+        encoding="utf-8",
         errors="replace",
         process_group=0,
         env=environment,
@@ -314,7 +328,7 @@ def _run(stage: Stage, argv: Sequence[str], folder: Path) -> list[str]:
         end = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         raise WorkError(
             f"stage {stage.name} failed ({end}, its own message stands above); "
-            f"`orbit4d demo --out {folder}` goes on from here"
+            f"`orbit4d demo --out {shlex.quote(str(folder))}` goes on from here"
         )
     return lines
 

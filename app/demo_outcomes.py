@@ -70,7 +70,7 @@ def verified(folder: Path, lines: list[str]) -> str:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Rows of a log.jsonl; a torn last line is left out."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             rows.append(json.loads(line))
         except ValueError:
@@ -104,14 +104,14 @@ def about_generated(folder: Path, level: str) -> dict[str, Any]:
     """What `orbit4d generate` noted beside a video, {} when it is not there."""
     path = folder / "generated" / level / "transforms.json"
     try:
-        return dict(json.loads(path.read_text()).get("orbit4d", {}))
+        return dict(json.loads(path.read_text(encoding="utf-8")).get("orbit4d", {}))
     except (OSError, ValueError):
         return {}
 
 
 def reconstructed(folder: Path, lines: list[str]) -> str:
     """PSNR on views it saw and on views it never saw."""
-    metrics = json.loads((folder / "scene" / "metrics.json").read_text())
+    metrics = json.loads((folder / "scene" / "metrics.json").read_text(encoding="utf-8"))
     parts = [
         f"{name} {metrics[key]:.1f} dB"
         for name, key in (("training views", "psnr_train"), ("held-out", "psnr_heldout"))

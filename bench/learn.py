@@ -136,7 +136,7 @@ def train_all(args: argparse.Namespace, folder: Path, dataset: str) -> None:
             command += ["--steps", str(args.steps), "--where", args.where]
             command += ["--control-steps", str(args.control_steps)] if args.control_steps else []
             command += [part for value in args.sets for part in ("--set", value)]
-            with (folder / f"{name}.log").open("a") as log:
+            with (folder / f"{name}.log").open("a", encoding="utf-8") as log:
                 done = subprocess.run(
                     command,
                     stdout=log,

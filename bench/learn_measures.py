@@ -192,7 +192,7 @@ class Report:
             command = "python " + " ".join(sys.argv)
             head = f"`{command}` at {self.result['commit']}, {self.result['cpus']} cores\n\n```\n"
             text = "\n".join(self.lines).strip()
-            Path(out).write_text(f"{head}{text}\n```\n\n{json.dumps(self.result)}\n")
+            Path(out).write_text(f"{head}{text}\n```\n\n{json.dumps(self.result)}\n", encoding="utf-8")
         print(json.dumps(self.result))
 
 

@@ -62,7 +62,7 @@ def refused_run(n: int) -> dict[str, float]:
         for i in range(n):
             part = source / f"{i // 1000:03d}"
             part.mkdir(parents=True, exist_ok=True)
-            (part / f"asset_{i:06d}.obj").write_text(f"# no vertex line {i}\n")
+            (part / f"asset_{i:06d}.obj").write_text(f"# no vertex line {i}\n", encoding="utf-8")
         settings, fleet = preset("draft"), FleetSettings(workers=2, threads_per_worker=1)
         took = []
         before = psutil.Process().memory_info().rss

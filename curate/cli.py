@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orbit4d.datasets.options import RESUMED, Command, Place
 from orbit4d.render.cli import Size
 
 if TYPE_CHECKING:
@@ -63,15 +64,28 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.command("curate", epilog=EXAMPLE)
+@click.command("curate", cls=Command, epilog=EXAMPLE, on_interrupt=RESUMED)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--out", required=True, help="Table to write (.parquet, local or URI).")
-@click.option("--report", "report_dir", default=None, help="Folder for an HTML report.")
+@click.option(
+    "--out",
+    default=None,
+    help="Table to write (.parquet, local or URI). Default: `assets.curated.parquet` beside assets/, or in "
+    "the current folder for a SOURCE that is no local path; an existing one is resumed under the same rules.",
+)
+@click.option(
+    "--report", "report_dir", type=Place("folder"), default=None, help="Folder or URI for an HTML report."
+)
 @click.option("--captions", default=None, help="CSV of uid,caption.")
 @click.option(
     "--preset", default="default", help="Rules to start from: default or diffusion4d (the paper's)."
 )
-@click.option("--rules", "rules_file", default=None, help="YAML file of rules; options win over it.")
+@click.option(
+    "--rules",
+    "rules_file",
+    type=Place(as_text=True),
+    default=None,
+    help="YAML file of rules; options win over it.",
+)
 @_rule_options
 @click.option("--previews", default=None, type=click.Choice(["none", "window", "raw", "both"]),
               help="Small pictures of actions (window; both where rules compare raw frames).")  # fmt: skip
@@ -83,7 +97,7 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--asset-timeout", default=600.0, show_default=True, help="Seconds an asset may take.")
 @click.option("--max-rss", "max_rss_bytes", type=Size(), help="Memory at which a Blender is killed, say 8G.")
 @click.option("--address", default=None, help="Ray cluster: auto, or an address.")
-def command(sources: tuple[str, ...], out: str, report_dir: str | None, **options: Any) -> int:
+def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, **options: Any) -> int:
     """Measure animated assets and decide which are fit for training.
 
     SOURCE is a file, a folder, a glob, a list of ids, objaverse:animated[?limit=N], a table that curate wrote
@@ -91,12 +105,14 @@ def command(sources: tuple[str, ...], out: str, report_dir: str | None, **option
     """
     from orbit4d.curate.rules import decide, make_rules
     from orbit4d.curate.tables import check_writable, write_table
-    from orbit4d.datasets.errors import InputError
+    from orbit4d.datasets.errors import InputError, WorkError
 
     given = {name: options[name] for name in RULE_OPTIONS if options[name] is not None}
     if "license" in given:
         given["license"] = tuple(part.strip() for part in given["license"].split(",") if part.strip())
     rules = make_rules(options["preset"], options["rules_file"], given)
+    if out is None:
+        out = _default_out(sources, rules)
     if not out.endswith(".parquet"):
         raise InputError(f"{out}: the table is a Parquet file; end its name in .parquet")
     check_writable(out)
@@ -112,8 +128,21 @@ def command(sources: tuple[str, ...], out: str, report_dir: str | None, **option
     _print_counts(table, accounting)
     click.echo(f"table {out}")
     if report_dir is not None:
-        click.echo(f"report {Path(report_dir) / 'index.html'}")
+        click.echo(f"report {report_dir / 'index.html'}")
+    if "accepted" not in table["verdict"].to_pylist():
+        raise WorkError(f"{out}: no action was accepted; {accounting}")
     return 0
+
+
+def _default_out(sources: tuple[str, ...], rules: Any) -> str:
+    from orbit4d.curate.tables import check_same_rules
+    from orbit4d.datasets.default_out import default_table
+
+    if len(sources) > 1:
+        raise click.UsageError("give --out TABLE.parquet where there is more than one SOURCE")
+    out = default_table(sources[0])
+    check_same_rules(out, rules)
+    return out
 
 
 def _measured(

@@ -247,7 +247,7 @@ class _Journal:
             # Rewritten whole, so that a torn last line never gets anything appended to it.
             draft = self.path.with_name(self.path.name + ".new")
             entries = [self._line(uid, sha256, rows) for (uid, sha256), rows in self.rows.items()]
-            draft.write_text("\n".join([head, *entries]) + "\n")
+            draft.write_text("\n".join([head, *entries]) + "\n", encoding="utf-8")
             os.replace(draft, self.path)
         except OSError as error:
             raise InputError(
@@ -259,5 +259,5 @@ class _Journal:
         return json.dumps({"uid": uid, "sha256": sha256, "rows": rows})
 
     def add(self, asset: Asset, rows: list[dict[str, Any]]) -> None:
-        with open(self.path, "a") as file:
+        with open(self.path, "a", encoding="utf-8") as file:
             file.write(self._line(asset.uid, asset.sha256, rows) + "\n")

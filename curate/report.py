@@ -24,6 +24,7 @@ from orbit4d.curate.histograms import histogram_svg
 from orbit4d.curate.rules import REASONS, Rules, rule_effects
 from orbit4d.datasets.bad_file import REASONS as BAD_FILES
 from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.remote import local_path
 
 #: Measure -> (logarithmic axis, rules whose thresholds are drawn).
 PLOTS: dict[str, tuple[bool, tuple[str, ...]]] = {
@@ -68,11 +69,11 @@ def write_report(table: pa.Table, folder: str | os.PathLike[str], rules: Rules |
             raise InputError("this table was never decided; decide it before reporting on it")
         rules = Rules(**{**stored, "license": tuple(stored["license"])})
     page = _page(table, rules)
-    target = Path(folder) / "index.html"
+    target = local_path(folder) / "index.html"
     draft = target.with_name(".index.html.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page, encoding="utf-8")
+        draft.write_text(page, encoding="utf-8", errors="surrogateescape")
         os.replace(draft, target)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise InputError(

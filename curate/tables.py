@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from orbit4d.datasets.storage import Store
 
 if TYPE_CHECKING:
     from orbit4d.curate.measuring import MeasureSettings
+    from orbit4d.curate.rules import Rules
 
 
 def _place(path: str) -> tuple[Store, str]:
@@ -42,7 +44,9 @@ def check_writable(path: str) -> None:
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: cannot be written, {folder} is no folder you may write to")
+        raise InputError(
+            f"{path}: cannot be written, {folder} is no folder you may write to; give another --out"
+        )
 
 
 def write_table(table: pa.Table, path: str) -> None:
@@ -110,6 +114,21 @@ def unheeded(source: str) -> str | None:
     )
 
 
+def check_same_rules(path: str, rules: Rules) -> None:
+    """Raise InputError for a table at `path` that other rules decided, naming one that differs."""
+    store, name = _place(path)
+    if not store.exists(name):
+        return
+    held = info_of(read_table(path)).get("rules") or {}
+    now = json.loads(json.dumps(asdict(rules)))
+    for key in now:
+        if held.get(key) != now[key]:
+            raise InputError(
+                f"{path}: was decided with {key} {held.get(key)}, now it is {now[key]}; "
+                "name another table as --out"
+            )
+
+
 def read_measured(source: str) -> pa.Table | None:
     """The table at `source` if `curate` wrote it; None if it is any other kind of source."""
     if not source.endswith(".parquet"):
@@ -129,9 +148,9 @@ def read_measured(source: str) -> pa.Table | None:
 
 def is_dataset(source: str) -> bool:
     """Whether a local folder or a URI is a rendered dataset."""
-    if is_uri(source) and suffix_of(source):
-        return False
-    return ":" not in source.replace("://", "") and Store(source).exists("dataset.json")
+    if is_uri(source):
+        return not suffix_of(source) and Store(source).exists("dataset.json")
+    return os.path.isfile(os.path.join(source, "dataset.json"))
 
 
 def known_rows(path: str, settings: MeasureSettings) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.loader import OrbitDataset
 from orbit4d.datasets.order import n_batches, permutation, rank_batches
+from orbit4d.datasets.short_temp import shorten_listeners
 
 
 class _RankSampler(Sampler[list[int]]):
@@ -64,6 +65,7 @@ class OrbitLoader:
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.rank, self.world, self.drop_last = rank, world, drop_last
         self.epoch, self.consumed = 0, 0
+        shorten_listeners()
         self._loader = DataLoader(
             dataset,
             batch_sampler=_RankSampler(self),

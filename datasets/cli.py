@@ -6,8 +6,11 @@ import json
 
 import click
 
+from orbit4d.datasets.errors import WorkError
+from orbit4d.datasets.options import RESUMED, Command
 
-@click.command()
+
+@click.command(cls=Command)
 @click.argument("dataset")
 @click.option("--repair", is_flag=True, help="Remove what an interrupted run left and never committed.")
 @click.pass_context
@@ -40,7 +43,7 @@ def verify(ctx: click.Context, dataset: str, repair: bool) -> None:
         ctx.exit(1)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("dataset")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON instead of a table.")
 def stats(dataset: str, as_json: bool) -> None:
@@ -55,7 +58,39 @@ def stats(dataset: str, as_json: bool) -> None:
     click.echo(json.dumps(numbers) if as_json else "\n".join(table_lines(numbers)))
 
 
-@click.command()
+@click.command("list", cls=Command)
+@click.argument("dataset")
+@click.option("--where", help="SQL expression on the index, e.g. \"rig = 'front_view'\".")
+@click.option("--split", help="train, validation or test.")
+@click.option("--uids", is_flag=True, help="Only the uids, one a line, as `orbit4d eval --ids` reads them.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON per clip.")
+def list_(dataset: str, where: str | None, split: str | None, uids: bool, as_json: bool) -> None:
+    """List the clips of a dataset, one a line: uid, action, rig, orbit, split, frames and licence.
+
+    Columns are separated by tabs. DATASET:uid:action names an asset's action elsewhere, for example in
+    `orbit4d view` and `orbit4d recon4d`.
+
+    \b
+    Example: orbit4d list out/dataset --where "rig = 'dynamic_orbit' and motion_magnitude > 0.001"
+             orbit4d list out/dataset --split test --uids > ids.txt
+    """
+    from orbit4d.datasets.listing import COLUMNS, listed
+
+    rows = listed(dataset, where, split)
+    if not uids and not as_json:
+        click.echo("\t".join(COLUMNS))
+    seen: set[str] = set()
+    for row in rows:
+        if uids:
+            if row["uid"] not in seen:
+                seen.add(row["uid"])
+                click.echo(row["uid"])
+        else:
+            line = json.dumps(row) if as_json else "\t".join(" ".join(str(v).split()) for v in row.values())
+            click.echo(line)
+
+
+@click.command(cls=Command)
 @click.argument("dataset")
 @click.option("--where", help="SQL expression on the index, e.g. \"license = 'CC0-1.0'\".")
 @click.option("--split", help="train, validation or test.")
@@ -85,7 +120,7 @@ def select(
     click.echo(f"{count} clips: {out}" + ("" if copy else f" (a view of {dataset})"))
 
 
-@click.command()
+@click.command(cls=Command, on_interrupt=RESUMED)
 @click.argument("datasets", nargs=-1, required=True)
 @click.option("--out", required=True, help="Dataset to write.")
 @click.option("--force", is_flag=True, help="Merge datasets of different configurations too.")
@@ -105,7 +140,7 @@ def merge(datasets: tuple[str, ...], out: str, force: bool) -> None:
     click.echo(f"{merged.clips} clips, {len(merged.duplicates)} duplicates left out: {out}")
 
 
-@click.command("import")
+@click.command("import", cls=Command, on_interrupt=RESUMED)
 @click.argument("sources", nargs=-1, required=True)
 @click.option(
     "--from",
@@ -115,7 +150,7 @@ def merge(datasets: tuple[str, ...], out: str, force: bool) -> None:
     show_default=True,
     help="Layout of the sources.",
 )
-@click.option("--out", required=True, help="Dataset to write; run again, it goes on.")
+@click.option("--out", required=True, help="Dataset to write; an existing one is resumed.")
 @click.option("--azimuth0", type=float, help="Azimuth of view 0 in degrees, for folders without camera JSON.")
 @click.option("--captions", help="CSV with uid and caption (Cap3D's, or one with a header).")
 def import_(
@@ -135,15 +170,18 @@ def import_(
         done = import_gobjaverse(sources, out, captions=captions)
     else:
         done = import_diffusion4d(sources, out, azimuth0_deg=azimuth0, captions=captions)
-    click.echo(
+    counts = (
         f"{done.assets} assets, {done.clips} clips, {done.rejected} folders rejected, "
         f"{done.already} assets were there: {out}"
     )
     if done.without_caption:
         click.echo(f"note: {captions}: no caption for {done.without_caption} of the new assets", err=True)
+    click.echo(counts)
+    if done.rejected and not done.assets and not done.already:
+        raise WorkError(f"nothing was imported: {counts}")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("dataset")
 @click.option(
     "--format",

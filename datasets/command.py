@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,14 @@ from typing import NoReturn
 
 import click
 
-from orbit4d.datasets.errors import OrbitError
+from orbit4d.datasets.errors import InputError, OrbitError
+from orbit4d.datasets.options import Interrupted, ReaderLeft
+from orbit4d.datasets.scratch import sweep_scratch
+from orbit4d.datasets.short_temp import shorten_listeners
+from orbit4d.datasets.streams import prepare_streams
+
+#: Packages of object stores' clients, whose exceptions are about addresses and credentials.
+_CLOUD_CLIENTS = ("botocore", "aiobotocore", "boto3", "s3fs", "gcsfs", "google", "aiohttp", "adlfs", "azure")
 
 
 def run(command: click.Command, argv: Sequence[str] | None = None, prog_name: str | None = None) -> int:
@@ -22,7 +30,9 @@ def run(command: click.Command, argv: Sequence[str] | None = None, prog_name: st
     from the root of a checkout, it takes that root off sys.path again, where our folder `datasets` would
     stand in front of Hugging Face's.
     """
+    prepare_streams()
     keep_root_off_path()
+    sweep_scratch()
     args = list(sys.argv[1:] if argv is None else argv)
     debug = os.environ.get("ORBIT4D_DEBUG") == "1"
     head = args[: args.index("--")] if "--" in args else args
@@ -30,27 +40,69 @@ def run(command: click.Command, argv: Sequence[str] | None = None, prog_name: st
         args.remove("--debug")
         debug = True
     try:
+        _check_letters(args)
+        shorten_listeners()
         result = command.main(args=args, prog_name=prog_name, standalone_mode=False)
+        # What does not fit on a full disk is an error now and not while Python ends.
+        sys.stdout.flush()
     except click.exceptions.Exit as end:
         return end.exit_code
+    except Interrupted as stop:
+        return _say(str(stop), 130, "")
     except (click.Abort, KeyboardInterrupt):
-        print("interrupted: what was committed is kept; run the same command again to go on", file=sys.stderr)
-        return 130
+        return _say("interrupted", 130, "")
     except click.ClickException as error:
         return _say(error.format_message(), 2)
     except OrbitError as error:
         if debug:
             raise
         return _say(str(error), error.exit_code)
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderLeft):
         # The reader of our output left (`orbit4d stats | head`); keep the interpreter from complaining too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         if debug:
             raise
-        return _say(f"{type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
+        return _say(*one_line(error, args))
     return result if isinstance(result, int) else 0
+
+
+def one_line(error: Exception, words: Sequence[str] = ()) -> tuple[str, int]:
+    """(message, exit code) for an exception that nobody turned into one of ours.
+
+    `words` are those of the command: the URIs among them are named where a client of an object store failed.
+    """
+    kind, text = type(error), " ".join(str(error).split())
+    package = kind.__module__.partition(".")[0]
+    if package in _CLOUD_CLIENTS:
+        where = ", ".join(word for word in words if "://" in word)
+        what = f"{where}: {text or kind.__name__}" if where else text or kind.__name__
+        return f"{what}; check the address, the network and the credentials", 2
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+        return "no space left for the output; free space and run the same command again", 1
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        mend = {
+            errno.ENOSPC: "free space and run the same command again",
+            errno.EROFS: "choose a place that can be written",
+            errno.EACCES: "choose a place that you may use",
+            errno.EPERM: "choose a place that you may use",
+            errno.ENOENT: "check the path",
+            errno.ENOTDIR: "check the path",
+            errno.ENAMETOOLONG: "choose a shorter name",
+        }.get(error.errno or 0, "check the path")
+        return f"{os.fsdecode(error.filename)}: {error.strerror}; {mend}", 1
+    return f"{kind.__name__}: {text} (run again with --debug for the traceback)", 1
+
+
+def _check_letters(words: Sequence[str]) -> None:
+    """Refuse words that are no text in the locale's encoding; libraries below take only text."""
+    for word in words:
+        if any("\udc80" <= letter <= "\udcff" for letter in word):
+            raise InputError(
+                f"{word}: is not {sys.getfilesystemencoding()} text; set PYTHONUTF8=1 if it is UTF-8, "
+                "else rename it"
+            )
 
 
 def leave(code: int) -> NoReturn:
@@ -61,7 +113,7 @@ def leave(code: int) -> NoReturn:
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BrokenPipeError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
 
@@ -72,6 +124,7 @@ def keep_root_off_path() -> None:
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != root]
 
 
-def _say(message: str, code: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+def _say(message: str, code: int, head: str = "error: ") -> int:
+    with contextlib.suppress(OSError, ValueError):
+        print(head + " ".join(message.split()), file=sys.stderr, flush=True)
     return code

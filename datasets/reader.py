@@ -55,7 +55,7 @@ def read_clip(
     index = dataset if isinstance(dataset, Index) else Index(dataset)
     rows = index.rows_of(uid)
     if not rows:
-        raise InputError(f"{index.store.uri}: no asset {uid!r}; `orbit4d stats` lists what is there")
+        raise InputError(f"{index.store.uri}: no asset {uid!r}; `orbit4d list` names what is there")
     row = _pick(rows, index.store.uri, uid, action, rig, orbit)
     return row_clip(row, read_members(index.shard_store, row))
 

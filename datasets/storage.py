@@ -8,7 +8,6 @@ import builtins
 import errno
 import os
 import secrets
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from fsspec.core import url_to_fs
 
 from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.datasets.errors import InputError, OrbitError, WorkError
+from orbit4d.datasets.scratch import scratch_folder
 
 #: Unfinished local puts start with this; readers never look at them.
 TEMPORARY = ".tmp-"
@@ -166,6 +166,28 @@ class Store:
                 return []
         return sorted(name for name in names if name and not name.startswith("."))
 
+    def tree(self) -> dict[str, int]:
+        """`{name: bytes}` of all files below the root, sorted; {} where there is no such folder."""
+        with self._faults("list", ""):
+            if self.local is not None:
+                files = (Path(top, file) for top, _, names in os.walk(self.local) for file in names)
+                return {f.relative_to(self.local).as_posix(): f.stat().st_size for f in sorted(files)}
+            fs, root = self.remote()
+            fs.invalidate_cache()
+            try:
+                infos = fs.find(root, detail=True)
+            except FileNotFoundError:
+                return {}
+        below = {name[len(root) :].lstrip("/"): info["size"] for name, info in infos.items()}
+        return {name: below[name] for name in sorted(below) if name}
+
+    def download(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Copy a file to a local path, making its folder."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target, "wb") as file:
+            file.writelines(self.chunks(name))
+
     # Writing ----------------------------------------------------------------------------------------------
 
     def put(self, name: str, data: bytes) -> None:
@@ -184,13 +206,21 @@ class Store:
                 self._put_local(name, pieces)
             return
         # Closing an unfinished remote upload would commit half of it, so the file is completed here first.
-        with tempfile.TemporaryDirectory(prefix="orbit4d-") as folder:
+        with scratch_folder() as folder:
             draft = Path(folder) / "draft"
             with open(draft, "wb") as file:
                 file.writelines(pieces)
-            with self._faults("write", name):
-                fs, root = self.remote()
-                fs.put_file(str(draft), f"{root}/{name}")
+            self.upload(name, draft)
+
+    def upload(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Like `put`, from a complete local file."""
+        if self.local is not None:
+            with open(path, "rb") as file:
+                self.put_stream(name, iter(lambda: file.read(1 << 22), b""))
+            return
+        with self._faults("write", name):
+            fs, root = self.remote()
+            fs.put_file(os.fspath(path), f"{root}/{name}")
 
     def _put_local(self, name: str, pieces: Iterable[bytes]) -> None:
         assert self.local is not None

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.remote import local_path
 
 if TYPE_CHECKING:
     import av
@@ -74,11 +75,13 @@ def write_video(path: str | os.PathLike[str], frames: Frames, fps: float = 8.0, 
     height, width = frames.shape[1:3]
     if width % 2 or height % 2:
         frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    target = Path(path)
+    target = local_path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        with av.open(
+            os.path.abspath(partial), "w", format="mp4", options={"movflags": "+faststart"}
+        ) as container:
             _encode(container, frames, fps, crf)
         os.replace(partial, target)
     except OSError as error:
@@ -95,7 +98,7 @@ def _steady() -> dict[str, str]:
     AVX2 is named only where the processor has AVX-512, and so AVX2 too: x264 takes such a name on trust.
     """
     try:
-        wide = "avx512" in Path("/proc/cpuinfo").read_text()
+        wide = "avx512" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return {}
     return {"x264-params": "asm=avx2"} if wide else {}
@@ -144,7 +147,7 @@ def read_video(
     if source.stat().st_size == 0:
         raise InputError(f"{source}: the file is empty; give an mp4, webm or gif")
     try:
-        with av.open(str(source), mode="r") as container:
+        with av.open(os.path.abspath(source), mode="r") as container:
             if not container.streams.video:
                 raise InputError(f"{source}: holds no pictures; give an mp4, webm or gif")
             return _decode(source, container, max_frames, max_edge)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orbit4d.datasets.options import RESUMED, Command, Group, Place, not_a_video
 from orbit4d.evaluate.published import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from orbit4d.render.fleet import FleetSettings
 
 F = Callable[..., Any]
-_PATH = click.Path(path_type=Path)
+_TRUTH = Place(as_text=True, native=not_a_video)
+#: What of a run at a URI is no part of its model.
+_NOT_THE_MODEL = ("checkpoints", "ray", "tensorboard")
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -52,13 +55,15 @@ def _device(context: click.Context, option: click.Parameter, asked: str | None) 
 
 
 _spread_options = _options(
-    click.option("--out", required=True, type=_PATH, help="Folder for results; one that is there goes on."),
+    click.option(
+        "--out", required=True, type=Place("run"), help="Results folder or URI; an existing one is resumed."
+    ),
     click.option("--workers", default=1, show_default=True, help="Ray actors; 1 measures in this process."),
-    click.option("--address", help="Ray cluster, say auto; without it a Ray of our own is started."),
+    click.option("--address", help="Ray address (`auto`: the running cluster). Default: a local Ray."),
     click.option("--shared-paths", is_flag=True, help="Local paths are the same files on every machine."),
 )
 _metric_options = _options(
-    click.option("--weights", type=_PATH, help="Folder with LPIPS and I3D weights."),
+    click.option("--weights", type=Place(), help="Folder with LPIPS and I3D weights."),
     click.option("--fetch-weights", is_flag=True, help="Download missing LPIPS and I3D weights once."),
     click.option("--clip", default="openai/clip-vit-large-patch14", help="CLIP: hub name or folder."),
     click.option("--no-learned", is_flag=True, help="Leave LPIPS, FVD and CLIP out."),
@@ -78,7 +83,7 @@ _truth_options = _options(
     click.option(
         "--assets", multiple=True, metavar="SOURCE", help="Asset files to render what the dataset lacks from."
     ),
-    click.option("--cache", type=_PATH, help="Folder for ground truth rendered on demand."),
+    click.option("--cache", type=Place("local"), help="Folder for ground truth rendered on demand."),
     click.option(
         "--preset",
         type=click.Choice(["default", "draft", "diffusion4d"]),
@@ -91,7 +96,7 @@ _truth_options = _options(
 )
 
 
-@click.group(short_help="Measure datasets, videos, scenes and runs like the papers.")
+@click.group(cls=Group, short_help="Measure datasets, videos, scenes and runs like the papers.")
 def command() -> None:
     """Measure every stage the way the papers do.
 
@@ -108,10 +113,10 @@ def command() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-@command.command("dataset")
+@command.command("dataset", cls=Command, on_interrupt=RESUMED)
 @click.argument("dataset")
 @click.option("--split", default=None, help="Only this split of the index.")
-@click.option("--ids", type=_PATH, help="Text file of uids, instead of --split.")
+@click.option("--ids", type=Place(), help="Text file of uids, instead of --split.")
 @_spread_options
 def dataset_(dataset: str, split: str | None, ids: Path | None, **shared: Any) -> None:
     """Technical quality of a rendered dataset: coverage, border, centring, exposure, flicker.
@@ -126,10 +131,13 @@ def dataset_(dataset: str, split: str | None, ids: Path | None, **shared: Any) -
     _evaluate(settings, cases, lacking, shared, dataset, f"Quality of {dataset}")
 
 
-@command.command("video")
-@click.argument("generated")
+@command.command("video", cls=Command, on_interrupt=RESUMED)
+@click.argument("generated", type=Place(as_text=True))
 @click.option(
-    "--truth", required=True, help="Video, folder of frames, or DATASET or SOURCE with :uid[:action]."
+    "--truth",
+    required=True,
+    type=_TRUTH,
+    help="Video, folder of frames, or DATASET or SOURCE with :uid[:action].",
 )
 @click.option("--rig", default="dynamic_orbit", show_default=True)
 @click.option("--orbit", "orbit_index", default=0, show_default=True)
@@ -161,8 +169,8 @@ def video_(generated: str, truth: str, rig: str, orbit_index: int, caption: str,
     _evaluate(settings | {"caption": caption}, cases, failures, shared, truth)
 
 
-@command.command("scene")
-@click.argument("scene")
+@command.command("scene", cls=Command, on_interrupt=RESUMED)
+@click.argument("scene", type=Place(as_text=True))
 @click.option("--truth", required=True, help="DATASET or SOURCE, with :uid[:action]: the scene's asset.")
 @click.option("--views", default="front,orbit,clip36", show_default=True, help="Of these and matrix.")
 @click.option("--held-out-orbit", default=1, show_default=True, help="Orbit that the fit did not see.")
@@ -197,11 +205,11 @@ def scene_(scene: str, truth: str, views: str, held_out_orbit: int, grid: str, *
     _evaluate(settings | {"grid": grid}, cases, failures, shared, truth)
 
 
-@command.command("run")
-@click.argument("run")
+@command.command("run", cls=Command, on_interrupt=RESUMED)
+@click.argument("run", type=Place(as_text=True, leave_out=_NOT_THE_MODEL))
 @click.option("--dataset", "--truth", "dataset", required=True, help="Dataset or asset files: ground truth.")
 @click.option("--split", default="test", show_default=True, help="Split to generate for; all: every asset.")
-@click.option("--ids", type=_PATH, help="Text file of uids, instead of --split.")
+@click.option("--ids", type=Place(), help="Text file of uids, instead of --split.")
 @click.option("--task", type=click.Choice(["image", "text", "static"]), default="image", show_default=True)
 @click.option("--motion", default=None, help="Raw m or a quantile such as q0.9; default: the truth's own m.")
 @click.option("--steps", type=click.IntRange(1, 1000), help="DDIM steps; default: the run's own.")
@@ -321,6 +329,7 @@ def _evaluate(
 ) -> None:
     """Measure the cases and write what `Results.finish` does; `known` goes into results.json as it is."""
     from orbit4d.datasets.errors import InputError
+    from orbit4d.datasets.remote import named
     from orbit4d.evaluate.results import Results
     from orbit4d.evaluate.runner import SuiteSpec, local_only, measure_cases
 
@@ -346,7 +355,7 @@ def _evaluate(
         settings |= {"protocol": shared["protocol"] or "", "weights": suite.weights}
         names = ("assets", "preset", "frames", "resolution", "samples")
         settings |= {"rendered_truth": {name: shared[name] for name in names}}
-    results = Results(shared["out"], settings)
+    results = Results(shared["out"], named(settings))
     for name, why in failures.items():
         results.fail(name, why)
     start = time.perf_counter()
@@ -360,16 +369,19 @@ def _evaluate(
         "commit": _commit(),
         **known,
     }
-    _finish(results, suite.unmeasured if suite else {}, provenance, title or f"orbit4d {label}")
+    _finish(results, suite.unmeasured if suite else {}, provenance, named(title) or f"orbit4d {label}")
 
 
 def _finish(results: Results, unmeasured: dict[str, str], provenance: dict[str, Any], title: str) -> None:
-    from orbit4d.datasets.errors import InputError
+    from orbit4d.datasets.errors import InputError, WorkError
     from orbit4d.evaluate.page import write_page
     from orbit4d.evaluate.tables import terminal
 
+    if not len(results) and results.failures:
+        name, why = next(iter(results.failures.items()))
+        raise WorkError(f"nothing was measured, {len(results.failures)} left out; first {name}: {why}")
     if not len(results):
-        raise InputError("nothing to measure: no clip matches; look at `orbit4d stats`")
+        raise InputError("nothing to measure: no clip matches; `orbit4d list` names what is there")
     record = results.finish(unmeasured, provenance)
     protocol = "" if record["misfit"] else str(results.settings.get("protocol") or "")
     page = write_page(results, title, record["summary"], record["not_measured"], protocol)
@@ -385,8 +397,9 @@ def _finish(results: Results, unmeasured: dict[str, str], provenance: dict[str, 
 def _digest(truth: str) -> str:
     """The digest that a dataset would print in verify; '' for truths that are no dataset."""
     from orbit4d.datasets.digest import dataset_digest
+    from orbit4d.datasets.reference import split_reference
     from orbit4d.datasets.storage import Store
-    from orbit4d.evaluate.truth import is_dataset, split_reference
+    from orbit4d.evaluate.truth import is_dataset
 
     where = split_reference(truth)[0]
     return dataset_digest(Store(where)) if is_dataset(where) else ""

@@ -153,7 +153,7 @@ def answer(clip: Clip, still: Ref | None, asked: Asked) -> tuple[dict[str, Any],
         # Written last: an orbit that an interruption cut short is made again.
         if not done.exists():
             _generate(path, done, clip, still, asked)
-    return json.loads(done.read_text()), path.with_suffix("")
+    return json.loads(done.read_text(encoding="utf-8")), path.with_suffix("")
 
 
 def _generate(path: Path, done: Path, clip: Clip, still: Ref | None, asked: Asked) -> None:
@@ -200,4 +200,4 @@ def _generate(path: Path, done: Path, clip: Clip, still: Ref | None, asked: Aske
     used = sampling(asked)
     about |= {k: used[k] for k in ("steps", "w1", "w2", "w_motion")}
     write_orbit(path, frames, cameras, 8.0, about, pipeline.background)
-    done.write_text(json.dumps({**about, "seconds": seconds}))
+    done.write_text(json.dumps({**about, "seconds": seconds}), encoding="utf-8")

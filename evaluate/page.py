@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import html
 import itertools
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from orbit4d.datasets.scratch import scratch_folder
 from orbit4d.evaluate.metrics import METRICS
 from orbit4d.evaluate.suite import Pair, Row
 from orbit4d.evaluate.tables import (
@@ -56,7 +56,7 @@ def encode_videos(pair: Pair) -> dict[str, bytes]:
     """The clip ("ours") and its truth ("truth") as mp4 files that browsers play."""
     from orbit4d.datasets.video import write_video
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         encoded = {}
         for kind, frames in (("ours", pair.rgb), ("truth", pair.truth)):
             path = Path(folder) / f"{kind}.mp4"
@@ -96,7 +96,7 @@ def write_page(
     names = columns(name for values in summary.values() for name in values)
     page = results.folder / "index.html"
     partial = page.with_suffix(".partial")
-    with partial.open("w") as out:
+    with partial.open("w", encoding="utf-8", errors="surrogateescape") as out:
         out.write(
             f'<!doctype html><html lang="en"><meta charset="utf-8">'
             f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'

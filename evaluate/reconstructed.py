@@ -42,9 +42,11 @@ def _pair(name: str, subject: Subject, still: Ref | None, front: Ref, asked: Ask
     if not done.exists():
         start = time.perf_counter()
         reconstruct(str(orbit), place, preset=preset, seed=asked.seed)
-        done.write_text(json.dumps({"preset": preset, "seconds": time.perf_counter() - start}))
-    seconds = float(told["seconds"]) + float(json.loads(done.read_text())["seconds"])
-    size = json.loads((orbit / "transforms.json").read_text())["w"]
+        done.write_text(
+            json.dumps({"preset": preset, "seconds": time.perf_counter() - start}), encoding="utf-8"
+        )
+    seconds = float(told["seconds"]) + float(json.loads(done.read_text(encoding="utf-8"))["seconds"])
+    size = json.loads((orbit / "transforms.json").read_text(encoding="utf-8"))["w"]
     cameras, times = in_world_of(base, clip)
     made = film(load_scene(place), [camera.resized(size, size) for camera in cameras], times)
     real = resized(clip_frames(clip).rgb, size)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.remote import local_path, publish
 from orbit4d.evaluate.i3d import I3D
 from orbit4d.evaluate.metrics import FVD_OF_RIG
 from orbit4d.evaluate.published import PROTOCOLS, Shape
@@ -36,7 +37,7 @@ class Results:
     """
 
     def __init__(self, folder: str | Path, settings: dict[str, Any]) -> None:
-        self.folder = Path(folder)
+        self.folder = local_path(folder)
         self.settings = json.loads(json.dumps(settings, sort_keys=True))
         self.failures: dict[str, str] = {}
         """Clip -> why it could not be measured. Tried again when the evaluation is run again."""
@@ -47,7 +48,7 @@ class Results:
         self._settings_file = self.folder / "settings.json"
         self._file = self.folder / "rows.jsonl"
         if self._settings_file.exists():
-            self._continue(json.loads(self._settings_file.read_text()))
+            self._continue(json.loads(self._settings_file.read_text(encoding="utf-8")))
         put(self._settings_file, json.dumps(self.settings, indent=1))
         self._places: dict[str, tuple[int, int]] = {}
         """Clip -> (number of its case, first byte of its line)."""
@@ -110,6 +111,7 @@ class Results:
             os.fsync(file.fileno())
         self._places[row.name] = number, self._end
         self._end += len(line)
+        publish(self.folder, every=60.0)
 
     def fail(self, name: str, why: str) -> None:
         """Note that a clip could not be measured."""
@@ -233,5 +235,5 @@ def row_of(held: dict[str, Any]) -> Row:
 def put(path: Path, text: str) -> None:
     """Write a file in one step."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8", errors="surrogateescape")
     partial.replace(path)

@@ -21,6 +21,7 @@ from torch import Tensor
 from orbit4d.datasets.cameras import Camera, orbit
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.reference import split_reference
 from orbit4d.evaluate.frames import (
     VIDEOS,
     WHITE,
@@ -33,7 +34,7 @@ from orbit4d.evaluate.frames import (
     on_background,
 )
 from orbit4d.evaluate.suite import Pair, Row
-from orbit4d.evaluate.truth import Ref, Subject, Truth, split_reference
+from orbit4d.evaluate.truth import Ref, Subject, Truth
 
 #: Views of the paper's CLIP-O protocol (arXiv 2405.16645, section 4.1).
 CLIP_ORBIT_VIEWS = 36

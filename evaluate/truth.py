@@ -20,7 +20,6 @@ from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.index import Index
 from orbit4d.datasets.lists import absent, read_list
 from orbit4d.datasets.reader import read_clip
-from orbit4d.datasets.reference import is_reference, open_reference
 from orbit4d.datasets.schema import split_of
 from orbit4d.datasets.sources import Asset, resolve
 from orbit4d.datasets.splits import fallen
@@ -282,13 +281,6 @@ def is_dataset(where: str) -> bool:
     if "://" not in where and not Path(where).is_dir():
         return False
     return Store(where).exists(manifest.NAME)
-
-
-def split_reference(text: str) -> tuple[str, str | None, str]:
-    """(where, uid or None, action) of WHERE[:uid[:action]]; what exists as it stands has no uid."""
-    if Path(text).exists() or not is_reference(text):
-        return text, None, ""
-    return open_reference(text)
 
 
 def read_ids(path: Path) -> list[str]:

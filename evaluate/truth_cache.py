@@ -72,7 +72,11 @@ class TruthCache:
     def fill(self, wanted: Sequence[Wanted]) -> dict[str, str]:
         """Render what is not there. Returns the reason, by `Wanted.name`, of what cannot be rendered."""
         wanted = list({one.name: one for one in wanted}.values())
-        refused = {one.name: self._note(one).read_text() for one in wanted if self._note(one).exists()}
+        refused = {
+            one.name: self._note(one).read_text(encoding="utf-8")
+            for one in wanted
+            if self._note(one).exists()
+        }
         missing = [one for one in wanted if one.name not in refused and not self.place(one).is_dir()]
         if missing:
             self._sweep()
@@ -126,7 +130,7 @@ class TruthCache:
                 failed[one.name] = f"{outcome.reason}: {outcome.detail}".strip(": ")
                 if outcome.refused and outcome.reason not in PASSING:
                     # The input itself is bad: the next evaluation need not try it again.
-                    self._note(one).write_text(failed[one.name])
+                    self._note(one).write_text(failed[one.name], encoding="utf-8")
             shutil.rmtree(partial, ignore_errors=True)
 
         print(f"rendering ground truth of {len(jobs)} assets into {self.folder}", file=sys.stderr)

@@ -75,7 +75,9 @@ def make_trainable(unet: OrbitUNet, config: TrainConfig) -> OrbitUNet:
 
 def _unet_folder(folder: Path) -> Path:
     for candidate in (folder / "model" / "unet", folder / "unet", folder):
-        if (candidate / "config.json").is_file() and "OrbitUNet" in (candidate / "config.json").read_text():
+        if (candidate / "config.json").is_file() and "OrbitUNet" in (candidate / "config.json").read_text(
+            encoding="utf-8"
+        ):
             return candidate
     raise InputError(
         f"--init {folder}: holds no OrbitUNet; give a RUN that has finished, or its model folder"

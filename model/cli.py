@@ -10,6 +10,15 @@ from typing import Any
 import click
 
 from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.options import RESUMED, Command, Place
+
+#: Folders of a run that are not needed to read its model.
+_NOT_THE_MODEL = ("checkpoints", "ray", "tensorboard")
+
+
+def _not_needed(params: dict[str, Any]) -> tuple[str, ...]:
+    """What a run at a URI need not bring to be resumed, or to be found and refused."""
+    return ("model", "ray", "tensorboard") + (() if params["resume"] else ("checkpoints",))
 
 
 def _settings(
@@ -61,7 +70,7 @@ def _parts(command: Callable[..., None]) -> Callable[..., None]:
         ("--vae", "Autoencoder", "VQGAN_autoencoder.pth"),
     ):
         text = f"{what}: hub name, folder or {file}. Default: the preset's."
-        command = click.option(flag, default="", help=text)(command)
+        command = click.option(flag, type=Place(as_text=True), default="", help=text)(command)
     return command
 
 
@@ -78,7 +87,7 @@ def _one_voice() -> Iterator[None]:
     rank, first_here = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0") == "0"
     with contextlib.ExitStack() as stack:
         if rank != "0":
-            silence = stack.enter_context(open(os.devnull, "w"))
+            silence = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(silence))
         try:
             yield
@@ -92,7 +101,7 @@ def _one_voice() -> Iterator[None]:
             raise WorkError(f"process {rank}: {error}") from error
 
 
-@click.command()
+@click.command(cls=Command, on_interrupt=RESUMED)
 @click.argument("dataset")
 @_PRESET
 @_WHERE
@@ -114,12 +123,21 @@ def encode(dataset: str, **options: Any) -> None:
     print(encode_dataset(dataset, _settings(**options)))
 
 
-@click.command()
+@click.command(
+    cls=Command, on_interrupt="interrupted: the last checkpoint is kept; add --resume to the command to go on"
+)
 @click.argument("dataset")
-@click.option("--out", type=click.Path(), help="Folder of the run.")
+@click.option(
+    "--out",
+    type=Place("run", as_text=True, leave_out=_not_needed),
+    help="Folder of the run, or a URI: checkpoints are uploaded as they are written, and resumed from there.",
+)
 @_PRESET
 @click.option(
-    "--init", default="", help="Start from these weights: a VideoMV .pth, a RUN, or a model folder."
+    "--init",
+    type=Place(as_text=True, leave_out=_NOT_THE_MODEL),
+    default="",
+    help="Start from these weights: a VideoMV .pth, a RUN, or a model folder.",
 )
 @_parts
 @click.option("--allow-missing", is_flag=True, help="Accept unknown or missing keys in --init.")
@@ -173,8 +191,11 @@ def train(
     if not out:
         raise click.UsageError("give --out RUN, the folder of the run (or --dry-run)")
     if ray_workers is not None:
+        from orbit4d.datasets.remote import stands_in
         from orbit4d.model.ray_launch import train_on_ray
 
+        if stands_in(out):
+            raise click.UsageError("--ray writes to a folder that every node sees: give --out a path, no URI")
         if allow_missing:
             raise click.UsageError("--allow-missing is not passed on to --ray: convert the checkpoint first")
         model = train_on_ray(config, dataset, Path(out), ray_workers, resume, track, address)
@@ -185,17 +206,26 @@ def train(
     print(f"model: {model}")
 
 
-@click.command()
-@click.argument("run")
-@click.option("--image", default="", help="A picture of the object: any size, with or without alpha.")
+@click.command(cls=Command)
+@click.argument("run", type=Place(as_text=True, leave_out=_NOT_THE_MODEL))
+@click.option(
+    "--image",
+    type=Place(as_text=True),
+    default="",
+    help="A picture of the object: any size, with or without alpha.",
+)
 @click.option("--text", default="", help="A caption.")
 @click.option("--static", default="", help="DATASET:uid[:action], whose static orbit is set in motion.")
 @click.option(
     "--motion", default="q0.5", show_default=True, help="Raw magnitude (0.004), quantile (q0.9), or none."
 )
 @click.option(
-    "--out", required=True, help="Video to write, *.mp4; frames and cameras go to a folder beside it."
+    "--out",
+    required=True,
+    type=Place("file", as_text=True),
+    help="Video to write, *.mp4 (a path or a URI); frames and cameras go to a folder beside it.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace existing videos and their folders.")
 @click.option("--samples", default=1, show_default=True, help="How many, each with its own seed.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the first sample.")
 @click.option("--steps", type=click.IntRange(1, 1000), help="DDIM steps. Default: the run's.")
@@ -212,7 +242,7 @@ def train(
     "--crop/--no-crop", default=None, help="Crop the picture to the object. Default: decided by looking."
 )
 @click.option("--fps", default=8.0, show_default=True, help="Frame rate of the video.")
-def generate(run: str, out: str, **options) -> None:
+def generate(run: str, out: str, overwrite: bool, **options) -> None:
     """Generate an orbit video with a trained RUN, from a picture, a caption, or a static orbit.
 
     \b
@@ -220,8 +250,13 @@ def generate(run: str, out: str, **options) -> None:
       orbit4d generate runs/tiny --image fox.png --motion q0.9 --out fox.mp4
       orbit4d generate runs/tiny --static data/walkers:fox:Run --motion 0.004 --out fox.mp4
     """
-    from orbit4d.model.generate import Request
+    from orbit4d.datasets.remote import refuse_taken
+    from orbit4d.model.generate import Request, outputs
     from orbit4d.model.generate import generate as run_generation
 
-    for path in run_generation(run, out, Request(**options)):
+    request = Request(**options)
+    for path in outputs(out, request.samples):
+        refuse_taken(path, overwrite)
+        refuse_taken(path.with_suffix(""), overwrite)
+    for path in run_generation(run, out, request):
         print(f"wrote {path}")

@@ -64,7 +64,7 @@ NUMBERS: dict[str, Interval] = {
     "stages.condition_scale": _FROM_0,
     "model.residual": _FROM_0,
     "data.resolution": _FROM_1,
-    "data.frames": _FROM_1,
+    "data.frames": Interval(low=2),
     "data.fps": Interval(ends="(]"),
     "data.static_condition": _SHARE,
     "data.workers": _FROM_0,

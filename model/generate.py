@@ -20,6 +20,7 @@ from PIL import Image
 
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.remote import local_path, named
 
 if TYPE_CHECKING:
     from orbit4d.datasets.clips import Clip
@@ -64,13 +65,9 @@ def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: 
     from orbit4d.datasets.progress import Progress
     from orbit4d.model.pipeline import OrbitPipeline, memory_answered
 
-    target = Path(out)
-    if target.suffix.lower() != ".mp4":
-        raise InputError(f"--out {out}: give a file name that ends in .mp4")
+    targets = outputs(out, request.samples)
     if sum(bool(x) for x in (request.image, request.text, request.static)) != 1:
         raise InputError("give exactly one of --image, --text and --static")
-    if request.samples < 1:
-        raise InputError(f"--samples {request.samples}: give at least 1")
     pipeline = OrbitPipeline.of_folder(run)
     with memory_answered():
         pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -101,18 +98,28 @@ def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: 
                 callback_on_step_end=tick,
                 output_type="uint8",
             ).frames[0]
-        path = target if k == 0 else target.with_name(f"{target.stem}-{k}{target.suffix}")
+        path = targets[k]
         about = {
-            "run": str(run),
-            "condition": request.image or request.text or request.static,
+            "run": named(str(run)),
+            "condition": named(request.image or request.text or request.static),
             "motion": motion,
             "seed": request.seed + k,
             "steps": steps,
-            "preparation": notes,
+            "preparation": named(notes),
         }
         write_orbit(path, frames, cameras, request.fps, about, pipeline.background)
         written.append(path)
     return written
+
+
+def outputs(out: str | os.PathLike[str], samples: int) -> list[Path]:
+    """The videos of `samples` samples: orbit.mp4, orbit-1.mp4, ... Raises InputError for other names."""
+    target = local_path(out)
+    if target.suffix.lower() != ".mp4":
+        raise InputError(f"--out {out}: give a file name that ends in .mp4")
+    if samples < 1:
+        raise InputError(f"--samples {samples}: give at least 1")
+    return [target, *(target.with_name(f"{target.stem}-{k}{target.suffix}") for k in range(1, samples))]
 
 
 def _conditions(pipeline: Any, request: Request) -> tuple[dict[str, Any], list[Camera], list[str]]:
@@ -168,6 +175,8 @@ def write_orbit(
     from orbit4d.datasets.video import write_video
 
     folder = path.with_suffix("")
+    if folder.exists() and not (folder / "transforms.json").is_file():
+        raise InputError(f"{folder}: holds something else than frames of a video; give another --out")
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -175,7 +184,7 @@ def write_orbit(
         for i, frame in enumerate(frames):
             Image.fromarray(frame).save(partial / "frames" / f"{i:03d}.png")
         record = transforms(cameras, about, background)
-        (partial / "transforms.json").write_text(json.dumps(record, indent=1) + "\n")
+        (partial / "transforms.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except OSError as error:

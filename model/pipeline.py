@@ -172,7 +172,7 @@ class OrbitPipeline(DiffusionPipeline):
         if "scheduler" not in components:
             components["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler")
         names = {"unet", "base_unet", "scheduler"}
-        settings = json.loads(index.read_text())
+        settings = json.loads(index.read_text(encoding="utf-8"))
         settings = {k: v for k, v in settings.items() if not k.startswith("_") and k not in names}
         return cls(**components, **settings)
 
@@ -195,11 +195,11 @@ class OrbitPipeline(DiffusionPipeline):
         super().save_pretrained(save_directory, **kwargs)
         # Names that say where the classes are, for readers of the file.
         index = Path(save_directory) / "model_index.json"
-        values = json.loads(index.read_text())
+        values = json.loads(index.read_text(encoding="utf-8"))
         for name in ("unet", "base_unet"):
             if values.get(name, [None])[0] is not None:
                 values[name] = ["orbit4d.model", "OrbitUNet"]
-        index.write_text(json.dumps(values, indent=2) + "\n")
+        index.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     # -- what a caller needs to know --------------------------------------------------------------------
 

@@ -7,11 +7,14 @@ Ray start all of them again, from the last checkpoint.
 
 from __future__ import annotations
 
-import tempfile
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from orbit4d.datasets.errors import InputError, OrbitError, WorkError
+from orbit4d.datasets.scratch import make_scratch
+from orbit4d.datasets.short_temp import shorten_listeners, socket_folder
 from orbit4d.model.config import TrainConfig, from_dict, to_dict
 
 
@@ -50,14 +53,19 @@ def train_on_ray(
     own = not ray.is_initialized()
     if own:
         # Ray would put the driver's folder, and so the folder named `datasets`, on every worker's path.
-        empty = tempfile.mkdtemp(prefix="orbit4d-ray-")
+        empty = make_scratch()
         settings: dict[str, Any] = {"runtime_env": {"working_dir": empty}, "log_to_driver": True}
         if address is None:
             settings |= {"num_cpus": max(workers, usable_cores()), "include_dashboard": False}
+            settings |= {"_temp_dir": os.path.join(socket_folder(), "ray")}
         try:
             ray.init(address=address or "local", **settings)
-        except (ConnectionError, ValueError) as error:
-            raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from error
+        except Exception as error:
+            # Ray raises plain exceptions too, of a node that timed out for example.
+            why = " ".join(str(error).split())[:300]
+            if address is None:
+                raise WorkError(f"--ray {workers}: Ray does not start on this machine ({why})") from error
+            raise InputError(f"--address {address}: no Ray cluster answers there ({why})") from error
     try:
         if use_gpu is None:
             use_gpu = on_gpus(workers, int(ray.cluster_resources().get("GPU", 0)))
@@ -86,6 +94,7 @@ def train_on_ray(
     finally:
         if own:
             ray.shutdown()
+            shutil.rmtree(empty, ignore_errors=True)
     if not (run / "model").is_dir():
         raise WorkError(f"{run}: Ray Train ended without a model: see {run}/ray, then --resume")
     return run / "model"
@@ -106,6 +115,7 @@ def _loop(settings: dict[str, Any]) -> None:
     """What every worker runs. The run is claimed, so it is always a resumption, maybe of step 0."""
     from orbit4d.model.train import train
 
+    shorten_listeners()
     train(
         from_dict(settings["config"]),
         settings["dataset"],

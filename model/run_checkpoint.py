@@ -22,6 +22,7 @@ from torch import Tensor
 
 from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.datasets.errors import WorkError
+from orbit4d.datasets.remote import publish
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
         if checkpoint.scaler is not None:
             torch.save(checkpoint.scaler, partial / "scaler.pt")
         state = asdict(checkpoint.state) | {"ema_step": checkpoint.ema_step}
-        (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n")
+        (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
         for path in [*partial.iterdir(), partial]:
             _flush(path)
         crash_point("checkpoint_before_rename")
@@ -84,6 +85,7 @@ def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     crash_point("checkpoint_after_rename")
     for old in complete(run)[: -max(1, keep)]:
         shutil.rmtree(old, ignore_errors=True)
+    publish(run)
     return final
 
 
@@ -104,7 +106,7 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
         # One of several processes says "cpu:0", which safetensors does not know.
         device = torch.device("cpu")
     try:
-        values = json.loads((folder / "state.json").read_text())
+        values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         ema_step = values.pop("ema_step")
         ema_file, scaler_file = folder / "ema.safetensors", folder / "scaler.pt"
         ema = load_file(ema_file, device=str(device)) if ema_file.exists() else None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.remote import local_path
 from orbit4d.model import run_checkpoint
 from orbit4d.model.config import TrainConfig, check_same, to_dict
 from orbit4d.model.run_log import write_json
@@ -31,7 +32,7 @@ def claimed(run: Path, config: TrainConfig, resume: bool) -> Iterator[None]:
     InputError for a run that another process is training, that has taken steps with other settings or
     without `resume`, and for a `resume` where no run was started.
     """
-    path = run / "config.json"
+    path = local_path(run) / "config.json"
     if resume and not path.exists():
         raise InputError(f"{run}: holds no run to resume: leave --resume out to start one")
     try:
@@ -75,7 +76,7 @@ def _start(run: Path, config: TrainConfig) -> None:
 def _settings(path: Path) -> dict[str, Any]:
     """Settings of the run at `path`; InputError for a config.json of something else, say of a model."""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         values = None
     if not isinstance(values, dict) or not {"schema", "stages", "optim"} <= set(values):

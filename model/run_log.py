@@ -72,13 +72,13 @@ def wandb_id(run: Path) -> str:
     path = run / "wandb.json"
     if not path.exists():
         write_json(path, {"id": uuid.uuid4().hex})
-    return str(json.loads(path.read_text())["id"])
+    return str(json.loads(path.read_text(encoding="utf-8"))["id"])
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write a JSON file under its name only when it is whole."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n")
+    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, path)
 
 

@@ -8,18 +8,30 @@ from typing import Any
 import click
 
 from orbit4d.datasets.command import leave, run
+from orbit4d.datasets.options import RESUMED, Command, Place, in_dataset
 
 _ORBIT = click.Choice(["open", "closed"])
 
 
-@click.command(short_help="Turn an orbit video into explicit 4D Gaussians.")
-@click.argument("source", metavar="VIDEO|FOLDER|DATASET:uid[:action]")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Scene folder.")
-@click.option("--static", help="Video or folder of the static orbit, when there is one.")
-@click.option("--cameras", type=click.Path(path_type=Path), help="transforms.json of the video.")
-@click.option(
-    "--static-cameras", type=click.Path(path_type=Path), help="transforms.json of the static orbit."
+@click.command(
+    cls=Command, short_help="Turn an orbit video into explicit 4D Gaussians.", on_interrupt=RESUMED
 )
+@click.argument(
+    "source",
+    type=Place(as_text=True, native=in_dataset),
+    metavar="VIDEO|FOLDER|DATASET:uid[:action]",
+)
+@click.option(
+    "--out",
+    type=Place("run"),
+    help="Scene folder or URI; an existing one is resumed. Default: `clip.scene` beside clip.mp4, "
+    "`uid.scene` in the current folder for DATASET:uid.",
+)
+@click.option(
+    "--static", type=Place(as_text=True), help="Video or folder of the static orbit, when there is one."
+)
+@click.option("--cameras", type=Place(), help="transforms.json of the video.")
+@click.option("--static-cameras", type=Place(), help="transforms.json of the static orbit.")
 @click.option("--static-time", default=0.0, show_default=True, help="Time that the static orbit shows.")
 @click.option(
     "--orbit", "kind", type=_ORBIT, default="open", show_default=True, help="closed: last = first view."
@@ -27,7 +39,7 @@ _ORBIT = click.Choice(["open", "closed"])
 @click.option("--radius", default=2.0, show_default=True, help="Distance of the cameras.")
 @click.option("--fov", default=39.5978, show_default=True, help="Horizontal field of view, degrees.")
 @click.option("--elevation", default=0.0, show_default=True, help="Degrees above the horizon.")
-@click.option("--mask", type=click.Path(path_type=Path), help="Folder of grey images, one per frame.")
+@click.option("--mask", type=Place(), help="Folder of grey images, one per frame.")
 @click.option(
     "--matte", type=click.Choice(["flat", "rembg"]), default="flat", show_default=True,
     help="How an object without alpha is cut out: off a flat background, or by rembg (an extra).",
@@ -44,7 +56,7 @@ _ORBIT = click.Choice(["open", "closed"])
 @click.option("--seed", default=0, show_default=True)
 def recon4d(
     source: str,
-    out: Path,
+    out: Path | None,
     static: str | None,
     cameras: Path | None,
     static_cameras: Path | None,
@@ -67,7 +79,7 @@ def recon4d(
     hold the result against.
 
     \b
-    Example: orbit4d recon4d orbit.mp4 --out scene
+    Example: orbit4d recon4d orbit.mp4                    (writes orbit.scene beside it)
              orbit4d recon4d demo/dataset:walker --out scene --preset fast
     """
     import os
@@ -76,10 +88,14 @@ def recon4d(
     # Read when torch is first imported: its idle threads sleep instead of spinning. On a shared two-core
     # machine spinning cost 54 ms of CPU per step against 33.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from orbit4d.datasets.default_out import default_scene
+    from orbit4d.datasets.remote import named
     from orbit4d.recon4d.frames import OrbitSpec
     from orbit4d.recon4d.reconstruction import reconstruct, with_steps
     from orbit4d.recon4d.settings import PRESETS
 
+    if out is None:
+        out = Path(default_scene(named(source)))
     settings = with_steps(PRESETS[preset], None, steps)
     if resolution is not None:
         settings = replace(settings, resolution=resolution)
@@ -110,9 +126,10 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
-@click.command(short_help="Film a scene along a camera path.")
-@click.argument("scene", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Video file, say clip.mp4.")
+@click.command(cls=Command, short_help="Film a scene along a camera path.")
+@click.argument("scene", type=Place())
+@click.option("--out", required=True, type=Place("file"), help="Video file or URI, say clip.mp4.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
 @click.option(
     "--rig", type=click.Choice(["front_view", "dynamic_orbit", "bullet_time"]), default="front_view",
     show_default=True,
@@ -124,8 +141,8 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
 @click.option("--radius", type=float, help="Distance of the camera; default: as trained.")
 @click.option("--time", default=0.5, show_default=True, help="Moment of bullet_time, in [0, 1].")
 def film(
-    scene: Path, out: Path, rig: str, frames: int, size: int | None, fps: float, elevation: float | None,
-    radius: float | None, time: float,
+    scene: Path, out: Path, overwrite: bool, rig: str, frames: int, size: int | None, fps: float,
+    elevation: float | None, radius: float | None, time: float,
 ) -> None:  # fmt: skip
     """Film a scene along a camera path.
 
@@ -133,22 +150,36 @@ def film(
     Example: orbit4d film scene --rig bullet_time --out clip.mp4
     """
     from orbit4d.datasets.errors import InputError
+    from orbit4d.datasets.remote import refuse_taken
     from orbit4d.recon4d.film import film as shoot
     from orbit4d.recon4d.scene import load_scene
 
     if out.suffix.lower() != ".mp4":
         raise InputError(f"--out {out}: give a file name that ends in .mp4")
+    refuse_taken(out, overwrite)
     shots = shoot(
         load_scene(scene), out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time
     )
     click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
 
 
-@click.command(short_help="Look at a scene or a dataset in the browser, with a time slider.")
-@click.argument("source", metavar="SCENE|DATASET[:uid[:action]]")
-@click.option("--port", default=8080, show_default=True)
+@click.command(cls=Command, short_help="Look at a scene or a dataset in the browser, with a time slider.")
+@click.argument("source", type=Place(as_text=True, native=in_dataset), metavar="SCENE|DATASET[:uid[:action]]")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8080,
+    show_default=True,
+    help="Port of the page; the next free one where it is in use.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 lets other machines look too.")
-@click.option("--frames", default=24, show_default=True, help="Moments that a scene's slider has.")
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    default=24,
+    show_default=True,
+    help="Moments that a scene's slider has.",
+)
 def view(source: str, port: int, host: str, frames: int) -> None:
     """Look at a scene, or at the views and cameras of a dataset, in the browser.
 
@@ -158,22 +189,30 @@ def view(source: str, port: int, host: str, frames: int) -> None:
     """
     from orbit4d.recon4d.clip_viewer import ClipViewer, is_dataset
     from orbit4d.recon4d.scene import load_scene
-    from orbit4d.recon4d.viewer import Viewer
+    from orbit4d.recon4d.viewer import Viewer, check_address
 
+    check_address(host, port)
     viewer: ClipViewer | Viewer
     if is_dataset(source):
         viewer = ClipViewer(source, host, port)
+        if viewer.left_out:
+            click.echo(
+                f"note: the first {len(viewer.picker.options)} clips, {viewer.left_out} more are left out; "
+                "name an asset as DATASET:uid (`orbit4d list` names what is there)",
+                err=True,
+            )
     else:
         viewer = Viewer(load_scene(source), host, port, frames)
     click.echo(f"http://{host}:{viewer.port}  (Ctrl-C ends it)")
-    viewer.serve()
+    try:
+        viewer.serve()
+    except KeyboardInterrupt:
+        click.echo("closed")
 
 
-@click.command(short_help="Write a scene in another layout.")
-@click.argument("scene", type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder, or file for splat and spz."
-)
+@click.command(cls=Command, short_help="Write a scene in another layout.")
+@click.argument("scene", type=Place())
+@click.option("--out", required=True, type=Place("file"), help="Folder or URI; a file for splat and spz.")
 @click.option(
     "--format", "format_", default="ply-sequence", show_default=True,
     type=click.Choice(["ply-sequence", "splat", "spz", "frames"]),
@@ -190,9 +229,12 @@ def export_scene(
     \b
     Example: orbit4d export scene --format splat --time 0.5 --out scene.splat
     """
+    from orbit4d.datasets.remote import refuse_taken, stands_in
     from orbit4d.recon4d.export import export_scene as write
     from orbit4d.recon4d.scene import load_scene
 
+    if stands_in(out):
+        refuse_taken(out)  # local ones are refused by `write`, which takes an empty folder
     written = write(load_scene(scene), out, format_, frames, time, rig, size)
     click.echo(f"{out}: {len(written)} file{'s' if len(written) != 1 else ''}")
 

@@ -11,7 +11,8 @@ from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.index import Index
 from orbit4d.datasets.reader import read_clip
-from orbit4d.datasets.reference import is_reference, open_reference
+from orbit4d.datasets.reference import split_reference
+from orbit4d.datasets.storage import Store
 from orbit4d.recon4d.film import over
 from orbit4d.recon4d.viewer import add_frustum, face_front
 
@@ -24,7 +25,9 @@ def is_dataset(source: str) -> bool:
     """Whether `source` names a dataset (folder, URI or DATASET:uid) and not the folder of a scene."""
     if os.path.isdir(source):
         return os.path.isfile(os.path.join(source, "dataset.json"))
-    return is_reference(source) or "://" in source
+    return split_reference(source)[1] is not None or (
+        "://" in source and Store(source).exists("dataset.json")
+    )
 
 
 class ClipViewer:
@@ -33,10 +36,11 @@ class ClipViewer:
     def __init__(self, source: str, host: str = "127.0.0.1", port: int = 8080) -> None:
         import viser
 
-        whole = os.path.isdir(source) or not is_reference(source)
-        dataset, uid, action = (source, "", "") if whole else open_reference(source)
+        dataset, uid, action = split_reference(source)
         self._index = Index(dataset)
-        self._clips = self._find(uid, action)
+        self.left_out = 0
+        """Clips beyond the first MAX_CLIPS, which the picker does not list."""
+        self._clips = self._find(uid or "", action)
         self._lock = threading.RLock()
         self._frusta: list[Any] = []
         first = self._read(next(iter(self._clips)))
@@ -62,14 +66,18 @@ class ClipViewer:
             table.to_pylist() for _, table in self._index.read(columns)
         )  # fmt: skip
         for row in (row for table in tables for row in table):
-            if not action or row["action"] == action:
-                name = f"{row['uid']} {row['action']} {row['rig']} {row['orbit']}"
-                found[name] = (row["uid"], row["action_index"], row["rig"], row["orbit"])
+            if action and row["action"] != action:
+                continue
             if len(found) == MAX_CLIPS:
-                break
+                self.left_out += 1
+                continue
+            name = f"{row['uid']} {row['action']} {row['rig']} {row['orbit']}"
+            if name in found:  # two actions of one name
+                name = f"{row['uid']} {row['action']} #{row['action_index']} {row['rig']} {row['orbit']}"
+            found[name] = (row["uid"], row["action_index"], row["rig"], row["orbit"])
         if not found:
             asked = f"no clip of {uid}{':' * bool(action)}{action}" if uid else "no clip in it"
-            raise InputError(f"{self._index.store.uri}: {asked}; `orbit4d stats` lists what is there")
+            raise InputError(f"{self._index.store.uri}: {asked}; `orbit4d list` names what is there")
         return found
 
     def _read(self, name: str) -> Clip:

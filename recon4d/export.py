@@ -13,11 +13,14 @@ from PIL import Image
 
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.progress import track
+from orbit4d.datasets.remote import local_path
 from orbit4d.recon4d.film import camera_path
 from orbit4d.recon4d.gaussians import SH_C0, Gaussians, save_ply
 from orbit4d.recon4d.scene import Scene, cameras_record, put_json
 
 FORMATS = ("ply-sequence", "splat", "spz", "frames")
+#: Those that are one file, named like their suffix.
+_FILES = ("splat", "spz")
 
 
 def export_scene(
@@ -33,7 +36,8 @@ def export_scene(
 
     ply-sequence: out/000.ply ... at `frames` times. splat, spz: one file, the moment `time`. frames: straight
     RGBA PNGs along the path `rig` with transforms.json, which `recon4d` reads back. Raises InputError for an
-    unknown format, for a folder that already holds something, and where `out` cannot be written.
+    unknown format, a suffix of another one, a folder that already holds something, and where `out` cannot be
+    written.
     """
     if format not in FORMATS:
         raise InputError(f"--format {format}: choose from {', '.join(FORMATS)}")
@@ -41,7 +45,8 @@ def export_scene(
         raise InputError(f"--frames {frames}: give at least 1")
     if not 0.0 <= time <= 1.0:
         raise InputError(f"--time {time}: give a moment in [0, 1]")
-    target = Path(out)
+    target = local_path(out)
+    check_suffix(target, format)
     # A library may go by the suffix, so the partial file keeps it.
     partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
     folder = format in ("ply-sequence", "frames")
@@ -71,6 +76,22 @@ def export_scene(
             shutil.rmtree(partial)
         partial.unlink(missing_ok=True)
     return sorted(target.iterdir()) if folder else [target]
+
+
+def check_suffix(out: Path, format: str) -> None:
+    """Refuse a name that promises another format than the one asked for."""
+    suffix = out.suffix.lower()
+    meant = {f".{name}": name for name in _FILES} | {".ply": "ply-sequence"}
+    others = (".mp4", ".zip", ".tar", ".gz", ".json", ".png", ".glb", ".gltf", ".ksplat", ".sog")
+    if format in _FILES:
+        wrong = suffix in meant | dict.fromkeys(others) and suffix != f".{format}"
+    else:
+        wrong = suffix in meant or suffix in others
+    if not wrong:
+        return
+    kind = f"a file *.{format}" if format in _FILES else "a folder"
+    mend = f", or give --format {meant[suffix]}" if meant.get(suffix) in _FILES else ""
+    raise InputError(f"{out}: --format {format} writes {kind}; give another --out{mend}")
 
 
 def _write_views(scene: Scene, folder: Path, rig: str, frames: int, size: int | None) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from orbit4d.datasets.errors import WorkError
+from orbit4d.datasets.remote import publish
 from orbit4d.recon4d.deformation import Deformation, build_field
 from orbit4d.recon4d.density import DensityState
 from orbit4d.recon4d.gaussians import Gaussians
@@ -113,6 +114,7 @@ def save_checkpoint(fit: Fit, path: Path) -> None:
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
+    publish(path.parent)
 
 
 def load_checkpoint(path: Path, settings: Settings) -> Fit:

@@ -226,7 +226,7 @@ def _cameras(
 def read_transforms(path: str | Path) -> tuple[tuple[Camera, ...], tuple[float, ...] | None]:
     """Cameras and times of a nerfstudio transforms.json (camera-to-world, OpenGL axes), in frame order."""
     try:
-        record = json.loads(Path(path).read_text())
+        record = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         entries = sorted(record["frames"], key=lambda frame: frame.get("file_path", ""))
         cameras = []
         for entry in entries:
@@ -260,7 +260,7 @@ def read_transforms(path: str | Path) -> tuple[tuple[Camera, ...], tuple[float, 
 
 def read_background(path: str | Path) -> Float | None:
     """Colour [3] in [0, 1] of a transforms.json's "background": [red, green, blue] of 0 to 255."""
-    named = json.loads(Path(path).read_text()).get("background")
+    named = json.loads(Path(path).read_text(encoding="utf-8-sig")).get("background")
     if named is None:
         return None
     try:

@@ -105,7 +105,7 @@ def optimise(
                     }
                     fit.history.append(row)
                     if log is not None:
-                        log.write_text("".join(json.dumps(r) + "\n" for r in fit.history))
+                        log.write_text("".join(json.dumps(r) + "\n" for r in fit.history), encoding="utf-8")
                 progress.update(
                     loss=f"{fit.smoothed:.4f}", psnr=f"{fit.psnr:.1f}", gaussians=len(fit.gaussians)
                 )

@@ -19,7 +19,8 @@ from orbit4d.datasets.cores import limit_torch_threads
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.image_measures import psnr, ssim
 from orbit4d.datasets.reader import read_clip
-from orbit4d.datasets.reference import is_reference, open_reference
+from orbit4d.datasets.reference import split_reference
+from orbit4d.datasets.remote import local_path, named
 from orbit4d.recon4d import optimize
 from orbit4d.recon4d.fit import load_checkpoint, new_fit
 from orbit4d.recon4d.frames import Frames, OrbitSpec, from_clip, load_frames
@@ -74,7 +75,7 @@ def reconstruct(
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r}: choose from {', '.join(PRESETS)}")
     chosen = settings or PRESETS[preset]
-    folder = Path(out)
+    folder = local_path(out)
     _check_out(folder)
     inputs = read_inputs(video_or_frames, static, cameras, static_cameras, static_time, spec, mask, matte)
     inputs = Inputs(
@@ -110,7 +111,7 @@ def reconstruct(
     optimize.optimise(fit, inputs.dynamic, inputs.static, chosen, checkpoint, folder / "log.jsonl")
 
     scene = Scene(fit.gaussians, fit.field.requires_grad_(False), inputs.dynamic.cameras, inputs.dynamic.time)
-    scene.info = {"run": run, "source": inputs.dynamic.name, "notes": inputs.notes}
+    scene.info = {"run": run, "source": named(inputs.dynamic.name), "notes": named(inputs.notes)}
     scene.metrics = measure(scene, inputs)
     scene.metrics |= {"seconds": round(fit.seconds, 2), "n_gaussians": len(fit.gaussians)}
     scene.save(folder)
@@ -150,8 +151,8 @@ def read_inputs(
         raise InputError(f"--static-time {static_time}: give a time in [0, 1]")
     held_out: dict[str, Frames] = {}
     still: Frames | None = None
-    if isinstance(source, str) and not Path(source).exists() and is_reference(source):
-        dataset, uid, action = open_reference(source)
+    dataset, uid, action = split_reference(source) if isinstance(source, str) else ("", None, "")
+    if uid is not None:
         clip = read_clip(dataset, uid, action, "dynamic_orbit", 0)
         dynamic = from_clip(clip)
         still = _clip_if_there(dataset, uid, clip.action_index, "static_orbit", 0)
@@ -209,7 +210,7 @@ def _finished(folder: Path, run: dict[str, Any]) -> Scene | None:
     path = folder / "run.json"
     if not path.exists():
         return None
-    held = json.loads(path.read_text())
+    held = json.loads(path.read_text(encoding="utf-8"))
     if held != json.loads(json.dumps(run)):
         key = next((k for k in run if held.get(k) != json.loads(json.dumps(run[k]))), "settings")
         raise InputError(f"{folder}: holds a scene made with another {key}; give another --out")

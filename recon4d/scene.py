@@ -21,6 +21,7 @@ from torch import Tensor
 
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.remote import local_path
 from orbit4d.recon4d.deformation import Deformation, build_field
 from orbit4d.recon4d.gaussians import Gaussians, load_ply, save_ply
 from orbit4d.recon4d.rasterize import rasterize
@@ -125,7 +126,7 @@ def load_scene(folder: str | os.PathLike[str]) -> Scene:
     """Read a scene folder. Raises InputError when it is none, WorkError when a part of it is damaged."""
     from safetensors import SafetensorError, safe_open
 
-    root = Path(folder)
+    root = local_path(folder)
     if not (root / "scene.json").is_file():
         if (root / "run.json").is_file():
             raise InputError(f"{root}: a scene that is not finished; run the same recon4d command to go on")
@@ -133,7 +134,7 @@ def load_scene(folder: str | os.PathLike[str]) -> Scene:
             f"{root}: not a scene (no scene.json); make one with `orbit4d recon4d VIDEO --out {root}`"
         )
     try:
-        info = json.loads((root / "scene.json").read_text())
+        info = json.loads((root / "scene.json").read_text(encoding="utf-8"))
         if info.get("format") != FORMAT_VERSION:
             raise InputError(
                 f"{root}: scene format {info.get('format')}, this orbit4d reads {FORMAT_VERSION}"
@@ -141,8 +142,8 @@ def load_scene(folder: str | os.PathLike[str]) -> Scene:
         with safe_open(root / "deformation.safetensors", framework="pt") as file:
             built = build_field(json.loads(file.metadata()["config"]))
             built.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        record = json.loads((root / "cameras.json").read_text())
-        metrics = json.loads((root / "metrics.json").read_text())
+        record = json.loads((root / "cameras.json").read_text(encoding="utf-8"))
+        metrics = json.loads((root / "metrics.json").read_text(encoding="utf-8"))
         gaussians = load_ply(root / "canonical.ply")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise WorkError(f"{root}: damaged scene ({type(error).__name__}: {error}); make it again") from None
@@ -180,5 +181,5 @@ def read_cameras(record: dict[str, Any]) -> tuple[tuple[Camera, ...], tuple[floa
 def put_json(path: Path, record: Any) -> None:
     """Write JSON in one step: a reader sees the old file or the new one."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
+    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)

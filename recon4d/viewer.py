@@ -6,6 +6,8 @@ shown or hidden, so that playing costs the network nothing.
 
 from __future__ import annotations
 
+import errno
+import socket
 import threading
 import time as clock
 from typing import Any
@@ -15,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from orbit4d.datasets.cameras import Camera
+from orbit4d.datasets.errors import InputError
 from orbit4d.recon4d import rotations
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.scene import Scene
@@ -53,6 +56,28 @@ def face_front(client: Any, distance: float = 1.8) -> None:
     client.camera.position = (0.0, -distance, 0.3 * distance)
     client.camera.look_at = (0.0, 0.0, 0.0)
     client.camera.up_direction = (0.0, 0.0, 1.0)
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise InputError for an address that this machine cannot serve, on which viser would wait for ever.
+
+    A port in use is none: viser takes the next free one.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        raise InputError(f"--host {host}: no such host; give 127.0.0.1, or 0.0.0.0 for all") from None
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except PermissionError:
+            raise InputError(f"--port {port}: needs more rights; give one above 1023") from None
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise InputError(
+                    f"--host {host}: is no address of this machine; give 127.0.0.1, or 0.0.0.0 for all"
+                ) from None
 
 
 class Viewer:

@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
+from orbit4d.datasets.scratch import make_scratch
 from orbit4d.render import protocol
-from orbit4d.render.scratch import make_scratch
 
 #: Bytes of the child's log that are kept with a failure.
 LOG_TAIL_BYTES = 4000
@@ -267,7 +267,7 @@ class BlenderChild:
 def rss_bytes(pid: int) -> int:
     """Resident memory of a process in bytes, 0 when it is gone."""
     try:
-        with open(f"/proc/{pid}/statm") as file:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (FileNotFoundError, ProcessLookupError):
         return 0

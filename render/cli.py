@@ -7,6 +7,8 @@ import re
 
 import click
 
+from orbit4d.datasets.options import RESUMED, Command
+
 EXAMPLE = """
 \b
 Example:
@@ -35,10 +37,10 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name for name in re.split(r"[,\s]+", text) if name)
 
 
-@click.command(epilog=EXAMPLE)
+@click.command(cls=Command, epilog=EXAMPLE, on_interrupt=RESUMED)
 @click.argument("sources", nargs=-1, required=True, metavar="TABLE|SOURCE...")
 @click.option(
-    "--out", required=True, metavar="DATASET", help="Dataset folder or URI; an existing one is gone on with."
+    "--out", required=True, metavar="DATASET", help="Dataset folder or URI; an existing one is resumed."
 )
 @click.option(
     "--preset",
@@ -83,7 +85,7 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     help="What Cycles runs on.",
 )
 @click.option("--seed", type=int, help="Seed of all draws.")
-@click.option("--captions", type=click.Path(), help="CSV of uid,caption.")
+@click.option("--captions", help="CSV of uid,caption.")
 @click.option("--workers", type=int, help="Ray actors; default: one per core.")
 @click.option(
     "--threads-per-worker", type=int, help="Render threads of each; default: cores divided by workers."
@@ -135,13 +137,14 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 @click.option(
     "--shared-paths", is_flag=True, help="Local paths are the same files on every machine of the cluster."
 )
-@click.option("--address", help="Ray cluster, say auto; without it a Ray of our own is started.")
+@click.option("--address", help="Ray address (`auto`: the running cluster). Default: a local Ray.")
 def command(sources: tuple[str, ...], out: str, preset: str, **options: object) -> None:
     """Render orbits of animated assets into a dataset.
 
     SOURCE is a table made by `orbit4d curate`, a file, a folder, a glob, a text file of ids, or
     objaverse:animated. Assets that are done already are skipped, so the same command goes on after any stop.
     """
+    from orbit4d.datasets.errors import InputError, WorkError
     from orbit4d.render.fleet import FleetSettings
     from orbit4d.render.render import render_assets
     from orbit4d.render.scene import preset as make_preset
@@ -168,22 +171,13 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     retry, resume = options.pop("retry_quarantined"), options.pop("resume")
     if not resume:
         _refuse_existing(out)
-    changes: dict[str, object] = {key: value for key, value in options.items() if value is not None}
-    for name in ("rigs", "passes"):
-        if name in changes:
-            changes[name] = _names(str(changes[name]))
-    if "environment" in changes:
-        changes["environment"] = os.path.abspath(str(changes["environment"]))
-    if "azimuths" in changes:
-        changes["azimuths_deg"] = _numbers(str(changes.pop("azimuths")), "0,90")
-    if "window_shares" in changes:
-        changes["window_shares"] = _numbers(str(changes["window_shares"]), "1,0.25")
-    if "elevation_range" in changes:
-        changes["elevation_range_deg"] = changes.pop("elevation_range")
+    settings = make_preset(preset, **_changes(options))
+    if settings.frames == 1 and set(settings.rigs) != {"static_orbit"}:
+        raise InputError("--frames 1: one frame shows no motion; give at least 2, or --rigs static_orbit")
     summary = render_assets(
         sources,
         out,
-        make_preset(preset, **changes),
+        settings,
         fleet,
         captions=captions,  # type: ignore[arg-type]
         shard_bytes=shard_bytes,  # type: ignore[arg-type]
@@ -202,6 +196,26 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     click.echo(summary.line)
     if summary.interrupted:
         raise KeyboardInterrupt
+    if not summary.done:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(summary.reasons.items()))
+        raise WorkError(f"{out}: no asset was rendered: {summary.line} ({reasons})")
+
+
+def _changes(options: dict[str, object]) -> dict[str, object]:
+    """The given options as fields of RenderSettings."""
+    changes: dict[str, object] = {key: value for key, value in options.items() if value is not None}
+    for name in ("rigs", "passes"):
+        if name in changes:
+            changes[name] = _names(str(changes[name]))
+    if "environment" in changes:
+        changes["environment"] = os.path.abspath(str(changes["environment"]))
+    if "azimuths" in changes:
+        changes["azimuths_deg"] = _numbers(str(changes.pop("azimuths")), "0,90")
+    if "window_shares" in changes:
+        changes["window_shares"] = _numbers(str(changes["window_shares"]), "1,0.25")
+    if "elevation_range" in changes:
+        changes["elevation_range_deg"] = changes.pop("elevation_range")
+    return changes
 
 
 def _numbers(text: str, example: str) -> tuple[float, ...]:

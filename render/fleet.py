@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -23,6 +22,8 @@ from typing import Any
 from orbit4d.datasets.cores import usable_cores
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.progress import Progress
+from orbit4d.datasets.scratch import scratch_folder, sweep_scratch
+from orbit4d.datasets.short_temp import socket_folder
 from orbit4d.render.child import START_TIMEOUT
 from orbit4d.render.worker import Job, Reply, Worker, WorkerSettings
 
@@ -338,23 +339,28 @@ def ray_cluster(settings: FleetSettings) -> Iterator[Any]:
             "num_cpus": max(cores, workers * threads),
             "include_dashboard": False,
             "object_store_memory": 100 << 20,
+            # Ray's sockets lie in it, and their paths may not be long.
+            "_temp_dir": os.path.join(socket_folder(), "ray"),
         }
     else:
         options["address"] = settings.address
-    with tempfile.TemporaryDirectory(prefix="orbit4d-empty-") as empty:
+    with scratch_folder() as empty:
         if "working_dir" not in os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", ""):
             # Without a working_dir Ray puts the driver's folder on every worker's sys.path; from the
             # repository root our `datasets` folder would then hide the package of that name.
             options["runtime_env"] = {"working_dir": empty}
         try:
             ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:
+            # Ray raises plain exceptions (a node that timed out, a full disk, ports that are taken).
             where = settings.address or "this machine"
-            raise WorkError(f"cannot reach or start Ray on {where}: {_first_line(error)}") from error
+            mend = "check --address" if settings.address else "free memory and disk, and try again"
+            raise WorkError(f"cannot reach or start Ray on {where}: {_first_line(error)}; {mend}") from error
         try:
             yield ray
         finally:
             ray.shutdown()
+            sweep_scratch()  # of the actors, which are killed and not asked to end
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orbit4d.datasets.errors import OrbitError
+from orbit4d.datasets.scratch import make_scratch, sweep_scratch
 from orbit4d.render.child import BlenderChild, ChildError
 from orbit4d.render.protocol import RefusedInput
-from orbit4d.render.scratch import make_scratch, sweep_scratch
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import socket
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +243,32 @@ def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory, make_dataset: Ca
     Shared by all tests, so do not write to it.
     """
     return make_dataset(tmp_path_factory.mktemp("synthetic") / "dataset")
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """An S3 server in this process: `s3://orbit/...`; worker processes reach it too."""
+    pytest.importorskip("s3fs")
+    server_module = pytest.importorskip("moto.server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    patch = pytest.MonkeyPatch()
+    patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        patch.setenv(name, value)
+    patch.delenv("AWS_PROFILE", raising=False)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().mkdir("orbit")
+    yield "s3://orbit"
+    s3fs.S3FileSystem.clear_instance_cache()
+    patch.undo()
+    server.stop()

@@ -191,3 +191,24 @@ def test_setup_names_a_wrong_python_in_one_line(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "Python 3.11" in done.stderr and "3.12.1" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_text_files_name_their_encoding() -> None:
+    """Without one Python takes the locale's, which is not UTF-8 everywhere."""
+    for path in (path for room in ROOMS for path in sources(room)):
+        for call in (
+            node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if _is_text(node)
+        ):
+            assert "encoding" in {word.arg for word in call.keywords}, f"{path}:{call.lineno}"
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Whether a node is a call that opens a text file: read_text, write_text, or open in a text mode."""
+    if not isinstance(node, ast.Call):
+        return False
+    if isinstance(node.func, ast.Attribute) and node.func.attr in ("read_text", "write_text"):
+        return True
+    if not isinstance(node.func, ast.Name) or node.func.id != "open":
+        return False
+    modes = [word.value for word in node.keywords if word.arg == "mode"] + node.args[1:2]
+    return not any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in modes)

@@ -106,7 +106,7 @@ def run(payload: Mapping[str, Any], emit: Callable[..., None]) -> dict[str, Any]
     whole = (out / f"{source.name}.glb").read_bytes()
     rows.append(_write(out, TRUNCATED, whole[: len(whole) * 3 // 5], (), (), time.monotonic()))
     emit("progress", done=len(rows), total=len(wanted) + 1, name=TRUNCATED)
-    with (out / "captions.csv").open("w", newline="") as file:
+    with (out / "captions.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("uid", "caption"))
         table.writerows((asset.name, asset.caption) for asset in wanted)

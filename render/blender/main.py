@@ -77,7 +77,7 @@ def _die_with(parent_pid: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         try:
-            with open("/proc/self/oom_score_adj", "w") as file:
+            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
                 file.write("800")  # when memory runs out, lose this child and not the actor that owns it
         except OSError:
             print("oom_score_adj cannot be set here", file=sys.stderr)

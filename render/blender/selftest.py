@@ -23,7 +23,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         if os.path.exists(marker):
             do = "echo"
         else:
-            with open(marker, "w"):
+            with open(marker, "w", encoding="utf-8"):
                 pass
     emit("started", do=do)
     if do == "abort":

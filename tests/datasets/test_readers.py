@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
@@ -63,35 +61,6 @@ def test_ray_data_reads_clips(synthetic_dataset):
     finally:
         if started:
             ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    """An S3 server in this process: `s3://orbit/...`; worker processes reach it too."""
-    pytest.importorskip("s3fs")
-    server_module = pytest.importorskip("moto.server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    patch = pytest.MonkeyPatch()
-    patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "x"),
-        ("AWS_SECRET_ACCESS_KEY", "x"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):
-        patch.setenv(name, value)
-    patch.delenv("AWS_PROFILE", raising=False)
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir("orbit")
-    yield "s3://orbit"
-    s3fs.S3FileSystem.clear_instance_cache()
-    patch.undo()
-    server.stop()
 
 
 @pytest.mark.parametrize("place", ["s3", "memory"])

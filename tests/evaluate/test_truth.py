@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 from orbit4d.datasets.cameras import orbit
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.reference import split_reference
 from orbit4d.evaluate.cli import command
 from orbit4d.evaluate.frames import clip_frames
 from orbit4d.evaluate.tasks import in_world_of
-from orbit4d.evaluate.truth import RenderChoice, Truth, read_ids, split_reference
+from orbit4d.evaluate.truth import RenderChoice, Truth, read_ids
 from orbit4d.evaluate.truth_cache import TruthCache
 from orbit4d.render.fleet import FleetSettings
 from orbit4d.render.render import render_assets

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from orbit4d.datasets.scratch import sweep_scratch
 from orbit4d.render import protocol
 from orbit4d.render.child import BlenderChild, ChildDied, TaskFailed, TaskRefused
-from orbit4d.render.scratch import sweep_scratch
 from orbit4d.render.worker import Job, Worker, WorkerSettings
 
 

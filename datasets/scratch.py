@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "orbit4d-scratch-"
@@ -13,6 +15,16 @@ PREFIX = "orbit4d-scratch-"
 def make_scratch() -> str:
     """A new temporary folder, named after this process."""
     return tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
+
+
+@contextmanager
+def scratch_folder() -> Iterator[str]:
+    """A temporary folder for the time of the body; that of a killed process is swept by the next one."""
+    folder = make_scratch()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep_scratch(folder: str | None = None) -> None:
