@@ -52,6 +52,8 @@ class Request:
     """None: as in training."""
     crop: bool | None = None
     """Crop the picture to the object; None decides by looking at it."""
+    matte: str = "flat"
+    """How an image without alpha is cut out: flat, rembg or none (see `prepare_photo`)."""
     fps: float = 8.0
     """Of the video files."""
 
@@ -124,7 +126,8 @@ def _conditions(pipeline: Any, request: Request) -> tuple[dict[str, Any], list[C
         return {"prompt": request.text}, cameras, []
     from orbit4d.model.photo import prepare_photo
 
-    photo = prepare_photo(request.image, pipeline.config.resolution, pipeline.background, request.crop)
+    size, behind = pipeline.config.resolution, pipeline.background
+    photo = prepare_photo(request.image, size, behind, request.crop, request.matte)
     return {"image": photo.rgb}, cameras, [f"{request.image}: {'; '.join(photo.notes)}"]
 
 

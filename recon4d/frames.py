@@ -19,8 +19,8 @@ from PIL import Image
 from orbit4d.datasets.cameras import DEFAULT_FOV_X_DEG, DEFAULT_RADIUS, Camera, orbit, orbit_c2w
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.matting import cut_out
 from orbit4d.recon4d.flat_background import find_background, unmix
-from orbit4d.recon4d.matting import cut_out
 
 Float = npt.NDArray[np.float32]
 _IMAGES = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
