@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 _NUMBER = re.compile(r"([0-9]+)")
-Name = TypeVar("Name", str, "os.PathLike[str]", "str | os.PathLike[str]")
+Name = TypeVar("Name", bound="str | os.PathLike[str]")
 
 
 def natural_key(name: str | os.PathLike[str]) -> tuple[Any, ...]:
