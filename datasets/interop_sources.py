@@ -13,6 +13,7 @@ from functools import partial
 from typing import IO
 
 from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.natural_order import naturally
 
 #: (asset, folder, file) of a path's parts, or None for a file that the layout does not know.
 Locate = Callable[[Sequence[str]], tuple[str, str, str] | None]
@@ -105,7 +106,7 @@ class _Tar:
 
 
 def _walk(source: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Files under a folder, sorted, named with the folder's own name in front."""
+    """Files under a folder in natural order, named with the folder's own name in front."""
     from fsspec.core import url_to_fs
 
     fs, root = url_to_fs(source)
@@ -113,5 +114,5 @@ def _walk(source: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
         raise InputError(f"{source}: no such folder (or tar, tar.gz); check the path")
     base = root.rstrip("/")
     outer = base.rsplit("/", 1)[0] + "/"
-    for path in sorted(fs.find(base)):
+    for path in naturally(fs.find(base)):
         yield path.removeprefix(outer), partial(fs.cat_file, path)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from orbit4d.datasets.transforms import read_transforms
 from orbit4d.evaluate.frames import clip_frames, resized
 from orbit4d.evaluate.generated import Asked, answer
 from orbit4d.evaluate.suite import Pair
@@ -44,7 +45,7 @@ def _pair(name: str, subject: Subject, still: Ref | None, front: Ref, asked: Ask
         reconstruct(str(orbit), place, preset=preset, seed=asked.seed)
         done.write_text(json.dumps({"preset": preset, "seconds": time.perf_counter() - start}))
     seconds = float(told["seconds"]) + float(json.loads(done.read_text())["seconds"])
-    size = json.loads((orbit / "transforms.json").read_text())["w"]
+    size = read_transforms(orbit / "transforms.json").cameras[0].w
     cameras, times = in_world_of(base, clip)
     made = film(load_scene(place), [camera.resized(size, size) for camera in cameras], times)
     real = resized(clip_frames(clip).rgb, size)

@@ -20,6 +20,7 @@ from PIL import Image
 
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.transforms import transforms_record
 
 if TYPE_CHECKING:
     from orbit4d.datasets.clips import Clip
@@ -190,23 +191,7 @@ def transforms(
     cameras: list[Camera], about: dict[str, Any], background: tuple[int, int, int] | None = None
 ) -> dict[str, Any]:
     """nerfstudio's transforms.json with a time in [0, 1] per frame, and the background's colour if known."""
-    first, last = cameras[0], max(len(cameras) - 1, 1)
-    return {
-        "camera_model": "OPENCV",
-        "fl_x": first.fl_x,
-        "fl_y": first.fl_y,
-        "cx": first.cx,
-        "cy": first.cy,
-        "w": first.w,
-        "h": first.h,
-        "orbit4d": about,
-        **({} if background is None else {"background": list(background)}),
-        "frames": [
-            {
-                "file_path": f"frames/{i:03d}.png",
-                "transform_matrix": camera.c2w.tolist(),
-                "time": i / last,
-            }
-            for i, camera in enumerate(cameras)
-        ],
-    }
+    last = max(len(cameras) - 1, 1)
+    files = [f"frames/{i:03d}.png" for i in range(len(cameras))]
+    behind = {} if background is None else {"background": list(background)}
+    return transforms_record(cameras, files, [i / last for i in range(len(cameras))], orbit4d=about, **behind)

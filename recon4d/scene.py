@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.transforms import cameras_record, parse_transforms
 from orbit4d.recon4d.deformation import Deformation, build_field
 from orbit4d.recon4d.gaussians import Gaussians, load_ply, save_ply
 from orbit4d.recon4d.rasterize import rasterize
@@ -146,35 +146,11 @@ def load_scene(folder: str | os.PathLike[str]) -> Scene:
         gaussians = load_ply(root / "canonical.ply")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise WorkError(f"{root}: damaged scene ({type(error).__name__}: {error}); make it again") from None
-    cameras, time = read_cameras(record)
-    return Scene(gaussians, built.eval().requires_grad_(False), cameras, time, info, metrics)
-
-
-def cameras_record(cameras: Sequence[Camera], time: Sequence[float]) -> dict[str, Any]:
-    """transforms.json-like record of cameras and times (camera-to-world, OpenGL axes)."""
-    return {
-        "frames": [
-            {
-                "transform_matrix": camera.c2w.tolist(),
-                "fl_x": camera.fl_x,
-                "fl_y": camera.fl_y,
-                "cx": camera.cx,
-                "cy": camera.cy,
-                "w": camera.w,
-                "h": camera.h,
-                "time": t,
-            }
-            for camera, t in zip(cameras, time)
-        ]
-    }
-
-
-def read_cameras(record: dict[str, Any]) -> tuple[tuple[Camera, ...], tuple[float, ...]]:
-    """Inverse of `cameras_record`."""
-    names = ("fl_x", "fl_y", "cx", "cy", "w", "h")
-    frames = record["frames"]
-    cameras = tuple(Camera(np.array(f["transform_matrix"]), *(f[n] for n in names)) for f in frames)
-    return cameras, tuple(f["time"] for f in frames)
+    scene = Scene(gaussians, built.eval().requires_grad_(False), info=info, metrics=metrics)
+    if record["frames"]:
+        posed = parse_transforms(record, root / "cameras.json")
+        scene.cameras, scene.time = posed.cameras, posed.times or ()
+    return scene
 
 
 def put_json(path: Path, record: Any) -> None:
