@@ -47,6 +47,10 @@ class Frames:
     """Where they came from, for messages."""
     notes: tuple[str, ...] = ()
     """What was estimated on the way in."""
+    posed: bool = True
+    """Whether the cameras were given, not taken from an `OrbitSpec`."""
+    given: int = 0
+    """Number of images of the source, before some were left out; 0 is all that are here."""
 
     def __len__(self) -> int:
         return len(self.rgba)
@@ -159,7 +163,8 @@ def load_frames(
     check_content(rgba, name)
     if len(rgba) < n:
         notes.append(f"{n} frames: {len(rgba)} of them, evenly spread, are used")
-    return Frames(premultiply(rgba), cams, time, name, tuple(notes))
+    posed = record is not None or given is not None
+    return Frames(premultiply(rgba), cams, time, name, tuple(notes), posed, n)
 
 
 def _record(source: Any, cameras: Any, spec: OrbitSpec | None) -> tuple[Transforms | None, list[str]]:

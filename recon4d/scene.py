@@ -1,7 +1,8 @@
 """A reconstructed scene: canonical Gaussians and their field, drawn at any camera and time, kept in a folder.
 
 scene/canonical.ply (INRIA layout, opens in any viewer of 3D Gaussians), scene/deformation.safetensors,
-scene/cameras.json (training cameras), scene/scene.json (settings, versions, source), scene/metrics.json.
+scene/cameras.json (training cameras), scene/scene.json (settings, versions, source, and `world`: scale and
+centre of the object where the cameras are not in orbit4d's own unit; canonical.ply is), scene/metrics.json.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from orbit4d.datasets.transforms import cameras_record, parse_transforms
 from orbit4d.recon4d.deformation import Deformation, build_field
 from orbit4d.recon4d.gaussians import Gaussians, load_ply, save_ply
 from orbit4d.recon4d.rasterize import rasterize
+from orbit4d.recon4d.world import World, stored
 
 FORMAT_VERSION = 1
 #: Below this alpha there is no colour to speak of: it is 0 in the output.
@@ -44,6 +46,8 @@ class Scene:
     """What scene.json holds."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """What metrics.json holds."""
+    world: World = field(default_factory=World)
+    """Where the object stands in the world of the cameras; Gaussians and field are in that of the fit."""
 
     def __post_init__(self) -> None:
         self.gaussians = self.gaussians.detached()
@@ -51,13 +55,17 @@ class Scene:
 
     @torch.no_grad()
     def at(self, time: float) -> Gaussians:
-        """The Gaussians as they stand at `time` in [0, 1]."""
+        """The Gaussians as they stand at `time` in [0, 1], in the world of the cameras."""
+        return self.world.placed(self._fitted(time))
+
+    def _fitted(self, time: float) -> Gaussians:
+        """The same in the world of the fit, in which distances have the size that the rasteriser expects."""
         return self.field.move(self.gaussians, float(time))
 
     def render(self, camera: Camera, time: float) -> npt.NDArray[np.float32]:
         """Straight RGBA, float32 [H, W, 4] in [0, 1]; colour is 0 where alpha is below 1/255."""
         with torch.no_grad():
-            color, alpha = draw(self.at(time), camera)[:2]
+            color, alpha = draw(self._fitted(time), self.world.camera(camera))[:2]
         rgb = torch.where(alpha > _VISIBLE, color / alpha.clamp(min=_VISIBLE), torch.zeros(()))
         return torch.cat([rgb.clamp(0, 1), alpha.clamp(0, 1)], dim=-1).numpy()
 
@@ -74,7 +82,7 @@ class Scene:
         partial.replace(out / "deformation.safetensors")
         put_json(out / "cameras.json", cameras_record(self.cameras, self.time))
         put_json(out / "metrics.json", self.metrics)
-        info = {"format": FORMAT_VERSION, "orbit4d": version("orbit4d"), **self.info}
+        info = {"format": FORMAT_VERSION, "orbit4d": version("orbit4d"), **self.info, **stored(self.world)}
         put_json(out / "scene.json", info)
 
 
@@ -147,6 +155,7 @@ def load_scene(folder: str | os.PathLike[str]) -> Scene:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise WorkError(f"{root}: damaged scene ({type(error).__name__}: {error}); make it again") from None
     scene = Scene(gaussians, built.eval().requires_grad_(False), info=info, metrics=metrics)
+    scene.world = World.of(info.get("world"))
     if record["frames"]:
         posed = parse_transforms(record, root / "cameras.json")
         scene.cameras, scene.time = posed.cameras, posed.times or ()
