@@ -68,9 +68,10 @@ def reconstruct(
     """Fit explicit 4D Gaussians to an orbit video and write the scene folder `out`.
 
     `video_or_frames` and `static` are a video, a folder, images or paths of images, or DATASET:uid[:action]
-    (which brings its own cameras, its static orbit, and held-out views). `static_time` is the time that a static orbit shows
-    (a dataset's clips know it). An interrupted run with the same inputs and settings goes on; a finished one
-    is loaded. Raises InputError, one line, for input that cannot be fitted; nothing is written then.
+    (which brings its own cameras, its static orbit, and held-out views). `static_time` is the time that a
+    static orbit shows (a dataset's clips know it). An interrupted run with the same inputs and settings goes
+    on; a finished one is loaded. Raises InputError, one line, for input that cannot be fitted; nothing is
+    written then.
     """
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r}: choose from {', '.join(PRESETS)}")
