@@ -64,7 +64,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
 
 
 def test_angles_stand_in_for_focal_lengths(tmp_path: Path) -> None:
-    """Blender and NeRF-synthetic name camera_angle_x and no size; with camera_angle_y pixels are not square."""
+    """Blender and NeRF-synthetic name camera_angle_x and no size; camera_angle_y makes oblong pixels."""
     read = read_transforms(write(tmp_path, record(camera_angle_x=0.6)))
     camera = read.cameras_for((80, 50))[0]
     assert camera.fl_x == pytest.approx(40 / np.tan(0.3)) == camera.fl_y
