@@ -1,11 +1,13 @@
 """Images from files: one reader for frames, masks, photos and whatever a folder holds.
 
-Whatever the file stores (palettes with transparency, 16 bits a channel, grey, CMYK, an EXIF orientation), the
-result is straight RGBA of 8 bits, upright. Files are listed in natural order, without hidden ones.
+Whatever the file stores (palettes with transparency, 16 bits a channel, grey, CMYK, a colour profile, an EXIF
+orientation), the result is straight RGBA of 8 bits in sRGB, upright. Files are listed in natural order,
+without hidden ones.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageCms
 
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.natural_order import naturally
@@ -181,7 +183,26 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if isinstance(clear, tuple) and any(value > 255 for value in clear):
         # PNG names it with 16 bits where the image has them; Pillow keeps the upper 8 of the pixels.
         image.info["transparency"] = tuple(value >> 8 for value in clear)
+    image = _in_srgb(image)
     return image if image.mode == "RGBA" else image.convert("RGBA")
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """The image with the colours that its embedded profile means (Display P3, Adobe RGB, CMYK); as it is
+    without one, under sRGB, and where the profile is broken.
+    """
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "RGBA", "CMYK"):
+        return image
+    try:
+        source = ImageCms.getOpenProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return image
+        wanted = "RGB" if image.mode == "CMYK" else image.mode
+        srgb = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, source, srgb, outputMode=wanted) or image
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image
 
 
 def _why(error: BaseException) -> str:

@@ -149,9 +149,11 @@ def _to_rgb(
         width, height = max(1, round(width * shrink)), max(1, round(height * shrink))
         options["interpolation"] = Interpolation.AREA
     if deep:
-        picture = frame.reformat(width=width, height=height, format="rgb48le", **options)
+        kind = "rgba64le" if alpha else "rgb48le"
+        picture = frame.reformat(width=width, height=height, format=kind, **options)
         coded = picture.to_ndarray().astype(np.float32) / 65535
-        shown = to_srgb(coded, int(frame.color_trc), int(frame.color_primaries))
+        shown = to_srgb(coded[..., :3], int(frame.color_trc), int(frame.color_primaries))
+        shown = np.concatenate([shown, coded[..., 3:]], axis=-1)
         return np.asarray(shown * 255 + 0.5, dtype=np.uint8)
     picture = frame.reformat(width=width, height=height, format="rgba" if alpha else "rgb24", **options)
     return np.asarray(picture.to_ndarray(), dtype=np.uint8)

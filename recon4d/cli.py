@@ -16,7 +16,11 @@ _ORBIT = click.Choice(["open", "closed"])
 @click.argument("source", metavar="VIDEO|FOLDER|DATASET:uid[:action]")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Scene folder.")
 @click.option("--static", help="Video or folder of the static orbit, when there is one.")
-@click.option("--cameras", type=click.Path(path_type=Path), help="transforms.json of the video.")
+@click.option(
+    "--cameras",
+    type=click.Path(path_type=Path),
+    help="transforms.json of the video. Default: the one in the folder or beside the video, else --orbit.",
+)
 @click.option(
     "--static-cameras", type=click.Path(path_type=Path), help="transforms.json of the static orbit."
 )
@@ -27,7 +31,7 @@ _ORBIT = click.Choice(["open", "closed"])
 @click.option("--radius", default=2.0, show_default=True, help="Distance of the cameras.")
 @click.option("--fov", default=39.5978, show_default=True, help="Horizontal field of view, degrees.")
 @click.option("--elevation", default=0.0, show_default=True, help="Degrees above the horizon.")
-@click.option("--mask", type=click.Path(path_type=Path), help="Folder of grey images, one per frame.")
+@click.option("--mask", type=click.Path(path_type=Path), help="Folder of masks, one per frame.")
 @click.option(
     "--matte", type=click.Choice(["flat", "rembg"]), default="flat", show_default=True,
     help="How an object without alpha is cut out: off a flat background, or by rembg (an extra).",

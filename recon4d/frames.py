@@ -24,6 +24,7 @@ from orbit4d.datasets.image_folders import image_files
 from orbit4d.datasets.lens import Lens, undistorted
 from orbit4d.datasets.masks import join_masks, read_masks
 from orbit4d.datasets.matting import cut_out
+from orbit4d.datasets.natural_order import naturally
 from orbit4d.datasets.posed_frames import Transforms
 from orbit4d.datasets.transforms import find_transforms, read_transforms
 from orbit4d.recon4d.cutting_out import check_content, has_alpha, with_matte
@@ -152,6 +153,13 @@ def load_frames(
     if count != n:
         where = f" in {record.path}" if record is not None else ""
         raise InputError(f"{name}: {n} frames but {count} cameras{where}; give one camera per frame")
+    if (
+        record is not None
+        and record.files
+        and not footage.files
+        and naturally(record.files) != [*record.files]
+    ):
+        notes.append(f"{record.path.name} lists frames in another order than their names: it is the video's")
     time = _times(footage, notes)
     cams = _posed(footage, given, spec)
     pixels = _pinhole(footage, cams, notes)

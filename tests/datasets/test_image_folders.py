@@ -130,6 +130,55 @@ def test_every_mode_gives_the_colours_that_pillow_shows(mode: str) -> None:
     assert np.abs(shown[..., :3].astype(int) - wanted).mean() < {"1": 90, "P": 30, "PA": 30}.get(mode, 3)
 
 
+P3 = np.array([[0.51512, 0.29198, 0.1571], [0.2412, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]])
+SRGB = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.7141]])
+
+
+def matrix_profile(to_xyz: np.ndarray) -> bytes:
+    """An ICC profile (version 2) of three primaries at D50 and gamma 2.2."""
+    import struct
+
+    def xyz(values: Any) -> bytes:
+        return b"XYZ " + bytes(4) + b"".join(struct.pack(">i", round(v * 65536)) for v in values)
+
+    name = b"wide\0"
+    desc = b"desc" + bytes(4) + struct.pack(">I", len(name)) + name + bytes(79)
+    gamma = b"curv" + bytes(4) + struct.pack(">IH", 1, round(2.2 * 256)) + bytes(2)
+    tags = {b"desc": desc, b"cprt": b"text" + bytes(4) + b"none\0\0\0\0", b"wtpt": xyz((0.9642, 1, 0.8249))}
+    for i, letter in enumerate(b"rgb"):
+        tags[bytes([letter]) + b"XYZ"], tags[bytes([letter]) + b"TRC"] = xyz(to_xyz[:, i]), gamma
+    at, table, body = 132 + 12 * len(tags), b"", b""
+    for tag, data in tags.items():
+        data += bytes(-len(data) % 4)
+        table += tag + struct.pack(">II", at + len(body), len(data))
+        body += data
+    head = struct.pack(">I4sI4s4s4s", at + len(body), b"none", 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    head += bytes(12) + b"acsp" + bytes(28) + struct.pack(">iii", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+
+
+def test_colour_profiles_are_heeded(tmp_path: Path) -> None:
+    from PIL import ImageCms
+
+    colours = np.array([[[200, 100, 50], [40, 180, 90], [128, 128, 128], [90, 60, 160]]], np.uint8)
+    light = (np.linalg.inv(SRGB) @ P3 @ ((colours[0] / 255) ** 2.2).T).clip(0, 1)
+    wanted = (
+        np.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clip(1e-9) ** (1 / 2.4) - 0.055).T * 255
+    )
+    assert np.abs(wanted - colours[0]).max() > 12, "it would matter"
+    Image.fromarray(colours).save(tmp_path / "p3.png", icc_profile=matrix_profile(P3))
+    assert np.abs(read_image(tmp_path / "p3.png")[0, :, :3] - wanted).max() < 3
+    clear = np.dstack([colours, np.full((1, 4), 90, np.uint8)])
+    Image.fromarray(clear).save(tmp_path / "clear.png", icc_profile=matrix_profile(P3))
+    pixels = read_image(tmp_path / "clear.png")[0]
+    assert np.abs(pixels[:, :3] - wanted).max() < 3 and (pixels[:, 3] == 90).all()
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for profile in (srgb, lab, b"no profile"):
+        Image.fromarray(colours).save(tmp_path / "same.png", icc_profile=profile)
+        np.testing.assert_array_equal(read_image(tmp_path / "same.png")[..., :3], colours)
+
+
 def test_folders_are_reduced_one_by_one_without_bleeding(tmp_path: Path) -> None:
     for i in range(3):
         rgba = np.zeros((64, 96, 4), np.uint8)
