@@ -14,8 +14,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.image_folders import UNREADABLE, rgba_of, upright_plane
-from orbit4d.datasets.natural_order import number_of
+from orbit4d.datasets.image_folders import UNREADABLE, image_files, rgba_of, upright_plane
+from orbit4d.datasets.natural_order import naturally, number_of
 
 Plane = npt.NDArray[np.uint8]
 #: Masks whose largest value is at most this hold labels and no grey.
@@ -127,9 +127,11 @@ def join_masks(folder: str | Path, masks: Sequence[Path], images: Sequence[Path]
 
     InputError that names an image without a mask.
     """
-    by_name: dict[str, Path] = {}
+    folders: dict[str, set[Path]] = {}
     for mask in masks:
-        by_name.setdefault(mask.stem.lower(), mask)
+        folders.setdefault(mask.stem.lower(), set()).add(mask.parent)
+    by_name = {mask.stem.lower(): mask for mask in masks if len(folders[mask.stem.lower()]) == 1}
+    by_name |= {f"{mask.parent.name}/{mask.stem}".lower(): mask for mask in masks}
     found = [
         next((by_name[name] for name in _mask_names(image) if name in by_name), None) for image in images
     ]
@@ -141,12 +143,34 @@ def join_masks(folder: str | Path, masks: Sequence[Path], images: Sequence[Path]
             f"--mask {folder}: no mask for {image.name} ({len(masks)} images for {len(images)} frames); "
             "give one grey image per frame, named as it is"
         )
-    return [mask for mask in found if mask is not None]
+    joined = [mask for mask in found if mask is not None]
+    if len(set(joined)) < len(joined):
+        mask = next(mask for mask in joined if joined.count(mask) > 1)
+        raise InputError(
+            f"--mask {folder}: {mask.name} goes with several frames; put masks into folders as the frames are"
+        )
+    return joined
+
+
+def mask_files(folder: str | Path) -> list[Path]:
+    """Masks of a folder in natural order; where it holds none itself, those of the folders in it."""
+    inside = image_files(folder)
+    if inside or not Path(folder).is_dir():
+        return inside
+    return [file for sub in naturally(Path(folder).iterdir()) if sub.is_dir() for file in image_files(sub)]
 
 
 def _mask_names(image: Path) -> tuple[str, ...]:
     stem = image.stem.lower()
-    return stem, image.name.lower(), f"{stem}_mask", f"{stem}.mask", f"{stem}-mask", f"mask_{stem}"
+    return (
+        f"{image.parent.name}/{image.stem}".lower(),
+        stem,
+        image.name.lower(),
+        f"{stem}_mask",
+        f"{stem}.mask",
+        f"{stem}-mask",
+        f"mask_{stem}",
+    )
 
 
 def _by_number(masks: Sequence[Path], images: Sequence[Path]) -> list[Path | None]:

@@ -20,9 +20,8 @@ from PIL import Image
 from orbit4d.datasets.cameras import DEFAULT_FOV_X_DEG, DEFAULT_RADIUS, Camera, orbit, orbit_c2w
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.image_folders import image_files
 from orbit4d.datasets.lens import Lens, undistorted
-from orbit4d.datasets.masks import join_masks, read_masks
+from orbit4d.datasets.masks import join_masks, mask_files, read_masks
 from orbit4d.datasets.matting import cut_out
 from orbit4d.datasets.natural_order import naturally
 from orbit4d.datasets.posed_frames import Transforms
@@ -250,7 +249,7 @@ def _masks(
     """Mattes uint8 [F, H, W] of the frames that are used; None where neither option nor record names any."""
     record = footage.record
     if folder is not None:
-        what, inside = f"--mask {folder}", image_files(folder)
+        what, inside = f"--mask {folder}", mask_files(folder)
         if footage.files:
             files = join_masks(folder, inside, footage.files)
         elif len(inside) != footage.total:

@@ -80,7 +80,7 @@ def find_world(sources: Sequence[Frames | None]) -> World:
     """The world of footage that brought its own cameras; that of the fit where none did, where the object
     stands and is as large as there, and where the cameras do not say where it is.
 
-    First the point nearest to all rays through the silhouettes' middles, and the size at which it is seen;
+    First the point nearest to all rays through the middles of the silhouettes' boxes, and the size of these;
     then the box of a coarse visual hull there.
     """
     own = [frames for frames in sources if frames is not None and frames.posed]
@@ -111,7 +111,7 @@ def _seen(own: Sequence[Frames]) -> World | None:
             if len(rows) == 0:
                 continue
             boxes.append((columns.min(), columns.max() + 1, rows.min(), rows.max() + 1))
-            middle = columns.mean() + 0.5, rows.mean() + 0.5
+            middle = (columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2
             local = np.array(
                 [(middle[0] - camera.cx) / camera.fl_x, -(middle[1] - camera.cy) / camera.fl_y, -1.0]
             )
@@ -135,12 +135,10 @@ def _seen(own: Sequence[Frames]) -> World | None:
 
 
 def _half_size(camera: Camera, box: tuple[int, int, int, int], centre: Float) -> float:
-    """How far a silhouette reaches from the projected centre, in the world, at the centre's depth."""
-    (column, row), depth = camera.project(centre)
+    """Half the longer edge of a silhouette's box, in the world, at the centre's depth."""
+    depth = camera.project(centre)[1]
     left, right, top, bottom = box
-    across = max(right - column, column - left) / camera.fl_x
-    down = max(bottom - row, row - top) / camera.fl_y
-    return float(max(across, down) * depth)
+    return float(max((right - left) / camera.fl_x, (bottom - top) / camera.fl_y) / 2 * depth)
 
 
 def stored(world: World) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.masks import join_masks, read_masks
+from orbit4d.datasets.masks import join_masks, mask_files, read_masks
 
 
 def shape(n: int = 3) -> np.ndarray:
@@ -143,6 +143,19 @@ def test_masks_go_with_the_image_of_their_name(
 ) -> None:
     found = join_masks("m", [Path("m") / name for name in masks], [Path("x") / name for name in images])
     assert [file.name for file in found] == joined
+
+
+def test_masks_of_frames_in_several_folders(tmp_path: Path) -> None:
+    images = [tmp_path / "x" / f"cam{k}" / "0.png" for k in (2, 10)]
+    for k in (2, 10):
+        save_to = tmp_path / "m" / f"cam{k}"
+        save_to.mkdir(parents=True)
+        Image.new("L", (4, 4)).save(save_to / "0.png")
+    masks = mask_files(tmp_path / "m")
+    assert [mask.parent.name for mask in masks] == ["cam2", "cam10"]
+    assert join_masks("m", masks, images[::-1]) == masks[::-1]
+    with pytest.raises(InputError, match=r"0\.png goes with several frames"):
+        join_masks("m", [Path("flat/0.png")], images)
 
 
 def test_an_image_without_a_mask_is_named() -> None:
