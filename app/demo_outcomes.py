@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orbit4d.datasets.errors import WorkError
+from orbit4d.datasets.transforms import read_extra
 
 
 def built(folder: Path, only: Sequence[str] | None) -> str:
@@ -102,11 +103,7 @@ def generated(level: str) -> Callable[[Path, list[str]], str]:
 
 def about_generated(folder: Path, level: str) -> dict[str, Any]:
     """What `orbit4d generate` noted beside a video, {} when it is not there."""
-    path = folder / "generated" / level / "transforms.json"
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")).get("orbit4d", {}))
-    except (OSError, ValueError):
-        return {}
+    return read_extra(folder / "generated" / level / "transforms.json")
 
 
 def reconstructed(folder: Path, lines: list[str]) -> str:

@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from orbit4d.datasets.cameras import Camera, orbit
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.codec import Pixels, encode_webp
+from orbit4d.datasets.image_folders import UNREADABLE, rgba_of
 from orbit4d.datasets.image_measures import coverage, motion_magnitude
 from orbit4d.datasets.interop_cameras import camera_from_json, parse_folder, polar
 from orbit4d.datasets.interop_sources import Files, Locate, assets
+from orbit4d.datasets.natural_order import naturally
 from orbit4d.datasets.progress import Progress
 from orbit4d.datasets.rejections import Rejection
 from orbit4d.datasets.writer import SHARD_BYTES, DatasetWriter
@@ -284,11 +285,8 @@ def _stack(images: Sequence[tuple[str, bytes]]) -> Pixels:
     frames = []
     for name, data in images:
         try:
-            with Image.open(io.BytesIO(data)) as image:
-                if image.mode not in ("RGBA", "RGB", "L", "LA", "P"):
-                    raise BadFolder("bad_file:image", f"{name}: {image.mode} images are not supported")
-                frames.append(np.array(image.convert("RGBA")))
-        except (OSError, SyntaxError, ValueError) as error:
+            frames.append(rgba_of(io.BytesIO(data)))
+        except UNREADABLE as error:
             raise BadFolder("bad_file:truncated", f"{name}: {error}") from error
     if len({frame.shape for frame in frames}) > 1:
         raise BadFolder("bad_file:image", "images of different sizes")
@@ -309,7 +307,7 @@ def _locate_gobjaverse(parts: Sequence[str]) -> tuple[str, str, str] | None:
 def _gobjaverse_clips(asset: str, files: Files) -> tuple[list[Clip], list[Rejection]]:
     content = files["views"]
     try:
-        views = sorted(name[:-4] for name in content if name.endswith(".png"))
+        views = naturally(name[:-4] for name in content if name.endswith(".png"))
         if not views:
             raise BadFolder("bad_file:missing_frames", "no images")
         missing = [view for view in views if f"{view}.json" not in content]

@@ -18,6 +18,7 @@ from orbit4d.datasets.interop_cameras import camera_to_json, folder_name
 from orbit4d.datasets.progress import Progress
 from orbit4d.datasets.select import check_chosen, chosen, clips
 from orbit4d.datasets.storage import Store
+from orbit4d.datasets.transforms import transforms_record
 
 
 def png(pixels: Pixels) -> bytes:
@@ -34,19 +35,9 @@ def _frames(clip: Clip) -> Iterator[tuple[str, bytes]]:
 
 def transforms(clip: Clip, pattern: str = "images/{i:03d}.png") -> dict[str, Any]:
     """nerfstudio's transforms.json of a clip, with `time` per frame; same axes as ours (cameras.py)."""
-    camera = clip.cameras[0]
+    files = [pattern.format(i=i) for i in range(len(clip.cameras))]
     return {
-        "camera_model": "OPENCV",
-        "fl_x": camera.fl_x,
-        "fl_y": camera.fl_y,
-        "cx": camera.cx,
-        "cy": camera.cy,
-        "w": camera.w,
-        "h": camera.h,
-        "frames": [
-            {"file_path": pattern.format(i=i), "transform_matrix": c.c2w.tolist(), "time": t, "seconds": s}
-            for i, (c, t, s) in enumerate(zip(clip.cameras, clip.time, clip.seconds))
-        ],
+        **transforms_record(clip.cameras, files, clip.time, clip.seconds),
         "orbit4d": {
             "uid": clip.uid,
             "action": clip.action,

@@ -17,6 +17,7 @@ from typing import Any
 
 from orbit4d.datasets.damage import reading
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.natural_order import naturally
 
 #: (asset, folder, file) of a path's parts, or None for a file that the layout does not know.
 Locate = Callable[[Sequence[str]], tuple[str, str, str] | None]
@@ -121,7 +122,7 @@ class _Tar:
 
 
 def _walk(source: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Files under a folder, sorted, named with the folder's own name in front."""
+    """Files under a folder in natural order, named with the folder's own name in front."""
     from fsspec.core import url_to_fs
 
     fs, root = url_to_fs(source)
@@ -129,5 +130,5 @@ def _walk(source: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
         raise InputError(f"{source}: no such folder (or tar, tar.gz); check the path")
     base = root.rstrip("/")
     outer = base.rsplit("/", 1)[0] + "/"
-    for path in sorted(fs.find(base)):
+    for path in naturally(fs.find(base)):
         yield path.removeprefix(outer), partial(fs.cat_file, path)

@@ -21,6 +21,7 @@ from urllib.parse import parse_qs
 
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.lists import read_list
+from orbit4d.datasets.natural_order import naturally
 
 if TYPE_CHECKING:
     from orbit4d.datasets.inspect import Inspection
@@ -235,7 +236,7 @@ def expand(source: str) -> Expanded:
     if glob.has_magic(source):
         found = [
             f
-            for f in sorted(glob.glob(source, recursive=True))
+            for f in naturally(glob.glob(source, recursive=True))
             if suffix_of(f) in FORMATS and os.path.isfile(f)
         ]
         if not found:
@@ -285,7 +286,7 @@ def _expand_uri(source: str) -> Expanded:
         raise InputError(
             f"{source}: cannot be listed ({error}); check the URI, its credentials and extras"
         ) from error
-    found = [fs.unstrip_protocol(f) for f in sorted(found) if suffix_of(f) in FORMATS]
+    found = [fs.unstrip_protocol(f) for f in naturally(found) if suffix_of(f) in FORMATS]
     if not found:
         raise InputError(f"{source}: no supported file there; supported: {' '.join(sorted(FORMATS))}")
     return Expanded([_candidate(file) for file in found])
@@ -317,12 +318,12 @@ def below(folder: str, path: str) -> str:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Supported files below `folder`, sorted; hidden entries and symlinked folders are left out."""
+    """Supported files below `folder` in natural order; hidden entries and symlinked folders are left out."""
     found = []
     for root, folders, files in os.walk(folder, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(root, f) for f in files if not f.startswith(".") and suffix_of(f) in FORMATS]
-    return sorted(found)
+    return naturally(found)
 
 
 def suffix_of(path: str) -> str:

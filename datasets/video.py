@@ -1,28 +1,32 @@
 """Video files in and out: what a browser plays, and what people bring as an orbit.
 
 Writing gives H.264 in mp4 with yuv420p (the one pixel format every browser decodes), BT.709 colours that are
-also tagged as such, even sizes (an odd edge is repeated once) and the index at the front of the file.
-Reading takes whatever FFmpeg's libraries decode (mp4, webm, gif, ...), turns the picture by the rotation its
-metadata asks for, keeps transparency where the file has it, and refuses what is broken in one line.
+also tagged as such, even sizes (an odd edge is repeated once, and the true size stands in the file's comment,
+by which `read_video` cuts it again) and the index at the front of the file.
+Reading takes whatever FFmpeg's libraries decode (mp4, webm, gif, ...) and animated WebP and PNG, shows it as
+a player does (`video_display.py`: display matrix, square pixels, no fields, sRGB), keeps transparency where
+the file has it, and refuses what is broken in one line.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from orbit4d.datasets.animated_image import animated_frames, is_animated_image
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.remote import local_path
+from orbit4d.datasets.video_decode import Frames, Shown, pictures, true_size_comment
 
 if TYPE_CHECKING:
     import av
-
-Frames = npt.NDArray[np.uint8]
 
 #: More frames than this are refused: an orbit video has tens of them, and memory grows with each.
 MAX_FRAMES = 1000
@@ -33,7 +37,6 @@ CLOCK_ROUNDING = 0.0105
 #: FFmpeg's number for BT.709, the same for matrix, primaries and transfer.
 _BT709 = 1
 _MPEG_RANGE = 1
-_UNSPECIFIED = 2
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class Video:
     """Presentation time of each frame, [F], starting at 0."""
     rotation_deg: int = 0
     """Counter-clockwise turn that the metadata asked for; already applied to `frames`."""
+    size: tuple[int, int] = (0, 0)
+    """(width, height) of the pictures as shown, before they were reduced to `max_edge`."""
+    stored_size: tuple[int, int] = (0, 0)
+    """The same where pixels that are not square are left as they are."""
+    notes: tuple[str, ...] = ()
+    """What was done so that the pictures look as a player shows them."""
 
     @property
     def uneven(self) -> bool:
@@ -82,6 +91,8 @@ def write_video(path: str | os.PathLike[str], frames: Frames, fps: float = 8.0, 
         with av.open(
             os.path.abspath(partial), "w", format="mp4", options={"movflags": "+faststart"}
         ) as container:
+            if frames.shape[1:3] != (height, width):
+                container.metadata["comment"] = true_size_comment(width, height)
             _encode(container, frames, fps, crf)
         os.replace(partial, target)
     except OSError as error:
@@ -125,16 +136,14 @@ def _encode(container: av.container.OutputContainer, frames: Frames, fps: float,
     container.mux(stream.encode(None))
 
 
-def _fraction(fps: float):
-    from fractions import Fraction
-
+def _fraction(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(1001)
 
 
 def read_video(
     path: str | os.PathLike[str], max_frames: int = MAX_FRAMES, max_edge: int | None = None
 ) -> Video:
-    """Decode a whole video.
+    """Decode a whole video, as a player shows it.
 
     `max_edge` shrinks frames whose longer edge is larger (area filter), so that large footage fits in memory.
     InputError, one line: no such file, not a video, damaged, no frames, more than `max_frames`.
@@ -146,6 +155,8 @@ def read_video(
         raise InputError(f"{source}: no such file; give an mp4, webm or gif")
     if source.stat().st_size == 0:
         raise InputError(f"{source}: the file is empty; give an mp4, webm or gif")
+    if is_animated_image(source):
+        return _gather(source, animated_frames(source, max_edge), max_frames, Shown())
     try:
         with av.open(os.path.abspath(source), mode="r") as container:
             if not container.streams.video:
@@ -161,76 +172,45 @@ def _decode(
     source: Path, container: av.container.InputContainer, max_frames: int, max_edge: int | None
 ) -> Video:
     stream = container.streams.video[0]
-    too_many = InputError(
-        f"{source}: holds more than {max_frames} frames; cut it to one orbit, or keep every k-th frame"
-    )
     if stream.frames > max_frames:
-        raise too_many
+        raise _too_many(source, max_frames)
     # Damage is reported instead of painted over with grey blocks.
     stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
+    shown = Shown()
+    video = _gather(source, pictures(source, container, stream, max_edge, shown), max_frames, shown)
+    if stream.frames and len(video.frames) < stream.frames:
+        raise InputError(
+            f"{source}: damaged: {len(video.frames)} of {stream.frames} frames can be read; "
+            "write the video again"
+        )
+    return video
+
+
+def _gather(
+    source: Path, found: Iterable[tuple[Frames, float | None]], max_frames: int, shown: Shown
+) -> Video:
+    """The video of pictures and their times."""
     frames: list[Frames] = []
     seconds: list[float] = []
-    rotation = 0
-    for frame in _frames(container, stream):
+    for picture, time in found:
         if len(frames) == max_frames:
-            raise too_many
-        if frame.is_corrupt:
-            raise InputError(f"{source}: frame {len(frames)} is damaged; write the video again")
-        if not frames:
-            rotation = round(frame.rotation) % 360
-        picture = _to_rgb(frame, max_edge)
-        if rotation:
-            if rotation % 90:
-                raise InputError(f"{source}: rotated by {rotation} degrees; write it upright")
-            picture = np.ascontiguousarray(np.rot90(picture, rotation // 90))
+            raise _too_many(source, max_frames)
         if frames and picture.shape != frames[0].shape:
             sizes = f"{frames[0].shape[1]}x{frames[0].shape[0]} and {picture.shape[1]}x{picture.shape[0]}"
             raise InputError(f"{source}: frames of different sizes ({sizes}); write it with one size")
         frames.append(picture)
-        seconds.append(float(frame.time) if frame.time is not None else float(len(frames) - 1))
+        seconds.append(float(len(frames) - 1) if time is None else time)
     if not frames:
         raise InputError(f"{source}: holds no frames; write the video again")
-    expected = stream.frames
-    if expected and len(frames) < expected:
-        raise InputError(
-            f"{source}: damaged: {len(frames)} of {expected} frames can be read; write the video again"
-        )
     times = np.asarray(seconds) - seconds[0]
     if np.any(np.diff(times) < 0):
         raise InputError(f"{source}: its frames are out of order; write the video again")
-    return Video(np.stack(frames), times, rotation)
+    own = (frames[0].shape[1], frames[0].shape[0])
+    size, stored = shown.size if any(shown.size) else own, shown.stored_size if any(shown.size) else own
+    return Video(np.stack(frames), times, shown.rotation, size, stored, tuple(shown.notes))
 
 
-def _frames(container, stream):
-    """Decoded frames in order; VP8/VP9 with an alpha layer go through libvpx, which alone decodes it."""
-    import av
-
-    name = stream.codec_context.name
-    alpha = {k.lower(): v for k, v in stream.metadata.items()}.get("alpha_mode") == "1"
-    if not (alpha and name in ("vp8", "vp9")):
-        yield from container.decode(stream)
-        return
-    decoder: Any = av.CodecContext.create("libvpx" if name == "vp8" else "libvpx-vp9", "r")
-    for packet in container.demux(stream):
-        for frame in decoder.decode(packet):
-            if frame.time_base is None:
-                frame.time_base = stream.time_base
-            yield frame
-
-
-def _to_rgb(frame: av.VideoFrame, max_edge: int | None) -> Frames:
-    from av.video.reformatter import Colorspace, Interpolation
-
-    # Palettes decode to bgra; of the rest, formats with a fourth component carry alpha.
-    alpha = len(frame.format.components) in (2, 4) or frame.format.name == "pal8"
-    width, height = frame.width, frame.height
-    options: dict[str, Any] = {}
-    if max_edge is not None and max(width, height) > max_edge:
-        shrink = max_edge / max(width, height)
-        width, height = max(1, round(width * shrink)), max(1, round(height * shrink))
-        options["interpolation"] = Interpolation.AREA
-    if not frame.format.is_rgb and int(frame.colorspace) in (0, _UNSPECIFIED):
-        # Untagged files follow the old habit: standard definition is BT.601, larger is BT.709.
-        options["src_colorspace"] = Colorspace.ITU601 if frame.height <= 576 else Colorspace.ITU709
-    picture = frame.reformat(width=width, height=height, format="rgba" if alpha else "rgb24", **options)
-    return np.asarray(picture.to_ndarray(), dtype=np.uint8)
+def _too_many(source: Path, max_frames: int) -> InputError:
+    return InputError(
+        f"{source}: holds more than {max_frames} frames; cut it to one orbit, or keep every k-th frame"
+    )

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.image_folders import image_files, read_images
+from orbit4d.datasets.transforms import find_transforms, read_transforms
 
-IMAGES = (".png", ".webp", ".jpg", ".jpeg")
-VIDEOS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif")
+VIDEOS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif", ".m4v")
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,14 @@ def background_of(orbit: str | Path) -> Colour:
 
     `orbit` is that folder, its frames/ or the video beside it.
     """
-    from orbit4d.recon4d.frames import read_background
-
-    path = Path(orbit)
-    folder = path.with_suffix("") if path.is_file() else path.parent if path.name == "frames" else path
-    record = folder / "transforms.json"
-    named = read_background(record) if record.is_file() else None
+    record = find_transforms(orbit)
+    named = read_transforms(record).background if record is not None else None
     return WHITE if named is None else named.tolist()
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Image files of a folder, by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES)
+    """Image files of a folder in natural order."""
+    return image_files(folder)
 
 
 def check_source(source: str) -> Path:
@@ -81,12 +78,7 @@ def load_frames(source: str) -> Frames:
     """Frames of a video file or a folder of images."""
     path = check_source(source)
     if path.is_dir():
-        from PIL import Image
-
-        images = [np.asarray(Image.open(file).convert("RGBA")) for file in images_in(path)]
-        if len({image.shape for image in images}) > 1:
-            raise InputError(f"{source}: frames of different sizes")
-        return on_background(np.stack(images))
+        return on_background(read_images(path))
     from orbit4d.datasets.video import read_video
 
     frames = read_video(path).frames

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from orbit4d.datasets.transforms import read_transforms
 from orbit4d.evaluate.frames import clip_frames, resized
 from orbit4d.evaluate.generated import Asked, answer
 from orbit4d.evaluate.suite import Pair
@@ -46,7 +47,7 @@ def _pair(name: str, subject: Subject, still: Ref | None, front: Ref, asked: Ask
             json.dumps({"preset": preset, "seconds": time.perf_counter() - start}), encoding="utf-8"
         )
     seconds = float(told["seconds"]) + float(json.loads(done.read_text(encoding="utf-8"))["seconds"])
-    size = json.loads((orbit / "transforms.json").read_text(encoding="utf-8"))["w"]
+    size = read_transforms(orbit / "transforms.json").cameras[0].w
     cameras, times = in_world_of(base, clip)
     made = film(load_scene(place), [camera.resized(size, size) for camera in cameras], times)
     real = resized(clip_frames(clip).rgb, size)

@@ -21,6 +21,7 @@ from torch import Tensor
 from orbit4d.datasets.cameras import Camera, orbit
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.natural_order import naturally
 from orbit4d.datasets.reference import split_reference
 from orbit4d.evaluate.frames import (
     VIDEOS,
@@ -120,7 +121,7 @@ def videos_in(folder: str) -> list[Path]:
     path = Path(folder)
     if not path.is_dir() or images_in(path):
         return []
-    return sorted(p for p in path.iterdir() if _is_video(str(p)))
+    return naturally(p for p in path.iterdir() if _is_video(str(p)) and not p.name.startswith("."))
 
 
 def scenes_in(folder: str) -> list[Path]:
@@ -128,7 +129,7 @@ def scenes_in(folder: str) -> list[Path]:
     path = Path(folder)
     if not path.is_dir() or (path / "scene.json").is_file():
         return []
-    return sorted(p for p in path.iterdir() if (p / "scene.json").is_file())
+    return naturally(p for p in path.iterdir() if (p / "scene.json").is_file())
 
 
 _MEMBER = re.compile(r"(?P<uid>.+?)(?:__a(?P<action>\d+))?")

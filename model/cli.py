@@ -241,6 +241,10 @@ def train(
 @click.option(
     "--crop/--no-crop", default=None, help="Crop the picture to the object. Default: decided by looking."
 )
+@click.option(
+    "--matte", type=click.Choice(["flat", "rembg", "none"]), default="flat", show_default=True,
+    help="How an image without alpha is cut out: off a flat background, by rembg (an extra), or not at all.",
+)  # fmt: skip
 @click.option("--fps", default=8.0, show_default=True, help="Frame rate of the video.")
 def generate(run: str, out: str, overwrite: bool, **options) -> None:
     """Generate an orbit video with a trained RUN, from a picture, a caption, or a static orbit.

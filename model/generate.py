@@ -21,6 +21,7 @@ from PIL import Image
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.remote import local_path, named
+from orbit4d.datasets.transforms import transforms_record
 
 if TYPE_CHECKING:
     from orbit4d.datasets.clips import Clip
@@ -53,6 +54,8 @@ class Request:
     """None: as in training."""
     crop: bool | None = None
     """Crop the picture to the object; None decides by looking at it."""
+    matte: str = "flat"
+    """How an image without alpha is cut out: flat, rembg or none (see `prepare_photo`)."""
     fps: float = 8.0
     """Of the video files."""
 
@@ -131,7 +134,8 @@ def _conditions(pipeline: Any, request: Request) -> tuple[dict[str, Any], list[C
         return {"prompt": request.text}, cameras, []
     from orbit4d.model.photo import prepare_photo
 
-    photo = prepare_photo(request.image, pipeline.config.resolution, pipeline.background, request.crop)
+    size, behind = pipeline.config.resolution, pipeline.background
+    photo = prepare_photo(request.image, size, behind, request.crop, request.matte)
     return {"image": photo.rgb}, cameras, [f"{request.image}: {'; '.join(photo.notes)}"]
 
 
@@ -196,23 +200,7 @@ def transforms(
     cameras: list[Camera], about: dict[str, Any], background: tuple[int, int, int] | None = None
 ) -> dict[str, Any]:
     """nerfstudio's transforms.json with a time in [0, 1] per frame, and the background's colour if known."""
-    first, last = cameras[0], max(len(cameras) - 1, 1)
-    return {
-        "camera_model": "OPENCV",
-        "fl_x": first.fl_x,
-        "fl_y": first.fl_y,
-        "cx": first.cx,
-        "cy": first.cy,
-        "w": first.w,
-        "h": first.h,
-        "orbit4d": about,
-        **({} if background is None else {"background": list(background)}),
-        "frames": [
-            {
-                "file_path": f"frames/{i:03d}.png",
-                "transform_matrix": camera.c2w.tolist(),
-                "time": i / last,
-            }
-            for i, camera in enumerate(cameras)
-        ],
-    }
+    last = max(len(cameras) - 1, 1)
+    files = [f"frames/{i:03d}.png" for i in range(len(cameras))]
+    behind = {} if background is None else {"background": list(background)}
+    return transforms_record(cameras, files, [i / last for i in range(len(cameras))], orbit4d=about, **behind)

@@ -1,4 +1,4 @@
-"""A picture of an object, made ready to be the first view of an orbit: matte, crop, background, size.
+"""An image of an object, made ready to be the first view of an orbit: matte, crop, background, size.
 
 What was done to it is said in plain sentences, since a wrong matte is the commonest cause of a bad orbit.
 """
@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.image_folders import UNREADABLE, rgba_of, upright
+from orbit4d.datasets.matting import cut_out
+
+MATTES = ("flat", "rembg", "none")
 
 #: Share of the frame's edge that a cropped object's longer side gets; rendered clips under `fit` show about
 #: this.
@@ -41,23 +45,24 @@ def prepare_photo(
     size: int,
     background: tuple[int, int, int] = (255, 255, 255),
     crop: bool | None = None,
+    matte: str = "flat",
 ) -> Photo:
-    """Read a picture (a file or a PIL image) of any size, with or without alpha.
+    """Read an image (a file or a PIL image) of any size, depth and mode, with or without alpha.
 
-    Matte: its alpha if it has any, else a flat background seen from the border, else none. Crop: the object
+    Matte: its alpha if it has any, else as `matte` says: "flat" takes off a flat background seen from the
+    border, "rembg" asks a network, "none" takes the whole image for the object. Crop: the object
     is centred and fills 80 % of the frame, unless it is square, has alpha and lies inside the frame, which
-    is how renders come (`crop=None`); True and False decide it. InputError for what is no picture or shows
-    nothing.
+    is how renders come (`crop=None`); True and False decide it. InputError for what is no image or shows
+    nothing, and under "flat" for one without alpha or a flat background.
     """
-    image = _open(source)
-    notes = [f"read {image.width} x {image.height} {image.mode}"]
-    rgba = np.array(image.convert("RGBA"))
-    alpha, how = _matte(rgba)
+    if matte not in MATTES:
+        raise InputError(f"--matte {matte}: choose from {', '.join(MATTES)}")
+    rgba = _open(source)
+    notes = [f"read {rgba.shape[1]} x {rgba.shape[0]}"]
+    alpha, how = _matte(rgba, matte, _name(source))
     notes.append(how)
     if not (alpha > _SOLID).any():
-        raise InputError(
-            f"{_name(source)}: the picture is empty (fully transparent): give one with an object"
-        )
+        raise InputError(f"{_name(source)}: the image is empty ({how}): give one that shows an object")
     rgba = np.dstack([rgba[..., :3], alpha])
     rows, columns = np.nonzero(alpha > _SOLID)
     box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
@@ -84,41 +89,47 @@ def prepare_photo(
 
 
 def _name(source: object) -> str:
-    return "the picture" if isinstance(source, Image.Image) else str(source)
+    return "the image" if isinstance(source, Image.Image) else str(source)
 
 
-def _open(source: str | os.PathLike[str] | Image.Image) -> Image.Image:
+def _open(source: str | os.PathLike[str] | Image.Image) -> npt.NDArray[np.uint8]:
+    """Straight RGBA, uint8 [H, W, 4]."""
+    if not isinstance(source, Image.Image):
+        return np.array(upright(source))
     try:
-        image = source if isinstance(source, Image.Image) else Image.open(source)
-        image.load()
-        return ImageOps.exif_transpose(image)
-    except FileNotFoundError as error:
-        raise InputError(f"{source}: no such file; give a picture (png, jpg, webp)") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{_name(source)}: not a picture that can be read ({error})") from error
+        return rgba_of(source)
+    except UNREADABLE as error:
+        raise InputError(f"{_name(source)}: not a readable image ({error})") from error
 
 
-def _matte(rgba: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], str]:
+def _matte(rgba: npt.NDArray[np.uint8], matte: str, name: str) -> tuple[npt.NDArray[np.uint8], str]:
     """Alpha [H, W] uint8 and how it was found."""
     alpha = rgba[..., 3]
     if (alpha < 255).any():
         return alpha, "used its alpha channel as matte"
+    if matte == "none":
+        return alpha, "the whole image is taken for the object"
+    if matte == "rembg":
+        instead = "give an image with alpha, or --matte none to take the whole image for the object"
+        return cut_out(rgba[None], name, instead)[0], "matte made by rembg"
     rgb = rgba[..., :3].astype(np.int16)
     border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
     colour = np.median(border, axis=0)
     flat = np.abs(border - colour).max(axis=1) <= _FLAT
     if flat.mean() < 0.9:
-        return alpha, "found neither alpha nor a flat background: the whole picture is taken for the object"
+        raise InputError(
+            f"{name}: neither alpha nor a flat background: give an image with alpha, cut it out with "
+            "--matte rembg, or take the whole image for the object with --matte none"
+        )
     # Only background that touches the border: a white shirt on white stays part of the object where enclosed.
     distance = np.abs(rgb - colour).max(axis=2)
     labels, _ = ndimage.label(distance <= _FLAT)
     edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     outside = np.isin(labels, edge[edge > 0])
     if outside.all():
-        return np.zeros_like(alpha), "the picture is one flat colour"
-    return np.where(outside, 0, 255).astype(
-        np.uint8
-    ), f"cut out a flat background of colour {tuple(colour.astype(int))}"
+        return np.zeros_like(alpha), "the image is one flat colour"
+    how = f"cut out a flat background of colour {tuple(colour.astype(int))}"
+    return np.where(outside, 0, 255).astype(np.uint8), how
 
 
 def _centred(rgba: npt.NDArray[np.uint8], box: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:

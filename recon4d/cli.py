@@ -30,7 +30,11 @@ _ORBIT = click.Choice(["open", "closed"])
 @click.option(
     "--static", type=Place(as_text=True), help="Video or folder of the static orbit, when there is one."
 )
-@click.option("--cameras", type=Place(), help="transforms.json of the video.")
+@click.option(
+    "--cameras",
+    type=Place(),
+    help="transforms.json of the video. Default: the one in the folder or beside the video, else --orbit.",
+)
 @click.option("--static-cameras", type=Place(), help="transforms.json of the static orbit.")
 @click.option("--static-time", default=0.0, show_default=True, help="Time that the static orbit shows.")
 @click.option(
@@ -39,7 +43,7 @@ _ORBIT = click.Choice(["open", "closed"])
 @click.option("--radius", default=2.0, show_default=True, help="Distance of the cameras.")
 @click.option("--fov", default=39.5978, show_default=True, help="Horizontal field of view, degrees.")
 @click.option("--elevation", default=0.0, show_default=True, help="Degrees above the horizon.")
-@click.option("--mask", type=Place(), help="Folder of grey images, one per frame.")
+@click.option("--mask", type=Place(), help="Folder of masks, one per frame.")
 @click.option(
     "--matte", type=click.Choice(["flat", "rembg"]), default="flat", show_default=True,
     help="How an object without alpha is cut out: off a flat background, or by rembg (an extra).",

@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.natural_order import naturally
 from orbit4d.datasets.progress import track
 from orbit4d.datasets.remote import local_path
+from orbit4d.datasets.transforms import cameras_record
 from orbit4d.recon4d.film import camera_path
 from orbit4d.recon4d.gaussians import SH_C0, Gaussians, save_ply
-from orbit4d.recon4d.scene import Scene, cameras_record, put_json
+from orbit4d.recon4d.scene import Scene, put_json
 
 FORMATS = ("ply-sequence", "splat", "spz", "frames")
 #: Those that are one file, named like their suffix.
@@ -75,7 +77,7 @@ def export_scene(
         if partial.is_dir():
             shutil.rmtree(partial)
         partial.unlink(missing_ok=True)
-    return sorted(target.iterdir()) if folder else [target]
+    return naturally(target.iterdir()) if folder else [target]
 
 
 def check_suffix(out: Path, format: str) -> None:

@@ -25,7 +25,7 @@ def camera_path(
     elevation_deg: float | None = None,
     time: float = 0.5,
 ) -> list[tuple[Camera, float]]:
-    """(camera, time) of every frame: around the origin, from the azimuth of the first training view.
+    """(camera, time) of every frame: around the object, from the azimuth of the first training view.
 
     front_view: the camera stands, time runs. dynamic_orbit: both run. bullet_time: the camera turns at
     `time`. Lens, distance and elevation are those of the first training camera where they are not given;
@@ -41,15 +41,20 @@ def camera_path(
     if size is not None:
         zoom = size / max(lens.w, lens.h)
         lens = lens.resized(max(1, round(lens.w * zoom)), max(1, round(lens.h * zoom)))
-    x, y, z = lens.position
-    distance = float(np.linalg.norm(lens.position))
+    centre = np.array(scene.world.centre)
+    x, y, z = lens.position - centre
+    distance = float(np.linalg.norm(lens.position - centre))
     azimuth0 = float(np.degrees(np.arctan2(x, -y)))
     if elevation_deg is None:
         elevation_deg = float(np.degrees(np.arcsin(np.clip(z / max(distance, 1e-9), -1, 1))))
     distance = distance if radius is None else radius
     turns = [0.0 if rig == "front_view" else 360.0 * i / frames for i in range(frames)]
     clock = [time if rig == "bullet_time" else i / max(frames - 1, 1) for i in range(frames)]
-    around = [replace(lens, c2w=orbit_c2w(azimuth0 + turn, elevation_deg, distance)) for turn in turns]
+    around = []
+    for turn in turns:
+        c2w = orbit_c2w(azimuth0 + turn, elevation_deg, distance)
+        c2w[:3, 3] += centre
+        around.append(replace(lens, c2w=c2w))
     return list(zip(around, clock))
 
 

@@ -2,15 +2,16 @@
 
 A video or a folder of images takes the orbit of `datasets.cameras.orbit` (open, or closed as published) or
 the cameras of a transforms.json; DATASET:uid[:action] brings its own. A flat background is found and made a
-matte (`flat_background.py`); an alpha channel or a folder of masks is taken as it is.
+matte (`flat_background.py`); an alpha channel or masks are taken as they are.
 """
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +20,17 @@ from PIL import Image
 from orbit4d.datasets.cameras import DEFAULT_FOV_X_DEG, DEFAULT_RADIUS, Camera, orbit, orbit_c2w
 from orbit4d.datasets.clips import Clip
 from orbit4d.datasets.errors import InputError
-from orbit4d.recon4d.flat_background import find_background, unmix
-from orbit4d.recon4d.matting import cut_out
+from orbit4d.datasets.lens import Lens, undistorted
+from orbit4d.datasets.masks import join_masks, mask_files, read_masks
+from orbit4d.datasets.matting import cut_out
+from orbit4d.datasets.natural_order import naturally
+from orbit4d.datasets.posed_frames import Transforms
+from orbit4d.datasets.transforms import find_transforms, read_transforms
+from orbit4d.recon4d.cutting_out import check_content, has_alpha, with_matte
+from orbit4d.recon4d.footage import MAX_EDGE, Footage, read_footage
+from orbit4d.recon4d.footage import MAX_FRAMES as MAX_FRAMES
 
 Float = npt.NDArray[np.float32]
-_IMAGES = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
-#: More views than this are spread evenly over the video; an orbit gains nothing from more.
-MAX_FRAMES = 240
-#: Larger footage is reduced while it is read: no preset fits more, and a thousand frames must fit in memory.
-MAX_EDGE = 512
-#: The object must cover at least this share of a frame on average to be seen at all.
-_MIN_COVERAGE = 2e-4
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Frames:
     """Where they came from, for messages."""
     notes: tuple[str, ...] = ()
     """What was estimated on the way in."""
+    posed: bool = True
+    """Whether the cameras were given, not taken from an `OrbitSpec`."""
+    given: int = 0
+    """Number of images of the source, before some were left out; 0 is all that are here."""
 
     def __len__(self) -> int:
         return len(self.rgba)
@@ -117,217 +122,165 @@ def premultiply(rgba: npt.NDArray[np.uint8] | Float) -> Float:
 
 
 def load_frames(
-    source: str | Path | Sequence[npt.NDArray[np.uint8]] | npt.NDArray[np.uint8],
+    source: Any,
     cameras: str | Path | Sequence[Camera] | None = None,
     spec: OrbitSpec | None = None,
     mask: str | Path | None = None,
     matte: str = "flat",
+    max_edge: int = MAX_EDGE,
 ) -> Frames:
-    """Read a video, a folder of images, a list of images [H, W, 3 or 4] or an array [F, H, W, 3 or 4].
+    """Read a video, a folder of images, a list of image files, a list of images [H, W, 3 or 4] or an array
+    [F, H, W, 3 or 4].
 
-    `cameras` is a transforms.json or a list, one per frame; else `spec` gives an orbit. A transforms.json may
-    name the `background` that the frames were generated on. `mask` is a folder of
-    grey images, one per frame; without it and without an alpha channel `matte` says how the object is cut
-    out: "flat" takes a flat background off, "rembg" asks a network. Raises InputError, one line, for what
-    cannot be fitted.
+    `cameras` is a transforms.json or a list, one per frame; without it the transforms.json that belongs to a
+    video or folder is taken (`find_transforms`), else `spec` gives an orbit. Images of a folder and cameras
+    belong together by name. A transforms.json may name the `background` that the frames were generated on,
+    masks and a lens, which is taken out. `mask` is a folder of masks, one per frame, by name where frames
+    are files; without masks and without an alpha channel `matte` says how the object is cut out: "flat" takes
+    a flat background off, "rembg" asks a network. Images of more than `max_edge` pixels on the longer side
+    are reduced. Raises InputError, one line, for what cannot be fitted.
     """
-    name = str(source) if isinstance(source, str | Path) else "the given frames"
-    pixels, own_cameras, seconds = _read(source, name)
-    if len(pixels) < 2:
-        raise InputError(f"{name}: {len(pixels)} frame; an orbit needs at least two")
-    cameras = own_cameras if cameras is None else cameras
-    posed = _cameras(cameras)
-    if posed is not None and len(posed[0]) != len(pixels):
-        raise InputError(
-            f"{name}: {len(pixels)} frames but {len(posed[0])} cameras; give one camera per frame"
-        )
-    notes: list[str] = []
-    mattes = _masks(mask, len(pixels), pixels.shape[1:3]) if mask is not None else None
-    if mattes is None and matte == "rembg" and not _has_alpha(pixels):
+    name = str(source) if isinstance(source, str | os.PathLike) else "the given frames"
+    record, notes = _record(source, cameras, spec)
+    footage = read_footage(source, name, record, max_edge)
+    record, n = footage.record, footage.total
+    notes += footage.notes
+    if n < 2:
+        raise InputError(f"{name}: {n} frame; an orbit needs at least two")
+    given = None if cameras is None or record is not None else tuple(cameras)  # type: ignore[arg-type]
+    count = len(record) if record is not None else n if given is None else len(given)
+    if count != n:
+        where = f" in {record.path}" if record is not None else ""
+        raise InputError(f"{name}: {n} frames but {count} cameras{where}; give one camera per frame")
+    if (
+        record is not None
+        and record.files
+        and not footage.files
+        and naturally(record.files) != [*record.files]
+    ):
+        notes.append(f"{record.path.name} lists frames in another order than their names: it is the video's")
+    time = _times(footage, notes)
+    cams = _posed(footage, given, spec)
+    pixels = _pinhole(footage, cams, notes)
+    mattes = _masks(footage, cams, mask, notes)
+    if mattes is None and matte == "rembg" and not has_alpha(pixels):
         mattes = cut_out(pixels, name)
         notes.append("matte made by rembg")
-    known = read_background(cameras) if isinstance(cameras, str | Path) else None
-    rgba = _with_matte(pixels, mattes, known, notes, name)
-    _check_content(rgba, name)
+    rgba = with_matte(pixels, mattes, record.background if record is not None else None, notes, name)
+    check_content(rgba, name)
+    if len(rgba) < n:
+        notes.append(f"{n} frames: {len(rgba)} of them, evenly spread, are used")
+    posed = record is not None or given is not None
+    return Frames(premultiply(rgba), cams, time, name, tuple(notes), posed, n)
 
-    n, h, w = rgba.shape[:3]
-    time = tuple(i / (n - 1) for i in range(n))
-    if seconds is not None and seconds[-1] > 0:
-        time = tuple((seconds / seconds[-1]).tolist())
+
+def _record(source: Any, cameras: Any, spec: OrbitSpec | None) -> tuple[Transforms | None, list[str]]:
+    """The transforms.json that is given, or that belongs to the source; and notes on it."""
+    if isinstance(cameras, str | os.PathLike):
+        record = read_transforms(cameras)
+        return record, list(record.notes)
+    found = find_transforms(source) if cameras is None and isinstance(source, str | os.PathLike) else None
+    if found is None:
+        return None, []
+    record = read_transforms(found)
+    unused = "" if spec in (None, OrbitSpec()) else "; --orbit, --radius, --fov, --elevation are not used"
+    # A folder's own transforms.json is part of what was given; any other was found, which is to be known.
+    own = found == Path(source) / "transforms.json" and not unused
+    return record, [*([] if own else [f"cameras of {found}{unused}"]), *record.notes]
+
+
+def _times(footage: Footage, notes: list[str]) -> tuple[float, ...]:
+    """Times of the frames that are used: given, by time stamps, or even."""
+    record, last = footage.record, footage.total - 1
+    if record is not None and record.times is not None:
+        every = np.asarray(record.times)
+    elif footage.seconds is not None and footage.seconds[-1] > 0:
+        every = footage.seconds / footage.seconds[-1]
         notes.append("variable frame rate: times and views follow the time stamps")
+    elif footage.places is not None:
+        every = (footage.places - footage.places.min()) / np.ptp(footage.places)
     else:
-        seconds = None
-    if posed is None:
-        cams: tuple[Camera, ...] = (spec or OrbitSpec()).cameras(n, w, h, seconds)
-    else:
-        cams, given = posed
-        cams = tuple(camera.resized(w, h) if (camera.w, camera.h) != (w, h) else camera for camera in cams)
-        time = given or time
-    if n > MAX_FRAMES:
-        keep = np.unique(np.linspace(0, n - 1, MAX_FRAMES).round().astype(int))
-        notes.append(f"{n} frames: {len(keep)} of them, evenly spread, are used")
-        rgba, cams, time = rgba[keep], tuple(cams[i] for i in keep), tuple(time[i] for i in keep)
-    return Frames(premultiply(rgba), cams, time, name, tuple(notes))
+        return tuple(i / last for i in footage.index.tolist())
+    return tuple(every[footage.index].tolist())
 
 
-def _read(
-    source: object, name: str
-) -> tuple[npt.NDArray[np.uint8], str | Path | None, npt.NDArray[np.float64] | None]:
-    """Pixels uint8 [F, H, W, 3 or 4], a transforms.json that lies beside them, seconds [F] where uneven."""
-    if not isinstance(source, str | Path):
-        images = [np.asarray(image) for image in source]  # type: ignore[union-attr]
-        return _stack(images, name), None, None
-    path = Path(source)
-    if path.is_dir():
-        inside = path / "frames" if (path / "frames").is_dir() else path
-        files = sorted(p for p in inside.iterdir() if p.suffix.lower() in _IMAGES)
-        if not files:
-            raise InputError(f"{path}: no image in this folder; give a video or a folder of frames")
-        images = []
-        for file in files:
-            try:
-                with Image.open(file) as image:
-                    images.append(np.asarray(image.convert("RGBA" if "A" in image.mode else "RGB")))
-            except OSError as error:
-                raise InputError(f"{file}: not a readable image ({error})") from None
-        beside = path / "transforms.json"
-        return _stack(images, name), beside if beside.is_file() else None, None
-    if not path.exists():
-        raise InputError(f"{path}: no such video or folder; give one that exists, or DATASET:uid[:action]")
-    from orbit4d.datasets.video import read_video
-
-    video = read_video(path, max_edge=MAX_EDGE)
-    return video.frames, None, video.seconds if video.uneven else None
-
-
-def _stack(images: list[npt.NDArray[np.uint8]], name: str) -> npt.NDArray[np.uint8]:
-    shapes = {image.shape[:2] for image in images}
-    if len(shapes) > 1:
-        sizes = ", ".join(f"{w}x{h}" for h, w in sorted(shapes)[:3])
-        raise InputError(f"{name}: frames of different sizes ({sizes}); resize them to one")
-    if not images:
-        raise InputError(f"{name}: no frame")
-    if any(image.ndim != 3 or image.shape[2] not in (3, 4) or image.dtype != np.uint8 for image in images):
-        raise InputError(f"{name}: frames must be uint8 [H, W, 3] or [H, W, 4]")
-    if len({image.shape[2] for image in images}) > 1:
-        opaque = [np.full((*image.shape[:2], 1), 255, np.uint8) for image in images]
-        images = [i if i.shape[2] == 4 else np.concatenate([i, a], 2) for i, a in zip(images, opaque)]
-    return np.stack(images)
-
-
-def _cameras(
-    given: str | Path | Sequence[Camera] | None,
-) -> tuple[tuple[Camera, ...], tuple[float, ...] | None] | None:
-    if given is None:
-        return None
-    return read_transforms(given) if isinstance(given, str | Path) else (tuple(given), None)
-
-
-def read_transforms(path: str | Path) -> tuple[tuple[Camera, ...], tuple[float, ...] | None]:
-    """Cameras and times of a nerfstudio transforms.json (camera-to-world, OpenGL axes), in frame order."""
-    try:
-        record = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        entries = sorted(record["frames"], key=lambda frame: frame.get("file_path", ""))
-        cameras = []
-        for entry in entries:
-            both = {**record, **entry}
-            w, h = int(both["w"]), int(both["h"])
-            if "fl_x" in both:
-                fl_x = float(both["fl_x"])
-            else:
-                fl_x = w / (2 * np.tan(float(both["camera_angle_x"]) / 2))
-            cameras.append(
-                Camera(
-                    np.array(entry["transform_matrix"], dtype=np.float64),
-                    fl_x,
-                    float(both.get("fl_y", fl_x)),
-                    float(both.get("cx", w / 2)),
-                    float(both.get("cy", h / 2)),
-                    w,
-                    h,
+def _posed(footage: Footage, given: tuple[Camera, ...] | None, spec: OrbitSpec | None) -> tuple[Camera, ...]:
+    """Cameras of the frames that are used, for the size of the images as they were read."""
+    h, w = footage.pixels.shape[1:3]
+    if given is not None:
+        for camera in given:
+            if not footage.has_shape((camera.w, camera.h)):
+                raise InputError(
+                    f"a camera of {camera.w}x{camera.h} pixels for images of {footage.size[0]}x"
+                    f"{footage.size[1]}: give cameras of the images' size"
                 )
+        every: Sequence[Camera] = given
+    elif footage.record is not None:
+        every = footage.record.cameras_for(footage.size, footage.stored_size)
+    else:
+        seconds = footage.seconds if footage.seconds is not None and footage.seconds[-1] > 0 else None
+        every = (spec or OrbitSpec()).cameras(footage.total, w, h, seconds)
+    used = [every[i] for i in footage.index]
+    return tuple(camera if (camera.w, camera.h) == (w, h) else camera.resized(w, h) for camera in used)
+
+
+def _pinhole(footage: Footage, cameras: Sequence[Camera], notes: list[str]) -> npt.NDArray[np.uint8]:
+    """The images as pinhole cameras see them."""
+    lenses = _lenses(footage)
+    if not any(lenses):
+        return footage.pixels
+    named = next(str(lens) for lens in lenses if lens)
+    notes.append(f"{named} taken out of the images")
+    pixels = footage.pixels.copy()
+    for i, (camera, lens) in enumerate(zip(cameras, lenses)):
+        if lens:
+            pixels[i] = undistorted(pixels[i], camera, lens)
+    return pixels
+
+
+def _lenses(footage: Footage) -> list[Lens]:
+    record = footage.record
+    return [Lens() if record is None else record.lenses[i] for i in footage.index]
+
+
+def _masks(
+    footage: Footage, cameras: Sequence[Camera], folder: str | Path | None, notes: list[str]
+) -> npt.NDArray[np.uint8] | None:
+    """Mattes uint8 [F, H, W] of the frames that are used; None where neither option nor record names any."""
+    record = footage.record
+    if folder is not None:
+        what, inside = f"--mask {folder}", mask_files(folder)
+        if footage.files:
+            files = join_masks(folder, inside, footage.files)
+        elif len(inside) != footage.total:
+            raise InputError(
+                f"{what}: {len(inside)} images for {footage.total} frames; give one grey image per frame"
             )
-        times = [entry.get("time") for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path}: not a transforms.json with frames, sizes and matrices ({why})") from None
-    if any(t is None for t in times):
-        return tuple(cameras), None
-    if not all(0 <= float(t) <= 1 for t in times):
-        raise InputError(f"{path}: times must lie in [0, 1]")
-    return tuple(cameras), tuple(float(t) for t in times)
-
-
-def read_background(path: str | Path) -> Float | None:
-    """Colour [3] in [0, 1] of a transforms.json's "background": [red, green, blue] of 0 to 255."""
-    named = json.loads(Path(path).read_text(encoding="utf-8-sig")).get("background")
-    if named is None:
+        else:
+            files = [inside[i] for i in footage.index]
+        if record is not None and record.masks:
+            notes.append(f"the masks that {record.path.name} names are not read: --mask is given")
+    elif record is not None and record.masks:
+        what = f"{record.path}: mask_path"
+        files = [record.path.parent / record.masks[i].replace("\\", "/") for i in footage.index]
+        notes.append(f"masks of {record.path.name} (mask_path) cut the object out")
+    else:
         return None
-    try:
-        colour = np.asarray(named, dtype=np.float32).reshape(3) / 255
-    except (TypeError, ValueError):
-        colour = np.full(3, np.nan, np.float32)
-    if not ((colour >= 0) & (colour <= 1)).all():
-        raise InputError(f"{path}: background {named}: give [red, green, blue] of 0 to 255, or leave it out")
-    return colour
-
-
-def _masks(folder: str | Path, n: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    inside = sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []
-    files = [path for path in inside if path.suffix.lower() in _IMAGES]
-    if len(files) != n:
-        raise InputError(
-            f"--mask {folder}: {len(files)} images for {n} frames; give one grey image per frame"
-        )
-    masks = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                masks.append(np.asarray(image.convert("L").resize(size[::-1], Image.Resampling.BILINEAR)))
-        except OSError as error:
-            raise InputError(f"--mask {file}: not a readable image ({error})") from None
-    return np.stack(masks)
-
-
-def _with_matte(
-    pixels: npt.NDArray[np.uint8],
-    mattes: npt.NDArray[np.uint8] | None,
-    known: Float | None,
-    notes: list[str],
-    name: str,
-) -> Float:
-    """Straight RGBA float32 [F, H, W, 4]."""
-    rgb = pixels[..., :3].astype(np.float32) / 255
-    if mattes is not None:
-        return np.concatenate([rgb, mattes[..., None].astype(np.float32) / 255], axis=-1)
-    if _has_alpha(pixels):
-        return pixels.astype(np.float32) / 255
-    background = find_background(rgb, known)
-    if background is None:
-        raise InputError(
-            f"{name}: the background is not one flat colour; give --mask FOLDER or frames with alpha, or try "
-            "--matte rembg"
-        )
-    colour = " ".join(f"{255 * c:.0f}" for c in background.colour)
-    notes.append(f"background {colour} taken off")
-    if background.grainy:
-        grain, lost = (255 * value for value in (background.grain, sum(background.ramp) / 2))
-        notes.append(f"the background has grain of sigma {grain:.0f}: parts within {lost:.0f} of it are lost")
-    return unmix(rgb, background)
-
-
-def _has_alpha(pixels: npt.NDArray[np.uint8]) -> bool:
-    return pixels.shape[-1] == 4 and bool((pixels[..., 3] < 250).any())
-
-
-def _check_content(rgba: Float, name: str) -> None:
-    coverage = rgba[..., 3].mean((1, 2))
-    if coverage.mean() < _MIN_COVERAGE:
-        raise InputError(
-            f"{name}: no object found (the frames are empty, or the object has the background's colour); "
-            "give --mask FOLDER or frames with alpha"
-        )
-    if (coverage > 0.97).all():
-        raise InputError(f"{name}: the object fills every frame; give --mask FOLDER or an alpha channel")
-    if float((rgba[..., :3] * rgba[..., 3:]).max()) < 0.02:
-        raise InputError(f"{name}: every frame is black")
+    planes, meant = read_masks(files, what)
+    notes += meant
+    h, w = footage.pixels.shape[1:3]
+    mattes = np.empty((len(files), h, w), np.uint8)
+    for i, (plane, file) in enumerate(zip(planes, files)):
+        size = (plane.shape[1], plane.shape[0])
+        if not footage.has_shape(size):
+            raise InputError(
+                f"{what}: {file.name} has {size[0]}x{size[1]} pixels, its frame {footage.size[0]}x"
+                f"{footage.size[1]}; give masks of the frames' size"
+            )
+        resized = Image.fromarray(plane).resize((w, h), Image.Resampling.BILINEAR)
+        mattes[i] = np.asarray(resized)
+    for i, (camera, lens) in enumerate(zip(cameras, _lenses(footage))):
+        if lens:
+            bare = np.dstack([np.zeros((h, w, 3), np.uint8), mattes[i]])
+            mattes[i] = undistorted(bare, camera, lens)[..., 3]
+    return mattes

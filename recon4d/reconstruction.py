@@ -23,12 +23,14 @@ from orbit4d.datasets.reference import split_reference
 from orbit4d.datasets.remote import local_path, named
 from orbit4d.recon4d import optimize
 from orbit4d.recon4d.fit import load_checkpoint, new_fit
+from orbit4d.recon4d.footage import MAX_EDGE
 from orbit4d.recon4d.frames import Frames, OrbitSpec, from_clip, load_frames
 from orbit4d.recon4d.gaussians import from_points
 from orbit4d.recon4d.hull import Hull, carve, sample_surface
 from orbit4d.recon4d.losses import Perceptual, why_no_lpips
 from orbit4d.recon4d.scene import Scene, load_scene, put_json
 from orbit4d.recon4d.settings import PRESETS, Settings
+from orbit4d.recon4d.world import World, find_world
 
 #: Coverage of the silhouettes by the visual hull below which the cameras are said not to fit. Right cameras
 #: give 0.98 to 0.999 on published orbits of still objects; a moving object gives less.
@@ -67,17 +69,21 @@ def reconstruct(
 ) -> Scene:
     """Fit explicit 4D Gaussians to an orbit video and write the scene folder `out`.
 
-    `video_or_frames` and `static` are a video, a folder, images, or DATASET:uid[:action] (which brings its
-    own cameras, its static orbit, and held-out views). `static_time` is the time that a static orbit shows
-    (a dataset's clips know it). An interrupted run with the same inputs and settings goes on; a finished one
-    is loaded. Raises InputError, one line, for input that cannot be fitted; nothing is written then.
+    `video_or_frames` and `static` are a video, a folder, images or paths of images, or DATASET:uid[:action]
+    (which brings its own cameras, its static orbit, and held-out views). `static_time` is the time that a
+    static orbit shows (a dataset's clips know it). An interrupted run with the same inputs and settings goes
+    on; a finished one is loaded. Raises InputError, one line, for input that cannot be fitted; nothing is
+    written then.
     """
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r}: choose from {', '.join(PRESETS)}")
     chosen = settings or PRESETS[preset]
     folder = local_path(out)
     _check_out(folder)
-    inputs = read_inputs(video_or_frames, static, cameras, static_cameras, static_time, spec, mask, matte)
+    edge = max(MAX_EDGE, chosen.resolution)
+    inputs = read_inputs(
+        video_or_frames, static, cameras, static_cameras, static_time, spec, mask, matte, edge
+    )
     inputs = Inputs(
         inputs.dynamic.resized(chosen.resolution),
         inputs.static.resized(chosen.resolution) if inputs.static is not None else None,
@@ -96,9 +102,11 @@ def reconstruct(
     else:
         limit_torch_threads()
 
+    world = find_world((inputs.dynamic, inputs.static))
+    fitted = in_world(inputs, world)
     checkpoint = folder / "checkpoint.pt"
     # The cameras are checked before anything is written.
-    start = None if checkpoint.exists() else first_gaussians(inputs, chosen, seed)
+    start = None if checkpoint.exists() else first_gaussians(fitted, chosen, seed)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         put_json(folder / "run.json", run)
@@ -108,15 +116,26 @@ def reconstruct(
         fit = load_checkpoint(checkpoint, chosen)
     else:
         fit = new_fit(start, chosen, seed)
-    optimize.optimise(fit, inputs.dynamic, inputs.static, chosen, checkpoint, folder / "log.jsonl")
+    optimize.optimise(fit, fitted.dynamic, fitted.static, chosen, checkpoint, folder / "log.jsonl")
 
     scene = Scene(fit.gaussians, fit.field.requires_grad_(False), inputs.dynamic.cameras, inputs.dynamic.time)
+    scene.world = world
     scene.info = {"run": run, "source": named(inputs.dynamic.name), "notes": named(inputs.notes)}
     scene.metrics = measure(scene, inputs)
     scene.metrics |= {"seconds": round(fit.seconds, 2), "n_gaussians": len(fit.gaussians)}
     scene.save(folder)
     checkpoint.unlink(missing_ok=True)
     return scene
+
+
+def in_world(inputs: Inputs, world: World) -> Inputs:
+    """The inputs in the world of the fit; notes are shared, and one tells of a world that is another."""
+    if not world:
+        return inputs
+    inputs.notes.append(f"{world}: it is scaled and moved for the fit, the scene keeps the given cameras")
+    print(inputs.notes[-1])
+    still = None if inputs.static is None else world.frames(inputs.static)
+    return replace(inputs, dynamic=world.frames(inputs.dynamic), static=still)
 
 
 def anchored(settings: Settings, inputs: Inputs) -> Settings:
@@ -145,6 +164,7 @@ def read_inputs(
     spec: OrbitSpec | None,
     mask: str | Path | None,
     matte: str = "flat",
+    max_edge: int = MAX_EDGE,
 ) -> Inputs:
     """Frames of all inputs, checked against each other; a note for each thing that was estimated."""
     if not 0.0 <= static_time <= 1.0:
@@ -161,9 +181,9 @@ def read_inputs(
             if frames is not None:
                 held_out[name] = frames
     else:
-        dynamic = load_frames(source, cameras, spec, mask, matte)
+        dynamic = load_frames(source, cameras, spec, mask, matte, max_edge)
     if static is not None:
-        still = load_frames(static, static_cameras, spec, matte=matte).at_time(static_time)
+        still = load_frames(static, static_cameras, spec, None, matte, max_edge).at_time(static_time)
     held_out = {name: kept for name, frames in held_out.items() if (kept := unseen(frames, dynamic))}
     notes = [f"{frames.name}: {note}" for frames in (dynamic, still) if frames for note in frames.notes]
     if still is not None:
@@ -235,8 +255,7 @@ def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
     if len(hull.points) < 4 or hull.coverage < 0.4:
         raise InputError(
             f"{inputs.dynamic.name}: the silhouettes share no common volume (hull covers "
-            f"{hull.coverage:.0%}): this is no orbit with these cameras; check --orbit, --radius, --fov, "
-            "--elevation or give --cameras"
+            f"{hull.coverage:.0%}): this is no orbit with these cameras; {_advice(inputs.dynamic)}"
         )
     if hull.coverage < limit:
         inputs.notes.append(
@@ -246,6 +265,13 @@ def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
         print(inputs.notes[-1])
     points, colors = sample_surface(hull, settings.n_gaussians, np.random.default_rng(seed))
     return from_points(points, colors, sh_degree=settings.sh_degree)
+
+
+def _advice(frames: Frames) -> str:
+    """What to check where silhouettes and cameras disagree."""
+    if frames.posed:
+        return "check that the given ones are camera-to-world with OpenGL axes, and belong to these frames"
+    return "check --orbit, --radius, --fov, --elevation or give --cameras"
 
 
 def start_hull(inputs: Inputs) -> Hull:

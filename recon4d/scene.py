@@ -1,14 +1,14 @@
 """A reconstructed scene: canonical Gaussians and their field, drawn at any camera and time, kept in a folder.
 
 scene/canonical.ply (INRIA layout, opens in any viewer of 3D Gaussians), scene/deformation.safetensors,
-scene/cameras.json (training cameras), scene/scene.json (settings, versions, source), scene/metrics.json.
+scene/cameras.json (training cameras), scene/scene.json (settings, versions, source, and `world`: scale and
+centre of the object where the cameras are not in orbit4d's own unit; canonical.ply is), scene/metrics.json.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -22,9 +22,11 @@ from torch import Tensor
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.remote import local_path
+from orbit4d.datasets.transforms import cameras_record, parse_transforms
 from orbit4d.recon4d.deformation import Deformation, build_field
 from orbit4d.recon4d.gaussians import Gaussians, load_ply, save_ply
 from orbit4d.recon4d.rasterize import rasterize
+from orbit4d.recon4d.world import World, stored
 
 FORMAT_VERSION = 1
 #: Below this alpha there is no colour to speak of: it is 0 in the output.
@@ -45,6 +47,8 @@ class Scene:
     """What scene.json holds."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """What metrics.json holds."""
+    world: World = field(default_factory=World)
+    """Where the object stands in the world of the cameras; Gaussians and field are in that of the fit."""
 
     def __post_init__(self) -> None:
         self.gaussians = self.gaussians.detached()
@@ -52,13 +56,17 @@ class Scene:
 
     @torch.no_grad()
     def at(self, time: float) -> Gaussians:
-        """The Gaussians as they stand at `time` in [0, 1]."""
+        """The Gaussians as they stand at `time` in [0, 1], in the world of the cameras."""
+        return self.world.placed(self._fitted(time))
+
+    def _fitted(self, time: float) -> Gaussians:
+        """The same in the world of the fit, in which distances have the size that the rasteriser expects."""
         return self.field.move(self.gaussians, float(time))
 
     def render(self, camera: Camera, time: float) -> npt.NDArray[np.float32]:
         """Straight RGBA, float32 [H, W, 4] in [0, 1]; colour is 0 where alpha is below 1/255."""
         with torch.no_grad():
-            color, alpha = draw(self.at(time), camera)[:2]
+            color, alpha = draw(self._fitted(time), self.world.camera(camera))[:2]
         rgb = torch.where(alpha > _VISIBLE, color / alpha.clamp(min=_VISIBLE), torch.zeros(()))
         return torch.cat([rgb.clamp(0, 1), alpha.clamp(0, 1)], dim=-1).numpy()
 
@@ -75,7 +83,7 @@ class Scene:
         partial.replace(out / "deformation.safetensors")
         put_json(out / "cameras.json", cameras_record(self.cameras, self.time))
         put_json(out / "metrics.json", self.metrics)
-        info = {"format": FORMAT_VERSION, "orbit4d": version("orbit4d"), **self.info}
+        info = {"format": FORMAT_VERSION, "orbit4d": version("orbit4d"), **self.info, **stored(self.world)}
         put_json(out / "scene.json", info)
 
 
@@ -147,35 +155,12 @@ def load_scene(folder: str | os.PathLike[str]) -> Scene:
         gaussians = load_ply(root / "canonical.ply")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise WorkError(f"{root}: damaged scene ({type(error).__name__}: {error}); make it again") from None
-    cameras, time = read_cameras(record)
-    return Scene(gaussians, built.eval().requires_grad_(False), cameras, time, info, metrics)
-
-
-def cameras_record(cameras: Sequence[Camera], time: Sequence[float]) -> dict[str, Any]:
-    """transforms.json-like record of cameras and times (camera-to-world, OpenGL axes)."""
-    return {
-        "frames": [
-            {
-                "transform_matrix": camera.c2w.tolist(),
-                "fl_x": camera.fl_x,
-                "fl_y": camera.fl_y,
-                "cx": camera.cx,
-                "cy": camera.cy,
-                "w": camera.w,
-                "h": camera.h,
-                "time": t,
-            }
-            for camera, t in zip(cameras, time)
-        ]
-    }
-
-
-def read_cameras(record: dict[str, Any]) -> tuple[tuple[Camera, ...], tuple[float, ...]]:
-    """Inverse of `cameras_record`."""
-    names = ("fl_x", "fl_y", "cx", "cy", "w", "h")
-    frames = record["frames"]
-    cameras = tuple(Camera(np.array(f["transform_matrix"]), *(f[n] for n in names)) for f in frames)
-    return cameras, tuple(f["time"] for f in frames)
+    scene = Scene(gaussians, built.eval().requires_grad_(False), info=info, metrics=metrics)
+    scene.world = World.of(info.get("world"))
+    if record["frames"]:
+        posed = parse_transforms(record, root / "cameras.json")
+        scene.cameras, scene.time = posed.cameras, posed.times or ()
+    return scene
 
 
 def put_json(path: Path, record: Any) -> None:

@@ -51,10 +51,11 @@ def add_frustum(
     )
 
 
-def face_front(client: Any, distance: float = 1.8) -> None:
+def face_front(client: Any, distance: float = 1.8, centre: tuple[float, float, float] = (0, 0, 0)) -> None:
     """Put a visitor's camera before the object, a little above the horizon; nearer than most orbits are."""
-    client.camera.position = (0.0, -distance, 0.3 * distance)
-    client.camera.look_at = (0.0, 0.0, 0.0)
+    x, y, z = centre
+    client.camera.position = (x, y - distance, z + 0.3 * distance)
+    client.camera.look_at = centre
     client.camera.up_direction = (0.0, 0.0, 1.0)
 
 
@@ -113,11 +114,13 @@ class Viewer:
         cameras = gui.add_checkbox("training cameras", True)
         self.slider.on_update(lambda _: self.show(int(self.slider.value)))
         cameras.on_update(lambda _: self._show_cameras(cameras.value))
-        self.server.on_client_connect(face_front)
+        world = scene.world
+        self.server.on_client_connect(lambda visitor: face_front(visitor, 1.8 * world.scale, world.centre))
 
     def _add_cameras(self, scene: Scene) -> None:
         self._cameras = [
-            add_frustum(self.server, f"/cameras/{i:03d}", camera) for i, camera in enumerate(scene.cameras)
+            add_frustum(self.server, f"/cameras/{i:03d}", camera, 0.08 * scene.world.scale)
+            for i, camera in enumerate(scene.cameras)
         ]
 
     def _show_cameras(self, visible: bool) -> None:

@@ -64,12 +64,31 @@ def test_written_mp4_is_what_browsers_play(tmp_path: Path) -> None:
     assert (tmp_path / "b.mp4").read_bytes() == data, "the same frames give the same file"
 
 
-def test_odd_sizes_are_padded_by_their_edge(tmp_path: Path) -> None:
-    frames = smooth_clip()[:, :47, :61]
+@pytest.mark.parametrize("size", [(47, 61), (48, 61), (47, 62)])
+def test_odd_sizes_are_padded_by_their_edge_and_cut_again(tmp_path: Path, size: tuple[int, int]) -> None:
+    h, w = size
+    frames = smooth_clip()[:, :h, :w]
     write_video(tmp_path / "odd.mp4", frames, fps=29.97)
+    with av.open(str(tmp_path / "odd.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.height, stream.width) == (h + h % 2, w + w % 2)
     video = read_video(tmp_path / "odd.mp4")
-    assert video.frames.shape == (12, 48, 62, 3)
+    assert video.frames.shape == (12, h, w, 3) and video.size == (w, h)
+    assert np.abs(video.frames.astype(int) - frames).mean() < 3
     assert video.seconds[1] == pytest.approx(1 / 29.97, rel=1e-4)
+    assert read_video(tmp_path / "odd.mp4", max_edge=32).frames.shape[2] == 32
+
+
+def test_a_size_in_the_comment_counts_only_while_it_fits(tmp_path: Path) -> None:
+    """Another program keeps the comment when it scales the pictures."""
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        container.metadata["comment"] = "orbit4d size 31x31"
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for picture in smooth_clip():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    assert read_video(tmp_path / "a.mp4").frames.shape == (12, 48, 64, 3)
 
 
 def test_one_frame_is_a_video(tmp_path: Path) -> None:

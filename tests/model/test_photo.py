@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -59,12 +62,64 @@ def test_background_colour_enclosed_by_the_object_stays():
     assert photo.alpha[2, 2] == 0.0
 
 
-def test_without_matte_the_whole_picture_is_taken_and_said():
-    noise = np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8)
-    photo = prepare_photo(Image.fromarray(noise), 40)
-    assert any("neither alpha nor a flat background" in note for note in photo.notes)
+@pytest.fixture
+def noise(tmp_path):
+    """A photo without alpha before no flat background, 120 x 80."""
+    pixels = np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    return tmp_path / "noise.png"
+
+
+def test_without_matte_a_photo_is_refused_and_both_ways_out_are_named(noise):
+    with pytest.raises(
+        InputError, match=r"noise\.png: neither alpha nor a flat background.*--matte rembg"
+    ) as e:
+        prepare_photo(noise, 40)
+    assert "--matte none" in str(e.value) and "\n" not in str(e.value)
+    with pytest.raises(InputError, match="--matte green: choose from flat, rembg, none"):
+        prepare_photo(noise, 40, matte="green")
+
+
+def test_the_whole_image_is_taken_where_asked_for(noise):
+    photo = prepare_photo(noise, 40, matte="none")
+    assert "the whole image is taken for the object" in photo.notes
     assert any("middle 80 x 80" in note for note in photo.notes)
     assert photo.alpha.min() == 1.0
+    flat = disc(128, 128, (40, 64), 20, background=(10, 200, 10), mode="RGB")
+    assert tuple(prepare_photo(flat, 64, matte="none").rgb[0, 0]) == (10, 200, 10)
+    alpha = prepare_photo(disc(128, 128, (40, 64), 20), 32, matte="none")
+    assert any("alpha channel" in note for note in alpha.notes), "a matte that is there is used"
+
+
+def test_rembg_cuts_a_photo_out(noise, monkeypatch):
+    def remove(frame, session, only_mask):
+        assert frame.shape == (80, 120, 3) and only_mask
+        mask = np.zeros((80, 120), np.uint8)
+        mask[20:60, 30:70] = 255
+        return mask
+
+    fake = types.SimpleNamespace(new_session=lambda: None, remove=remove)
+    monkeypatch.setitem(sys.modules, "rembg", fake)
+    photo = prepare_photo(noise, 40, matte="rembg")
+    assert "matte made by rembg" in photo.notes
+    assert photo.alpha[20, 20] == 1 and photo.alpha[1, 1] == 0
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    with pytest.raises(InputError, match=r"pip install 'orbit4d\[rembg\]'"):
+        prepare_photo(noise, 40, matte="rembg")
+
+
+def test_photos_of_16_bits_and_turned_ones(tmp_path):
+    grey = np.full((40, 60), 65_535, np.uint16)
+    grey[10:30, 15:45], grey[15:20, 20:30] = 25_700, 51_400
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    photo = prepare_photo(tmp_path / "deep.png", 60, crop=False)
+    assert sorted(set(photo.rgb[..., 0].ravel()) & {100, 200}) == [100, 200]
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    tall = np.rot90(np.asarray(disc(60, 90, (30, 20), 12, background=(255, 255, 255), mode="RGB")), -1)
+    Image.fromarray(np.ascontiguousarray(tall)).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    photo = prepare_photo(tmp_path / "turned.jpg", 60, crop=False)
+    assert "read 60 x 90" in photo.notes and tuple(photo.rgb[6, 30] // 60) == (3, 0, 0)
 
 
 def test_transparent_colours_do_not_bleed_in():
@@ -104,8 +159,8 @@ def test_bad_pictures_are_one_line(tmp_path):
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:200])
     for path, says in [
         (tmp_path / "absent.png", "no such file"),
-        (tmp_path / "text.png", "not a picture"),
-        (tmp_path / "cut.png", "not a picture"),
+        (tmp_path / "text.png", "not a readable image"),
+        (tmp_path / "cut.png", "not a readable image"),
     ]:
         with pytest.raises(InputError, match=says) as caught:
             prepare_photo(path, 32)

@@ -17,10 +17,10 @@ from PIL import Image
 
 from orbit4d.datasets import orbit
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.transforms import cameras_record
 from orbit4d.datasets.video import write_video
 from orbit4d.recon4d.frames import MAX_FRAMES, Frames, OrbitSpec, load_frames, premultiply
 from orbit4d.recon4d.hull import carve
-from orbit4d.recon4d.scene import cameras_record
 
 
 def on_white(rgba: np.ndarray) -> np.ndarray:

@@ -13,11 +13,13 @@ from orbit4d.datasets.progress import track
 MATTES = ("flat", "rembg")
 
 
-def cut_out(pixels: npt.NDArray[np.uint8], name: str) -> npt.NDArray[np.uint8]:
+def cut_out(
+    pixels: npt.NDArray[np.uint8], name: str, instead: str = "give --mask FOLDER instead"
+) -> npt.NDArray[np.uint8]:
     """Mattes uint8 [F, H, W] of frames [F, H, W, 3 or 4]: 255 inside the object.
 
-    The network sees each frame alone. rembg fetches its weights once. Raises InputError where rembg is not
-    installed or cannot work.
+    The network sees each frame alone. rembg fetches its weights once. Raises InputError, which ends in
+    `instead`, where rembg is not installed or cannot work.
     """
     rembg = _load()
     try:
@@ -28,7 +30,7 @@ def cut_out(pixels: npt.NDArray[np.uint8], name: str) -> npt.NDArray[np.uint8]:
         ]
     except Exception as error:  # Whatever it raises comes from its runtime or its download.
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{name}: rembg made no matte ({why}); give --mask FOLDER instead") from None
+        raise InputError(f"{name}: rembg made no matte ({why}); {instead}") from None
     return np.stack(mattes).reshape(pixels.shape[:3]).astype(np.uint8)
 
 
