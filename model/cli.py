@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
+from orbit4d.datasets.command_line import command_line
 from orbit4d.datasets.errors import InputError, WorkError
 
 
@@ -89,6 +92,25 @@ def _one_voice() -> Iterator[None]:
             raise WorkError(f"process {rank}: {error}") from error
 
 
+@contextlib.contextmanager
+def _stopped(run: Path) -> Iterator[None]:
+    """An interrupted training ends in the command that goes on with it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from orbit4d.model.run_claim import has_begun
+
+        context = click.get_current_context()
+        more = ("--resume",) if has_begun(run) else ()
+        how = command_line(context, *more)
+        if "RANK" in os.environ:  # of a launcher, whose own words are not known here
+            how = " ".join(("the same command again", *(f"with {word}" for word in more)))
+        if os.environ.get("RANK", "0") == "0":
+            kept = "what was learned is kept" if more else "no step was finished"
+            print(f"interrupted: {kept}; go on with: {how}", file=sys.stderr)
+        raise click.exceptions.Exit(130) from None
+
+
 @click.command()
 @click.argument("dataset")
 @_PRESET
@@ -153,8 +175,6 @@ def train(
       orbit4d train data/walkers --out runs/image --preset videomv-image --init i2v_00882000.pth
       orbit4d train data/walkers --preset videomv-image --dry-run
     """
-    from pathlib import Path
-
     config = _settings(**options)
     if dry_run:
         import json
@@ -169,16 +189,19 @@ def train(
         return
     if not out:
         raise click.UsageError("give --out RUN, the folder of the run (or --dry-run)")
-    if ray_workers is not None:
-        from orbit4d.model.ray_launch import train_on_ray
+    with _stopped(Path(out)):
+        if ray_workers is not None:
+            from orbit4d.model.ray_launch import train_on_ray
 
-        if allow_missing:
-            raise click.UsageError("--allow-missing is not passed on to --ray: convert the checkpoint first")
-        model = train_on_ray(config, dataset, Path(out), ray_workers, resume, track, address)
-    else:
-        from orbit4d.model.train import train as run_training
+            if allow_missing:
+                raise click.UsageError(
+                    "--allow-missing is not passed on to --ray: convert the checkpoint first"
+                )
+            model = train_on_ray(config, dataset, Path(out), ray_workers, resume, track, address)
+        else:
+            from orbit4d.model.train import train as run_training
 
-        model = run_training(config, dataset, Path(out), resume, track, allow_missing)
+            model = run_training(config, dataset, Path(out), resume, track, allow_missing)
     print(f"model: {model}")
 
 

@@ -329,13 +329,15 @@ def _share_steps(stages: list[dict[str, Any]], total: Any) -> None:
         left -= share
 
 
-def check_same(saved: Mapping[str, Any], config: TrainConfig, where: str) -> None:
+def check_same(saved: Mapping[str, Any], config: TrainConfig, where: str, init: str = "") -> None:
     """Raise an InputError naming the first setting in which `config` differs from what `where` was run
-    with. A setting that is newer than that run had what is the default now."""
+    with. A setting that is newer than that run had what is the default now. `init` is the folder whose
+    weights another run may start from, where there is one."""
     old, new = flatten(to_dict(TrainConfig())) | flatten(saved), flatten(to_dict(config))
     for key in sorted(set(old) | set(new)):
         if key not in _FREE and old.get(key) != new.get(key):
             raise InputError(
                 f"{where} was started with {key}={json.dumps(old.get(key))}, now asked for "
                 f"{json.dumps(new.get(key))}: give the old value, or another --out"
+                + (f" (with --init {init} to start from its weights)" if init else "")
             )

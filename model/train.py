@@ -4,6 +4,7 @@
     accelerate launch -m orbit4d.model.train_main DATASET --out RUN --preset videomv-image --init i2v.pth
 
 RUN/config.json     the resolved settings          RUN/log.jsonl      one line per step (run_log.py)
+RUN/extended.json   when it was made longer
 RUN/motion.json     statistics of motion           RUN/checkpoints/   what --resume goes on from
 (run_checkpoint.py) RUN/data.json       which clips it saw             RUN/base/          the frozen third
 branch of guidance RUN/model/          the finished pipeline, for `orbit4d generate` and
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 
@@ -37,6 +39,7 @@ from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.index import Index
 from orbit4d.datasets.progress import Progress
+from orbit4d.datasets.worker_faults import worker_faults
 from orbit4d.model import run_checkpoint
 from orbit4d.model.build import (
     build_unet,
@@ -53,14 +56,16 @@ from orbit4d.model.calibrate import (
     orbit_cameras,
 )
 from orbit4d.model.clip_source import TRAIN, VALIDATION, describe_clips, open_clips, trained_orbit
-from orbit4d.model.config import Stage, TrainConfig, to_dict
+from orbit4d.model.config import TrainConfig, to_dict
 from orbit4d.model.data import StepBatches, TrainingClips, collate
 from orbit4d.model.frozen import FrozenParts, PartsSpec
+from orbit4d.model.learning_rate import learning_rate
 from orbit4d.model.motion_statistics import MotionStatistics
 from orbit4d.model.objective import training_loss, validation_loss
 from orbit4d.model.pipeline import OrbitPipeline
 from orbit4d.model.run_checkpoint import Checkpoint, State
 from orbit4d.model.run_claim import claimed, has_begun
+from orbit4d.model.run_extension import start_of
 from orbit4d.model.run_log import RunLog, write_json
 from orbit4d.model.schedule import make_scheduler
 
@@ -109,8 +114,9 @@ def _train(
     accumulate = micro_batches(config, accelerator.num_processes)
     Index(dataset)  # a dataset that is not there is refused before the run's folder is made
     if is_main:
-        held.enter_context(claimed(run, config, resume))
+        config = held.enter_context(claimed(run, config, resume))
     accelerator.wait_for_everyone()
+    config = broadcast_object_list([config])[0]  # of a run that was extended, as the first process read it
 
     frozen = FrozenParts.load(PartsSpec.of(config), device)
     scheduler = make_scheduler(config.model.schedule, config.model.prediction, config.sample.spacing)
@@ -136,7 +142,8 @@ def _train(
     checkpoint = run_checkpoint.load(found, device) if found else None
     if checkpoint is not None:
         restore_weights(checkpoint, unet)
-    start = checkpoint.state if checkpoint else State(step=0, stage=0, stage_step=0, seconds=0.0)
+    nothing_yet = State(step=0, stage=0, stage_step=0, seconds=0.0)
+    start = start_of(checkpoint.state, config) if checkpoint else nothing_yet
     log = RunLog(run, start.step, trackers, to_dict(config)) if is_main else None
     progress = Progress("train", config.total_steps, "step") if is_main else None
     if progress and start.step:
@@ -180,7 +187,8 @@ def _train(
                 try:
                     for micro in range(accumulate):
                         waiting = time.monotonic()
-                        batch = next(batches)
+                        with worker_faults(config.data.workers, "--set data.workers"):
+                            batch = next(batches)
                         waited += time.monotonic() - waiting
                         last = micro == accumulate - 1
                         with nullcontext() if last else accelerator.no_sync(network), accelerator.autocast():
@@ -222,15 +230,21 @@ def _train(
                         raise KeyboardInterrupt
                 accelerator.wait_for_everyone()
 
+            at_end = number + 1 == len(config.stages)
+            if at_end and step > start.step:
+                # Whole, with the weights that were not averaged, so that the run can be extended.
+                state = State(step, number, done, time.monotonic() - began)
+                write_checkpoint(run, state, unet, optimizer, ema, accelerator, config)
             # The next stage, and the finished model, start from the averaged weights.
             if ema is not None:
                 ema.copy_to(trainable(unet))
-            if number + 1 < len(config.stages):
+            if not at_end:
                 accelerator.free_memory()
             if is_main and stage.name == "static":
                 save_folder(unet, run / "base")
-            state = State(step, number + 1, 0, time.monotonic() - began)
-            write_checkpoint(run, state, unet, None, None, accelerator, config)
+            if not at_end:
+                state = State(step, number + 1, 0, time.monotonic() - began)
+                write_checkpoint(run, state, unet, None, None, accelerator, config)
             accelerator.wait_for_everyone()
 
     if progress and log:
@@ -251,15 +265,6 @@ def micro_batches(config: TrainConfig, processes: int) -> int:
             f"batch {config.optim.batch} x {processes} processes: set optim.batch to a divisor"
         )
     return accumulate
-
-
-def learning_rate(config: TrainConfig, stage: Stage, done: int) -> float:
-    """Rate of the step after `done` steps of a stage: linear warm-up, then constant, or a cosine to 1/20."""
-    peak = config.optim.lr * stage.lr_scale
-    warm = min(1.0, (done + 1) / (config.optim.warmup + 1))
-    if config.optim.schedule == "constant":
-        return peak * warm
-    return peak * warm * (0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * done / stage.steps)))
 
 
 def step_seed(seed: int, stage: int, step: int, rank: int) -> int:
