@@ -16,10 +16,15 @@ def command_line(context: click.Context, *more: str) -> str:
         if param.name is None or context.get_parameter_source(param.name) != ParameterSource.COMMANDLINE:
             continue
         value = context.params[param.name]
-        values = value if isinstance(value, list | tuple) else [value]
-        if isinstance(param, click.Option):
-            flag = param.secondary_opts[0] if param.is_flag and not value else param.opts[-1]
-            words += [flag] if param.is_flag else [w for one in values for w in (flag, str(one))]
+        if not isinstance(param, click.Option):
+            words += _texts(value)
+        elif param.is_flag:
+            words.append(param.opts[-1] if value else param.secondary_opts[-1])
         else:
-            words += [str(one) for one in values]
+            for one in value if param.multiple else [value]:
+                words += [param.opts[-1], *_texts(one)]
     return shlex.join([*words, *(word for word in more if word not in words)])
+
+
+def _texts(value: object) -> list[str]:
+    return [str(one) for one in (value if isinstance(value, list | tuple) else [value])]

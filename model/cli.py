@@ -16,7 +16,8 @@ from orbit4d.datasets.errors import InputError, WorkError
 
 
 def _settings(
-    preset: str,
+    preset: str | None,
+    config_file: str | None,
     where: str,
     sets: tuple[str, ...],
     vae: str,
@@ -26,10 +27,20 @@ def _settings(
     steps: int | None = None,
     batch: int | None = None,
     seed: int | None = None,
+    latents: str = "",
+    sample_every: int | None = None,
 ):
-    from orbit4d.model.config import override
+    """A preset, then what --config says, then the options, then --set."""
+    from orbit4d.model.config import TrainConfig, assign, override
+    from orbit4d.model.config_file import read_settings
     from orbit4d.model.presets import preset as named
 
+    written = read_settings(config_file) if config_file else {}
+    name = preset or written.get("preset", "tiny")
+    # RUN/config.json of settings that began with no preset says so.
+    start = TrainConfig() if name == TrainConfig.preset else named(name)
+    written.pop("preset", None)
+    start = assign(start, written.items(), f"--config {config_file}:")
     short = [f"steps={steps}"] if steps is not None else []
     short += [f"optim.batch={batch}"] if batch is not None else []
     short += [f"seed={seed}"] if seed is not None else []
@@ -37,14 +48,20 @@ def _settings(
     short += [f"data.where={where}"] if where else []
     parts = {"autoencoder": vae, "text_encoder": text_encoder, "image_encoder": image_encoder}
     short += [f"model.{part}={source}" for part, source in parts.items() if source]
-    return override(named(preset), [*short, *sets])
+    short += [f"data.latents_folder={latents}", "data.latents=cache"] if latents else []
+    short += [f"sample_every={sample_every}"] if sample_every is not None else []
+    return override(start, [*short, *sets])
 
 
 _PRESET = click.option(
     "--preset",
-    default="tiny",
-    show_default=True,
-    help="tiny, tiny-text, videomv-text, videomv-image or videomv-static3d.",
+    help="tiny, tiny-text, videomv-text, videomv-image or videomv-static3d. Default: --config's, else tiny.",
+)
+_CONFIG = click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    help="YAML or JSON of settings, nested or dotted, such as RUN/config.json; options and --set go before.",
 )
 _SET = click.option(
     "--set",
@@ -113,7 +130,11 @@ def _stopped(run: Path) -> Iterator[None]:
 
 @click.command()
 @click.argument("dataset")
+@click.option(
+    "--out", "latents", default="", metavar="FOLDER", help="Write there, for a DATASET that is read-only."
+)
 @_PRESET
+@_CONFIG
 @_WHERE
 @_parts
 @_SET
@@ -122,11 +143,12 @@ def encode(dataset: str, **options: Any) -> None:
 
     They are keyed by the encoders' weights, the size and the background; a training run uses them when they
     match its settings, and stops when the clips have changed since. Run again after appending: only what is
-    missing is encoded.
+    missing is encoded. What was written to --out FOLDER is found by `train --latents FOLDER`.
 
     \b
-    Example:
+    Examples:
       orbit4d encode data/walkers --preset videomv-image --vae weights/sd-vae
+      orbit4d encode /mnt/read-only/walkers --preset videomv-image --out latents/walkers
     """
     from orbit4d.model.encode import encode_dataset
 
@@ -137,16 +159,26 @@ def encode(dataset: str, **options: Any) -> None:
 @click.argument("dataset")
 @click.option("--out", type=click.Path(), help="Folder of the run.")
 @_PRESET
+@_CONFIG
 @click.option(
     "--init", default="", help="Start from these weights: a VideoMV .pth, a RUN, or a model folder."
 )
 @_parts
 @click.option("--allow-missing", is_flag=True, help="Accept unknown or missing keys in --init.")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in RUN.")
+@click.option(
+    "--resume", is_flag=True, help="Go on from the newest checkpoint in RUN; with more --steps, extend it."
+)
 @click.option("--steps", type=int, help="Optimizer steps over all stages.")
 @click.option("--batch", type=int, help="Clips per micro-batch and process.")
 @click.option("--seed", type=int, help="The one seed.")
 @_WHERE
+@click.option("--latents", default="", metavar="FOLDER", help="What `encode --out FOLDER` wrote.")
+@click.option(
+    "--sample-every",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Sample clips every N steps, to RUN/samples and to --track.",
+)
 @_SET
 @click.option("--ray", "ray_workers", type=int, help="Run the same loop on N Ray Train workers.")
 @click.option("--address", help="Ray cluster for --ray; 'auto' for the one this machine is part of.")
@@ -167,12 +199,16 @@ def train(
     """Train an orbit-video model on the training split of DATASET.
 
     Several GPUs: `accelerate launch -m orbit4d.model.train_main DATASET --out RUN ...`, or --ray N. --resume
-    continues a run that was stopped, with the same losses as if it had not been.
+    continues a run that was stopped, with the same losses as if it had not been. With more --steps it extends
+    a run, finished or not: its last stage takes the further steps, at the learning rates of the longer stage
+    (a constant rate goes on, a cosine rises to where the longer one stands).
 
     \b
     Examples:
       orbit4d train data/walkers --out runs/tiny
       orbit4d train data/walkers --out runs/image --preset videomv-image --init i2v_00882000.pth
+      orbit4d train data/walkers --out runs/tiny --steps 800 --resume
+      orbit4d train data/walkers --out runs/image --config image.yaml --sample-every 500 --track tensorboard
       orbit4d train data/walkers --preset videomv-image --dry-run
     """
     config = _settings(**options)

@@ -4,7 +4,8 @@
     accelerate launch -m orbit4d.model.train_main DATASET --out RUN --preset videomv-image --init i2v.pth
 
 RUN/config.json     the resolved settings          RUN/log.jsonl      one line per step (run_log.py)
-RUN/extended.json   when it was made longer
+RUN/extended.json   when it was made longer        RUN/samples/       clips sampled on the way
+RUN/lora/           adapters of a LoRA run (adapters.py)
 RUN/motion.json     statistics of motion           RUN/checkpoints/   what --resume goes on from
 (run_checkpoint.py) RUN/data.json       which clips it saw             RUN/base/          the frozen third
 branch of guidance RUN/model/          the finished pipeline, for `orbit4d generate` and
@@ -41,6 +42,7 @@ from orbit4d.datasets.index import Index
 from orbit4d.datasets.progress import Progress
 from orbit4d.datasets.worker_faults import worker_faults
 from orbit4d.model import run_checkpoint
+from orbit4d.model.adapters import save_adapters
 from orbit4d.model.build import (
     build_unet,
     make_optimizer,
@@ -67,6 +69,7 @@ from orbit4d.model.run_checkpoint import Checkpoint, State
 from orbit4d.model.run_claim import claimed, has_begun
 from orbit4d.model.run_extension import start_of
 from orbit4d.model.run_log import RunLog, write_json
+from orbit4d.model.sample_clips import SampleClips
 from orbit4d.model.schedule import make_scheduler
 
 
@@ -150,15 +153,16 @@ def _train(
         progress.done = start.step
         print(f"resuming {run} at step {start.step} of {config.total_steps}", flush=True)
 
+    samples = SampleClips(dataset, config) if log and config.sample_every else None
     step, began = start.step, time.monotonic() - start.seconds
     with stop_request() as stopping:
         for number, stage in list(enumerate(config.stages))[start.stage :]:
             done = start.stage_step if number == start.stage else 0
             clips.require(static=stage.name == "static")
-            samples = TrainingClips(clips, config.data, config.loss, stage, config.seed, number)
+            training_clips = TrainingClips(clips, config.data, config.loss, stage, config.seed, number)
             batches = iter(
                 DataLoader(
-                    samples,
+                    training_clips,
                     batch_sampler=StepBatches(
                         len(clips), config.seed, number, config.optim.batch, accumulate,
                         accelerator.process_index, accelerator.num_processes, done,
@@ -220,6 +224,11 @@ def _train(
                         row["val_loss"] = validation_loss(unet, validation, stage, frozen, scheduler, config)
                 if log and progress:
                     log.write(row)
+                    if samples and (step % config.sample_every == 0 or done == stage.steps):
+                        with averaged(ema, unet):
+                            drawn = samples.draw(unet, frozen, motion, stage.name)
+                        if drawn is not None:
+                            log.write_clips(step, drawn, config.data.fps, samples.split)
                     progress.update(1, loss=f"{terms['loss']:.4f}")
                 crash_point("train_step_done")
                 stop = in_any_process(accelerator, stopping())
@@ -344,6 +353,8 @@ def in_any_process(accelerator: Accelerator, flag: bool) -> bool:
 def save_pipeline(run, config, unet, frozen, scheduler, motion, orbit) -> None:
     """RUN/model, from the trained network, the frozen base, and the parts around them."""
     base = type(unet).from_pretrained(run / "base") if (run / "base").exists() else None
+    if config.optim.lora:
+        save_adapters(unet, run / "lora", config.model.init)
     pipeline = OrbitPipeline.of_run(config, merge_lora(unet).eval(), base, frozen, scheduler, motion, orbit)
     partial = run / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)
