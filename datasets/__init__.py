@@ -17,6 +17,7 @@ _HOMES = {
     "OrbitLoader": "batches",
     "Rejection": "rejections",
     "WorkError": "errors",
+    "collate": "collation",
     "decode": "codec",
     "encode_webp": "codec",
     "export_dataset": "interop_export",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset
 from orbit4d.datasets.codec import decode_clip
 from orbit4d.datasets.damage import reading
 from orbit4d.datasets.details import Details, DetailsCache
+from orbit4d.datasets.epoch import loading_epoch
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.index import Index
 from orbit4d.datasets.planes import clip_planes
@@ -84,8 +86,11 @@ class OrbitDataset(Dataset[dict[str, Any]]):
             samples = samples.take(matching(self.index, where)[samples.anchor])
         self.samples = samples
         self.details = DetailsCache(self.index)
-        # Shared memory, so that loader workers that are kept alive see the next epoch too.
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        # Shared memory, so that workers of a plain DataLoader that are kept alive see the next epoch too.
+        # Where there is no room for a number, there is none for what workers would send either.
+        self._epoch = torch.zeros(1, dtype=torch.int64)
+        with contextlib.suppress(RuntimeError, OSError):
+            self._epoch.share_memory_()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,7 +124,8 @@ class OrbitDataset(Dataset[dict[str, Any]]):
         return found
 
     def set_epoch(self, epoch: int) -> None:
-        """Random backgrounds of another epoch; loader workers see it too."""
+        """Random backgrounds of another epoch, for a plain DataLoader; its workers see it too. An
+        `OrbitLoader` sets the epoch of what it loads itself, behind wrappers as well."""
         self._epoch[0] = epoch
 
     def __getitem__(self, i: int) -> dict[str, Any]:
@@ -195,7 +201,9 @@ class OrbitDataset(Dataset[dict[str, Any]]):
     def _background_of(self, row: Details) -> tuple[float, float, float]:
         if self.background is not None:
             return self.background
-        name = f"{self.seed} {int(self._epoch[0])} {row.uid} {row.action_index} {row.orbit}"
+        epoch = loading_epoch()
+        epoch = int(self._epoch[0]) if epoch is None else epoch
+        name = f"{self.seed} {epoch} {row.uid} {row.action_index} {row.orbit}"
         r, g, b = hashlib.sha256(name.encode()).digest()[:3]
         return (r / 255, g / 255, b / 255)
 

@@ -12,12 +12,14 @@ _HOMES = {
     "GuidanceWeights": "guidance",
     "OrbitPipeline": "pipeline",
     "OrbitUNet": "unet",
+    "export_diffusers": "diffusers_export",
     "export_videomv": "videomv",
     "load_autoencoder": "autoencoders",
     "load_image_encoder": "encoders",
     "load_text_encoder": "encoders",
     "load_videomv": "videomv",
     "make_scheduler": "schedule",
+    "prepare_photo": "photo",
     "videomv_cameras": "cameras",
 }
 

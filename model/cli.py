@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
+from orbit4d.datasets.command_line import command_line
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.options import RESUMED, Command, Place
 
@@ -22,7 +25,8 @@ def _not_needed(params: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _settings(
-    preset: str,
+    preset: str | None,
+    config_file: str | None,
     where: str,
     sets: tuple[str, ...],
     vae: str,
@@ -32,10 +36,20 @@ def _settings(
     steps: int | None = None,
     batch: int | None = None,
     seed: int | None = None,
+    latents: str = "",
+    sample_every: int | None = None,
 ):
-    from orbit4d.model.config import override
+    """A preset, then what --config says, then the options, then --set."""
+    from orbit4d.model.config import TrainConfig, assign, override
+    from orbit4d.model.config_file import read_settings
     from orbit4d.model.presets import preset as named
 
+    written = read_settings(config_file) if config_file else {}
+    name = preset or written.get("preset", "tiny")
+    # RUN/config.json of settings that began with no preset says so.
+    start = TrainConfig() if name == TrainConfig.preset else named(name)
+    written.pop("preset", None)
+    start = assign(start, written.items(), f"--config {config_file}:")
     short = [f"steps={steps}"] if steps is not None else []
     short += [f"optim.batch={batch}"] if batch is not None else []
     short += [f"seed={seed}"] if seed is not None else []
@@ -43,14 +57,20 @@ def _settings(
     short += [f"data.where={where}"] if where else []
     parts = {"autoencoder": vae, "text_encoder": text_encoder, "image_encoder": image_encoder}
     short += [f"model.{part}={source}" for part, source in parts.items() if source]
-    return override(named(preset), [*short, *sets])
+    short += [f"data.latents_folder={latents}", "data.latents=cache"] if latents else []
+    short += [f"sample_every={sample_every}"] if sample_every is not None else []
+    return override(start, [*short, *sets])
 
 
 _PRESET = click.option(
     "--preset",
-    default="tiny",
-    show_default=True,
-    help="tiny, tiny-text, videomv-text, videomv-image or videomv-static3d.",
+    help="tiny, tiny-text, videomv-text, videomv-image or videomv-static3d. Default: --config's, else tiny.",
+)
+_CONFIG = click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    help="YAML or JSON of settings, nested or dotted, such as RUN/config.json; options and --set go before.",
 )
 _SET = click.option(
     "--set",
@@ -101,9 +121,38 @@ def _one_voice() -> Iterator[None]:
             raise WorkError(f"process {rank}: {error}") from error
 
 
+<<<<<<< HEAD
 @click.command(cls=Command, on_interrupt=RESUMED)
+||||||| d17d0a0
+@click.command()
+=======
+@contextlib.contextmanager
+def _stopped(run: Path) -> Iterator[None]:
+    """An interrupted training ends in the command that goes on with it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from orbit4d.model.run_claim import has_begun
+
+        context = click.get_current_context()
+        more = ("--resume",) if has_begun(run) else ()
+        how = command_line(context, *more)
+        if "RANK" in os.environ:  # of a launcher, whose own words are not known here
+            how = " ".join(("the same command again", *(f"with {word}" for word in more)))
+        if os.environ.get("RANK", "0") == "0":
+            kept = "what was learned is kept" if more else "no step was finished"
+            print(f"interrupted: {kept}; go on with: {how}", file=sys.stderr)
+        raise click.exceptions.Exit(130) from None
+
+
+@click.command()
+>>>>>>> w8
 @click.argument("dataset")
+@click.option(
+    "--out", "latents", default="", metavar="FOLDER", help="Write there, for a DATASET that is read-only."
+)
 @_PRESET
+@_CONFIG
 @_WHERE
 @_parts
 @_SET
@@ -112,11 +161,12 @@ def encode(dataset: str, **options: Any) -> None:
 
     They are keyed by the encoders' weights, the size and the background; a training run uses them when they
     match its settings, and stops when the clips have changed since. Run again after appending: only what is
-    missing is encoded.
+    missing is encoded. What was written to --out FOLDER is found by `train --latents FOLDER`.
 
     \b
-    Example:
+    Examples:
       orbit4d encode data/walkers --preset videomv-image --vae weights/sd-vae
+      orbit4d encode /mnt/read-only/walkers --preset videomv-image --out latents/walkers
     """
     from orbit4d.model.encode import encode_dataset
 
@@ -133,6 +183,7 @@ def encode(dataset: str, **options: Any) -> None:
     help="Folder of the run, or a URI: checkpoints are uploaded as they are written, and resumed from there.",
 )
 @_PRESET
+@_CONFIG
 @click.option(
     "--init",
     type=Place(as_text=True, leave_out=_NOT_THE_MODEL),
@@ -141,11 +192,20 @@ def encode(dataset: str, **options: Any) -> None:
 )
 @_parts
 @click.option("--allow-missing", is_flag=True, help="Accept unknown or missing keys in --init.")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in RUN.")
+@click.option(
+    "--resume", is_flag=True, help="Go on from the newest checkpoint in RUN; with more --steps, extend it."
+)
 @click.option("--steps", type=int, help="Optimizer steps over all stages.")
 @click.option("--batch", type=int, help="Clips per micro-batch and process.")
 @click.option("--seed", type=int, help="The one seed.")
 @_WHERE
+@click.option("--latents", default="", metavar="FOLDER", help="What `encode --out FOLDER` wrote.")
+@click.option(
+    "--sample-every",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Sample clips every N steps, to RUN/samples and to --track.",
+)
 @_SET
 @click.option("--ray", "ray_workers", type=int, help="Run the same loop on N Ray Train workers.")
 @click.option("--address", help="Ray cluster for --ray; 'auto' for the one this machine is part of.")
@@ -166,16 +226,18 @@ def train(
     """Train an orbit-video model on the training split of DATASET.
 
     Several GPUs: `accelerate launch -m orbit4d.model.train_main DATASET --out RUN ...`, or --ray N. --resume
-    continues a run that was stopped, with the same losses as if it had not been.
+    continues a run that was stopped, with the same losses as if it had not been. With more --steps it extends
+    a run, finished or not: its last stage takes the further steps, at the learning rates of the longer stage
+    (a constant rate goes on, a cosine rises to where the longer one stands).
 
     \b
     Examples:
       orbit4d train data/walkers --out runs/tiny
       orbit4d train data/walkers --out runs/image --preset videomv-image --init i2v_00882000.pth
+      orbit4d train data/walkers --out runs/tiny --steps 800 --resume
+      orbit4d train data/walkers --out runs/image --config image.yaml --sample-every 500 --track tensorboard
       orbit4d train data/walkers --preset videomv-image --dry-run
     """
-    from pathlib import Path
-
     config = _settings(**options)
     if dry_run:
         import json
@@ -190,10 +252,20 @@ def train(
         return
     if not out:
         raise click.UsageError("give --out RUN, the folder of the run (or --dry-run)")
+<<<<<<< HEAD
     if ray_workers is not None:
         from orbit4d.datasets.remote import stands_in
         from orbit4d.model.ray_launch import train_on_ray
+||||||| d17d0a0
+    if ray_workers is not None:
+        from orbit4d.model.ray_launch import train_on_ray
+=======
+    with _stopped(Path(out)):
+        if ray_workers is not None:
+            from orbit4d.model.ray_launch import train_on_ray
+>>>>>>> w8
 
+<<<<<<< HEAD
         if stands_in(out):
             raise click.UsageError("--ray writes to a folder that every node sees: give --out a path, no URI")
         if allow_missing:
@@ -201,8 +273,23 @@ def train(
         model = train_on_ray(config, dataset, Path(out), ray_workers, resume, track, address)
     else:
         from orbit4d.model.train import train as run_training
+||||||| d17d0a0
+        if allow_missing:
+            raise click.UsageError("--allow-missing is not passed on to --ray: convert the checkpoint first")
+        model = train_on_ray(config, dataset, Path(out), ray_workers, resume, track, address)
+    else:
+        from orbit4d.model.train import train as run_training
+=======
+            if allow_missing:
+                raise click.UsageError(
+                    "--allow-missing is not passed on to --ray: convert the checkpoint first"
+                )
+            model = train_on_ray(config, dataset, Path(out), ray_workers, resume, track, address)
+        else:
+            from orbit4d.model.train import train as run_training
+>>>>>>> w8
 
-        model = run_training(config, dataset, Path(out), resume, track, allow_missing)
+            model = run_training(config, dataset, Path(out), resume, track, allow_missing)
     print(f"model: {model}")
 
 

@@ -57,10 +57,12 @@ def open_clips(dataset: str, config: TrainConfig, frozen: FrozenParts, split: st
         cache = LatentCache.find(dataset, config, frozen)
         if cache is not None:
             source = CachedClips(cache, PixelClips(dataset, config, split).sources())
-        elif mode == "cache":
+        elif mode == "cache" or config.data.latents_folder:
+            folder = config.data.latents_folder
             raise InputError(
-                f"{dataset}: holds no latents made with these encoders, size and background: "
-                "run `orbit4d encode` with the same settings, or set data.latents=fly"
+                f"{folder or dataset}: holds no latents made with these encoders, size and background: run "
+                f"`orbit4d encode` with the same settings{f' and --out {folder}' if folder else ''}, or set "
+                "data.latents=fly"
             )
     if source is None:
         source = PixelClips(dataset, config, split, keep=mode == "memory")

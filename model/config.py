@@ -10,9 +10,11 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.nearest import or_known
 from orbit4d.model.config_checks import check_values
 
 SCHEMA = 1
@@ -70,6 +72,8 @@ class DataSettings:
     latents: str = "auto"
     """"cache" (made by `orbit4d encode`), "fly" (encode in the loop), "memory" (pixels kept in RAM after the
     first epoch, encoded in the loop), or "auto": the cache when there is one, else fly."""
+    latents_folder: str = ""
+    """Where the cache is, if not beside the dataset: the folder or URI that `encode --out` wrote."""
     augment: tuple[str, ...] = ()
     """Any of "roll" (a static orbit may start anywhere), "reverse" (or turn the other way), "mirror" (left
     and right swapped, camera and pixels), "arc" (consecutive frames instead of the whole turn)."""
@@ -195,6 +199,10 @@ class TrainConfig:
     """Steps between validations."""
     validate_clips: int = 16
     """Clips of the validation split that are looked at, always with the same noise."""
+    sample_every: int = 0
+    """Steps between sample clips, in RUN/samples and in the trackers; 0: none."""
+    sample_clips: int = 4
+    """How many: of the validation split where it has clips, always with the same noise."""
     schema: int = SCHEMA
     """Version of this layout."""
 
@@ -211,12 +219,23 @@ _NESTED = {
     "optim": OptimSettings,
     "sample": SampleSettings,
 }
+#: Settings that may name a file or folder of this machine.
+PATHS = (
+    "model.init",
+    "model.autoencoder",
+    "model.text_encoder",
+    "model.image_encoder",
+    "data.latents_folder",
+)
 #: Keys that may differ on resume: they change neither the data, nor the objective. The last two, for a run
 #: that met the end of its memory, change how its sums are rounded and what dropout draws, as another number
 #: of processes does; a step still takes the same samples with the same noise (data.StepBatches).
 _FREE = {
     "data.workers",
     "data.latents",
+    "data.latents_folder",
+    "sample_every",
+    "sample_clips",
     "keep_checkpoints",
     "checkpoint_every",
     "validate_every",
@@ -254,9 +273,8 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
     known = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise InputError(
-            f"unknown setting {prefix}{unknown[0]}: known are {', '.join(prefix + k for k in known)}"
-        )
+        name = prefix + unknown[0]
+        raise InputError(f"unknown setting {name}: {or_known(name, [prefix + k for k in known])}")
     absent = [k for k, f in known.items() if k not in values and _is_required(f)]
     if absent:
         raise InputError(f"{prefix}{absent[0]} is not given: {json.dumps(dict(values))}")
@@ -284,15 +302,22 @@ def override(config: TrainConfig, assignments: Iterable[str]) -> TrainConfig:
     Values are JSON; anything that is not JSON is taken as text. `steps=N` shares N out over the stages in
     the proportion they had.
     """
-    values = to_dict(config)
+    pairs = []
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise InputError(f"--set {assignment}: write it as key=value, for example optim.lr=1e-4")
         try:
-            value = json.loads(text)
+            pairs.append((key, json.loads(text)))
         except json.JSONDecodeError:
-            value = text
+            pairs.append((key, text))
+    return assign(config, pairs, "--set")
+
+
+def assign(config: TrainConfig, pairs: Iterable[tuple[str, Any]], where: str) -> TrainConfig:
+    """`override` with values that were read already; `where` says in messages where they come from."""
+    values = to_dict(config)
+    for key, value in pairs:
         if key == "steps":
             _share_steps(values["stages"], value)
             continue
@@ -301,12 +326,19 @@ def override(config: TrainConfig, assignments: Iterable[str]) -> TrainConfig:
         for part in path:
             node = node.get(part) if isinstance(node, dict) else None
         if not isinstance(node, dict) or (last not in node and path != ["model", "unet"]):
-            raise InputError(f"--set {key}: no such setting; known are {', '.join(flatten(values))}")
+            raise InputError(f"{where} {key}: no such setting; {or_known(key, [*flatten(values), 'steps'])}")
         old = node.get(last)
         if old is not None and not _same_kind(old, value):
-            raise InputError(f"--set {assignment}: expected a {type(old).__name__} like {json.dumps(old)}")
-        node[last] = value
+            raise InputError(
+                f"{where} {key}={_said(value)}: expected a {type(old).__name__} like {json.dumps(old)}"
+            )
+        whole = isinstance(old, int) and isinstance(value, float)
+        node[last] = int(value) if whole else value
     return from_dict(values)
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _same_kind(old: Any, new: Any) -> bool:
@@ -329,13 +361,22 @@ def _share_steps(stages: list[dict[str, Any]], total: Any) -> None:
         left -= share
 
 
-def check_same(saved: Mapping[str, Any], config: TrainConfig, where: str) -> None:
+def _equal(key: str, old: Any, new: Any) -> bool:
+    """Whether two values of a setting are one; a file or folder may be named in two ways."""
+    if old == new or key not in PATHS or not (old and new and Path(old).exists()):
+        return bool(old == new)
+    return Path(old).resolve() == Path(new).resolve()
+
+
+def check_same(saved: Mapping[str, Any], config: TrainConfig, where: str, init: str = "") -> None:
     """Raise an InputError naming the first setting in which `config` differs from what `where` was run
-    with. A setting that is newer than that run had what is the default now."""
+    with. A setting that is newer than that run had what is the default now. `init` is the folder whose
+    weights another run may start from, where there is one."""
     old, new = flatten(to_dict(TrainConfig())) | flatten(saved), flatten(to_dict(config))
     for key in sorted(set(old) | set(new)):
-        if key not in _FREE and old.get(key) != new.get(key):
+        if key not in _FREE and not _equal(key, old.get(key), new.get(key)):
             raise InputError(
                 f"{where} was started with {key}={json.dumps(old.get(key))}, now asked for "
                 f"{json.dumps(new.get(key))}: give the old value, or another --out"
+                + (f" (with --init {init} to start from its weights)" if init else "")
             )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.nearest import or_known
 
 #: Settings that take one of a few words.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -26,6 +27,27 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "sample.spacing": ("leading", "trailing"),
     "stages.name": ("static", "dynamic"),
 }
+#: What `model.unet` may hold: arguments of `OrbitUNet` but its variant, which is a setting of its own.
+UNET = (
+    "sample_size",
+    "in_channels",
+    "out_channels",
+    "down_block_types",
+    "up_block_types",
+    "block_out_channels",
+    "layers_per_block",
+    "norm_num_groups",
+    "cross_attention_dim",
+    "attention_head_dim",
+    "camera_dim",
+    "camera_harmonics",
+    "camera_zero_init",
+    "frame_index_embedding",
+    "temporal_dropout",
+    "transformer_in_heads",
+    "latent_token_grid",
+    "first_view",
+)
 #: Settings that take a list of words.
 LISTS: dict[str, tuple[str, ...]] = {"data.augment": ("roll", "reverse", "mirror", "arc")}
 
@@ -58,6 +80,8 @@ NUMBERS: dict[str, Interval] = {
     "keep_checkpoints": _FROM_1,
     "validate_every": _FROM_1,
     "validate_clips": _FROM_1,
+    "sample_every": _FROM_0,
+    "sample_clips": _FROM_1,
     "stages.steps": _FROM_1,
     "stages.static_share": _SHARE,
     "stages.lr_scale": _FROM_0,
@@ -102,6 +126,14 @@ def check_values(flat: Mapping[str, Any]) -> None:
                     _check(f"stages.{name}", of_stage)
         else:
             _check(key, value)
+    for name in flat["model.unet"]:
+        if name not in UNET:
+            raise InputError(f"model.unet.{name}: no such argument of the network; {or_known(name, UNET)}")
+    if flat["data.latents_folder"] and flat["data.latents"] not in ("auto", "cache"):
+        raise InputError(
+            f"data.latents_folder={flat['data.latents_folder']}: is for data.latents=cache, which is "
+            f"{flat['data.latents']}: set one of them otherwise"
+        )
     if flat["model.variant"] == "text" and not flat["data.captions"]:
         raise InputError("data.captions=false: a text model has nothing else to go by; leave it true")
 

@@ -20,11 +20,12 @@ PART_CLIPS = 64
 def encode_dataset(dataset: str, config: TrainConfig, part_clips: int = PART_CLIPS) -> str:
     """Encode what the cache lacks or holds stale, for the training and validation splits; returns a summary.
 
+    The cache lies beside the dataset, or in `data.latents_folder`. InputError where it cannot be written.
     Test clips are left out on purpose: a cache that training reads should not hold them.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     frozen = FrozenParts.load(PartsSpec.of(config), device)
-    cache = LatentCache(dataset, cache_settings(config, frozen))
+    cache = LatentCache(dataset, cache_settings(config, frozen), config.data.latents_folder)
     rows = cache.rows()
     encoded = kept = 0
     for split in (TRAIN, VALIDATION):
@@ -34,6 +35,8 @@ def encode_dataset(dataset: str, config: TrainConfig, part_clips: int = PART_CLI
             raise InputError(f"{dataset}: {why_none(dataset, config)}")
         todo = set(missing_or_stale(rows, sources))
         kept += len(sources) - len(todo)
+        if todo:
+            cache.check_writable()
         part: list[Any] = []
         with Progress(f"encode {split}", len(todo), "clip") as progress:
             for index, (identity, source) in enumerate(sources.items()):
@@ -54,7 +57,8 @@ def encode_dataset(dataset: str, config: TrainConfig, part_clips: int = PART_CLI
                 progress.update()
             if part:
                 cache.write_part(part)
-    return f"encoded {encoded} clips, {kept} were there: {dataset}/latents/{cache.key}"
+    found_by = f"; train with --latents {cache.folder}" if cache.folder else ""
+    return f"encoded {encoded} clips, {kept} were there: {cache.place}/{cache.key}{found_by}"
 
 
 def encode_clip(

@@ -4,6 +4,8 @@
     DATASET/latents/<key>/<n>.bin            clips, each one safetensors blob
     DATASET/latents/<key>/<n>.parquet        where each clip lies, and the hash of the frames it was made from
 
+`encode --out FOLDER` writes FOLDER/<key>.json and so on, for a dataset that is read-only (or shared).
+
 <key> is a hash over everything that changes a latent: the weights of autoencoder and encoders, size,
 background, captions. A part's .parquet is written after its .bin, so an encoding that is killed goes on
 where it was. A clip that was rendered anew, or added, since it was encoded does not match: the cache is then
@@ -88,43 +90,60 @@ def cache_settings(config: TrainConfig, frozen: FrozenParts) -> dict[str, Any]:
 
 
 class LatentCache:
-    """One set of latents beside one dataset."""
+    """One set of latents of one dataset: beside it, or in a folder of its own."""
 
-    def __init__(self, dataset: str, settings: Mapping[str, Any]) -> None:
-        self.dataset, self.settings = dataset, dict(settings)
+    def __init__(self, dataset: str, settings: Mapping[str, Any], folder: str = "") -> None:
+        self.dataset, self.settings, self.folder = dataset, dict(settings), folder
         text = json.dumps(self.settings, sort_keys=True)
         self.key = hashlib.sha256(text.encode()).hexdigest()[:16]
-        self.store = Store(dataset)
+        self.store = Store(folder or dataset)
+        self._root = "" if folder else f"{_FOLDER}/"
+
+    @property
+    def place(self) -> str:
+        """Where the files are, for messages."""
+        return self.folder or f"{self.dataset}/{_FOLDER}"
+
+    def check_writable(self) -> None:
+        """InputError, naming --out, where the cache cannot be written: before an hour of encoding."""
+        probe = f"{self._root}.writable"
+        try:
+            self.store.put(probe, b"")
+            self.store.delete([probe])
+        except InputError as error:
+            raise InputError(
+                f"{self.place}: cannot be written ({error}): give encode another --out FOLDER, and train "
+                "--latents FOLDER"
+            ) from error
 
     @classmethod
     def find(cls, dataset: str, config: TrainConfig, frozen: FrozenParts) -> LatentCache | None:
         """The cache made with these settings, or None, with a note when there is one made with others."""
-        cache = cls(dataset, cache_settings(config, frozen))
-        if cache.store.exists(f"{_FOLDER}/{cache.key}.json"):
+        cache = cls(dataset, cache_settings(config, frozen), config.data.latents_folder)
+        if cache.store.exists(f"{cache._root}{cache.key}.json"):
             return cache
-        for name in cache.store.list(_FOLDER, ".json"):
-            path = name if "/" in name else f"{_FOLDER}/{name}"
-            with reading(cache.store.path(path), mend=f"delete it, or all of {dataset}/{_FOLDER}"):
+        for path in cache.store.list(cache._root.rstrip("/"), ".json"):
+            with reading(cache.store.path(path), mend=f"delete it, or all of {cache.place}"):
                 made_with = dict(json.loads(cache.store.read(path)))
             differs = [k for k, v in cache.settings.items() if made_with.get(k) != v] or ["nothing"]
             print(
-                f"note: {dataset} has latents made with {differs[0]}={made_with.get(differs[0])}, "
-                f"this run has {cache.settings.get(differs[0])}: they are not used"
+                f"note: {cache.folder or dataset} has latents made with "
+                f"{differs[0]}={made_with.get(differs[0])}, this run has "
+                f"{cache.settings.get(differs[0])}: they are not used"
             )
         return None
 
     def rows(self) -> dict[Identity, CachedRow]:
         """What is there; a clip encoded again counts once, as it was last."""
         found: dict[Identity, CachedRow] = {}
-        for name in self.store.list(f"{_FOLDER}/{self.key}", ".parquet"):
-            path = name if name.startswith(_FOLDER) else f"{_FOLDER}/{self.key}/{name}"
+        for path in self.store.list(f"{self._root}{self.key}", ".parquet"):
             with reading(self.store.path(path), mend="delete it and encode again"):
                 found |= _rows_of(read_bytes(self.store.read(path)), path)
         return found
 
     def write_part(self, clips: Sequence[EncodedClip]) -> None:
         """Append clips as (identity, source hash, tensors, motion per frame)."""
-        present = self.store.list(f"{_FOLDER}/{self.key}", ".bin")
+        present = self.store.list(f"{self._root}{self.key}", ".bin")
         number = 1 + max((int(name.rsplit("/", 1)[-1].removesuffix(".bin")) for name in present), default=-1)
         blobs, rows, offset = [], [], 0
         for (uid, action_index, orbit), source, tensors, motion in clips:
@@ -137,9 +156,9 @@ class LatentCache:
         buffer = io.BytesIO()
         pq.write_table(table.replace_schema_metadata({_SUMS: sums}), buffer, write_page_checksum=True)
         settings = json.dumps(self.settings, indent=1).encode()
-        self.store.put(f"{_FOLDER}/{self.key}.json", settings)
-        self.store.put(f"{_FOLDER}/{self.key}/{number:06d}.bin", b"".join(blobs))
-        self.store.put(f"{_FOLDER}/{self.key}/{number:06d}.parquet", buffer.getvalue())
+        self.store.put(f"{self._root}{self.key}.json", settings)
+        self.store.put(f"{self._root}{self.key}/{number:06d}.bin", b"".join(blobs))
+        self.store.put(f"{self._root}{self.key}/{number:06d}.parquet", buffer.getvalue())
 
     def read(self, row: CachedRow) -> dict[str, Tensor]:
         """Tensors of one clip, by one ranged read."""
@@ -189,8 +208,9 @@ class CachedClips:
         if stale:
             raise InputError(
                 f"{cache.dataset}: the latents of {len(stale)} of {len(sources)} clips are missing or stale "
-                f"(first: {stale[0][0]}): run `orbit4d encode` again with the same "
-                "settings, or set data.latents=fly"
+                f"(first: {stale[0][0]}): run `orbit4d encode` again with the same settings"
+                + (f" and --out {cache.folder}" if cache.folder else "")
+                + ", or set data.latents=fly"
             )
         self.cache = cache
         self._identities = list(sources)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from orbit4d.datasets.cameras import Camera, orbit
 from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.nearest import or_known
 from orbit4d.model.cameras import videomv_cameras
 from orbit4d.model.clip_source import background_rgb
 from orbit4d.model.config import TrainConfig
@@ -162,6 +163,13 @@ class OrbitPipeline(DiffusionPipeline):
 
         diffusers' own loader resolves classes inside its own and transformers' libraries only.
         """
+        names = {"unet", "base_unet", "scheduler"}
+        for name in components:
+            if name not in names:
+                raise InputError(
+                    f"OrbitPipeline has no component {name}; {or_known(name, sorted(names))} (settings go to "
+                    "the call, or stand in model_index.json)"
+                )
         folder = Path(path)
         index = folder / "model_index.json"
         if not index.is_file():
@@ -171,7 +179,6 @@ class OrbitPipeline(DiffusionPipeline):
                 components[name] = OrbitUNet.from_pretrained(folder / name, torch_dtype=torch_dtype)
         if "scheduler" not in components:
             components["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler")
-        names = {"unet", "base_unet", "scheduler"}
         settings = json.loads(index.read_text(encoding="utf-8"))
         settings = {k: v for k, v in settings.items() if not k.startswith("_") and k not in names}
         return cls(**components, **settings)

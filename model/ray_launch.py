@@ -15,7 +15,7 @@ from typing import Any
 from orbit4d.datasets.errors import InputError, OrbitError, WorkError
 from orbit4d.datasets.scratch import make_scratch
 from orbit4d.datasets.short_temp import shorten_listeners, socket_folder
-from orbit4d.model.config import TrainConfig, from_dict, to_dict
+from orbit4d.model.config import PATHS, TrainConfig, assign, flatten, from_dict, to_dict
 
 
 def train_on_ray(
@@ -41,6 +41,7 @@ def train_on_ray(
 
     from orbit4d.datasets.cores import usable_cores
     from orbit4d.datasets.index import Index
+    from orbit4d.datasets.storage import Store
     from orbit4d.model.run_claim import claimed
     from orbit4d.model.train import micro_batches
 
@@ -48,7 +49,8 @@ def train_on_ray(
         raise InputError(f"--ray {workers}: give the number of workers, at least 1")
     micro_batches(config, workers)
     Index(dataset)  # a dataset that is not there is refused before the run's folder is made
-    with claimed(run, config, resume):
+    dataset = Store(dataset).uri  # as its own path: workers have other current folders
+    with claimed(run, _with_whole_paths(config), resume) as config:
         pass  # what is wrong with RUN is said before Ray starts; the first worker claims it again
     own = not ray.is_initialized()
     if own:
@@ -109,6 +111,13 @@ def on_gpus(workers: int, gpus: int) -> bool:
             "or hide the GPUs to train on CPUs (CUDA_VISIBLE_DEVICES= where Ray is started)"
         )
     return gpus > 0
+
+
+def _with_whole_paths(config: TrainConfig) -> TrainConfig:
+    """Settings that name files of this machine, with whole paths."""
+    flat = flatten(to_dict(config))
+    local = {key: flat[key] for key in PATHS if flat[key] and Path(flat[key]).exists()}
+    return assign(config, [(key, str(Path(value).resolve())) for key, value in local.items()], "--ray")
 
 
 def _loop(settings: dict[str, Any]) -> None:

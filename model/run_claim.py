@@ -18,16 +18,18 @@ from typing import Any
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.remote import local_path
 from orbit4d.model import run_checkpoint
-from orbit4d.model.config import TrainConfig, check_same, to_dict
+from orbit4d.model.config import TrainConfig, to_dict
+from orbit4d.model.run_extension import settled
 from orbit4d.model.run_log import write_json
 
 #: What a start leaves beside config.json that a start with other settings must not find.
-_LEFT_BY_A_START = ("base", "wandb.json")
+_LEFT_BY_A_START = ("base", "wandb.json", "extended.json")
 
 
 @contextmanager
-def claimed(run: Path, config: TrainConfig, resume: bool) -> Iterator[None]:
-    """Make RUN, or check that it is the same run, and keep other processes out while the body runs.
+def claimed(run: Path, config: TrainConfig, resume: bool) -> Iterator[TrainConfig]:
+    """Make RUN, or check that it is the same run, and keep other processes out while the body runs. Gives the
+    settings that the run has: those asked for, its stages as it was extended (run_extension.py).
 
     InputError for a run that another process is training, that has taken steps with other settings or
     without `resume`, and for a `resume` where no run was started.
@@ -43,12 +45,10 @@ def claimed(run: Path, config: TrainConfig, resume: bool) -> Iterator[None]:
     with lock:
         _keep_others_out(lock, run)
         if has_begun(run):
-            check_same(_settings(path), config, str(run))
-            if not resume:
-                raise InputError(f"{run}: already holds a run: add --resume to go on, or give another --out")
+            config = settled(run, _settings(path), config, resume)
         else:
             _start(run, config)
-        yield
+        yield config
 
 
 def has_begun(run: Path) -> bool:

@@ -9,13 +9,19 @@ the part of it spent waiting for the loader. A step with a validation has `val_l
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.video import write_video
 
 
 class RunLog:
@@ -56,6 +62,29 @@ class RunLog:
         if self._wandb is not None:
             self._wandb.log(numbers, step=row["step"])
 
+    def write_clips(self, step: int, clips: npt.NDArray[np.uint8], fps: float, name: str) -> None:
+        """Keep sample clips [K, F, H, W, 3] as RUN/samples/step-<6 digits>.mp4, one below the other, and show
+        them in the trackers as `samples/NAME`."""
+        stacked = np.concatenate(list(clips), axis=1)
+        path = self.path.parent / "samples" / f"step-{step:06d}.mp4"
+        write_video(path, stacked, fps)
+        if self._tensorboard is not None:
+            from tensorboard.compat.proto.summary_pb2 import Summary
+
+            # What `add_video` writes, which needs moviepy.
+            image = Summary.Image(
+                height=stacked.shape[1],
+                width=stacked.shape[2],
+                colorspace=3,
+                encoded_image_string=animation(stacked, fps),
+            )
+            value = Summary.Value(tag=f"samples/{name}", image=image)
+            self._tensorboard._get_file_writer().add_summary(Summary(value=[value]), step)
+        if self._wandb is not None:
+            import wandb
+
+            self._wandb.log({f"samples/{name}": wandb.Video(str(path), format="mp4")}, step=step)
+
     def close(self) -> None:
         """Flush and close every writer."""
         os.fsync(self._file.fileno())
@@ -64,6 +93,14 @@ class RunLog:
             self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+def animation(frames: npt.NDArray[np.uint8], fps: float) -> bytes:
+    """Frames [F, H, W, 3] as an animated GIF."""
+    images = [Image.fromarray(frame) for frame in frames]
+    file = io.BytesIO()
+    images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+    return file.getvalue()
 
 
 def wandb_id(run: Path) -> str:

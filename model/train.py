@@ -4,6 +4,8 @@
     accelerate launch -m orbit4d.model.train_main DATASET --out RUN --preset videomv-image --init i2v.pth
 
 RUN/config.json     the resolved settings          RUN/log.jsonl      one line per step (run_log.py)
+RUN/extended.json   when it was made longer        RUN/samples/       clips sampled on the way
+RUN/lora/           adapters of a LoRA run (adapters.py)
 RUN/motion.json     statistics of motion           RUN/checkpoints/   what --resume goes on from
 (run_checkpoint.py) RUN/data.json       which clips it saw             RUN/base/          the frozen third
 branch of guidance RUN/model/          the finished pipeline, for `orbit4d generate` and
@@ -30,6 +32,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 
@@ -37,7 +40,9 @@ from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.index import Index
 from orbit4d.datasets.progress import Progress
+from orbit4d.datasets.worker_faults import worker_faults
 from orbit4d.model import run_checkpoint
+from orbit4d.model.adapters import save_adapters
 from orbit4d.model.build import (
     build_unet,
     make_optimizer,
@@ -53,15 +58,18 @@ from orbit4d.model.calibrate import (
     orbit_cameras,
 )
 from orbit4d.model.clip_source import TRAIN, VALIDATION, describe_clips, open_clips, trained_orbit
-from orbit4d.model.config import Stage, TrainConfig, to_dict
+from orbit4d.model.config import TrainConfig, to_dict
 from orbit4d.model.data import StepBatches, TrainingClips, collate
 from orbit4d.model.frozen import FrozenParts, PartsSpec
+from orbit4d.model.learning_rate import learning_rate
 from orbit4d.model.motion_statistics import MotionStatistics
 from orbit4d.model.objective import training_loss, validation_loss
 from orbit4d.model.pipeline import OrbitPipeline
 from orbit4d.model.run_checkpoint import Checkpoint, State
 from orbit4d.model.run_claim import claimed, has_begun
+from orbit4d.model.run_extension import start_of
 from orbit4d.model.run_log import RunLog, write_json
+from orbit4d.model.sample_clips import SampleClips
 from orbit4d.model.schedule import make_scheduler
 
 
@@ -109,8 +117,9 @@ def _train(
     accumulate = micro_batches(config, accelerator.num_processes)
     Index(dataset)  # a dataset that is not there is refused before the run's folder is made
     if is_main:
-        held.enter_context(claimed(run, config, resume))
+        config = held.enter_context(claimed(run, config, resume))
     accelerator.wait_for_everyone()
+    config = broadcast_object_list([config])[0]  # of a run that was extended, as the first process read it
 
     frozen = FrozenParts.load(PartsSpec.of(config), device)
     scheduler = make_scheduler(config.model.schedule, config.model.prediction, config.sample.spacing)
@@ -136,22 +145,24 @@ def _train(
     checkpoint = run_checkpoint.load(found, device) if found else None
     if checkpoint is not None:
         restore_weights(checkpoint, unet)
-    start = checkpoint.state if checkpoint else State(step=0, stage=0, stage_step=0, seconds=0.0)
+    nothing_yet = State(step=0, stage=0, stage_step=0, seconds=0.0)
+    start = start_of(checkpoint.state, config) if checkpoint else nothing_yet
     log = RunLog(run, start.step, trackers, to_dict(config)) if is_main else None
     progress = Progress("train", config.total_steps, "step") if is_main else None
     if progress and start.step:
         progress.done = start.step
         print(f"resuming {run} at step {start.step} of {config.total_steps}", flush=True)
 
+    samples = SampleClips(dataset, config) if log and config.sample_every else None
     step, began = start.step, time.monotonic() - start.seconds
     with stop_request() as stopping:
         for number, stage in list(enumerate(config.stages))[start.stage :]:
             done = start.stage_step if number == start.stage else 0
             clips.require(static=stage.name == "static")
-            samples = TrainingClips(clips, config.data, config.loss, stage, config.seed, number)
+            training_clips = TrainingClips(clips, config.data, config.loss, stage, config.seed, number)
             batches = iter(
                 DataLoader(
-                    samples,
+                    training_clips,
                     batch_sampler=StepBatches(
                         len(clips), config.seed, number, config.optim.batch, accumulate,
                         accelerator.process_index, accelerator.num_processes, done,
@@ -180,7 +191,8 @@ def _train(
                 try:
                     for micro in range(accumulate):
                         waiting = time.monotonic()
-                        batch = next(batches)
+                        with worker_faults(config.data.workers, "--set data.workers"):
+                            batch = next(batches)
                         waited += time.monotonic() - waiting
                         last = micro == accumulate - 1
                         with nullcontext() if last else accelerator.no_sync(network), accelerator.autocast():
@@ -212,6 +224,11 @@ def _train(
                         row["val_loss"] = validation_loss(unet, validation, stage, frozen, scheduler, config)
                 if log and progress:
                     log.write(row)
+                    if samples and (step % config.sample_every == 0 or done == stage.steps):
+                        with averaged(ema, unet):
+                            drawn = samples.draw(unet, frozen, motion, stage.name)
+                        if drawn is not None:
+                            log.write_clips(step, drawn, config.data.fps, samples.split)
                     progress.update(1, loss=f"{terms['loss']:.4f}")
                 crash_point("train_step_done")
                 stop = in_any_process(accelerator, stopping())
@@ -222,15 +239,21 @@ def _train(
                         raise KeyboardInterrupt
                 accelerator.wait_for_everyone()
 
+            at_end = number + 1 == len(config.stages)
+            if at_end and step > start.step:
+                # Whole, with the weights that were not averaged, so that the run can be extended.
+                state = State(step, number, done, time.monotonic() - began)
+                write_checkpoint(run, state, unet, optimizer, ema, accelerator, config)
             # The next stage, and the finished model, start from the averaged weights.
             if ema is not None:
                 ema.copy_to(trainable(unet))
-            if number + 1 < len(config.stages):
+            if not at_end:
                 accelerator.free_memory()
             if is_main and stage.name == "static":
                 save_folder(unet, run / "base")
-            state = State(step, number + 1, 0, time.monotonic() - began)
-            write_checkpoint(run, state, unet, None, None, accelerator, config)
+            if not at_end:
+                state = State(step, number + 1, 0, time.monotonic() - began)
+                write_checkpoint(run, state, unet, None, None, accelerator, config)
             accelerator.wait_for_everyone()
 
     if progress and log:
@@ -251,15 +274,6 @@ def micro_batches(config: TrainConfig, processes: int) -> int:
             f"batch {config.optim.batch} x {processes} processes: set optim.batch to a divisor"
         )
     return accumulate
-
-
-def learning_rate(config: TrainConfig, stage: Stage, done: int) -> float:
-    """Rate of the step after `done` steps of a stage: linear warm-up, then constant, or a cosine to 1/20."""
-    peak = config.optim.lr * stage.lr_scale
-    warm = min(1.0, (done + 1) / (config.optim.warmup + 1))
-    if config.optim.schedule == "constant":
-        return peak * warm
-    return peak * warm * (0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * done / stage.steps)))
 
 
 def step_seed(seed: int, stage: int, step: int, rank: int) -> int:
@@ -339,6 +353,8 @@ def in_any_process(accelerator: Accelerator, flag: bool) -> bool:
 def save_pipeline(run, config, unet, frozen, scheduler, motion, orbit) -> None:
     """RUN/model, from the trained network, the frozen base, and the parts around them."""
     base = type(unet).from_pretrained(run / "base") if (run / "base").exists() else None
+    if config.optim.lora:
+        save_adapters(unet, run / "lora", config.model.init)
     pipeline = OrbitPipeline.of_run(config, merge_lora(unet).eval(), base, frozen, scheduler, motion, orbit)
     partial = run / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)

@@ -20,7 +20,9 @@ import torch
 from torch import Tensor
 
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.nearest import or_known
 from orbit4d.model.checkpoints import describe_keys, listed, read_tensors
+from orbit4d.model.config_checks import UNET
 from orbit4d.model.keymap import Rule, longest_match, rename
 from orbit4d.model.unet import OrbitUNet
 
@@ -73,7 +75,7 @@ def load_videomv(
     variant: "text" (`t2v_*.pth`, `non_ema_*.pth`) or "image" (`i2v_*.pth`); "static3d" loads an image file.
     unet_kwargs: diffusers' names, such as `block_out_channels`; default the published size.
     allow_missing: warn about unknown keys and unset tensors instead of refusing the file. Shapes must fit.
-    Raises InputError: not such a file, another variant or size, unknown keys, unset tensors.
+    Raises InputError: not such a file, another variant or size, unknown keys or arguments, unset tensors.
     """
     unet, report = load_videomv_report(path, variant, allow_missing, **unet_kwargs)
     unusual = report.dropped or report.unknown or report.missing
@@ -85,6 +87,9 @@ def load_videomv_report(
     path: str | Path, variant: str = "text", allow_missing: bool = False, **unet_kwargs: Any
 ) -> tuple[OrbitUNet, LoadReport]:
     """`load_videomv`, with the account of every key."""
+    for name in unet_kwargs:
+        if name not in UNET:
+            raise InputError(f"load_videomv takes no {name}=; {or_known(name, UNET)}")
     source, step = read_tensors(path)
     _check_kind(path, source, variant)
     unet = OrbitUNet(variant=variant, double_add_folded=True, **unet_kwargs)

@@ -61,6 +61,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         clock.lap("window")
         if window is None:
             detail = "nothing moves in this action" if loaded.actions else "the file holds no animation"
+            detail += "; --rigs static_orbit renders it still"
             rejected.append({**name, "reason": "still", "detail": detail})
             continue
         plan = plan_action(settings, uid, window)

@@ -22,10 +22,11 @@ from orbit4d.model.build import build_unet, make_optimizer
 from orbit4d.model.clip_source import open_clips
 from orbit4d.model.config import Stage, from_dict, to_dict
 from orbit4d.model.frozen import FrozenParts, PartsSpec
+from orbit4d.model.learning_rate import learning_rate
 from orbit4d.model.objective import validation_loss
 from orbit4d.model.run_log import read
 from orbit4d.model.schedule import make_scheduler
-from orbit4d.model.train import learning_rate, micro_batches, train
+from orbit4d.model.train import micro_batches, train
 
 
 @pytest.fixture(scope="module")
