@@ -102,13 +102,14 @@ def is_unlit(material: Any) -> bool:
     if not emitters or any(node.type in ("BSDF_PRINCIPLED", "GROUP", "SCRIPT") for node in nodes):
         return False
     return all(
-        link.to_node.type == "MIX_SHADER" and _only_camera_rays(link)
+        link.to_node.type == "MIX_SHADER" and only_camera_rays(link)
         for node in emitters
         for link in node.outputs[0].links
     )
 
 
-def _only_camera_rays(link: Any) -> bool:
+def only_camera_rays(link: Any) -> bool:
+    """Whether what a link carries into a mix of two shaders is there for camera rays alone."""
     mix = link.to_node
     factor = mix.inputs[0]
     if not factor.is_linked or link.to_socket != mix.inputs[2]:
