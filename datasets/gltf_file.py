@@ -56,9 +56,14 @@ def inspect_gltf(path: str, data: memoryview, name: str) -> Inspection:
     return _Document(doc, binary, os.path.dirname(os.path.abspath(path)), len(data)).inspect(name)
 
 
+def gltf_document(path: str) -> dict[str, Any]:
+    """The JSON of a .glb or .gltf. Raises BadFile."""
+    return _split(map_file(path))[0]
+
+
 def gltf_companions(path: str) -> list[str]:
     """Existing files inside the folder that the buffers and images of a .gltf name."""
-    doc, _ = _split(map_file(path))
+    doc = gltf_document(path)
     folder = os.path.dirname(os.path.abspath(path))
     found = []
     for key in ("buffers", "images"):

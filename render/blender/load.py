@@ -145,7 +145,7 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
     if importer is importers.import_gltf:
         single_sided_when_bare(meshes)
     else:
-        paint_vertex_colours(meshes, path)
+        flags += paint_vertex_colours(meshes, path)
 
     scene = bpy.context.scene
     loaded = Loaded(

@@ -229,6 +229,9 @@ def set_world(scene: bpy.types.Scene, lights: LightSettings) -> None:
         raise RefusedInput("environment", f"no environment file at {lights.environment} on this worker")
     texture = tree.nodes.new("ShaderNodeTexEnvironment")
     texture.image = bpy.data.images.load(lights.environment)
+    # Blender shows what it cannot read in magenta; asking for the size makes it look.
+    if min(texture.image.size) < 1:
+        raise RefusedInput("environment", f"{lights.environment}: Blender cannot read it as an image")
     tree.links.new(texture.outputs["Color"], background.inputs["Color"])
     background.inputs["Strength"].default_value = lights.environment_strength
 

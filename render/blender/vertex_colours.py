@@ -6,11 +6,13 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import bpy
+
+from orbit4d.render.blender.stl_colours import add_facet_colours
 
 #: Formats whose colours tint the material that they lie under as well, as their readers do.
 _TINTS = (".obj", ".ply")
@@ -20,15 +22,18 @@ _OWN_LOOK = (".blend",)
 _USD_COLOUR, _USD_OPACITY = "displayColor", "displayOpacity"
 
 
-def paint_vertex_colours(objects: Iterable[bpy.types.Object], path: Path) -> None:
+def paint_vertex_colours(objects: Sequence[bpy.types.Object], path: Path) -> list[str]:
     """Show the colours of `objects` where they have no material; in OBJ and PLY also under materials
     without a texture, which they multiply. Diffuse, as Cycles draws what has no material.
 
-    For all formats but glTF, whose importer does so, and .blend, whose own materials decide.
+    For all formats but glTF, whose importer does so, and .blend, whose own materials decide. Returns flags:
+    `colours_not_drawn` for a file whose colours are lost on the way.
     """
     kind = path.suffix.lower()
     if kind in _OWN_LOOK:
-        return
+        return []
+    if kind == ".stl" and not all(add_facet_colours(obj, path) for obj in objects):
+        return ["colours_not_drawn"]
     made: dict[tuple[str, str], Any] = {}
     for obj in objects:
         names = _attributes(obj)
@@ -45,6 +50,7 @@ def paint_vertex_colours(objects: Iterable[bpy.types.Object], path: Path) -> Non
                 slot.material = made[names]
             elif kind in _TINTS:
                 _tint(slot.material, names[0])
+    return []
 
 
 def _attributes(obj: bpy.types.Object) -> tuple[str, str]:
