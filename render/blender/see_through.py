@@ -131,8 +131,8 @@ def clear_glass(scene: bpy.types.Scene) -> None:
     """Let the background show through glass of any roughness, and unlit surfaces be seen through it.
 
     An unlit surface glows for camera rays alone (glTF's importer builds it so); behind glass those have
-    become transmission rays, for which it would be missing. Rays that have been scattered by a diffuse
-    surface still do not see it: it lights nothing. Nothing is changed where no material is of glass.
+    become transmission rays, for which it would be missing. Rays that another surface has reflected still do
+    not see it: it lights nothing. Nothing is changed where no material is of glass.
     """
     if not scene_refracts():
         return
@@ -153,7 +153,8 @@ def _show_to_transmission(tree: Any) -> None:
             continue
         if seen is None:
             path = node.inputs[0].links[0].from_node
-            direct = _math(tree, "LESS_THAN", path.outputs["Diffuse Depth"])
+            bounces = _math(tree, "ADD", path.outputs["Diffuse Depth"], path.outputs["Glossy Depth"])
+            direct = _math(tree, "LESS_THAN", bounces)
             direct.node.inputs[1].default_value = 0.5
             through = _math(tree, "MULTIPLY", path.outputs["Is Transmission Ray"], direct)
             seen = _math(tree, "MAXIMUM", path.outputs["Is Camera Ray"], through)

@@ -15,7 +15,7 @@ import pytest
 
 from orbit4d.datasets.errors import InputError
 from orbit4d.render.asset_job import clips_of_action
-from orbit4d.render.child import BlenderChild
+from orbit4d.render.child import BlenderChild, TaskRefused
 from orbit4d.render.environment import check_environment
 from orbit4d.render.scene import PRESETS, RenderSettings, preset
 
@@ -35,9 +35,9 @@ def look(child: BlenderChild, tmp_path: Path) -> Callable[..., tuple[Frames, lis
     def run(path: Path, name: str = "default", **changes: Any) -> tuple[Frames, list[str]]:
         settings = preset(name, **{"frames": 4, "resolution": 64, "samples": 8, **changes})
         payload = {
-            **{"uid": path.stem, "path": str(path), "sha256": "", "scratch": str(tmp_path), "actions": None},
-            **{"settings": settings.as_config(), "provenance": {}},
-        }
+            "uid": path.stem, "path": str(path), "sha256": "", "scratch": str(tmp_path), "actions": None,
+            "settings": settings.as_config(), "provenance": {},
+        }  # fmt: skip
         result = child.call("shoot", payload, 120)
         clips = [c for a in result["actions"] for c in clips_of_action(payload, settings, a, result)]
         return {clip.rig: clip.pixels() for clip in reversed(clips)}, result["flags"]
@@ -120,7 +120,7 @@ def write_glb(path: Path, shapes: Sequence[dict[str, Any]], **more: Any) -> Path
         meshes.append({"primitives": [primitive]})
         nodes.append({"name": f"n{i}", "mesh": i, **shape.get("node", {})})
     times = store([0.0, 0.5, 1.0], "SCALAR", "<f4", 5126)
-    rise = np.array(nodes[0].get("translation", (0.0, 0.0, 0.0))) + [(0, 0, 0), (0, 0.1, 0), (0, 0, 0)]
+    rise = np.array([(0, 0, 0), (0, 0.1, 0), (0, 0, 0)]) + nodes[0].get("translation", (0.0, 0.0, 0.0))
     sampler = {"input": times, "output": store(rise, "VEC3", "<f4", 5126)}
     channel = {"sampler": 0, "target": {"node": 0, "path": "translation"}}
     document = {
@@ -132,7 +132,7 @@ def write_glb(path: Path, shapes: Sequence[dict[str, Any]], **more: Any) -> Path
     if materials:
         document["materials"] = materials
         used = sorted({name for m in materials for name in m.get("extensions", {})})
-        document["extensionsUsed"] = used + document.get("extensionsUsed", [])
+        document["extensionsUsed"] = [*used, *document.get("extensionsUsed", [])]
     text = json.dumps(document).encode()
     text += b" " * (-len(text) % 4)
     total = 28 + len(text) + len(blob)
@@ -156,11 +156,11 @@ def test_what_is_inside_a_hull_that_faces_inwards_is_seen(tmp_path: Path, look: 
     frames, _ = look(write_glb(tmp_path / "hull.glb", [core, hull]))
     for rig in ("front_view", "dynamic_orbit"):
         for frame in frames[rig]:
-            r, g, b, a = middle(frame)
+            r, _, b, a = middle(frame)
             assert a == 255 and b > 90 and b > r + 60, (rig, middle(frame))
     # The far side of the hull faces the camera around the core: the outline.
     frame = frames["static_orbit"][1]
-    assert ((frame[..., :3].max(-1) < 30) & (frame[..., 3] > 200)).sum() > 100
+    assert ((frame[..., :3].max(-1) < 70) & (frame[..., 3] > 200)).sum() > 100
 
 
 def test_a_room_whose_walls_face_inwards_shows_what_is_in_it(tmp_path: Path, look: Any, child: Any) -> None:
@@ -214,7 +214,8 @@ def test_culling_of_a_blend_with_and_without_nodes(tmp_path: Path, look: Any, in
         """
         import bpy
         bpy.ops.wm.read_factory_settings(use_empty=True)
-        for name, radius, colour, nodes in (("core", 0.6, (0, 0.8, 0), True), ("hull", 0.7, (0, 0, 0), False)):
+        balls = (("core", 0.6, (0, 0.8, 0), True), ("hull", 0.7, (0, 0, 0), False))
+        for name, radius, colour, nodes in balls:
             bpy.ops.mesh.primitive_uv_sphere_add(radius=radius)
             obj = bpy.context.object
             material = bpy.data.materials.new(name)
@@ -222,7 +223,8 @@ def test_culling_of_a_blend_with_and_without_nodes(tmp_path: Path, look: Any, in
             material.diffuse_color = (*colour, 1.0)
             material.use_backface_culling = True
             if nodes:
-                material.node_tree.nodes["Principled BSDF"].inputs["Base Color"].default_value = (*colour, 1.0)
+                shader = material.node_tree.nodes["Principled BSDF"]
+                shader.inputs["Base Color"].default_value = (*colour, 1.0)
             obj.data.materials.append(material)
             if name == "hull":
                 obj.data.flip_normals()
@@ -235,8 +237,8 @@ def test_culling_of_a_blend_with_and_without_nodes(tmp_path: Path, look: Any, in
     )
     frames, _ = look(path)
     assert all(share(frame, 1) > 0.5 for frame in frames["dynamic_orbit"])
-    frames, _ = look(path, backface_culling=False)
-    assert all(share(frame, 1) == 0.0 for frame in frames["dynamic_orbit"])
+    with pytest.raises(TaskRefused, match="one colour"):
+        look(path, backface_culling=False)
 
 
 def test_closed_surfaces_keep_every_bit(tmp_path: Path, look: Any, toy: Callable[..., Path]) -> None:
@@ -338,23 +340,20 @@ def test_what_stands_in_glass_is_seen_through_it(tmp_path: Path, look: Any, unli
 def test_an_unlit_surface_behind_glass_lights_nothing(tmp_path: Path, look: Any) -> None:
     """A white card glows for the camera, also through a pane; the wall before it gets no light of it."""
     wall = {"mesh": card(1.5, 1.5, -0.6), "material": material((0.8, 0.8, 0.8), doubleSided=True)}
-    pane = {"mesh": box(0.3), "material": glass(), "node": {"translation": [0, 0, 0.0]}}
-    lamp = {
-        "mesh": box(0.2),
-        "material": material((1, 1, 1), unlit=True),
-        "node": {"translation": [0, 0, 0.5]},
-    }
-    rigs = {"rigs": ("static_orbit",), "samples": 32}
-    with_lamp, _ = look(write_glb(tmp_path / "a.glb", [wall, pane, lamp]), **rigs)
-    dark = {**lamp, "material": material((0, 0, 0), unlit=True)}
-    without, _ = look(write_glb(tmp_path / "b.glb", [wall, pane, dark]), **rigs)
-    rim = np.s_[0, 12:18, 20:44, :3]
-    assert (with_lamp["static_orbit"][rim] == without["static_orbit"][rim]).all()
+    bulb = {"mesh": ball(0.45), "material": glass()}
+    found = []
+    # Not quite black: black glows with nothing, which Cycles leaves out, and then draws other numbers.
+    for grey in (1.0, 0.002):
+        lamp = {"mesh": ball(0.4), "material": material((grey, grey, grey), unlit=True)}
+        path = write_glb(tmp_path / "lamp.glb", [wall, bulb, lamp])
+        found.append(look(path, rigs=("static_orbit",), samples=32)[0]["static_orbit"][0])
+    lit, dark = found
+    assert middle(lit)[0] > 200 > 60 > middle(dark)[0]
+    assert (lit[12:18, 20:44] == dark[12:18, 20:44]).all() and np.median(lit[12:18, 20:44, 0]) > 60
 
 
 # ------------------------------------------------------------------ colours of vertices
 
-TETRA = "    point3f[] points = [(0,0,1), (1,0,-1), (-1,0,-1), (0,1,-1)]\n"
 USD_MESH = """#usda 1.0
 ( upAxis = "Z" )
 def Xform "top"
@@ -369,10 +368,11 @@ def Mesh "m"
 }
 }
 """
+_GREENS = "color3f[] primvars:displayColor = [(0,0.7,0), (0,0.7,0), (0,0.7,0), (0,0.7,0)]"
 USD_COLOURS = {
     "no interpolation": "color3f[] primvars:displayColor = [(0.02, 0.8, 0.05)]",
-    "uniform": 'color3f[] primvars:displayColor = [(0,0.7,0),(0,0.7,0),(0,0.7,0),(0,0.7,0)] (interpolation = "uniform")',
-    "vertex": 'color3f[] primvars:displayColor = [(0,0.7,0),(0,0.7,0),(0,0.7,0),(0,0.7,0)] (interpolation = "vertex")',
+    "uniform": f'{_GREENS} (interpolation = "uniform")',
+    "vertex": f'{_GREENS} (interpolation = "vertex")',
     "indexed": 'color3f[] primvars:displayColor = [(0.9,0,0),(0,0.7,0)] (interpolation = "faceVarying")\n'
     "    int[] primvars:displayColor:indices = [1,1,1,1,1,1,1,1,1,1,1,1]",
 }
@@ -407,14 +407,14 @@ def _ply(kind: str, colour: tuple[int, int, int]) -> bytes:
     head = "\n".join(lines).encode()
     if kind == "ascii":
         rows = [" ".join(map(str, (*p, *colour))) for p in CORNERS]
-        return head + "\n".join([*rows, *("3 %d %d %d" % f for f in SIDES), ""]).encode()
+        return head + "\n".join([*rows, *(f"3 {a} {b} {c}" for a, b, c in SIDES), ""]).encode()
     body = b"".join(struct.pack("<3f3B", *p, *colour) for p in CORNERS)
     return head + body + b"".join(struct.pack("<B3i", 3, *f) for f in SIDES)
 
 
 def _obj(head: str = "", use: str = "") -> bytes:
-    rows = ["v {} {} {} 0.05 0.1 0.9".format(x, z, -y) for x, y, z in CORNERS]
-    faces = ["f {} {} {}".format(*(i + 1 for i in f)) for f in SIDES]
+    rows = [f"v {x} {z} {-y} 0.05 0.1 0.9" for x, y, z in CORNERS]
+    faces = [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in SIDES]
     return "\n".join([head, *rows, use, *faces, ""]).encode()
 
 
@@ -566,7 +566,7 @@ def test_a_panorama_may_light_the_scene_but_a_cut_one_stops_the_run(
     path = tmp_path / "sky.hdr"
     path.write_bytes(magic + b"\0" * 30)
     check_environment(str(path))
-    with pytest.raises(Exception, match="cannot read it as an image"):
+    with pytest.raises(TaskRefused, match="cannot read it as an image"):
         look(toy(tmp_path / "toy.glb"), environment=str(path))
 
 
@@ -614,7 +614,8 @@ def _holds(check: dict[str, Any], frames: Frames, flags: list[str]) -> bool:
 
 @pytest.mark.parametrize("case", _cases(), ids=lambda case: case["id"])
 def test_a_case_gives_what_it_should(case: dict[str, str], shared: Path, look: Any) -> None:
-    options = dict(zip(*[iter(case["render"].split())] * 2))
+    words = case["render"].split()
+    options = dict(zip(words[::2], words[1::2]))
     changes = {"rigs": tuple(options["--rigs"].split(","))} if "--rigs" in options else {}
     frames, flags = look(shared / "faults" / case["file"], options.get("--preset", "default"), **changes)
     for check in json.loads(case["check"]):
