@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from orbit4d.datasets.clips import Clip, sample_name
-from orbit4d.datasets.codec import Pixels
+from orbit4d.datasets.codec import Pixels, suffix
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.index import Index
 from orbit4d.datasets.interop import LAYOUT
 from orbit4d.datasets.interop_cameras import camera_to_json, folder_name
+from orbit4d.datasets.passes import PASSES, decode_pass
 from orbit4d.datasets.progress import Progress
 from orbit4d.datasets.select import chosen, clips
 from orbit4d.datasets.storage import Store
@@ -30,11 +33,33 @@ def png(pixels: Pixels) -> bytes:
 def _frames(clip: Clip) -> Iterator[tuple[str, bytes]]:
     for i, pixels in enumerate(clip.pixels()):
         yield f"{sample_name(clip.key)}/{i:03d}.png", png(pixels)
+    yield from _passes(clip)
+
+
+def _passes(clip: Clip) -> Iterator[tuple[str, bytes]]:
+    """`<sample>/<pass>/<frame:03d>.npy`, as stored."""
+    for name in sorted(clip.passes):
+        for i, data in enumerate(clip.passes[name]):
+            yield f"{sample_name(clip.key)}/{name}/{i:03d}.{suffix(data)}", data
+
+
+def _finite_depth(data: bytes) -> bytes:
+    """A stored depth with 0, nerfstudio's mark, where nothing is hit."""
+    depth = decode_pass(data, "depth")
+    buffer = io.BytesIO()
+    np.save(buffer, np.where(np.isfinite(depth), depth, 0).astype(np.float32))
+    return buffer.getvalue()
 
 
 def transforms(clip: Clip, pattern: str = "images/{i:03d}.png") -> dict[str, Any]:
-    """nerfstudio's transforms.json of a clip, with `time` per frame; same axes as ours (cameras.py)."""
+    """nerfstudio's transforms.json of a clip, with `time` per frame; same axes as ours (cameras.py).
+
+    Depth, where stored, has the cameras' units, 0 where nothing is hit: read it with nerfstudio's
+    `depth-unit-scale-factor` 1.
+    """
     camera = clip.cameras[0]
+    depth = [f"depth/{i:03d}.npy" for i in range(len(clip.passes.get("depth", ())))]
+    meanings = {name: PASSES[name].meaning if name in PASSES else "" for name in sorted(clip.passes)}
     return {
         "camera_model": "OPENCV",
         "fl_x": camera.fl_x,
@@ -45,6 +70,7 @@ def transforms(clip: Clip, pattern: str = "images/{i:03d}.png") -> dict[str, Any
         "h": camera.h,
         "frames": [
             {"file_path": pattern.format(i=i), "transform_matrix": c.c2w.tolist(), "time": t, "seconds": s}
+            | ({"depth_file_path": depth[i]} if depth else {})
             for i, (c, t, s) in enumerate(zip(clip.cameras, clip.time, clip.seconds))
         ],
         "orbit4d": {
@@ -55,6 +81,7 @@ def transforms(clip: Clip, pattern: str = "images/{i:03d}.png") -> dict[str, Any
             "orbit": clip.orbit,
             "caption": clip.caption,
             "license": clip.license,
+            **({"passes": meanings} if meanings else {}),
         },
     }
 
@@ -63,6 +90,8 @@ def _nerfstudio(clip: Clip) -> Iterator[tuple[str, bytes]]:
     folder = sample_name(clip.key)
     for i, pixels in enumerate(clip.pixels()):
         yield f"{folder}/images/{i:03d}.png", png(pixels)
+    for name, data in _passes(clip):
+        yield name, _finite_depth(data) if name.startswith(f"{folder}/depth/") else data
     yield f"{folder}/transforms.json", json.dumps(transforms(clip), indent=1).encode()
 
 
@@ -141,9 +170,14 @@ def export_dataset(
         rig = min(rigs - set(LAYOUT))
         raise InputError(f"{dataset}: {format} has no place for {rig} clips; --where \"rig <> '{rig}'\"")
     store = Store(out)
+    left_out: set[str] = set()
     with Progress("export", int(keep.sum()), "clip") as progress:
         for _, asset in clips(index, keep):
             for name, data in FORMATS[format](asset):
                 store.put(name, data)
+            left_out |= {name for clip in asset for name in clip.passes}
             progress.update(len(asset))
+    if format == "diffusion4d" and left_out:
+        names = ", ".join(sorted(left_out))
+        print(f"note: {format} has no place for the passes {names}; --format frames has", file=sys.stderr)
     return int(keep.sum())

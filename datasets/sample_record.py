@@ -11,6 +11,8 @@ import json
 import math
 from typing import Any
 
+import numpy as np
+
 from orbit4d.datasets.clips import Clip, sample_name
 from orbit4d.datasets.passes import PASSES
 from orbit4d.datasets.schema import split_of
@@ -26,7 +28,7 @@ def record_name(clip: Clip) -> str:
 def sample_record(clip: Clip) -> bytes:
     """JSON object of a clip: who it is, its cameras and times, licence and caption; equal clips give equal
     bytes."""
-    return json.dumps(_record(clip), sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(_sayable(_record(clip)), sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _record(clip: Clip) -> dict[str, Any]:
@@ -55,12 +57,18 @@ def _record(clip: Clip) -> dict[str, Any]:
         "azimuth0_deg": clip.azimuth0_deg,
         "elevation_deg": clip.elevation_deg,
         "radius": clip.radius,
-        "measures": {name: _number(value) for name, value in clip.measures.items()},
+        "measures": dict(clip.measures),
         "passes": {name: PASSES[name].meaning if name in PASSES else "" for name in clip.passes},
         **{name: getattr(clip, name) for name in _TEXTS},
     }
 
 
-def _number(value: float | None) -> float | None:
-    """A number that JSON can say."""
-    return float(value) if value is not None and math.isfinite(value) else None
+def _sayable(value: Any) -> Any:
+    """The value with null for the numbers that JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _sayable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_sayable(entry) for entry in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value
