@@ -61,6 +61,14 @@ def gltf_document(path: str) -> dict[str, Any]:
     return _split(map_file(path))[0]
 
 
+def gltf_material_names(path: str) -> set[str]:
+    """Names of a file's materials; empty where the file cannot be made out."""
+    try:
+        return {str(material.get("name")) for material in gltf_document(path).get("materials", [])}
+    except (BadFile, AttributeError, TypeError):
+        return set()
+
+
 def gltf_companions(path: str) -> list[str]:
     """Existing files inside the folder that the buffers and images of a .gltf name."""
     doc = gltf_document(path)

@@ -19,6 +19,7 @@ from typing import Any
 import bpy
 from mathutils import Matrix
 
+from orbit4d.datasets.gltf_file import gltf_material_names
 from orbit4d.render.blender import importers
 from orbit4d.render.blender.repair import repair_materials
 from orbit4d.render.blender.see_through import single_sided_when_bare
@@ -143,7 +144,7 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
         raise LoadError("bad_file:no_geometry", "nothing in the file has a surface")
     flags += repair_materials(meshes, path)
     if importer is importers.import_gltf:
-        single_sided_when_bare(meshes)
+        single_sided_when_bare(meshes, gltf_material_names(str(path)))
     else:
         flags += paint_vertex_colours(meshes, path)
 

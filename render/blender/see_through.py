@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import bpy
@@ -19,6 +19,8 @@ _BARE = (0.8, 0.8, 0.8, 1.0)
 _REFRACTING = ("BSDF_GLASS", "BSDF_REFRACTION")
 #: Name of the material that a bare single-sided surface gets.
 _BARE_NAME = "orbit4d_bare_single_sided"
+#: Name of the material that the glTF importer gives to surfaces with colours and without a material.
+_IMPORTERS_OWN = "DefaultMaterial"
 
 
 def cull_backfaces() -> None:
@@ -34,11 +36,16 @@ def cull_backfaces() -> None:
             _cull(material)
 
 
-def single_sided_when_bare(objects: Any) -> None:
+def single_sided_when_bare(objects: Any, named: Container[str]) -> None:
     """Give the surfaces of `objects` that have no material one with backface culling, of the same look.
 
-    For glTF, whose material of what names none is single-sided.
+    For glTF, whose material of what names none is single-sided; `named` are the file's own materials. What has
+    colours of its own gets a material from the importer.
     """
+    if _IMPORTERS_OWN not in named:
+        for material in bpy.data.materials:
+            if material.name.partition(".")[0] == _IMPORTERS_OWN:
+                material.use_backface_culling = True
     bare = None
     for obj in objects:
         materials = getattr(obj.data, "materials", None)

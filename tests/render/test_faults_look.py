@@ -454,13 +454,16 @@ def test_an_stl_without_colours_stays_grey(tmp_path: Path, look: Any) -> None:
 
 
 @pytest.mark.parametrize("with_material", [True, False])
-def test_gltf_colours_are_drawn(tmp_path: Path, look: Any, with_material: bool) -> None:
-    mesh = ball(0.6)
-    shape = {"mesh": mesh, "colours": np.tile((0.9, 0.05, 0.05), (len(mesh[0]), 1))}
+def test_gltf_colours_are_drawn_from_the_front(tmp_path: Path, look: Any, with_material: bool) -> None:
+    mesh = card(1.2, 1.2)
+    colours = np.tile((0.9, 0.05, 0.05), (len(mesh[0]), 1))
+    own = material((1, 1, 1)) if with_material else None
+    rod = {"mesh": box(0.1), "material": material(GREY), "node": {"translation": [0, 1, 0]}}
     frames, _ = look(
-        write_glb(tmp_path / "c.glb", [{**shape, "material": material((1, 1, 1)) if with_material else None}])
+        write_glb(tmp_path / "c.glb", [rod, {"mesh": mesh, "colours": colours, "material": own}])
     )
-    assert share(frames["front_view"][0], 0) > 0.6
+    assert share(frames["static_orbit"][0], 0) > 0.6
+    assert middle(frames["static_orbit"][2])[3] == 0, "single-sided, with the default material too"
 
 
 @pytest.mark.parametrize(("with_material", "red"), [(False, True), (True, False)])
