@@ -76,6 +76,17 @@ def usd_names(path: str, data: memoryview) -> list[str]:
     return [name.decode("utf-8", "replace") for block in text_blocks(data) for name in _PATH.findall(block)]
 
 
+def usd_speaks_of(path: str, data: memoryview, word: bytes) -> bool:
+    """Whether a stage has a name that contains `word`. Raises BadFile."""
+    if bytes(data[:2]) == b"PK":
+        with zipfile.ZipFile(path) as archive:
+            layers = [n for n in archive.namelist() if n.lower().endswith((".usd", ".usda", ".usdc"))]
+            return any(usd_speaks_of(path, memoryview(archive.read(n)), word) for n in layers)
+    if bytes(data[:8]) == _CRATE:
+        return any(word in token for token in _crate_tokens(data))
+    return any(word in block for block in text_blocks(data))
+
+
 def _check_layer(data: memoryview, name: str, mentions: Mentions) -> None:
     head = bytes(data[:16])
     if head.startswith(_CRATE):
@@ -109,7 +120,14 @@ def _check_braces(data: memoryview) -> None:
 
 
 def _crate_names(data: memoryview) -> Iterator[str]:
-    """Strings that may be paths.
+    """Strings that may be paths."""
+    for token in _crate_tokens(data):
+        if b"/" in token or b"\\" in token or b"." in token:
+            yield token.decode("utf-8", "replace")
+
+
+def _crate_tokens(data: memoryview) -> Iterator[bytes]:
+    """All strings.
 
     Bootstrap (8 magic, 8 version, 8 offset of the table of contents), then sections inside the file.
     Layout: OpenUSD, pxr/usd/usd/crateFile.h and crateFile.cpp (_ReadTokens).
@@ -129,9 +147,7 @@ def _crate_names(data: memoryview) -> Iterator[str]:
         if start < 0 or size < 0 or start + size > len(data):
             raise BadFile("header", f"section {i} ends at {start + size} of {len(data)}")
         if title == b"TOKENS":
-            for token in _tokens(data[start : start + size], version):
-                if b"/" in token or b"\\" in token or b"." in token:
-                    yield token.decode("utf-8", "replace")
+            yield from _tokens(data[start : start + size], version)
 
 
 def _tokens(section: memoryview, version: tuple[int, ...]) -> list[bytes]:

@@ -39,8 +39,8 @@ def cull_backfaces() -> None:
 def single_sided_when_bare(objects: Any, named: Container[str]) -> None:
     """Give the surfaces of `objects` that have no material one with backface culling, of the same look.
 
-    For glTF, whose material of what names none is single-sided; `named` are the file's own materials. What has
-    colours of its own gets a material from the importer.
+    For glTF, whose material of what names none is single-sided; `named` are the file's own materials. What
+    has colours of its own gets a material from the importer.
     """
     if _IMPORTERS_OWN not in named:
         for material in bpy.data.materials:

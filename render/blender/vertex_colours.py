@@ -12,6 +12,8 @@ from typing import Any
 
 import bpy
 
+from orbit4d.datasets.bad_file import BadFile, map_file
+from orbit4d.datasets.usd_file import usd_speaks_of
 from orbit4d.render.blender.stl_colours import add_facet_colours
 
 #: Formats whose colours tint the material that they lie under as well, as their readers do.
@@ -35,10 +37,12 @@ def paint_vertex_colours(objects: Sequence[bpy.types.Object], path: Path) -> lis
     if kind == ".stl" and not all(add_facet_colours(obj, path) for obj in objects):
         return ["colours_not_drawn"]
     made: dict[tuple[str, str], Any] = {}
+    bare = False
     for obj in objects:
         names = _attributes(obj)
         materials = getattr(obj.data, "materials", None)
         if names[0] == "" or materials is None:
+            bare |= not any(slot.material is not None for slot in obj.material_slots)
             continue
         if names not in made:
             made[names] = _painted(*names)
@@ -50,7 +54,16 @@ def paint_vertex_colours(objects: Sequence[bpy.types.Object], path: Path) -> lis
                 slot.material = made[names]
             elif kind in _TINTS:
                 _tint(slot.material, names[0])
-    return []
+    return ["colours_not_drawn"] if bare and kind.startswith(".usd") and _has_display_colour(path) else []
+
+
+def _has_display_colour(path: Path) -> bool:
+    """Whether a stage speaks of colours: those of a parent, which its children inherit, the importer does not
+    read."""
+    try:
+        return usd_speaks_of(str(path), map_file(str(path)), _USD_COLOUR.encode())
+    except (BadFile, OSError):
+        return False
 
 
 def _attributes(obj: bpy.types.Object) -> tuple[str, str]:

@@ -386,6 +386,20 @@ def test_usd_is_drawn_in_its_display_colour(tmp_path: Path, look: Any, kind: str
     assert all(share(frame, 1) > 0.6 for frame in frames["static_orbit"])
 
 
+def test_a_display_colour_of_a_parent_is_flagged(tmp_path: Path, look: Any) -> None:
+    """Blender's importer does not read what children inherit."""
+    path = tmp_path / "heir.usda"
+    colour = USD_COLOURS["no interpolation"]
+    path.write_text(
+        USD_MESH.replace("COLOURS", "").replace(
+            "def Mesh", f'{colour} (interpolation = "constant")\ndef Mesh'
+        )
+    )
+    assert "colours_not_drawn" in look(path, rigs=("static_orbit",))[1]
+    path.write_text(USD_MESH.replace("COLOURS", ""))
+    assert "colours_not_drawn" not in look(path, rigs=("static_orbit",))[1]
+
+
 def test_usd_is_drawn_in_its_display_opacity(tmp_path: Path, look: Any) -> None:
     path = tmp_path / "veil.usda"
     text = USD_COLOURS["no interpolation"] + "\n    float[] primvars:displayOpacity = [0.5]"
