@@ -52,14 +52,8 @@ def _finite_depth(data: bytes) -> bytes:
 
 
 def transforms(clip: Clip, pattern: str = "images/{i:03d}.png") -> dict[str, Any]:
-    """nerfstudio's transforms.json of a clip, with `time` per frame; same axes as ours (cameras.py).
-
-    Depth, where stored, has the cameras' units, 0 where nothing is hit: read it with nerfstudio's
-    `depth-unit-scale-factor` 1.
-    """
+    """nerfstudio's transforms.json of a clip, with `time` per frame; same axes as ours (cameras.py)."""
     camera = clip.cameras[0]
-    depth = [f"depth/{i:03d}.npy" for i in range(len(clip.passes.get("depth", ())))]
-    meanings = {name: PASSES[name].meaning if name in PASSES else "" for name in sorted(clip.passes)}
     return {
         "camera_model": "OPENCV",
         "fl_x": camera.fl_x,
@@ -70,7 +64,6 @@ def transforms(clip: Clip, pattern: str = "images/{i:03d}.png") -> dict[str, Any
         "h": camera.h,
         "frames": [
             {"file_path": pattern.format(i=i), "transform_matrix": c.c2w.tolist(), "time": t, "seconds": s}
-            | ({"depth_file_path": depth[i]} if depth else {})
             for i, (c, t, s) in enumerate(zip(clip.cameras, clip.time, clip.seconds))
         ],
         "orbit4d": {
@@ -81,7 +74,6 @@ def transforms(clip: Clip, pattern: str = "images/{i:03d}.png") -> dict[str, Any
             "orbit": clip.orbit,
             "caption": clip.caption,
             "license": clip.license,
-            **({"passes": meanings} if meanings else {}),
         },
     }
 
@@ -90,9 +82,17 @@ def _nerfstudio(clip: Clip) -> Iterator[tuple[str, bytes]]:
     folder = sample_name(clip.key)
     for i, pixels in enumerate(clip.pixels()):
         yield f"{folder}/images/{i:03d}.png", png(pixels)
+    record = transforms(clip)
     for name, data in _passes(clip):
         yield name, _finite_depth(data) if name.startswith(f"{folder}/depth/") else data
-    yield f"{folder}/transforms.json", json.dumps(transforms(clip), indent=1).encode()
+    if clip.passes:
+        meanings = {name: PASSES[name].meaning if name in PASSES else "" for name in sorted(clip.passes)}
+        record["orbit4d"]["passes"] = meanings
+    if "depth" in clip.passes:
+        # In the cameras' units: to be read with nerfstudio's depth-unit-scale-factor 1.
+        for i, frame in enumerate(record["frames"]):
+            frame["depth_file_path"] = f"depth/{i:03d}.npy"
+    yield f"{folder}/transforms.json", json.dumps(record, indent=1).encode()
 
 
 def _diffusion4d(asset: list[Clip]) -> Iterator[tuple[str, bytes]]:

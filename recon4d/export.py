@@ -36,8 +36,8 @@ def export_scene(
     ply-sequence: out/000.ply ... at `frames` times. splat, spz: one file, the moment `time`. frames: straight
     RGBA PNGs along the path `rig` with transforms.json, which `recon4d` reads back. `up` is the axis of the
     written world that points up: z as in ours, or y, (x, y, z) becoming (x, z, -y), as most viewers take it.
-    Raises InputError for an
-    unknown format, for a folder that already holds something, and where `out` cannot be written.
+    Raises InputError for an unknown format, for a folder that already holds something, and where `out` cannot
+    be written.
     """
     if format not in FORMATS:
         raise InputError(f"--format {format}: choose from {', '.join(FORMATS)}")
