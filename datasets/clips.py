@@ -6,11 +6,15 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.codec import Pixels, decode, encode_webp, suffix
+from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.passes import decode_pass, missing_pass
 
 __all__ = ["RIGS", "Clip", "ClipKey", "decode", "encode_webp", "member_names"]
 
@@ -119,6 +123,13 @@ class Clip:
     def pixels(self) -> Pixels:
         """Straight RGBA, uint8 [N, H, W, 4]."""
         return np.stack([decode(frame) for frame in self.frames])
+
+    def pass_arrays(self, name: str) -> npt.NDArray[Any]:
+        """A stored pass: depth float32 [N, H, W], normal float16 [N, H, W, 3], mask uint16 [N, H, W]; units
+        and axes stand in passes.py. A pass that is not stored raises InputError naming those that are."""
+        if name not in self.passes:
+            raise InputError(missing_pass(sample_name(self.key), name, self.passes))
+        return np.stack([decode_pass(data, name) for data in self.passes[name]])
 
 
 def sample_name(key: ClipKey) -> str:

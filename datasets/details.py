@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,13 +60,15 @@ class Details:
     time: Float32
     """[F] in [0, 1]; shared between rows, not to be written to."""
     motion_magnitude: float | None
+    passes: Mapping[str, tuple[Int64, Int64]] = field(default_factory=dict)
+    """name -> (offsets [F], lengths [F]) of the passes that the cache was asked for and the clip has."""
 
 
 class DetailsCache:
     """Details of the rows of an index. Safe for many threads; a pickled copy starts empty."""
 
-    def __init__(self, index: Index, keep_bytes: int = KEEP_BYTES) -> None:
-        self.index, self.keep_bytes = index, keep_bytes
+    def __init__(self, index: Index, keep_bytes: int = KEEP_BYTES, passes: Sequence[str] = ()) -> None:
+        self.index, self.keep_bytes, self.passes = index, keep_bytes, tuple(passes)
         self._forget()
 
     def _forget(self) -> None:
@@ -74,7 +77,7 @@ class DetailsCache:
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, object]:
-        return {"index": self.index, "keep_bytes": self.keep_bytes}
+        return {"index": self.index, "keep_bytes": self.keep_bytes, "passes": self.passes}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -89,9 +92,10 @@ class DetailsCache:
             if found is not None:
                 self._groups.move_to_end(key)
         if found is None:
-            table = self.index.read_group(part, group, _COLUMNS)
+            columns = (*_COLUMNS, "passes") if self.passes else _COLUMNS
+            table = self.index.read_group(part, group, columns)
             with reading(self.index.store.path(self.index.parts[part].name), NOT_READABLE):
-                found = _Group(table)
+                found = _Group(table, self.passes)
             with self._lock:
                 if key not in self._groups:
                     self._groups[key] = found
@@ -104,7 +108,7 @@ class DetailsCache:
 class _Group:
     """Columns of one row group."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, passes: Sequence[str] = ()) -> None:
         numbers = {name: table.column(name).to_numpy() for name in _NUMBERS}
         self.integers = [numbers[name].astype(np.int32) for name in _NUMBERS[:4]]
         self.intrinsics = np.stack([numbers[name] for name in _NUMBERS[4:]], axis=1)
@@ -132,6 +136,8 @@ class _Group:
         arrays += [self.lengths, *self.c2w, self.c2w_of, *self.time, self.time_of]
         self.nbytes = sum(array.nbytes for array in arrays) + sum(map(sys.getsizeof, texts))
         self.nbytes += sum(map(sys.getsizeof, self.texts))
+        self.passes = _spans(table, passes)
+        self.nbytes += sum(a.nbytes + b.nbytes for row in self.passes for a, b in row.values())
 
     def row(self, i: int) -> Details:
         frames = slice(self.ends[i], self.ends[i + 1])
@@ -154,7 +160,22 @@ class _Group:
             intrinsics=(fl_x, fl_y, cx, cy),
             time=self.time[self.time_of[i]],
             motion_magnitude=None if np.isnan(motion) else motion,
+            passes=self.passes[i] if self.passes else {},
         )
+
+
+def _spans(table: pa.Table, names: Sequence[str]) -> list[dict[str, tuple[Int64, Int64]]]:
+    """Of each row, where the passes of `names` lie; [] when none is asked for."""
+    if not names:
+        return []
+    return [
+        {
+            name: (np.array(span["offsets"], np.int64), np.array(span["lengths"], np.int64))
+            for name, span in row or []
+            if name in names
+        }
+        for row in table.column("passes").to_pylist()
+    ]
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -56,9 +56,22 @@ def inspect_gltf(path: str, data: memoryview, name: str) -> Inspection:
     return _Document(doc, binary, os.path.dirname(os.path.abspath(path)), len(data)).inspect(name)
 
 
+def gltf_document(path: str) -> dict[str, Any]:
+    """The JSON of a .glb or .gltf. Raises BadFile."""
+    return _split(map_file(path))[0]
+
+
+def gltf_material_names(path: str) -> set[str]:
+    """Names of a file's materials; empty where the file cannot be made out."""
+    try:
+        return {str(material.get("name")) for material in gltf_document(path).get("materials", [])}
+    except (BadFile, AttributeError, TypeError):
+        return set()
+
+
 def gltf_companions(path: str) -> list[str]:
     """Existing files inside the folder that the buffers and images of a .gltf name."""
-    doc, _ = _split(map_file(path))
+    doc = gltf_document(path)
     folder = os.path.dirname(os.path.abspath(path))
     found = []
     for key in ("buffers", "images"):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from orbit4d.datasets.clips import Clip, sample_name
-from orbit4d.datasets.codec import Pixels
+from orbit4d.datasets.codec import Pixels, suffix
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.index import Index
 from orbit4d.datasets.interop import LAYOUT
 from orbit4d.datasets.interop_cameras import camera_to_json, folder_name
+from orbit4d.datasets.passes import PASSES, decode_pass
 from orbit4d.datasets.progress import Progress
 from orbit4d.datasets.select import check_chosen, chosen, clips
 from orbit4d.datasets.storage import Store
@@ -31,6 +34,22 @@ def png(pixels: Pixels) -> bytes:
 def _frames(clip: Clip) -> Iterator[tuple[str, bytes]]:
     for i, pixels in enumerate(clip.pixels()):
         yield f"{sample_name(clip.key)}/{i:03d}.png", png(pixels)
+    yield from _passes(clip)
+
+
+def _passes(clip: Clip) -> Iterator[tuple[str, bytes]]:
+    """`<sample>/<pass>/<frame:03d>.npy`, as stored."""
+    for name in sorted(clip.passes):
+        for i, data in enumerate(clip.passes[name]):
+            yield f"{sample_name(clip.key)}/{name}/{i:03d}.{suffix(data)}", data
+
+
+def _finite_depth(data: bytes) -> bytes:
+    """A stored depth with 0, nerfstudio's mark, where nothing is hit."""
+    depth = decode_pass(data, "depth")
+    buffer = io.BytesIO()
+    np.save(buffer, np.where(np.isfinite(depth), depth, 0).astype(np.float32))
+    return buffer.getvalue()
 
 
 def transforms(clip: Clip, pattern: str = "images/{i:03d}.png") -> dict[str, Any]:
@@ -54,7 +73,17 @@ def _nerfstudio(clip: Clip) -> Iterator[tuple[str, bytes]]:
     folder = sample_name(clip.key)
     for i, pixels in enumerate(clip.pixels()):
         yield f"{folder}/images/{i:03d}.png", png(pixels)
-    yield f"{folder}/transforms.json", json.dumps(transforms(clip), indent=1).encode()
+    record = transforms(clip)
+    for name, data in _passes(clip):
+        yield name, _finite_depth(data) if name.startswith(f"{folder}/depth/") else data
+    if clip.passes:
+        meanings = {name: PASSES[name].meaning if name in PASSES else "" for name in sorted(clip.passes)}
+        record["orbit4d"]["passes"] = meanings
+    if "depth" in clip.passes:
+        # In the cameras' units: to be read with nerfstudio's depth-unit-scale-factor 1.
+        for i, frame in enumerate(record["frames"]):
+            frame["depth_file_path"] = f"depth/{i:03d}.npy"
+    yield f"{folder}/transforms.json", json.dumps(record, indent=1).encode()
 
 
 def _diffusion4d(asset: list[Clip]) -> Iterator[tuple[str, bytes]]:
@@ -131,9 +160,14 @@ def export_dataset(
         rig = min(rigs - set(LAYOUT))
         raise InputError(f"{dataset}: {format} has no place for {rig} clips; --where \"rig <> '{rig}'\"")
     store = Store(out)
+    left_out: set[str] = set()
     with Progress("export", int(keep.sum()), "clip") as progress:
         for _, asset in clips(index, keep):
             for name, data in FORMATS[format](asset):
                 store.put(name, data)
+            left_out |= {name for clip in asset for name in clip.passes}
             progress.update(len(asset))
+    if format == "diffusion4d" and left_out:
+        names = ", ".join(sorted(left_out))
+        print(f"note: {format} has no place for the passes {names}; --format frames has", file=sys.stderr)
     return int(keep.sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +22,7 @@ from orbit4d.datasets.details import Details, DetailsCache
 from orbit4d.datasets.epoch import loading_epoch
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.index import Index
+from orbit4d.datasets.passes import missing_pass, pass_names, pass_planes
 from orbit4d.datasets.planes import clip_planes
 from orbit4d.datasets.reader import read_span
 from orbit4d.datasets.samples import RIG_OF, group
@@ -48,6 +49,7 @@ class OrbitDataset(Dataset[dict[str, Any]]):
         static, alpha_static                                          where there is a static orbit
         front, alpha_front, front_c2w [F,4,4], front_K [F,3,3], front_time [F]   where there is a front view
         motion_magnitude []                                           where it was measured
+        depth_dynamic, normal_static, mask_front, ... [F,C,H,W]       the stored passes that `passes` asks for
     c2w, K and time are those of the dynamic orbit, else of the static one, else of the front view.
 
     where       SQL expression on the index (see where.py), looked up in the dynamic orbit's row, or else the
@@ -56,10 +58,13 @@ class OrbitDataset(Dataset[dict[str, Any]]):
     background  white, grey (128), black, random (a colour per sample and epoch), "#rrggbb", or (r, g, b)
     0-255 size        edge in pixels to resize to, or (width, height); K follows; None keeps what is stored
     require     clips a sample must have, of dynamic, static, front; others are given where they exist
+    passes      stored passes to deliver for each clip, as `<pass>_<clip>`: depth float32, inf where nothing
+                is hit; normal float32; mask int64; resized by the nearest pixel. Units and axes: passes.py
     seed        of the random backgrounds
     threads     decodes the frames of an item side by side; loader workers are the other way to use cores
 
-    InputError for an unknown split, background, clip name or column. Each clip is one ranged read.
+    InputError for an unknown split, background, clip name or column, and for a pass that is not stored. Each
+    clip is one ranged read, its passes another.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class OrbitDataset(Dataset[dict[str, Any]]):
         require: Sequence[str] = ("dynamic",),
         seed: int = 0,
         threads: int = 1,
+        passes: Sequence[str] = (),
     ) -> None:
         if split is not None and split not in SPLITS:
             raise InputError(f"split={split!r}: known are {', '.join(SPLITS)}")
@@ -85,7 +91,10 @@ class OrbitDataset(Dataset[dict[str, Any]]):
         if where is not None:
             samples = samples.take(matching(self.index, where)[samples.anchor])
         self.samples = samples
-        self.details = DetailsCache(self.index)
+        self.passes = pass_names(passes)
+        self.details = DetailsCache(self.index, passes=self.passes)
+        if self.passes and len(self.samples):
+            self._pass_spans(int(self.samples.anchor[0]))
         # Shared memory, so that workers of a plain DataLoader that are kept alive see the next epoch too.
         # Where there is no room for a number, there is none for what workers would send either.
         self._epoch = torch.zeros(1, dtype=torch.int64)
@@ -141,6 +150,8 @@ class OrbitDataset(Dataset[dict[str, Any]]):
         colour = self._background_of(anchor)
         for name, row in rows.items():
             item[name], item[f"alpha_{name}"] = self._images(row, colour)
+            number = int(getattr(self.samples, name)[i])
+            item |= {f"{kind}_{name}": planes for kind, planes in self._passes(row, number).items()}
         item["c2w"], item["K"], item["time"] = self._geometry(anchor)
         if "front" in rows:
             item["front_c2w"], item["front_K"], item["front_time"] = self._geometry(rows["front"])
@@ -186,6 +197,29 @@ class OrbitDataset(Dataset[dict[str, Any]]):
             functional.interpolate(plane, size=size, mode="bilinear", antialias=True).clamp(0, 1)
             for plane in (rgb, alpha)
         )  # type: ignore[return-value]
+
+    def _passes(self, row: Details, number: int) -> dict[str, Tensor]:
+        """The passes asked for of index row `number`, [F, C, H, W] each, by one read."""
+        if not self.passes:
+            return {}
+        spans = self._pass_spans(number)
+        start = min(int(offsets.min()) for offsets, _ in spans.values())
+        end = max(int((offsets + lengths).max()) for offsets, lengths in spans.values())
+        data = read_span(self.index.shard_store, row.shard, start, end)
+        found = {}
+        for name, (offsets, lengths) in spans.items():
+            members = [data[a - start : a - start + n] for a, n in zip(offsets.tolist(), lengths.tolist())]
+            found[name] = torch.from_numpy(pass_planes(members, name, self.size or row.size))
+        return found
+
+    def _pass_spans(self, number: int) -> Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        row = self.details[number]
+        for name in self.passes:
+            if name not in row.passes:
+                stored = [kind for kind, _ in self.index.row(number)["passes"] or []]
+                where = f"{self.index.store.uri}: {row.uid}, action {row.action_index}, orbit {row.orbit}"
+                raise InputError(missing_pass(where, name, stored))
+        return row.passes
 
     def _geometry(self, row: Details) -> tuple[Tensor, Tensor, Tensor]:
         """(c2w [F, 4, 4], K [F, 3, 3] of the delivered size, time [F])."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
@@ -22,6 +22,7 @@ from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.datasets.damage import reading
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.rejections import Rejection
+from orbit4d.datasets.sample_record import record_name, sample_record
 from orbit4d.datasets.schema import INDEX_SCHEMA, clip_row
 from orbit4d.datasets.shards import END, pack
 from orbit4d.datasets.storage import Store
@@ -69,16 +70,14 @@ def stage_asset(uri: str | Store, uid: str, clips: Iterable[Clip], rejected: Seq
     store = uri if isinstance(uri, Store) else Store(uri)
     ordered = sorted(clips, key=lambda clip: clip.key)
     _check(uid, ordered)
-    tar_body, offsets = pack(
-        pair for clip in ordered for pair in zip(member_names(clip), clip.members, strict=True)
-    )
+    tar_body, offsets = pack(pair for clip in ordered for pair in _members(clip))
     tar = tar_body + END
     sha256 = hashlib.sha256(tar).hexdigest()
     staged = Staged(uid, len(tar), 0)
     rows, start = [], 0
     for clip in ordered:
         spans = offsets[start : start + len(clip.members)]
-        start += len(clip.members)
+        start += len(clip.members) + 1  # and the record
         rows.append(clip_row(clip, image_size(clip.frames[0]), spans, staged.tar, len(tar), sha256))
     table = pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
     if rejected:
@@ -90,6 +89,12 @@ def stage_asset(uri: str | Store, uid: str, clips: Iterable[Clip], rejected: Seq
     store.put(staged.rows, sealed.dump(table))
     crash_point("stage_done")
     return len(tar)
+
+
+def _members(clip: Clip) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of a clip's members in a tar: frames, passes, and its record, which no row points to."""
+    yield from zip(member_names(clip), clip.members, strict=True)
+    yield record_name(clip), sample_record(clip)
 
 
 def _check(uid: str, clips: Sequence[Clip]) -> None:

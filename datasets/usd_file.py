@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 import zipfile
+from collections.abc import Iterator
 
 from orbit4d.datasets.bad_file import BadFile, Inspection, Mentions, folder_of, inside, text_blocks
 
@@ -62,10 +63,35 @@ def inspect_usdz(path: str, data: memoryview, name: str) -> Inspection:
     return Inspection(name, len(data))
 
 
+def usd_names(path: str, data: memoryview) -> list[str]:
+    """Paths that a stage names, and other strings that may be some. Raises BadFile."""
+    if bytes(data[:2]) == b"PK":
+        with zipfile.ZipFile(path) as archive:
+            layers = [
+                n for n in archive.namelist() if n.lower().rpartition(".")[2] in ("usd", "usda", "usdc")
+            ]
+            return [name for n in layers for name in usd_names(path, memoryview(archive.read(n)))]
+    if bytes(data[:8]) == _CRATE:
+        return list(_crate_names(data))
+    return [name.decode("utf-8", "replace") for block in text_blocks(data) for name in _PATH.findall(block)]
+
+
+def usd_speaks_of(path: str, data: memoryview, word: bytes) -> bool:
+    """Whether a stage has a name that contains `word`. Raises BadFile."""
+    if bytes(data[:2]) == b"PK":
+        with zipfile.ZipFile(path) as archive:
+            layers = [n for n in archive.namelist() if n.lower().endswith((".usd", ".usda", ".usdc"))]
+            return any(usd_speaks_of(path, memoryview(archive.read(n)), word) for n in layers)
+    if bytes(data[:8]) == _CRATE:
+        return any(word in token for token in _crate_tokens(data))
+    return any(word in block for block in text_blocks(data))
+
+
 def _check_layer(data: memoryview, name: str, mentions: Mentions) -> None:
     head = bytes(data[:16])
     if head.startswith(_CRATE):
-        _check_crate(data, mentions)
+        for name_in_it in _crate_names(data):
+            mentions.check(name_in_it, "the stage")
     elif head.startswith(b"#usda"):
         if name == "usdc":
             raise BadFile("magic", "text in a .usdc file")
@@ -93,9 +119,17 @@ def _check_braces(data: memoryview) -> None:
         raise BadFile("truncated", f"{opened} brackets open, {closed} close")
 
 
-def _check_crate(data: memoryview, mentions: Mentions) -> None:
-    """Bootstrap (8 magic, 8 version, 8 offset of the table of contents), then sections inside the file.
+def _crate_names(data: memoryview) -> Iterator[str]:
+    """Strings that may be paths."""
+    for token in _crate_tokens(data):
+        if b"/" in token or b"\\" in token or b"." in token:
+            yield token.decode("utf-8", "replace")
 
+
+def _crate_tokens(data: memoryview) -> Iterator[bytes]:
+    """All strings.
+
+    Bootstrap (8 magic, 8 version, 8 offset of the table of contents), then sections inside the file.
     Layout: OpenUSD, pxr/usd/usd/crateFile.h and crateFile.cpp (_ReadTokens).
     """
     if len(data) < 88:
@@ -113,9 +147,7 @@ def _check_crate(data: memoryview, mentions: Mentions) -> None:
         if start < 0 or size < 0 or start + size > len(data):
             raise BadFile("header", f"section {i} ends at {start + size} of {len(data)}")
         if title == b"TOKENS":
-            for token in _tokens(data[start : start + size], version):
-                if b"/" in token or b"\\" in token or b"." in token:
-                    mentions.check(token.decode("utf-8", "replace"), "the stage")
+            yield from _tokens(data[start : start + size], version)
 
 
 def _tokens(section: memoryview, version: tuple[int, ...]) -> list[bytes]:

@@ -121,11 +121,6 @@ def _one_voice() -> Iterator[None]:
             raise WorkError(f"process {rank}: {error}") from error
 
 
-<<<<<<< HEAD
-@click.command(cls=Command, on_interrupt=RESUMED)
-||||||| d17d0a0
-@click.command()
-=======
 @contextlib.contextmanager
 def _stopped(run: Path) -> Iterator[None]:
     """An interrupted training ends in the command that goes on with it."""
@@ -145,8 +140,7 @@ def _stopped(run: Path) -> Iterator[None]:
         raise click.exceptions.Exit(130) from None
 
 
-@click.command()
->>>>>>> w8
+@click.command(cls=Command, on_interrupt=RESUMED)
 @click.argument("dataset")
 @click.option(
     "--out", "latents", default="", metavar="FOLDER", help="Write there, for a DATASET that is read-only."
@@ -252,34 +246,15 @@ def train(
         return
     if not out:
         raise click.UsageError("give --out RUN, the folder of the run (or --dry-run)")
-<<<<<<< HEAD
-    if ray_workers is not None:
-        from orbit4d.datasets.remote import stands_in
-        from orbit4d.model.ray_launch import train_on_ray
-||||||| d17d0a0
-    if ray_workers is not None:
-        from orbit4d.model.ray_launch import train_on_ray
-=======
     with _stopped(Path(out)):
         if ray_workers is not None:
+            from orbit4d.datasets.remote import stands_in
             from orbit4d.model.ray_launch import train_on_ray
->>>>>>> w8
 
-<<<<<<< HEAD
-        if stands_in(out):
-            raise click.UsageError("--ray writes to a folder that every node sees: give --out a path, no URI")
-        if allow_missing:
-            raise click.UsageError("--allow-missing is not passed on to --ray: convert the checkpoint first")
-        model = train_on_ray(config, dataset, Path(out), ray_workers, resume, track, address)
-    else:
-        from orbit4d.model.train import train as run_training
-||||||| d17d0a0
-        if allow_missing:
-            raise click.UsageError("--allow-missing is not passed on to --ray: convert the checkpoint first")
-        model = train_on_ray(config, dataset, Path(out), ray_workers, resume, track, address)
-    else:
-        from orbit4d.model.train import train as run_training
-=======
+            if stands_in(out):
+                raise click.UsageError(
+                    "--ray writes to a folder that every node sees: give --out a path, no URI"
+                )
             if allow_missing:
                 raise click.UsageError(
                     "--allow-missing is not passed on to --ray: convert the checkpoint first"
@@ -287,7 +262,6 @@ def train(
             model = train_on_ray(config, dataset, Path(out), ray_workers, resume, track, address)
         else:
             from orbit4d.model.train import train as run_training
->>>>>>> w8
 
             model = run_training(config, dataset, Path(out), resume, track, allow_missing)
     print(f"model: {model}")

@@ -225,13 +225,17 @@ def view(source: str, port: int, host: str, frames: int) -> None:
 @click.option("--time", default=0.0, show_default=True, help="Moment of splat and spz, in [0, 1].")
 @click.option("--rig", default="dynamic_orbit", show_default=True, help="Camera path of --format frames.")
 @click.option("--size", type=int, help="Longer side of --format frames; default: as trained.")
+@click.option(
+    "--up", type=click.Choice(["y", "z"]), default="z", show_default=True,
+    help="Axis of the written world that points up. Scenes have z; most viewers take y.",
+)  # fmt: skip
 def export_scene(
-    scene: Path, out: Path, format_: str, frames: int, time: float, rig: str, size: int | None
+    scene: Path, out: Path, format_: str, frames: int, time: float, rig: str, size: int | None, up: str
 ) -> None:
     """Write a scene in another layout: a PLY per moment, .splat, .spz, or frames of novel views.
 
     \b
-    Example: orbit4d export scene --format splat --time 0.5 --out scene.splat
+    Example: orbit4d export scene --format splat --time 0.5 --up y --out scene.splat
     """
     from orbit4d.datasets.remote import refuse_taken, stands_in
     from orbit4d.recon4d.export import export_scene as write
@@ -239,8 +243,11 @@ def export_scene(
 
     if stands_in(out):
         refuse_taken(out)  # local ones are refused by `write`, which takes an empty folder
-    written = write(load_scene(scene), out, format_, frames, time, rig, size)
+    written = write(load_scene(scene), out, format_, frames, time, rig, size, up)
     click.echo(f"{out}: {len(written)} file{'s' if len(written) != 1 else ''}")
+    hint = ", which viewers that take +Y as up show from above: --up y turns it" if up == "z" else ""
+    if format_ != "frames":
+        click.echo(f"up is +{up.upper()}{hint}")
 
 
 def main() -> None:

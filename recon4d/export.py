@@ -19,6 +19,7 @@ from orbit4d.datasets.transforms import cameras_record
 from orbit4d.recon4d.film import camera_path
 from orbit4d.recon4d.gaussians import SH_C0, Gaussians, save_ply
 from orbit4d.recon4d.scene import Scene, put_json
+from orbit4d.recon4d.upright import check_up, turn_camera, turn_gaussians
 
 FORMATS = ("ply-sequence", "splat", "spz", "frames")
 #: Those that are one file, named like their suffix.
@@ -33,13 +34,15 @@ def export_scene(
     time: float = 0.0,
     rig: str = "dynamic_orbit",
     size: int | None = None,
+    up: str = "z",
 ) -> list[Path]:
     """Write the scene; returns the files, which appear only when all of them are complete.
 
     ply-sequence: out/000.ply ... at `frames` times. splat, spz: one file, the moment `time`. frames: straight
-    RGBA PNGs along the path `rig` with transforms.json, which `recon4d` reads back. Raises InputError for an
-    unknown format, a suffix of another one, a folder that already holds something, and where `out` cannot be
-    written.
+    RGBA PNGs along the path `rig` with transforms.json, which `recon4d` reads back. `up` is the axis of the
+    written world that points up: z as in ours, or y, (x, y, z) becoming (x, z, -y), as most viewers take it.
+    Raises InputError for an unknown format, a suffix of another one, a folder that already holds something,
+    and where `out` cannot be written.
     """
     if format not in FORMATS:
         raise InputError(f"--format {format}: choose from {', '.join(FORMATS)}")
@@ -47,6 +50,7 @@ def export_scene(
         raise InputError(f"--frames {frames}: give at least 1")
     if not 0.0 <= time <= 1.0:
         raise InputError(f"--time {time}: give a moment in [0, 1]")
+    check_up(up)
     target = local_path(out)
     check_suffix(target, format)
     # A library may go by the suffix, so the partial file keeps it.
@@ -62,14 +66,14 @@ def export_scene(
         raise InputError(f"{target}: cannot be written ({error.strerror}); give another --out") from None
     try:
         if format == "splat":
-            partial.write_bytes(splat_bytes(scene.at(time)))
+            partial.write_bytes(splat_bytes(turn_gaussians(scene.at(time), up)))
         elif format == "spz":
-            _write_spz(scene.at(time), partial)
+            _write_spz(turn_gaussians(scene.at(time), up), partial)
         elif format == "ply-sequence":
             for i in track(range(frames), "export", unit="file"):
-                save_ply(scene.at(i / max(frames - 1, 1)), partial / f"{i:03d}.ply")
+                save_ply(turn_gaussians(scene.at(i / max(frames - 1, 1)), up), partial / f"{i:03d}.ply")
         else:
-            _write_views(scene, partial, rig, frames, size)
+            _write_views(scene, partial, rig, frames, size, up)
         partial.replace(target)
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror}); give another --out") from None
@@ -96,9 +100,9 @@ def check_suffix(out: Path, format: str) -> None:
     raise InputError(f"{out}: --format {format} writes {kind}; give another --out{mend}")
 
 
-def _write_views(scene: Scene, folder: Path, rig: str, frames: int, size: int | None) -> None:
+def _write_views(scene: Scene, folder: Path, rig: str, frames: int, size: int | None, up: str) -> None:
     shots = camera_path(scene, rig, frames, size)
-    record = cameras_record([c for c, _ in shots], [t for _, t in shots])
+    record = cameras_record([turn_camera(c, up) for c, _ in shots], [t for _, t in shots])
     for i, (camera, t) in enumerate(track(shots, "export", unit="frame")):
         rgba = (scene.render(camera, t) * 255 + 0.5).astype(np.uint8)
         Image.fromarray(rgba).save(folder / f"{i:03d}.png")

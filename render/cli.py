@@ -78,6 +78,19 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 @click.option("--shadows/--no-shadows", default=None, help="Whether the suns cast shadows.")
 @click.option("--denoise/--no-denoise", default=None, help="OpenImageDenoise.")
 @click.option("--filter-width", type=float, help="Pixel filter in pixels; 0.01 samples the pixel's centre.")
+@click.option(
+    "--transparent-bounces", type=click.IntRange(0), help="See-through layers that a ray passes; then black."
+)
+@click.option(
+    "--backface-culling/--no-backface-culling",
+    default=None,
+    help="Whether single-sided surfaces are left out where they are seen from behind.",
+)
+@click.option(
+    "--transparent-glass/--no-transparent-glass",
+    default=None,
+    help="Whether the background shows through glass.",
+)
 @click.option("--view-transform", help="Blender's view transform, such as Standard, Filmic, AgX.")
 @click.option(
     "--device",
@@ -208,7 +221,8 @@ def _changes(options: dict[str, object]) -> dict[str, object]:
         if name in changes:
             changes[name] = _names(str(changes[name]))
     if "environment" in changes:
-        changes["environment"] = os.path.abspath(str(changes["environment"]))
+        given = str(changes["environment"])
+        changes["environment"] = given if "://" in given else os.path.abspath(given)
     if "azimuths" in changes:
         changes["azimuths_deg"] = _numbers(str(changes.pop("azimuths")), "0,90")
     if "window_shares" in changes:

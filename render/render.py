@@ -18,6 +18,7 @@ from orbit4d.datasets.sources import Asset, Resolved, is_uri, resolve
 from orbit4d.datasets.storage import Store
 from orbit4d.datasets.writer import SHARD_BYTES, DatasetWriter
 from orbit4d.render.asset_job import STAGE, asset_job
+from orbit4d.render.environment import check_environment
 from orbit4d.render.fleet import FleetSettings, Outcome, run_fleet
 from orbit4d.render.scene import RenderSettings
 
@@ -87,6 +88,7 @@ def render_assets(
     with other contents; WorkError when no worker can be kept alive.
     """
     began = time.monotonic()
+    check_environment(settings.lights.environment)
     resolved = resolve(list(sources), captions)
     _check_reachable(resolved, out, settings, fleet)
     fresh = not Store(out).exists(manifest.NAME)

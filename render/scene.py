@@ -90,8 +90,16 @@ class EngineSettings:
     """Width of the Blackman-Harris pixel filter in pixels; 0.01 samples the pixel's centre only."""
     diffuse_bounces: int = 1
     glossy_bounces: int = 1
-    transparent_bounces: int = 3
-    transmission_bounces: int = 3
+    transparent_bounces: int = 64
+    """Layers that a ray passes straight through (alpha, masks, single-sided surfaces from behind) before it
+    ends in black; only rays that meet so many take the time."""
+    transmission_bounces: int = 12
+    """Surfaces of glass that a ray passes, two for each solid."""
+    backface_culling: bool = True
+    """Draw single-sided surfaces (glTF without `doubleSided`, materials with backface culling) from their
+    front alone."""
+    transparent_glass: bool = True
+    """Let the background show through glass; without it glass hides the background, in near black."""
     light_tree: bool = True
     skip_unlit_lights: bool = True
     """Keep triangles of unlit materials, which only the camera sees glow, from being listed as lamps. The
@@ -181,6 +189,9 @@ class RenderSettings:
         config = asdict(self)
         if all(share == 1.0 for share in self.window_shares):
             del config["window_shares"]  # datasets rendered before there were any are gone on with
+        for later in ("backface_culling", "transparent_glass"):
+            if not config["engine"][later]:
+                del config["engine"][later]  # as it was before there was a choice
         return config
 
     @classmethod
@@ -189,7 +200,8 @@ class RenderSettings:
         data = {key: _tuples(value) for key, value in config.items()}
         lights = dict(data.pop("lights"))
         lights["suns"] = tuple(Sun(**sun) for sun in lights["suns"])
-        return cls(lights=LightSettings(**lights), engine=EngineSettings(**data.pop("engine")), **data)
+        engine = {"backface_culling": False, "transparent_glass": False, **data.pop("engine")}
+        return cls(lights=LightSettings(**lights), engine=EngineSettings(**engine), **data)
 
     def elevation_of(self, uid: str) -> float:
         """Real elevation in degrees of an asset's orbits."""
@@ -243,6 +255,10 @@ PRESETS: dict[str, RenderSettings] = {
             adaptive_threshold=0.01,
             denoise=True,
             filter_width=0.01,
+            transparent_bounces=3,
+            transmission_bounces=3,
+            backface_culling=False,
+            transparent_glass=False,
             light_tree=False,
             skip_unlit_lights=False,
             crop=False,

@@ -19,8 +19,11 @@ from typing import Any
 import bpy
 from mathutils import Matrix
 
+from orbit4d.datasets.gltf_file import gltf_material_names
 from orbit4d.render.blender import importers
 from orbit4d.render.blender.repair import repair_materials
+from orbit4d.render.blender.see_through import single_sided_when_bare
+from orbit4d.render.blender.vertex_colours import paint_vertex_colours
 
 #: Objects of these types have a surface that Cycles draws.
 SURFACE_TYPES = ("MESH", "CURVE", "SURFACE", "FONT", "META", "CURVES", "POINTCLOUD")
@@ -140,6 +143,10 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
     if not meshes:
         raise LoadError("bad_file:no_geometry", "nothing in the file has a surface")
     flags += repair_materials(meshes, path)
+    if importer is importers.import_gltf:
+        single_sided_when_bare(meshes, gltf_material_names(str(path)))
+    else:
+        flags += paint_vertex_colours(meshes, path)
 
     scene = bpy.context.scene
     loaded = Loaded(

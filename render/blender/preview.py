@@ -20,6 +20,7 @@ from orbit4d.datasets.cameras import DEFAULT_RADIUS, orbit, orbit_c2w
 from orbit4d.render import geometry_measures as geometry
 from orbit4d.render.blender.load import Loaded
 from orbit4d.render.blender.motion import vertices_now
+from orbit4d.render.blender.see_through import clear_glass, cull_backfaces, scene_refracts
 from orbit4d.render.blender.shoot import hides_geometry
 from orbit4d.render.blender.studio import projected_box
 
@@ -57,12 +58,16 @@ class PreviewStudio:
         cycles.samples, cycles.seed = samples, 0
         cycles.use_adaptive_sampling = cycles.use_denoising = False
         cycles.max_bounces = cycles.diffuse_bounces = cycles.glossy_bounces = 0
-        cycles.transparent_max_bounces = 4
+        cycles.transparent_max_bounces = 64
         render.use_persistent_data = True
         for material in bpy.data.materials:
             # Without bounces the two suns are the only light. Listing every glowing triangle as a lamp took
             # four fifths of the time of an unlit globe, for the same pixels.
             material.cycles.emission_sampling = "NONE"
+        clear_glass(scene)
+        if scene_refracts():
+            cycles.max_bounces = cycles.transmission_bounces = 12
+        cull_backfaces()
         [self.view] = orbit(1, radius=DEFAULT_RADIUS, size=(size, size))
         camera = bpy.data.objects.new("orbit4d_preview", bpy.data.cameras.new("orbit4d_preview"))
         camera.data.lens, camera.data.sensor_width = 50.0, 36.0

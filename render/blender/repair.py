@@ -13,6 +13,8 @@ from typing import Any
 
 import bpy
 
+from orbit4d.datasets.texture_names import file_name, unread_textures
+
 #: What a surface looks like whose texture cannot be read: Blender's own default base colour.
 NEUTRAL = (0.8, 0.8, 0.8, 1.0)
 
@@ -33,8 +35,12 @@ def repair_materials(meshes: Iterable[bpy.types.Object], path: Path) -> list[str
             flags.append(f"alpha_repaired:{repaired}")
     missing: dict[str, None] = {}
     for material in materials.values():
-        for name in _drop_missing_textures(material, path.parent):
-            missing[name] = None
+        if material.use_nodes and material.node_tree is not None:
+            missing.update(dict.fromkeys(_drop_missing_textures(material.node_tree, path.parent)))
+    if "" in missing:
+        # A texture for which the importer made no image at all: only the file can say what it is called.
+        del missing[""]
+        missing.update(dict.fromkeys(unread_textures(path) or ["unnamed"]))
     return flags + [f"missing_texture:{name}" for name in missing]
 
 
@@ -52,16 +58,18 @@ def _repair_alpha(material: Any) -> bool:
     return repaired
 
 
-def _drop_missing_textures(material: Any, folder: Path) -> list[str]:
-    if not material.use_nodes or material.node_tree is None:
-        return []
-    tree, dropped = material.node_tree, []
+def _drop_missing_textures(tree: Any, folder: Path) -> list[str]:
+    """Take textures without a readable image out of a node tree and the groups in it; their names, '' for one
+    without an image."""
+    dropped = []
     for node in list(tree.nodes):
+        if node.type == "GROUP" and node.node_tree is not None:
+            dropped += _drop_missing_textures(node.node_tree, folder)
         if node.type != "TEX_IMAGE" or (node.image is not None and readable(node.image, folder)):
             continue
         if node.image is None and not any(output.is_linked for output in node.outputs):
             continue
-        dropped.append("" if node.image is None else Path(node.image.filepath or node.image.name).name)
+        dropped.append("" if node.image is None else file_name(node.image.filepath) or node.image.name)
         for output in node.outputs:
             for link in list(output.links):
                 socket = link.to_socket
@@ -102,13 +110,14 @@ def is_unlit(material: Any) -> bool:
     if not emitters or any(node.type in ("BSDF_PRINCIPLED", "GROUP", "SCRIPT") for node in nodes):
         return False
     return all(
-        link.to_node.type == "MIX_SHADER" and _only_camera_rays(link)
+        link.to_node.type == "MIX_SHADER" and only_camera_rays(link)
         for node in emitters
         for link in node.outputs[0].links
     )
 
 
-def _only_camera_rays(link: Any) -> bool:
+def only_camera_rays(link: Any) -> bool:
+    """Whether what a link carries into a mix of two shaders is there for camera rays alone."""
     mix = link.to_node
     factor = mix.inputs[0]
     if not factor.is_linked or link.to_socket != mix.inputs[2]:

@@ -17,6 +17,7 @@ from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.clips import Pixels
 from orbit4d.render.blender.passes import PassReader, take_exr
 from orbit4d.render.blender.repair import is_unlit
+from orbit4d.render.blender.see_through import clear_glass, cull_backfaces
 from orbit4d.render.protocol import RefusedInput
 from orbit4d.render.scene import EngineSettings, LightSettings, RenderSettings
 
@@ -40,6 +41,10 @@ class Studio:
             for material in bpy.data.materials:
                 if is_unlit(material):
                     material.cycles.emission_sampling = "NONE"
+        if settings.engine.transparent_glass:
+            clear_glass(self.scene)
+        if settings.engine.backface_culling:
+            cull_backfaces()
         self.passes = PassReader(self.scene, settings.passes, scratch) if settings.passes else None
         data = bpy.data.cameras.new("orbit4d_camera")
         data.sensor_fit = "HORIZONTAL"
@@ -224,6 +229,9 @@ def set_world(scene: bpy.types.Scene, lights: LightSettings) -> None:
         raise RefusedInput("environment", f"no environment file at {lights.environment} on this worker")
     texture = tree.nodes.new("ShaderNodeTexEnvironment")
     texture.image = bpy.data.images.load(lights.environment)
+    # Blender shows what it cannot read in magenta; asking for the size makes it look.
+    if min(texture.image.size) < 1:
+        raise RefusedInput("environment", f"{lights.environment}: Blender cannot read it as an image")
     tree.links.new(texture.outputs["Color"], background.inputs["Color"])
     background.inputs["Strength"].default_value = lights.environment_strength
 

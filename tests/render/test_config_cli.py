@@ -44,7 +44,8 @@ def test_options_reach_their_fields(monkeypatch: pytest.MonkeyPatch) -> None:
         "--no-denoise --filter-width 1.5 --view-transform AgX --device cuda --seed 3 --workers 3 "
         "--threads-per-worker 2 --gpus-per-worker 0.25 --attempts 5 --max-preemptions 1 "
         "--asset-timeout 60 --import-timeout 30 --max-rss 512M --recycle-after 9 --order given "
-        "--shard-size 1M --address auto --shared-paths"
+        "--shard-size 1M --address auto --shared-paths "
+        "--transparent-bounces 7 --backface-culling --transparent-glass"
     )
     seen = parse(arguments.split(), monkeypatch)
     s: RenderSettings = seen["settings"]
@@ -58,6 +59,7 @@ def test_options_reach_their_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     e = s.engine
     assert (e.samples, e.target_psnr_db, e.denoise, e.filter_width) == (5, None, False, 1.5)
     assert (e.view_transform, e.device, e.glossy_bounces) == ("AgX", "cuda", 1)
+    assert (e.transparent_bounces, e.backface_culling, e.transparent_glass) == (7, True, True)
     f = seen["fleet"]
     assert (f.workers, f.threads_per_worker, f.gpus_per_worker, f.attempts) == (3, 2, 0.25, 5)
     assert (f.max_preemptions, f.asset_timeout, f.import_timeout, f.max_rss_bytes) == (1, 60, 30, 512 << 20)
