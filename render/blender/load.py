@@ -20,6 +20,7 @@ import bpy
 from mathutils import Matrix
 
 from orbit4d.render.blender import importers
+from orbit4d.render.blender.cause import cause_of
 from orbit4d.render.blender.repair import repair_materials
 
 #: Objects of these types have a surface that Cycles draws.
@@ -126,7 +127,7 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
         raise LoadError(refusal.code, str(refusal)) from None
     except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError) as error:
         # Importers are Python or C++ code fed with untrusted bytes: they fail in every way there is.
-        raise LoadError("bad_file:import", _one_line(error)) from error
+        raise LoadError("bad_file:import", cause_of(error)) from error
     if refused := _outside_references(path.parent):
         raise LoadError("bad_file:outside_reference", f"refers to {refused}, outside the asset's folder")
 
@@ -208,8 +209,3 @@ def _outside_references(folder: Path) -> str | None:
             if not target.resolve().is_relative_to(folder) and target.exists():
                 return str(block.filepath)
     return None
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text or type(error).__name__)[:500]
