@@ -38,15 +38,19 @@ class Refused(Exception):
         self.code = code
 
 
-def animated_ids() -> Iterator[Any]:
-    """Every data-block that carries animation data, a material's own node tree included."""
+def animatable_ids() -> Iterator[Any]:
+    """Every data-block that an action may move, a material's own node tree included."""
     for collection in ANIMATED_COLLECTIONS:
         for owner in getattr(bpy.data, collection):
-            if owner.animation_data is not None:
-                yield owner
+            yield owner
             tree = getattr(owner, "node_tree", None)
-            if tree is not None and tree.animation_data is not None:
+            if tree is not None:
                 yield tree
+
+
+def animated_ids() -> Iterator[Any]:
+    """Those of `animatable_ids` that carry animation data."""
+    return (owner for owner in animatable_ids() if owner.animation_data is not None)
 
 
 @dataclass(frozen=True)

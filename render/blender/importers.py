@@ -10,9 +10,10 @@ from typing import Any
 
 import bpy
 
-from orbit4d.render.blender import gltf_addon
+from orbit4d.render.blender import gltf_addon, usd_stage
 from orbit4d.render.blender.imported import Action, Binding, Imported, Refused, animated_ids, rest_values
 from orbit4d.render.blender.node_visibility import hide_nodes
+from orbit4d.render.blender.stored_actions import stored_actions
 
 
 def _scene_fps() -> float:
@@ -101,13 +102,16 @@ def _take_assigned() -> list[Binding]:
 # ---------------------------------------------------------------- scenes with a timeline
 
 
-def _timeline(first_frame: int = 0) -> Imported:
-    """What plays when the scene as a whole is run: caches, constraints and whatever is assigned."""
+def _timeline(first_frame: int = 0, frames: tuple[float, float] | None = None) -> Imported:
+    """What plays when the scene as a whole is run: caches, constraints and whatever is assigned.
+
+    Caches play over `frames`, by default the scene's.
+    """
     scene = bpy.context.scene
     bindings = _take_assigned()
     action = Action("scene", bindings).measure()
     if bpy.data.cache_files:
-        frames = (float(scene.frame_start), float(scene.frame_end))
+        frames = frames or (float(scene.frame_start), float(scene.frame_end))
         action.frame_start = min(action.frame_start, frames[0]) if bindings else frames[0]
         action.frame_end = max(action.frame_end, frames[1])
     names = {binding.action.name for binding in bindings}
@@ -118,16 +122,26 @@ def _timeline(first_frame: int = 0) -> Imported:
 
 
 def import_usd(path: Path) -> Imported:
-    bpy.ops.wm.usd_import(
-        filepath=str(path),
-        import_cameras=False,
-        import_lights=False,
-        import_guide=False,
-        import_proxy=False,
-        set_frame_range=True,
-        import_textures_mode="IMPORT_PACK",
-    )
-    return _timeline()
+    stage = usd_stage.open_stage(path)
+    with usd_stage.prim_map() as prims:
+        bpy.ops.wm.usd_import(
+            filepath=str(path),
+            import_cameras=False,
+            import_lights=False,
+            import_guide=False,
+            import_proxy=False,
+            set_frame_range=True,
+            import_textures_mode="IMPORT_PACK",
+        )
+    # Blender puts time code n on frame n, and knows of no timeCodesPerSecond.
+    codes = usd_stage.time_codes(stage)
+    imported = _timeline(frames=codes)
+    imported.fps = float(stage.GetTimeCodesPerSecond())
+    visibility = imported.actions[0] if imported.actions else Action("scene", [], *(codes or (0.0, 0.0)))
+    if usd_stage.hide_prims(stage, prims, visibility):
+        imported.actions = [visibility]
+        imported.rest = rest_values(imported.actions)
+    return imported
 
 
 def import_alembic(path: Path) -> Imported:
@@ -153,6 +167,8 @@ def import_blend(path: Path) -> Imported:
         if not source.scenes:
             raise Refused("bad_file:no_geometry", "the file holds no scene")
         target.scenes = source.scenes[:1]
+        # Actions that nothing uses come only when asked for.
+        target.actions = list(source.actions)
     theirs = target.scenes[0]
     scene.render.fps, scene.render.fps_base = theirs.render.fps, theirs.render.fps_base
     scene.frame_start, scene.frame_end = theirs.frame_start, theirs.frame_end
@@ -168,12 +184,10 @@ def import_blend(path: Path) -> Imported:
             if driver.driver.type == "SCRIPTED" and not driver.driver.is_simple_expression:
                 data.drivers.remove(driver)
     _make_instances_real()
-    tracks = _actions_by_track()
     playing = _timeline(first_frame=0)
-    taken = {binding.action for action in playing.actions for binding in action.bindings}
-    others = [a.measure() for a in tracks.values() if not all(b.action in taken for b in a.bindings)]
+    others, flags = stored_actions({b.action for action in playing.actions for b in action.bindings})
     actions = playing.actions + others
-    return Imported(playing.fps, actions, rest_values(actions))
+    return Imported(playing.fps, actions, rest_values(actions), flags)
 
 
 def _make_instances_real() -> None:
