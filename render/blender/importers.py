@@ -11,8 +11,10 @@ from typing import Any
 import bpy
 
 from orbit4d.render.blender import gltf_addon, usd_stage
+from orbit4d.render.blender.fbx_layers import Composed, Layers
 from orbit4d.render.blender.imported import Action, Binding, Imported, Refused, animated_ids, rest_values
 from orbit4d.render.blender.node_visibility import hide_nodes
+from orbit4d.render.blender.patching import patched
 from orbit4d.render.blender.stored_actions import stored_actions
 
 
@@ -62,28 +64,42 @@ def _actions_by_track() -> dict[str, Action]:
 
 def import_fbx(path: Path) -> Imported:
     from io_scene_fbx import import_fbx as fbx
+    from io_scene_fbx import parse_fbx
 
     # The importer assigns only the first take to its objects and leaves the others loose, without saying
     # which object they belong to. Feeding it one take at a time, with nothing assigned, tells exactly.
-    original = fbx.blen_read_animations
+    parse, read_curve, read_takes = parse_fbx.parse, fbx.blen_read_animation_curve, fbx.blen_read_animations
     actions: list[Action] = []
     rest: list[tuple[Callable[[Any], None], Any]] = []
+    flags: list[str] = []
+    root: Any = None
+
+    def remember_root(*args: Any, **options: Any) -> Any:
+        nonlocal root
+        root, version = parse(*args, **options)
+        return root, version
 
     def read_one_by_one(tmpl_stack, tmpl_layer, stacks, *rest_args):  # type: ignore[no-untyped-def]
-        for uuid, stack in stacks.items():
-            original(tmpl_stack, tmpl_layer, {uuid: stack}, *rest_args)
-            name = fbx.elem_name_ensure_class(stack[0][0], b"AnimStack")
+        layers = Layers(root, read_curve)
+        flags.extend(layers.flags)
+        for uuid, (stack, of_stack) in stacks.items():
+            read_takes(tmpl_stack, tmpl_layer, {uuid: (stack, layers.compose(of_stack))}, *rest_args)
+            name = fbx.elem_name_ensure_class(stack[0], b"AnimStack")
             actions.append(Action(name, _take_assigned()).measure())
         rest.extend(rest_values(actions))
 
-    fbx.blen_read_animations = read_one_by_one
-    try:
+    def read_composed(curve: Any) -> Any:
+        return (curve.times, curve.values) if isinstance(curve, Composed) else read_curve(curve)
+
+    with (
+        patched(parse_fbx, parse=remember_root),
+        patched(fbx, blen_read_animations=read_one_by_one, blen_read_animation_curve=read_composed),
+    ):
         # anim_offset 0 keeps the file's clock: the add-on's default puts second 0 on frame 1.
         bpy.ops.import_scene.fbx(filepath=str(path), anim_offset=0.0, use_image_search=False)
-    finally:
-        fbx.blen_read_animations = original
     # Keys are placed with the rounded rate, whatever fps_base says.
-    return Imported(fps=float(bpy.context.scene.render.fps), actions=actions, rest=rest, first_frame=1)
+    fps = float(bpy.context.scene.render.fps)
+    return Imported(fps, actions, rest, flags, first_frame=1)
 
 
 def _take_assigned() -> list[Binding]:
