@@ -18,10 +18,9 @@ FILTERS = ("NONE", "OCTAHEDRAL", "QUATERNION", "EXPONENTIAL", "COLOR")
 def packed_view(view: dict[str, Any]) -> dict[str, Any] | None:
     """The extension's part of a buffer view, None where the view is plain."""
     extensions = view.get("extensions")
-    for name in EXTENSIONS if isinstance(extensions, dict) else ():
-        if isinstance(extensions.get(name), dict):
-            return extensions[name]
-    return None
+    if not isinstance(extensions, dict):
+        return None
+    return next((extensions[name] for name in EXTENSIONS if isinstance(extensions.get(name), dict)), None)
 
 
 def check_available(extension: str) -> None:
@@ -42,8 +41,8 @@ def unpacked_size(packed: dict[str, Any], what: str = "a packed bufferView") -> 
     mode, filter_name = packed.get("mode"), packed.get("filter", "NONE")
     if not isinstance(count, int) or not 0 < count <= LIMITS.vertices * 3:
         raise BadFile("absurd", f"{what} counts {str(count)[:20]}")
-    fits = stride in (2, 4) if mode in MODES[1:] else isinstance(stride, int) and 4 <= stride <= 256
-    if mode not in MODES or filter_name not in FILTERS or not fits or (mode == MODES[0] and stride % 4):
+    sizes = range(4, 257, 4) if mode == "ATTRIBUTES" else (2, 4)
+    if mode not in MODES or filter_name not in FILTERS or not isinstance(stride, int) or stride not in sizes:
         raise BadFile("header", f"{what}: mode {mode}, filter {filter_name}, byteStride {stride}")
     return count * stride
 

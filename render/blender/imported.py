@@ -104,6 +104,11 @@ class Imported:
     flags: list[str] = field(default_factory=list)
     first_frame: int = 0
 
+    def shown_later(self) -> set[Any]:
+        """Objects that some action shows or hides in renders."""
+        bindings = [binding for action in self.actions for binding in action.bindings]
+        return {b.owner for b in bindings if any(c.data_path == "hide_render" for c in curves_of(b))}
+
 
 def curves_of(binding: Binding) -> list[Any]:
     """The F-curves that the binding plays."""

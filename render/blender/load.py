@@ -137,7 +137,12 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
         if obj in helpers or obj.type in ("LIGHT", "LIGHT_PROBE", "SPEAKER"):
             obj.hide_render = True
     # Objects of a glTF file's other scenes lie in excluded collections: in the scene, not in the view layer.
-    meshes = [o for o in bpy.context.view_layer.objects if o.type in SURFACE_TYPES and not o.hide_render]
+    shown_later = imported.shown_later()
+    meshes = [
+        o
+        for o in bpy.context.view_layer.objects
+        if o.type in SURFACE_TYPES and (not o.hide_render or (o in shown_later and o not in helpers))
+    ]
     if not meshes:
         raise LoadError("bad_file:no_geometry", "nothing in the file has a surface")
     flags += repair_materials(meshes, path)
