@@ -98,8 +98,10 @@ class Layers:
             added = {}
             for channel, (curve, default) in channels.items():
                 value = np.interp(times, *curve)
+                # Angles belong together, other channels stand alone.
+                comes_first = not moved if prop == ROTATION else channel not in moved
                 whole = default is not None and abs(default - own[channel]) < 1e-3 * max(1.0, abs(default))
-                if layer.base or (channel not in moved and whole):
+                if layer.base or (comes_first and whole):
                     now[:, channel] = value
                 elif layer.mode == _ADDITIVE:
                     added[channel] = value

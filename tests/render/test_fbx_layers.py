@@ -25,8 +25,8 @@ bpy.ops.export_scene.fbx(filepath=plain, axis_up="Z", axis_forward="Y", apply_sc
 from io_scene_fbx import encode_bin, parse_fbx
 root, version = parse_fbx.parse(plain)
 ADD = {"Z": "int8", "Y": "int16", "C": "char", "B": "bool", "I": "int32", "F": "float32", "D": "float64",
-       "L": "int64", "R": "bytes", "S": "string", "f": "float32_array", "d": "float64_array", "i": "int32_array",
-       "l": "int64_array", "b": "bool_array", "c": "byte_array"}
+       "L": "int64", "R": "bytes", "S": "string", "f": "float32_array", "d": "float64_array",
+       "i": "int32_array", "l": "int64_array", "b": "bool_array", "c": "byte_array"}
 
 def rebuilt(element):
     made = encode_bin.FBXElem(element.id)
@@ -125,7 +125,7 @@ def turn(model: str, **curves: list[tuple[float, float]]) -> tuple[Any, ...]:
     return (model, "Rotation", (0, 0, 0), curves)
 
 
-UP, HALF = [(0.0, 0.0), (1.0, 200.0)], [(0.0, 0.0), (0.5, 80.0), (1.0, 0.0)]
+UP, HALF = [(0.0, 0.0), (1.0, 2.0)], [(0.0, 0.0), (0.5, 0.8), (1.0, 0.0)]
 FULL = [(0.0, 90.0), (1.0, 90.0)]
 TAKES = {
     "sum": [layer(move("fox", Z=UP)), layer(move("fox", Z=HALF, X=UP)), layer(move("fox", Z=HALF))],
@@ -133,12 +133,12 @@ TAKES = {
     "override": [layer(move("fox", Z=UP)), layer(move("fox", Z=HALF), BlendMode=1, Weight=50.0)],
     "mute": [layer(move("fox", Z=UP)), layer(move("fox", Z=HALF), Mute=1), layer(move("owl", Z=HALF))],
     "solo": [layer(move("fox", Z=UP)), layer(move("fox", Z=HALF), Solo=1)],
-    # The owl stands at x = 400: a layer whose default says so holds whole places, one of 0 adds to them.
+    # The owl stands at x = 4: a layer whose default says so holds whole places, one of 0 adds to them.
     "whole": [
         layer(move("fox", Z=UP)),
-        layer(("owl", "Translation", (400, 0, 0), {"X": [(0, 400), (1, 600)]})),
+        layer(("owl", "Translation", (4, 0, 0), {"X": [(0, 4), (1, 6)]})),
     ],
-    "added": [layer(move("fox", Z=UP)), layer(move("owl", X=[(0, 0), (1, 200)]))],
+    "added": [layer(move("fox", Z=UP)), layer(move("owl", X=[(0, 0), (1, 2)]))],
     "turned": [layer(turn("fox", X=FULL)), layer(turn("fox", Y=FULL))],
     "angles": [layer(turn("fox", X=FULL)), layer(turn("fox", Y=FULL), RotationAccumulationMode=1)],
     "scaled": [
@@ -178,7 +178,8 @@ def test_a_layer_may_override_be_mute_or_solo(found: dict[str, Any]) -> None:
 
 
 def test_whole_values_and_added_ones_are_told_apart(found: dict[str, Any]) -> None:
-    assert places(found["whole"], "owl", 0) == places(found["added"], "owl", 0) == [4, 5, 6]
+    assert places(found["whole"], "owl", 0) == [4, 5, 6]
+    assert places(found["added"], "owl", 0) == [4, 5, 6]
     assert places(found["whole"], "fox", 2) == [0, 1, 2]
 
 
