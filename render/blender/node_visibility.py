@@ -22,11 +22,13 @@ Steps = list[tuple[float, bool]]
 def hide_nodes(reading: Reading, actions: Sequence[Action], fps: float) -> None:
     """Hide from renders what the file hides: `actions` are its animations, in file order."""
     nodes = reading.document.get("nodes") or []
-    if VISIBILITY not in (reading.document.get("extensionsUsed") or []) or reading.importer is None:
+    if reading.importer is None:
         return
     parents = {child: i for i, node in enumerate(nodes) for child in node.get("children", [])}
     objects = _objects(reading.importer)
     animated = [_steps(reading.importer, a, fps) for a in reading.document.get("animations") or []]
+    if all(_visible(node) for node in nodes) and not any(animated):
+        return
     for index, found in objects.items():
         chain = [index]
         while chain[-1] in parents:
