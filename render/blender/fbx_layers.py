@@ -47,12 +47,12 @@ class Layers:
         """Curve node -> channel -> its default value."""
         self.flags: list[str] = []
         names: dict[int, str] = {}
-        for element in _children(root, b"Objects"):
+        for element in elements_of(root, b"Objects"):
             if element.id == b"AnimationCurveNode":
                 self.defaults[element.props[0]] = _channel_defaults(element)
             elif element.id == b"AnimationLayer":
                 names[element.props[0]] = element.props[1].split(b"\0")[0].decode("utf-8", "replace")
-        for link in _children(root, b"Connections"):
+        for link in elements_of(root, b"Connections"):
             if link.props[0] == b"OP" and link.props[3] == b"Weight" and link.props[2] in names:
                 self.flags.append(f"ignored_layer_weight:{names[link.props[2]]}")
 
@@ -130,7 +130,7 @@ class _Layer:
 
     @classmethod
     def of(cls, element: Any, base: bool) -> _Layer:
-        values = _properties(element)
+        values = element_properties(element)
         return cls(
             base=base,
             mute=bool(values.get(b"Mute", 0)),
@@ -180,7 +180,7 @@ def _own_values(item: Any, prop: bytes) -> list[float]:
     return [0.0, 0.0, 0.0]
 
 
-def _children(element: Any, name: bytes) -> Iterator[Any]:
+def elements_of(element: Any, name: bytes) -> Iterator[Any]:
     """The children of the first child of that name."""
     for child in element.elems:
         if child is not None and child.id == name:
@@ -188,11 +188,11 @@ def _children(element: Any, name: bytes) -> Iterator[Any]:
             return
 
 
-def _properties(element: Any) -> dict[bytes, Any]:
+def element_properties(element: Any) -> dict[bytes, Any]:
     """Name -> first value of the element's own properties."""
-    return {p.props[0]: p.props[4] for p in _children(element, b"Properties70") if len(p.props) > 4}
+    return {p.props[0]: p.props[4] for p in elements_of(element, b"Properties70") if len(p.props) > 4}
 
 
 def _channel_defaults(element: Any) -> dict[int, float]:
     channels = {b"d|X": 0, b"d|Y": 1, b"d|Z": 2, b"d|DeformPercent": 0}
-    return {channels[n]: float(v) for n, v in _properties(element).items() if n in channels}
+    return {channels[n]: float(v) for n, v in element_properties(element).items() if n in channels}

@@ -12,6 +12,7 @@ import bpy
 
 from orbit4d.render.blender import gltf_addon, usd_stage
 from orbit4d.render.blender.fbx_layers import Composed, Layers
+from orbit4d.render.blender.fbx_visibility import Visibility
 from orbit4d.render.blender.imported import Action, Binding, Imported, Refused, animated_ids, rest_values
 from orbit4d.render.blender.node_visibility import hide_nodes
 from orbit4d.render.blender.patching import patched
@@ -80,13 +81,16 @@ def import_fbx(path: Path) -> Imported:
         return root, version
 
     def read_one_by_one(tmpl_stack, tmpl_layer, stacks, *rest_args):  # type: ignore[no-untyped-def]
-        layers = Layers(root, read_curve)
-        flags.extend(layers.flags)
+        layers, visibility = Layers(root, read_curve), Visibility(root, read_curve)
+        frames_per_tick = rest_args[0].render.fps / rest_args[-1]
         for uuid, (stack, of_stack) in stacks.items():
             read_takes(tmpl_stack, tmpl_layer, {uuid: (stack, layers.compose(of_stack))}, *rest_args)
             name = fbx.elem_name_ensure_class(stack[0], b"AnimStack")
-            actions.append(Action(name, _take_assigned()).measure())
+            actions.append(Action(name, _take_assigned()))
+            visibility.key(uuid, actions[-1], frames_per_tick)
+            actions[-1].measure()
         rest.extend(rest_values(actions))
+        flags.extend(layers.flags + visibility.flags)
 
     def read_composed(curve: Any) -> Any:
         return (curve.times, curve.values) if isinstance(curve, Composed) else read_curve(curve)

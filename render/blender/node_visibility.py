@@ -14,9 +14,7 @@ import bpy
 
 from orbit4d.render.blender.gltf_addon import VISIBILITY, Reading, pointer_of
 from orbit4d.render.blender.imported import Action
-from orbit4d.render.blender.visibility import key_visibility, merged_steps
-
-Steps = list[tuple[float, bool]]
+from orbit4d.render.blender.visibility import Steps, key_visibility, merged_steps
 
 
 def hide_nodes(reading: Reading, actions: Sequence[Action], fps: float) -> None:

@@ -18,9 +18,8 @@ from typing import Any
 import bpy
 
 from orbit4d.render.blender.imported import Action, Refused
-from orbit4d.render.blender.visibility import key_visibility, merged_steps
+from orbit4d.render.blender.visibility import Steps, key_visibility, merged_steps
 
-Steps = list[tuple[float, bool]]
 #: Prims whose attributes Blender reads once, or that are never drawn.
 _NOT_PLAYED = ("Camera", "Material", "Shader", "NodeGraph", "GeomSubset")
 #: One of OpenUSD's errors: Error in FUNCTION at line N in file SOURCE : 'MESSAGE'.

@@ -11,6 +11,9 @@ import bpy
 
 from orbit4d.render.blender.imported import Action, Binding
 
+#: (frame, visible from there on), in order.
+Steps = list[tuple[float, bool]]
+
 
 def key_visibility(action: Action, obj: bpy.types.Object, steps: Sequence[tuple[float, bool]]) -> None:
     """Show or hide `obj` in renders while `action` plays, from each frame of `steps` on.

@@ -14,10 +14,12 @@ import numpy as np
 bpy.ops.wm.read_factory_settings(use_empty=True)
 bpy.context.scene.render.fps = 25
 bpy.context.scene.frame_end = 25
-for name, x in (("fox", 0), ("owl", 4)):
+for name, x in (("fox", 0), ("owl", 4), ("egg", 0)):
     bpy.ops.mesh.primitive_cube_add(location=(x, 0, 0))
     obj = bpy.context.object
     obj.name = name
+    if name == "egg":
+        obj.parent = bpy.data.objects["owl"]
     obj.keyframe_insert("location", frame=0)
     obj.keyframe_insert("location", frame=25)
 bpy.ops.export_scene.fbx(filepath=plain, axis_up="Z", axis_forward="Y", apply_scale_options="FBX_SCALE_ALL",
@@ -108,6 +110,19 @@ for title, layers in takes.items():
                 values.add_float32_array(np.array([v for _, v in keys], np.float32))
                 block.elems += [times, values]
                 link(b"OP", curve, node, f"d|{axis}".encode())
+    if title in seen:
+        for model, keys in seen[title].items():
+            node, curve = next(number), next(number)
+            props(numbered(objects, b"AnimationCurveNode", node, b"Visibility", b"AnimCurveNode"),
+                  {"d|Visibility": 1.0})
+            link(b"OO", node, uuid)
+            link(b"OP", node, models[model], b"Visibility")
+            block = numbered(objects, b"AnimationCurve", curve, b"", b"AnimCurve")
+            times, values = encode_bin.FBXElem(b"KeyTime"), encode_bin.FBXElem(b"KeyValueFloat")
+            times.add_int64_array(np.array([round(t * TICKS) for t, _ in keys], np.int64))
+            values.add_float32_array(np.array([v for _, v in keys], np.float32))
+            block.elems += [times, values]
+            link(b"OP", curve, node, b"d|Visibility")
 encode_bin.write(layered, tree, version)
 answer = {m: None for m in models}
 """
@@ -147,13 +162,19 @@ TAKES = {
         layer(("fox", "Scaling", (0, 0, 0), {"Z": [(0, 3), (1, 3)]}), ScaleAccumulationMode=1),
     ],
 }  # fmt: skip
+#: Take -> model -> (seconds, visibility). A curve that never hides says nothing.
+SEEN = {
+    "mute": {"owl": [(0.0, 1.0), (0.4, 0.0), (0.8, 1.0)], "fox": [(0.0, 1.0), (1.0, 1.0)]},
+    "solo": {"egg": [(0.2, 0.0), (0.6, 1.0)]},
+}
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: Any, in_blender: Any, read_actions: Any) -> dict[str, list[dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("fbx")
     plain, layered = folder / "plain.fbx", folder / "layered.fbx"
-    assert in_blender(WRITE, plain=str(plain), layered=str(layered), takes=TAKES).keys() == {"fox", "owl"}
+    names = in_blender(WRITE, plain=str(plain), layered=str(layered), takes=TAKES, seen=SEEN)
+    assert names.keys() == {"fox", "owl", "egg"}
     [asset] = read_actions([layered], (0.0, 0.5, 1.0))
     assert asset["flags"] == []
     actions = {action["name"]: action for action in asset["actions"]}
@@ -163,6 +184,21 @@ def found(tmp_path_factory: Any, in_blender: Any, read_actions: Any) -> dict[str
 
 def places(moments: list[dict[str, Any]], model: str, axis: int) -> Any:
     return pytest.approx([moment[model]["place"][axis] for moment in moments], abs=1e-4)
+
+
+def hidden(moments: list[dict[str, Any]], model: str) -> list[bool]:
+    return [moment[model]["hidden"] for moment in moments]
+
+
+def test_visibility_is_shown_over_time_in_its_take(found: dict[str, Any]) -> None:
+    for model, mute, solo in (
+        ("owl", [False, True, False], [False, False, False]),
+        ("egg", [False, True, False], [True, True, False]),
+        ("fox", [False, False, False], [False, False, False]),
+    ):
+        assert hidden(found["mute"], model) == mute, model
+        assert hidden(found["solo"], model) == solo, model
+        assert hidden(found["sum"], model) == [False, False, False]
 
 
 def test_layers_add_up(found: dict[str, Any]) -> None:
