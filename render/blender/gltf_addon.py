@@ -178,6 +178,13 @@ def _remembered(blender_gltf: Any, reading: Reading) -> Any:
     return create
 
 
+def _is_opaque_colour(document: dict[str, Any], pointer: str) -> bool:
+    parts = pointer.split("/")
+    if len(parts) != 5 or parts[1] != "materials" or parts[4] != "baseColorFactor":
+        return False
+    return document["materials"][int(parts[2])].get("alphaMode", "OPAQUE") == "OPAQUE"
+
+
 @contextmanager
 def _guarded_pointers(module: Any, blender_gltf: Any, reading: Reading) -> Iterator[None]:
     """Pointers that the importer stumbles over stay unplayed; those that it plays are written down."""
@@ -195,7 +202,9 @@ def _guarded_pointers(module: Any, blender_gltf: Any, reading: Reading) -> Itera
         try:
             do_channel(gltf, animation, channel, *args, **options)
         except _STUMBLES as error:
-            reading.played.discard(playing)
+            # It stumbles over the alpha of an unlit colour, with the colour itself done: opaque, that is all.
+            if not _is_opaque_colour(reading.document, playing):
+                reading.played.discard(playing)
             print(f"pointer {playing}: {type(error).__name__}: {error}")
 
     def guarded_dispatch(*args: Any) -> None:

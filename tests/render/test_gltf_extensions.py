@@ -121,6 +121,22 @@ for t in (0.0, 1.0, 2.0):
 """
 
 
+def test_the_colour_of_an_unlit_material_is_animated(
+    tmp_path: Path, gltf: Any, part: Any, in_blender: Any
+) -> None:
+    """Blender's importer stumbles over its alpha, which counts where the material is not opaque."""
+    moves = {"Glow": [(0.0, (0, 0, 0)), (2.0, (0, 0, 1))]}
+    glb = Glb(gltf(tmp_path / "unlit.glb", [part(unlit=True, moves=moves), part(unlit=True)], ("Glow",)))
+    glb.doc["materials"][1]["alphaMode"] = "BLEND"
+    pointers = [f"/materials/{i}/pbrMetallicRoughness/baseColorFactor" for i in range(2)]
+    for pointer in pointers:
+        glb.point(0, pointer, [0.0, 2.0], [(0, 0, 1, 1), (0, 1, 0, 1)], "VEC4", step=False)
+    code = PAINT.replace("Principled BSDF", "Emission").replace("Base Color", "Color")
+    found = in_blender(code, path=str(glb.write()))
+    assert [moment[0] for moment in found["colours"]] == [[0, 0, 1], [0, 0.5, 0.5], [0, 1, 0]]
+    assert f"ignored_pointer:{pointers[0]}" not in found["flags"]
+
+
 @pytest.mark.parametrize("names", [(None, None), ("skin", "skin"), ("", "skin")])
 def test_pointers_find_their_material_whatever_it_is_called(
     names: tuple[str | None, str | None], three: Any, in_blender: Any
