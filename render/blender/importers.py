@@ -157,6 +157,7 @@ def import_usd(path: Path) -> Imported:
     codes = usd_stage.time_codes(stage)
     imported = _timeline(frames=codes)
     imported.fps = float(stage.GetTimeCodesPerSecond())
+    imported.flags += [f"ignored_animation:{path}" for path in usd_stage.ignored_animation(stage)]
     visibility = imported.actions[0] if imported.actions else Action("scene", [], *(codes or (0.0, 0.0)))
     if usd_stage.hide_prims(stage, prims, visibility):
         imported.actions = [visibility]

@@ -20,8 +20,9 @@ import bpy
 from orbit4d.render.blender.imported import Action, Refused
 from orbit4d.render.blender.visibility import Steps, key_visibility, merged_steps
 
-#: Prims whose attributes Blender reads once, or that are never drawn.
-_NOT_PLAYED = ("Camera", "Material", "Shader", "NodeGraph", "GeomSubset")
+#: Prims whose attributes Blender reads once, and those with others that are never drawn.
+_SHADING = ("Material", "Shader", "NodeGraph")
+_NOT_PLAYED = (*_SHADING, "Camera", "GeomSubset")
 #: One of OpenUSD's errors: Error in FUNCTION at line N in file SOURCE : 'MESSAGE'.
 _ERROR = re.compile(
     r"^\s*Error in .*? at line \d+ in file \S+ : '(.*?)'\s*(?=^\s*Error in |\Z)", re.MULTILINE | re.DOTALL
@@ -87,13 +88,25 @@ def time_codes(stage: Any) -> tuple[float, float] | None:
 
 def _played(stage: Any) -> Iterator[Any]:
     """Attributes with several samples, of the prims that are drawn."""
-    roots = [stage.GetPseudoRoot(), *stage.GetPrototypes()]
-    for root in roots:
-        for prim in _pxr().Usd.PrimRange(root):
-            kind = str(prim.GetTypeName())
-            if kind in _NOT_PLAYED or kind.endswith("Light"):
-                continue
-            yield from (a for a in prim.GetAttributes() if a.GetNumTimeSamples() > 1)
+    for prim in _prims(stage):
+        kind = str(prim.GetTypeName())
+        if kind not in _NOT_PLAYED and not kind.endswith("Light"):
+            yield from _varying(prim)
+
+
+def ignored_animation(stage: Any) -> list[str]:
+    """Paths of animated inputs of materials, which Blender reads once; at most eight."""
+    shaders = (prim for prim in _prims(stage) if str(prim.GetTypeName()) in _SHADING)
+    return [str(attribute.GetPath()) for prim in shaders for attribute in _varying(prim)][:8]
+
+
+def _prims(stage: Any) -> Iterator[Any]:
+    for root in (stage.GetPseudoRoot(), *stage.GetPrototypes()):
+        yield from _pxr().Usd.PrimRange(root)
+
+
+def _varying(prim: Any) -> Iterator[Any]:
+    return (attribute for attribute in prim.GetAttributes() if attribute.GetNumTimeSamples() > 1)
 
 
 @contextmanager

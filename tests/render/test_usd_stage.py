@@ -130,6 +130,14 @@ def test_visibility_alone_is_an_action(tmp_path: Path, read_actions: Any) -> Non
     assert [m["sheet"]["hidden"] for m in asset["actions"][0]["moments"]] == [False, True]
 
 
+def test_animated_materials_are_a_flag_and_no_range(tmp_path: Path, read_actions: Any) -> None:
+    shader = 'def Shader "s" {\n float inputs:roughness.timeSamples = { 0: 0.1, 90: 1 }\n}'
+    body = rise((0, 0), (24, 1)) + f'def Material "m"\n{{\n{shader}\n}}\n'
+    [asset] = read_actions([stage(tmp_path / "a.usda", body)])
+    assert asset["actions"][0]["range"] == [0.0, 1.0]
+    assert asset["flags"] == ["ignored_animation:/top/m/s.inputs:roughness"]
+
+
 def test_a_parse_error_names_the_line(tmp_path: Path, read_actions: Any) -> None:
     broken = stage(tmp_path / "broken.usda", rise((0, 0), (24, 1)).replace("(1, 0, 0), ", "(1, 0 0), "))
     line = 1 + broken.read_text().split("(1, 0 0)")[0].count("\n")
