@@ -86,7 +86,7 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
                              " the moment of the largest displacement"),
     "alpha_coverage": (_F, "largest share of the preview that is covered"),
     "alpha_touch": (_F, "largest share of the preview's border that is covered"),
-    "flat": (_B, "whether every preview is blank or of one single colour"),
+    "flat": (_B, "whether all previews are blank or of one single colour, the same in all"),
     "ssim_quarter_raw": (_F, "as ssim_quarter, at raw scene frames 0 and 6 (the published reading)"),
     "ssim_half_raw": (_F, "as ssim_half, at raw scene frames 0 and 12 (the published reading)"),
     "ssim_object_quarter_raw": (_F, "as ssim_object_quarter, at raw scene frames"),

@@ -86,7 +86,7 @@ def _measure_group(index: Any, dataset: str, numbers: Sequence[int]) -> dict[str
         "coverage": float(np.mean(cover)),
         "blank_frames": float(np.mean(blank)),
         "flat_frames": float(np.mean(flat)),
-        "flat": bool(all(flat)),
+        "flat": all(flat) and image_measures.is_flat(np.concatenate(list(pixels.values()))),
         "motion_magnitude": float(np.mean(pairs)) if pairs else None,
     }
     found |= {name: clip.measures.get(name) for name in ("motion_geometry", "union_growth")}

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from orbit4d.datasets import meshopt
 from orbit4d.datasets.bad_file import LIMITS, BadFile, Budget, Inspection, companion, map_file
 
 #: Bytes of one component, by componentType.
@@ -46,6 +47,8 @@ _EXTENSIONS = {
     "EXT_texture_webp",
     "KHR_materials_anisotropy",
 }
+#: What is served beside the importer.
+_EXTENSIONS |= {"KHR_node_visibility"}
 _DRACO = "KHR_draco_mesh_compression"
 _BLOCK = 1 << 18
 
@@ -99,8 +102,7 @@ def _split(data: memoryview) -> tuple[dict[str, Any], memoryview | None]:
         raise BadFile("version", f"GLB version {version}")
     if length > len(data):
         raise BadFile("truncated", f"{len(data)} of {length} bytes")
-    if length < len(data):
-        raise BadFile("header", f"the header says {length} bytes, the file has {len(data)}")
+    # Bytes after the GLB are no part of it; length < 12 leaves no chunk, which is refused below.
     chunks: list[tuple[bytes, memoryview]] = []
     offset = 12
     while offset < length and len(chunks) < 2:
@@ -164,15 +166,12 @@ class _Document:
         self.seen_finite: set[int] = set()
         self.seen_indices: set[tuple[int, int]] = set()
         self.binary = binary
+        self.packed = False
+        """Whether buffer views have to be decompressed: where that is not required, they are plain too."""
         self.buffers: list[memoryview] = []
 
     def inspect(self, name: str) -> Inspection:
-        required = self.doc.get("extensionsRequired", [])
-        unknown = (
-            [str(e)[:60] for e in required if e not in _EXTENSIONS] if isinstance(required, list) else []
-        )
-        if unknown:
-            raise BadFile("extension", f"requires {', '.join(unknown[:4])}")
+        self._check_extensions()
         missing = self._check_uris()
         self.buffers = [self._buffer(i, entry) for i, entry in enumerate(self.lists["buffers"])]
         self.views = [self._view(i, entry) for i, entry in enumerate(self.lists["bufferViews"])]
@@ -209,6 +208,17 @@ class _Document:
             source_url=_text(extras.get("source")),
         )
 
+    def _check_extensions(self) -> None:
+        required = self.doc.get("extensionsRequired", [])
+        names = [str(e)[:60] for e in required] if isinstance(required, list) else []
+        unknown = [name for name in names if name not in _EXTENSIONS and name not in meshopt.EXTENSIONS]
+        if unknown:
+            raise BadFile("extension", f"requires {', '.join(unknown[:4])}")
+        for name in names:
+            if name in meshopt.EXTENSIONS:
+                meshopt.check_available(name)
+                self.packed = True
+
     def _at(self, key: str, index: Any, what: str) -> dict:
         entries = self.lists[key]
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(entries):
@@ -237,6 +247,9 @@ class _Document:
     def _buffer(self, i: int, entry: dict) -> memoryview:
         size = _whole(entry.get("byteLength"), f"buffer {i} byteLength")
         uri = entry.get("uri")
+        if uri is None and self.packed and meshopt.packed_view(entry) is not None:
+            # Stands in for what the buffer views unpack to; it has no bytes of its own.
+            return memoryview(b"")
         if uri is None:
             if i != 0 or self.binary is None:
                 raise BadFile("missing", f"buffer {i} has no URI and the file no binary chunk")
@@ -253,6 +266,11 @@ class _Document:
 
     def _view(self, i: int, entry: dict) -> memoryview:
         what = f"bufferView {i}"
+        packed = meshopt.packed_view(entry) if self.packed else None
+        if packed is not None:
+            self._at("buffers", packed.get("buffer"), what)
+            self.budget.spend(meshopt.unpacked_size(packed, what))
+            return memoryview(meshopt.unpack(packed, self.buffers[packed["buffer"]], what))
         self._at("buffers", entry.get("buffer"), what)
         buffer = self.buffers[entry["buffer"]]
         start = _whole(entry.get("byteOffset", 0), f"{what} byteOffset")

@@ -160,9 +160,10 @@ def is_blank(rgba: npt.ArrayLike) -> bool:
 
 
 def is_flat(rgba: npt.ArrayLike, tolerance: float = 2.0 / 255.0) -> bool:
-    """Whether all covered pixels of a straight RGBA picture [H, W, 4] have one colour, within `tolerance`.
+    """Whether all covered pixels of straight RGBA images [..., H, W, 4] have one colour, within `tolerance`.
 
-    True for a blank picture too. Missing textures, unlit black and shader errors look like this.
+    True for a blank image too, false for several that are each of one colour but not of the same. Missing
+    textures, unlit black and shader errors look like this.
     """
     image = np.asarray(rgba)
     covered = as_unit(image[..., :3])[solid(image[..., 3])]

@@ -1,144 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""One function per file format: call Blender's importer, and say which actions the file holds.
-
-An action is a list of bindings (data-block, Blender action, slot): one glTF animation or FBX take may move
-many objects, and since Blender 4.4 an action without a chosen slot silently moves nothing.
-"""
+"""One function per file format: call Blender's importer, and say which actions the file holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-#: Collections of bpy.data whose members can be animated.
-ANIMATED_COLLECTIONS = (
-    "objects",
-    "shape_keys",
-    "materials",
-    "node_groups",
-    "meshes",
-    "curves",
-    "armatures",
-    "lattices",
-    "cameras",
-    "lights",
-    "textures",
-)
-
-
-def animated_ids() -> Iterator[Any]:
-    """Every data-block that carries animation data, a material's own node tree included."""
-    for collection in ANIMATED_COLLECTIONS:
-        for owner in getattr(bpy.data, collection):
-            if owner.animation_data is not None:
-                yield owner
-            tree = getattr(owner, "node_tree", None)
-            if tree is not None and tree.animation_data is not None:
-                yield tree
-
-
-class Refused(Exception):
-    """The file asks for something that is not done with untrusted files."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
-
-
-@dataclass(frozen=True)
-class Binding:
-    """One data-block played by one slot of one Blender action."""
-
-    owner: Any
-    action: Any
-    slot: Any
-
-    def assign(self) -> None:
-        data = self.owner.animation_data or self.owner.animation_data_create()
-        data.action = self.action
-        data.action_slot = self.slot
-
-
-@dataclass
-class Action:
-    """A named group of bindings with its range in frames."""
-
-    name: str
-    bindings: list[Binding] = field(default_factory=list)
-    frame_start: float = 0.0
-    frame_end: float = 0.0
-
-    def measure(self) -> Action:
-        """Set the frame range from the keys that the bindings play."""
-        keys = [
-            key
-            for binding in self.bindings
-            for curve in _curves(binding)
-            for key in (
-                (curve.keyframe_points[0].co[0], curve.keyframe_points[-1].co[0])
-                if len(curve.keyframe_points)
-                else ()
-            )
-        ]
-        if keys:
-            self.frame_start, self.frame_end = float(min(keys)), float(max(keys))
-        return self
-
-
-@dataclass
-class Imported:
-    """What an importer left in the scene."""
-
-    fps: float
-    actions: list[Action] = field(default_factory=list)
-    rest: list[tuple[Callable[[Any], None], Any]] = field(default_factory=list)
-    """(setter, value) of every animated property as it stands in the file, before any action played."""
-    flags: list[str] = field(default_factory=list)
-    first_frame: int = 0
-
-
-def _curves(binding: Binding) -> list[Any]:
-    curves = []
-    for layer in binding.action.layers:
-        for strip in layer.strips:
-            bag = strip.channelbag(binding.slot)
-            if bag is not None:
-                curves.extend(bag.fcurves)
-    return curves
-
-
-def rest_values(actions: list[Action]) -> list[tuple[Callable[[Any], None], Any]]:
-    """Current values of all properties that any of the actions animates."""
-    seen: set[tuple[int, str]] = set()
-    rest: list[tuple[Callable[[Any], None], Any]] = []
-    for action in actions:
-        for binding in action.bindings:
-            for curve in _curves(binding):
-                key = (binding.owner.as_pointer(), curve.data_path)
-                if key not in seen:
-                    seen.add(key)
-                    rest += _rest_value(binding.owner, curve.data_path)
-    return rest
-
-
-def _rest_value(owner: Any, data_path: str) -> list[tuple[Callable[[Any], None], Any]]:
-    head, _, name = data_path.rpartition(".")
-    if not name.isidentifier():
-        # A custom property such as pose.bones["x"]["y"]: drivers may read it, nothing we draw does.
-        return []
-    try:
-        holder = owner.path_resolve(head) if head else owner
-        value = getattr(holder, name)
-    except (ValueError, AttributeError):
-        return []
-    if hasattr(value, "__len__") and not isinstance(value, str):
-        value = tuple(value)
-    return [(lambda v, holder=holder, name=name: setattr(holder, name, v), value)]
+from orbit4d.render.blender import gltf_addon, usd_stage
+from orbit4d.render.blender.fbx_layers import Composed, Layers
+from orbit4d.render.blender.fbx_visibility import Visibility
+from orbit4d.render.blender.imported import Action, Binding, Imported, Refused, animated_ids, rest_values
+from orbit4d.render.blender.node_visibility import hide_nodes
+from orbit4d.render.blender.patching import patched
+from orbit4d.render.blender.stored_actions import stored_actions
 
 
 def _scene_fps() -> float:
@@ -150,17 +28,7 @@ def _scene_fps() -> float:
 
 
 def import_gltf(path: Path, merge_vertices: bool = False) -> Imported:
-    from io_scene_gltf2.blender.imp.animation import BlenderAnimation
-
-    # The importer ends by playing animation 0, which overwrites the file's own values as soon as the scene is
-    # evaluated. It is kept from playing anything, and asked for the names in file order, which differs
-    # from the order of the NLA tracks that say what belongs to which animation.
-    order: list[str] = []
-    original = BlenderAnimation.restore_animation
-    BlenderAnimation.restore_animation = staticmethod(
-        lambda gltf, name: order.extend(animation.track_name for animation in gltf.data.animations)
-    )
-    try:
+    with gltf_addon.mended() as reading:
         bpy.ops.import_scene.gltf(
             filepath=str(path),
             disable_bone_shape=True,
@@ -168,11 +36,15 @@ def import_gltf(path: Path, merge_vertices: bool = False) -> Imported:
             merge_vertices=merge_vertices,
             loglevel=40,
         )
-    finally:
-        BlenderAnimation.restore_animation = original
+    # Tracks carry names of at most 63 bytes, in another order than the file's.
     tracks = _actions_by_track()
-    actions = [tracks.pop(name, Action(name)) for name in order] + list(tracks.values())
-    return Imported(fps=_scene_fps(), actions=[a.measure() for a in actions], rest=rest_values(actions))
+    actions = [tracks.pop(track, Action(track)) for track, _ in reading.names]
+    for action, (_, name) in zip(actions, reading.names, strict=True):
+        action.name = name
+    actions += tracks.values()
+    hide_nodes(reading, actions, _scene_fps())
+    flags = [f"ignored_pointer:{pointer}" for pointer in reading.ignored_pointers()]
+    return Imported(_scene_fps(), [a.measure() for a in actions], rest_values(actions), flags)
 
 
 def _actions_by_track() -> dict[str, Action]:
@@ -193,28 +65,45 @@ def _actions_by_track() -> dict[str, Action]:
 
 def import_fbx(path: Path) -> Imported:
     from io_scene_fbx import import_fbx as fbx
+    from io_scene_fbx import parse_fbx
 
     # The importer assigns only the first take to its objects and leaves the others loose, without saying
     # which object they belong to. Feeding it one take at a time, with nothing assigned, tells exactly.
-    original = fbx.blen_read_animations
+    parse, read_curve, read_takes = parse_fbx.parse, fbx.blen_read_animation_curve, fbx.blen_read_animations
     actions: list[Action] = []
     rest: list[tuple[Callable[[Any], None], Any]] = []
+    flags: list[str] = []
+    root: Any = None
+
+    def remember_root(*args: Any, **options: Any) -> Any:
+        nonlocal root
+        root, version = parse(*args, **options)
+        return root, version
 
     def read_one_by_one(tmpl_stack, tmpl_layer, stacks, *rest_args):  # type: ignore[no-untyped-def]
-        for uuid, stack in stacks.items():
-            original(tmpl_stack, tmpl_layer, {uuid: stack}, *rest_args)
-            name = fbx.elem_name_ensure_class(stack[0][0], b"AnimStack")
-            actions.append(Action(name, _take_assigned()).measure())
+        layers, visibility = Layers(root, read_curve), Visibility(root, read_curve)
+        frames_per_tick = rest_args[0].render.fps / rest_args[-1]
+        for uuid, (stack, of_stack) in stacks.items():
+            read_takes(tmpl_stack, tmpl_layer, {uuid: (stack, layers.compose(of_stack))}, *rest_args)
+            name = fbx.elem_name_ensure_class(stack[0], b"AnimStack")
+            actions.append(Action(name, _take_assigned()))
+            visibility.key(uuid, actions[-1], frames_per_tick)
+            actions[-1].measure()
         rest.extend(rest_values(actions))
+        flags.extend(layers.flags + visibility.flags)
 
-    fbx.blen_read_animations = read_one_by_one
-    try:
+    def read_composed(curve: Any) -> Any:
+        return (curve.times, curve.values) if isinstance(curve, Composed) else read_curve(curve)
+
+    with (
+        patched(parse_fbx, parse=remember_root),
+        patched(fbx, blen_read_animations=read_one_by_one, blen_read_animation_curve=read_composed),
+    ):
         # anim_offset 0 keeps the file's clock: the add-on's default puts second 0 on frame 1.
         bpy.ops.import_scene.fbx(filepath=str(path), anim_offset=0.0, use_image_search=False)
-    finally:
-        fbx.blen_read_animations = original
     # Keys are placed with the rounded rate, whatever fps_base says.
-    return Imported(fps=float(bpy.context.scene.render.fps), actions=actions, rest=rest, first_frame=1)
+    fps = float(bpy.context.scene.render.fps)
+    return Imported(fps, actions, rest, flags, first_frame=1)
 
 
 def _take_assigned() -> list[Binding]:
@@ -233,13 +122,16 @@ def _take_assigned() -> list[Binding]:
 # ---------------------------------------------------------------- scenes with a timeline
 
 
-def _timeline(first_frame: int = 0) -> Imported:
-    """What plays when the scene as a whole is run: caches, constraints and whatever is assigned."""
+def _timeline(first_frame: int = 0, frames: tuple[float, float] | None = None) -> Imported:
+    """What plays when the scene as a whole is run: caches, constraints and whatever is assigned.
+
+    Caches play over `frames`, by default the scene's.
+    """
     scene = bpy.context.scene
     bindings = _take_assigned()
     action = Action("scene", bindings).measure()
     if bpy.data.cache_files:
-        frames = (float(scene.frame_start), float(scene.frame_end))
+        frames = frames or (float(scene.frame_start), float(scene.frame_end))
         action.frame_start = min(action.frame_start, frames[0]) if bindings else frames[0]
         action.frame_end = max(action.frame_end, frames[1])
     names = {binding.action.name for binding in bindings}
@@ -250,16 +142,27 @@ def _timeline(first_frame: int = 0) -> Imported:
 
 
 def import_usd(path: Path) -> Imported:
-    bpy.ops.wm.usd_import(
-        filepath=str(path),
-        import_cameras=False,
-        import_lights=False,
-        import_guide=False,
-        import_proxy=False,
-        set_frame_range=True,
-        import_textures_mode="IMPORT_PACK",
-    )
-    return _timeline()
+    stage = usd_stage.open_stage(path)
+    with usd_stage.prim_map() as prims:
+        bpy.ops.wm.usd_import(
+            filepath=str(path),
+            import_cameras=False,
+            import_lights=False,
+            import_guide=False,
+            import_proxy=False,
+            set_frame_range=True,
+            import_textures_mode="IMPORT_PACK",
+        )
+    # Blender puts time code n on frame n, and knows of no timeCodesPerSecond.
+    codes = usd_stage.time_codes(stage)
+    imported = _timeline(frames=codes)
+    imported.fps = float(stage.GetTimeCodesPerSecond())
+    imported.flags += [f"ignored_animation:{path}" for path in usd_stage.ignored_animation(stage)]
+    visibility = imported.actions[0] if imported.actions else Action("scene", [], *(codes or (0.0, 0.0)))
+    if usd_stage.hide_prims(stage, prims, visibility):
+        imported.actions = [visibility]
+        imported.rest = rest_values(imported.actions)
+    return imported
 
 
 def import_alembic(path: Path) -> Imported:
@@ -285,6 +188,8 @@ def import_blend(path: Path) -> Imported:
         if not source.scenes:
             raise Refused("bad_file:no_geometry", "the file holds no scene")
         target.scenes = source.scenes[:1]
+        # Actions that nothing uses come only when asked for.
+        target.actions = list(source.actions)
     theirs = target.scenes[0]
     scene.render.fps, scene.render.fps_base = theirs.render.fps, theirs.render.fps_base
     scene.frame_start, scene.frame_end = theirs.frame_start, theirs.frame_end
@@ -300,12 +205,10 @@ def import_blend(path: Path) -> Imported:
             if driver.driver.type == "SCRIPTED" and not driver.driver.is_simple_expression:
                 data.drivers.remove(driver)
     _make_instances_real()
-    tracks = _actions_by_track()
     playing = _timeline(first_frame=0)
-    taken = {binding.action for action in playing.actions for binding in action.bindings}
-    others = [a.measure() for a in tracks.values() if not all(b.action in taken for b in a.bindings)]
+    others, flags = stored_actions({b.action for action in playing.actions for b in action.bindings})
     actions = playing.actions + others
-    return Imported(playing.fps, actions, rest_values(actions))
+    return Imported(playing.fps, actions, rest_values(actions), flags)
 
 
 def _make_instances_real() -> None:

@@ -21,6 +21,7 @@ from mathutils import Matrix
 
 from orbit4d.datasets.gltf_file import gltf_material_names
 from orbit4d.render.blender import importers
+from orbit4d.render.blender.cause import cause_of
 from orbit4d.render.blender.repair import repair_materials
 from orbit4d.render.blender.see_through import single_sided_when_bare
 from orbit4d.render.blender.vertex_colours import paint_vertex_colours
@@ -129,7 +130,7 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
         raise LoadError(refusal.code, str(refusal)) from None
     except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError) as error:
         # Importers are Python or C++ code fed with untrusted bytes: they fail in every way there is.
-        raise LoadError("bad_file:import", _one_line(error)) from error
+        raise LoadError("bad_file:import", cause_of(error)) from error
     if refused := _outside_references(path.parent):
         raise LoadError("bad_file:outside_reference", f"refers to {refused}, outside the asset's folder")
 
@@ -139,7 +140,12 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
         if obj in helpers or obj.type in ("LIGHT", "LIGHT_PROBE", "SPEAKER"):
             obj.hide_render = True
     # Objects of a glTF file's other scenes lie in excluded collections: in the scene, not in the view layer.
-    meshes = [o for o in bpy.context.view_layer.objects if o.type in SURFACE_TYPES and not o.hide_render]
+    shown_later = imported.shown_later()
+    meshes = [
+        o
+        for o in bpy.context.view_layer.objects
+        if o.type in SURFACE_TYPES and (not o.hide_render or (o in shown_later and o not in helpers))
+    ]
     if not meshes:
         raise LoadError("bad_file:no_geometry", "nothing in the file has a surface")
     flags += repair_materials(meshes, path)
@@ -215,8 +221,3 @@ def _outside_references(folder: Path) -> str | None:
             if not target.resolve().is_relative_to(folder) and target.exists():
                 return str(block.filepath)
     return None
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text or type(error).__name__)[:500]

@@ -43,6 +43,7 @@ def main(parent_pid: int) -> None:
 
 def _serve(line: bytes, answers: IO[bytes]) -> dict[str, Any]:
     from orbit4d.render import protocol
+    from orbit4d.render.blender.cause import cause_of
 
     request = protocol.decode(line) or {}
     task = str(request.get("task", ""))
@@ -60,8 +61,8 @@ def _serve(line: bytes, answers: IO[bytes]) -> dict[str, Any]:
         code = getattr(error, "code", None)
         if isinstance(code, str):
             return {"type": "refused", "code": code, "detail": str(error)}
-        detail = f"{type(error).__name__}: {error}"
-        return {"type": "error", "detail": detail[:2000], "traceback": traceback.format_exc()[-8000:]}
+        detail = f"{type(error).__name__}: {cause_of(error)}"
+        return {"type": "error", "detail": detail, "traceback": traceback.format_exc()[-8000:]}
 
 
 def _send(answers: IO[bytes], message: dict[str, Any]) -> None:

@@ -155,7 +155,7 @@ def _measures(pictures: Pictures, suffix: str) -> dict[str, Any]:
         f"ssim_object_half{suffix}": within[1],
         f"alpha_coverage{suffix}": float(image_measures.coverage(alpha[:3]).max()),
         f"alpha_touch{suffix}": float(image_measures.boundary_touch(alpha[:3]).max()),
-        f"flat{suffix}": bool(all(image_measures.is_flat(picture) for picture in pictures[:3])),
+        f"flat{suffix}": image_measures.is_flat(pictures[:3]),
     }
     if len(pictures) > 3:
         found["ssim_object_peak"] = within[2]

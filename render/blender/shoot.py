@@ -238,7 +238,7 @@ def _problem(settings: RenderSettings, pictures: list[Pixels], finite: bool) -> 
     allowed = len(pictures) - 1 if settings.normalise == "first_frame" else 0
     if blank > allowed:
         return "render:blank", f"{blank} of {len(pictures)} pictures show nothing"
-    if all(image_measures.is_flat(picture) for picture in pictures):
+    if all(image_measures.is_flat(picture) for picture in pictures) and image_measures.is_flat(pictures):
         return "render:flat", "every picture shows one colour only"
     return None
 

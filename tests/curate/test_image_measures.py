@@ -103,6 +103,8 @@ def test_border_coverage_and_flatness():
     assert boundary_touch(alpha) == pytest.approx([0, 0, 14 / 96])
     assert [is_blank(frame) for frame in image] == [True, False, False]
     assert [is_flat(frame) for frame in image] == [True, True, False]
+    swapped = np.where(image[:2] == (10, 200, 30, 255), (200, 10, 30, 255), image[:2]).astype(np.uint8)
+    assert is_flat(image[:2]) and is_flat(swapped) and not is_flat(np.concatenate([image[:2], swapped]))
 
 
 def test_straight_colour_under_zero_alpha_does_not_show():

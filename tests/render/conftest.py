@@ -189,6 +189,56 @@ def in_blender() -> Callable[..., Any]:
     return run
 
 
+READ_ACTIONS = """
+from orbit4d.render.blender.load import load_asset, LoadError
+import bpy
+
+def seen():
+    graph, found = bpy.context.evaluated_depsgraph_get(), {}
+    for obj in bpy.data.objects:
+        if obj.type == "MESH":
+            place, turn, scale = obj.evaluated_get(graph).matrix_world.decompose()
+            found[obj.name] = {"hidden": obj.hide_render, "place": list(place), "scale": list(scale),
+                               "turn": list(turn)}
+    return found
+
+def read(path):
+    try:
+        loaded = load_asset(path)
+    except LoadError as error:
+        return {"code": error.code, "detail": str(error)}
+    actions = []
+    for action in loaded.actions:
+        loaded.activate(action.index)
+        moments = []
+        for t in seconds:
+            loaded.set_seconds(t)
+            moments.append(seen())
+        actions.append({"name": action.name, "range": [action.seconds_start, action.seconds_end],
+                        "moments": moments})
+    loaded.activate(None)
+    loaded.set_seconds(0.0)
+    return {"actions": actions, "flags": loaded.flags, "still": seen(),
+            "meshes": [obj.name for obj in loaded.meshes]}
+
+answer = [read(path) for path in paths]
+"""
+
+
+@pytest.fixture(scope="session")
+def read_actions(in_blender: Callable[..., Any]) -> Callable[..., list[dict[str, Any]]]:
+    """`read_actions(paths, seconds)`: what load_asset makes of each file.
+
+    Its actions (name, range, and all meshes at each of `seconds`), flags, drawn meshes and still pose; or the
+    code and detail of its refusal.
+    """
+
+    def run(paths: Sequence[Path], seconds: Sequence[float] = ()) -> list[dict[str, Any]]:
+        return in_blender(READ_ACTIONS, paths=[str(path) for path in paths], seconds=list(seconds))
+
+    return run
+
+
 def blender_children(token: str) -> list[psutil.Process]:
     """Blender children whose environment holds ORBIT4D_TEST=token."""
     found = []
