@@ -15,6 +15,8 @@ from typing import Any
 
 import bpy
 
+from orbit4d.render.blender.as_rendered import rendered_objects
+
 #: Collections of bpy.data whose members can be animated.
 ANIMATED_COLLECTIONS = (
     "objects",
@@ -128,8 +130,9 @@ def rest_values(actions: list[Action]) -> list[tuple[Callable[[Any], None], Any]
 
 def _rest_value(owner: Any, data_path: str) -> list[tuple[Callable[[Any], None], Any]]:
     head, _, name = data_path.rpartition(".")
-    if not name.isidentifier():
-        # A custom property such as pose.bones["x"]["y"]: drivers may read it, nothing we draw does.
+    if not name.isidentifier() or name in ("hide_viewport", "show_viewport"):
+        # A custom property such as pose.bones["x"]["y"]: drivers may read it, nothing we draw does. What the
+        # viewport shows follows what renders show (see `as_rendered`).
         return []
     try:
         holder = owner.path_resolve(head) if head else owner
@@ -288,9 +291,11 @@ def import_blend(path: Path) -> Imported:
     theirs = target.scenes[0]
     scene.render.fps, scene.render.fps_base = theirs.render.fps, theirs.render.fps_base
     scene.frame_start, scene.frame_end = theirs.frame_start, theirs.frame_end
-    for obj in theirs.collection.all_objects:
-        if obj.name not in scene.collection.objects:
-            scene.collection.objects.link(obj)
+    _link_objects(theirs, scene)
+    # Drivers may read the scene: its frame, or properties of its own.
+    for name in list(theirs.keys()):
+        scene[name] = theirs[name]
+    theirs.user_remap(scene)
     bpy.data.scenes.remove(theirs)
     bpy.context.view_layer.update()
     for obj in bpy.data.objects:
@@ -299,7 +304,6 @@ def import_blend(path: Path) -> Imported:
         for driver in list(data.drivers) if data is not None else []:
             if driver.driver.type == "SCRIPTED" and not driver.driver.is_simple_expression:
                 data.drivers.remove(driver)
-    _make_instances_real()
     tracks = _actions_by_track()
     playing = _timeline(first_frame=0)
     taken = {binding.action for action in playing.actions for binding in action.bindings}
@@ -308,12 +312,19 @@ def import_blend(path: Path) -> Imported:
     return Imported(playing.fps, actions, rest_values(actions))
 
 
-def _make_instances_real() -> None:
-    instancers = [o for o in bpy.context.scene.objects if o.instance_type == "COLLECTION"]
-    for obj in instancers:
-        with bpy.context.temp_override(object=obj, selected_objects=[obj], selected_editable_objects=[obj]):
-            obj.select_set(True)
-            bpy.ops.object.duplicates_make_real(use_base_parent=True)
+def _link_objects(theirs: bpy.types.Scene, scene: bpy.types.Scene) -> None:
+    """Put the objects of `theirs` into `scene`: those that a render of it draws, and, hidden, those that only
+    serve them.
+    """
+    layers = [layer for layer in theirs.view_layers if layer.use] or list(theirs.view_layers)
+    drawn = set().union(*map(rendered_objects, layers))
+    hidden = bpy.data.collections.new("orbit4d_hidden")
+    hidden.hide_render = True
+    scene.collection.children.link(hidden)
+    for obj in theirs.collection.all_objects:
+        place = scene.collection if obj in drawn else hidden
+        if obj.name not in place.objects:
+            place.objects.link(obj)
 
 
 # ---------------------------------------------------------------- formats without animation

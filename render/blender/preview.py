@@ -19,9 +19,9 @@ from orbit4d.datasets import image_measures
 from orbit4d.datasets.cameras import DEFAULT_RADIUS, orbit, orbit_c2w
 from orbit4d.render import geometry_measures as geometry
 from orbit4d.render.blender.load import Loaded
-from orbit4d.render.blender.motion import vertices_now
 from orbit4d.render.blender.shoot import hides_geometry
 from orbit4d.render.blender.studio import projected_box
+from orbit4d.render.blender.surfaces import points_now
 
 #: Frames of the published preview rule: 0, T/4 and T/2 of T = 24 raw scene frames.
 RAW_FRAMES = (0, 6, 12)
@@ -92,8 +92,8 @@ class PreviewStudio:
         if which in ("raw", "both"):
             raw = [self.loaded.raw_frame_seconds(frame) for frame in RAW_FRAMES]
             self.loaded.set_seconds(raw[0])
-            parts = [part for part in vertices_now(self.loaded) if len(part)]
-            every = np.concatenate(parts) if parts else np.zeros((1, 3), np.float32)
+            every = points_now(self.loaded)
+            every = every if len(every) else np.zeros((1, 3), np.float32)
             raw_scale, raw_centre = geometry.first_frame_scale(geometry.boxes(every[None]))
             found |= _measures(self._take(raw, raw_scale, raw_centre.tolist()), "_raw")
         self.loaded.normalise(1.0, (0.0, 0.0, 0.0))
@@ -118,8 +118,8 @@ class PreviewStudio:
         box = None
         if self.can_crop:
             # Only what the vertices project to is traced; the pixels are those of the whole frame.
-            parts = [part for part in vertices_now(self.loaded) if len(part)]
-            box = projected_box(self.view, np.concatenate(parts)) if parts else (0, 0, 0, 0)
+            points = points_now(self.loaded)
+            box = projected_box(self.view, points) if len(points) else (0, 0, 0, 0)
         render.use_border = box is not None
         render.use_crop_to_border = False
         if box is not None:

@@ -126,7 +126,7 @@ def test_searching_from_both_ends_finds_what_looking_everywhere_does(heights: li
         and min(heights) != 1e-5
         and 1e-5 not in heights
     ):
-        assert len(looked) == 4
+        assert len(looked) == len(set(looked)) == min(4, len(heights))
 
 
 def test_a_change_of_topology_is_motion() -> None:
