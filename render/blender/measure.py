@@ -35,7 +35,7 @@ N_SHAPES = 6
 MAX_EDGES = 8_000
 MAX_KINEMATIC = 4_000
 #: Keys of a long action at which it is measured beside even moments.
-MAX_MEASURED_KEYS = 240
+MAX_MEASURED_KEYS = 60
 
 
 def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
@@ -72,6 +72,8 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         if studio is not None and "_scale" in row:
             row |= studio.preview(row, payload["previews"])
         row.pop("_scale", None)
+        if window.is_long(action.seconds_start, action.seconds_end, loaded.fps):
+            row["flags"] = [*loaded.flags, "long_window"]
         row["measure_seconds"] = time.perf_counter() - began
         rows.append(row)
         emit("action", index=action.index)
@@ -137,7 +139,7 @@ class _Samples:
     window: tuple[float, float] | None
     track: Track
     n_looks: int
-    """Moments at which motion was looked for."""
+    """Moments at which the action was evaluated."""
 
     @property
     def inside(self) -> list[int]:
@@ -174,7 +176,7 @@ def _sample(loaded: Loaded, action: ActionInfo | None, topology: _Topology) -> _
         track = Track(track.stride, topology.counts, topology.edges)
     found = moving_window(loaded, action)
     seconds = [action.seconds_start] if found is None else _measured_seconds(loaded, action, found)
-    n_looks = len({*seconds, *(t for times in looks for t in times)})
+    n_looks = len(seconds) if found else len({t for times in looks for t in times})
     return _Samples(seconds, found, look_at(loaded, seconds, track), n_looks)
 
 

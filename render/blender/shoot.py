@@ -28,6 +28,7 @@ from orbit4d.render.noise import PROBE_SAMPLES, PROBE_SEEDS, quality_at_probe, s
 from orbit4d.render.plan import Plan, plan_action
 from orbit4d.render.protocol import RefusedInput
 from orbit4d.render.scene import RenderSettings
+from orbit4d.render.window import is_long
 
 
 def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
@@ -61,6 +62,11 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
             detail = "nothing moves in this action" if loaded.actions else "the file holds no animation"
             rejected.append({**name, "reason": "still", "detail": detail})
             continue
+        if (
+            is_long(action.seconds_start, action.seconds_end, loaded.fps)
+            and "long_window" not in loaded.flags
+        ):
+            loaded.flags.append("long_window")
         plan = plan_action(settings, uid, window)
         try:
             framing = frame_action(loaded, settings, plan)

@@ -79,7 +79,7 @@ def visible_surfaces(loaded: Loaded, topology: bool = False) -> list[Surface]:
     if not loaded.is_plain:
         found.sort(key=lambda surface: surface.key)
         _thin_instances(found)
-    return _without_specks(found)
+    return _without_specks(loaded, found)
 
 
 def points_now(loaded: Loaded, stride: int = 1) -> Points:
@@ -128,27 +128,26 @@ def _instances(loaded: Loaded, depsgraph: Any) -> Iterator[tuple[Any, Key, Any]]
         yield obj, (obj.name, numbers), instance.matrix_world
 
 
-def _without_specks(found: list[Surface]) -> list[Surface]:
+def _without_specks(loaded: Loaded, found: list[Surface]) -> list[Surface]:
     """`found` without what is scaled to nothing: to a point, to a line, or far below what is seen beside."""
-    norms = [float(np.sqrt((s.matrix[:3, :3] ** 2).sum(axis=0).max())) for s in found]
-    largest = max(norms, default=0.0)
-    small = [
-        norm < 1e-2 * largest or abs(np.linalg.det(s.matrix[:3, :3])) <= 1e-9 * norm**3
-        for s, norm in zip(found, norms)
-    ]
-    if not any(small):
+    if not found:
         return found
-    sizes = [float(np.ptp(support(s.points()), axis=0).max()) for s in found]
-    limit = NOTHING * max(sizes)
-    return [
-        s
-        for s, size, doubtful in zip(found, sizes, small)
-        if not doubtful or (size > limit and _has_area(s.matrix))
-    ]
+    turns = np.stack([surface.matrix[:3, :3] for surface in found])
+    norms = np.sqrt((turns**2).sum(axis=1).max(axis=1))
+    # The size of an object's own box hardly changes, so it is taken once.
+    known: dict[str, float] = loaded.cache.setdefault("sizes", {})
+    for surface in found:
+        if surface.key[0] not in known:
+            known[surface.key[0]] = float(np.ptp(surface.local, axis=0).max())
+    sizes = norms * np.array([known[surface.key[0]] for surface in found])
+    small = ~(sizes > NOTHING * sizes.max())
+    flat = np.abs(np.linalg.det(turns)) <= 1e-9 * norms**3
+    small[flat] |= ~np.array([_has_area(turn) for turn in turns[flat]], bool)
+    return [surface for surface, left_out in zip(found, small) if not left_out] if small.any() else found
 
 
-def _has_area(matrix: npt.NDArray[np.float64]) -> bool:
-    values = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+def _has_area(turn: npt.NDArray[np.float64]) -> bool:
+    values = np.linalg.svd(turn, compute_uv=False)
     return bool(values[1] > 1e-6 * values[0])
 
 

@@ -86,17 +86,27 @@ class Track:
     def displacement(self, which: Sequence[int], body: Points | None = None) -> npt.NDArray[np.float64]:
         """[T]: RMS displacement from the first of the moments `which`, of `body`, which is `body(which)`.
 
-        Where surfaces come and go, that of the outline if it is larger: of the extreme points of all that is
-        seen, whichever surface they are of.
+        Surfaces that come and go may show motion that none of them has, one pose after another: taken
+        together, as one body stood for by its extreme points, they count by their vertices if that is more.
         """
         body = self.body(which) if body is None else body
         if body.shape[1] == 0:
             return np.zeros(len(which))
         found = geometry.rms_displacement(body)
-        if self.changes(which):
-            outline = np.stack([support(self.places(i)) for i in which])
-            found = np.maximum(found, geometry.rms_displacement(outline))
-        return found
+        if not self.changes(which):
+            return found
+        always = set.intersection(*(set(self.moments[i]) for i in which))
+        share = 1.0 - sum(len(self.moments[which[0]][key]) for key in always) / body.shape[1]
+        steady = self._constant(which, [{k: m[k] for k in always & m.keys()} for m in self.moments], True)
+        outlines: list[Points | None] = []
+        for i in which:
+            passing = [points for key, points in self.moments[i].items() if key not in always]
+            outlines.append(support(np.concatenate(passing)) if passing else None)
+        if all(outline is None for outline in outlines):
+            return found
+        flips = geometry.rms_displacement(np.stack(_held(outlines)))
+        rest = geometry.rms_displacement(steady) if steady.shape[1] else np.zeros(len(which))
+        return np.maximum(found, np.sqrt(max(share, 0.0) * flips**2 + (1.0 - max(share, 0.0)) * rest**2))
 
     def motion(self, which: Sequence[int]) -> float:
         """Largest displacement over the moments `which`, in diameters of the first."""
