@@ -19,7 +19,6 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
-from orbit4d.render.blender.as_rendered import SURFACE_TYPES
 from orbit4d.render.blender.load import Loaded
 from orbit4d.render.blender.opacity import can_change, shows_nothing
 
@@ -35,6 +34,8 @@ SUPPORT_DIRECTIONS: Points = np.array(
 )
 #: Points of one moment above which each instance is stood for by its extreme points.
 MAX_POINTS = 2_000_000
+#: Strands of particle hair that stand for all of them.
+MAX_STRANDS = 2_000
 #: A surface this much smaller than the largest one is scaled to nothing: a fiftieth of a pixel at 256.
 NOTHING = 1e-4
 _NO_ID = 0x7FFFFFFF
@@ -74,8 +75,12 @@ def visible_surfaces(loaded: Loaded, topology: bool = False) -> list[Surface]:
     """
     depsgraph = bpy.context.evaluated_depsgraph_get()
     reader = _Reader(loaded, topology)
-    items = _plain(loaded, depsgraph) if loaded.is_plain else _instances(loaded, depsgraph)
-    found = [surface for item in items if (surface := reader.read(*item)) is not None]
+    found: list[Surface] = []
+    for obj, key, matrix, itself in (_plain if loaded.is_plain else _instances)(loaded, depsgraph):
+        surface = reader.read(obj, key, matrix) if itself else None
+        found += [surface] if surface is not None else []
+        if not loaded.is_plain:
+            found += _particle_hair(obj, key, matrix)
     if not loaded.is_plain:
         found.sort(key=lambda surface: surface.key)
         _thin_instances(found)
@@ -98,19 +103,23 @@ def support(points: Points) -> Points:
 # ---------------------------------------------------------------- which objects
 
 
-def _plain(loaded: Loaded, depsgraph: Any) -> Iterator[tuple[Any, Key, Any]]:
-    """(evaluated object, key, matrix) where every object stands for itself: no walk through instances."""
+def _plain(loaded: Loaded, depsgraph: Any) -> Iterator[tuple[Any, Key, Any, bool]]:
+    """(evaluated object, key, matrix, whether its surface is drawn and not only its hair) where every object
+    stands for itself: no walk through instances.
+    """
     for obj in loaded.meshes:
         evaluated = obj.evaluated_get(depsgraph)
         if not evaluated.hide_render and evaluated.visible_camera and not evaluated.is_holdout:
-            yield evaluated, (obj.name, ()), evaluated.matrix_world
+            yield evaluated, (obj.name, ()), evaluated.matrix_world, True
 
 
-def _instances(loaded: Loaded, depsgraph: Any) -> Iterator[tuple[Any, Key, Any]]:
+def _instances(loaded: Loaded, depsgraph: Any) -> Iterator[tuple[Any, Key, Any, bool]]:
+    """As `_plain`, of every object and instance. What an item gives is valid until the next one is taken."""
     keyed = {obj.name for obj in loaded.keyed}
     for instance in depsgraph.object_instances:
         obj = instance.object
-        if obj.type not in SURFACE_TYPES or not obj.visible_camera or obj.is_holdout:
+        # Curves, texts and metaballs come a second time, as the mesh that they are drawn as.
+        if obj.type not in ("MESH", "CURVES", "POINTCLOUD") or not obj.visible_camera or obj.is_holdout:
             continue
         if obj.name in keyed and obj.hide_render:
             continue
@@ -120,12 +129,10 @@ def _instances(loaded: Loaded, depsgraph: Any) -> Iterator[tuple[Any, Key, Any]]
             numbers = tuple(n for n in instance.persistent_id if n != _NO_ID)
         else:
             # Renders do not draw what stands below an instancer by vertices or faces itself.
-            if not instance.show_self or (
-                obj.parent is not None and obj.parent.instance_type in ("VERTS", "FACES")
-            ):
+            if obj.parent is not None and obj.parent.instance_type in ("VERTS", "FACES"):
                 continue
             numbers = ()
-        yield obj, (obj.name, numbers), instance.matrix_world
+        yield obj, (obj.name, numbers), instance.matrix_world, instance.show_self
 
 
 def _without_specks(loaded: Loaded, found: list[Surface]) -> list[Surface]:
@@ -190,24 +197,18 @@ class _Reader:
         self.now: dict[Any, tuple[Points, Indices | None, Indices | None]] = {}
 
     def read(self, obj: Any, key: Key, matrix: Any) -> Surface | None:
-        if obj.type in ("MESH", "CURVES", "POINTCLOUD"):
-            data, own = obj.data, True
-        else:
-            data, own = obj.to_mesh(), False
+        data = obj.data
         if data is None:
             return None
-        # A converted mesh lives only until it is cleared, so nothing remembers it by its address.
-        name = (data.as_pointer(), self._hidden(obj, data)) if own else None
-        geometry = self.now.get(name) if name is not None else None
+        hidden = self._hidden(obj, data)
+        name = data.as_pointer(), hidden
+        geometry = self.now.get(name)
         if geometry is None:
-            if hasattr(data, "vertices"):
-                geometry = self._mesh(obj, data)
+            if obj.type == "MESH":
+                geometry = self._mesh(obj, data, hidden)
             else:
                 geometry = _strands(data), None, None
-            if name is not None:
-                self.now[name] = geometry
-        if not own:
-            obj.to_mesh_clear()
+            self.now[name] = geometry
         local, edges, triangles = geometry
         if len(local) == 0:
             return None
@@ -229,8 +230,9 @@ class _Reader:
             self.opaque[material.name] = answer
         return self.opaque[material.name]
 
-    def _mesh(self, obj: Any, mesh: Any) -> tuple[Points, Indices | None, Indices | None]:
-        hidden = self._hidden(obj, mesh)
+    def _mesh(
+        self, obj: Any, mesh: Any, hidden: tuple[bool, ...]
+    ) -> tuple[Points, Indices | None, Indices | None]:
         sizes = (obj.name, len(mesh.vertices), len(mesh.loops), len(mesh.polygons), hidden)
         part = self.parts.get(sizes)
         if part is None:
@@ -295,3 +297,29 @@ def _strands(data: Any) -> Points:
     unit = SUPPORT_DIRECTIONS / np.linalg.norm(SUPPORT_DIRECTIONS, axis=1, keepdims=True)
     furthest = np.argmax(centres @ unit.T + radii[:, None], axis=0)
     return np.concatenate([centres, centres[furthest] + unit * radii[furthest, None]]).astype(np.float32)
+
+
+def _particle_hair(obj: Any, key: Key, matrix: Any) -> list[Surface]:
+    """The strands that particle systems draw on an evaluated object: at their roots, middles and tips."""
+    found = []
+    for k, system in enumerate(obj.particle_systems):
+        settings = system.settings
+        n = len(system.particles) + len(system.child_particles)
+        if settings.type != "HAIR" or settings.render_type != "PATH" or n == 0:
+            continue
+        # Parents are not drawn where they have children.
+        first = (
+            len(system.particles) if len(system.child_particles) and not settings.use_parent_particles else 0
+        )
+        last = 2**settings.render_step
+        places = [
+            system.co_hair(obj, particle_no=i, step=step)
+            for i in np.linspace(first, n - 1, min(n - first, MAX_STRANDS)).astype(int)
+            for step in (0, last // 2, last)
+        ]
+        # They come in the world of the object itself, which an instance of it moves along.
+        to_local = np.linalg.inv(np.array(obj.matrix_world, dtype=np.float64))
+        local = np.array(places, np.float64) @ to_local[:3, :3].T + to_local[:3, 3]
+        numbers = (*key[1], -1 - k)
+        found.append(Surface((key[0], numbers), local.astype(np.float32), np.array(matrix, np.float64)))
+    return found
