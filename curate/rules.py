@@ -128,8 +128,8 @@ REASONS = {
     "boundary": "it reaches out of the frame",
     "empty": "next to nothing of the frame is covered",
     "small": "it is a speck once all that it does fits the frame",
-    "unseen": "it looks the same at every moment compared: it slides along its own surface, or nothing of what"
-    " moves is seen",
+    "unseen": "it looks the same at every moment compared: it slides along its own surface, or what moves is"
+    " hidden",
     "exploded": "the skin tears",
     "too_short": "the moving window is too short",
     "too_long": "the moving window is too long",

@@ -164,5 +164,7 @@ def _simulates() -> bool:
             for node in tree.nodes
         ):
             return True
-    moving = ("CLOTH", "SOFT_BODY", "FLUID", "OCEAN", "WAVE", "DYNAMIC_PAINT", "PARTICLE_SYSTEM")
+    if any(particles.type == "EMITTER" for particles in bpy.data.particles):
+        return True
+    moving = ("CLOTH", "SOFT_BODY", "FLUID", "OCEAN", "WAVE", "DYNAMIC_PAINT")
     return any(modifier.type in moving for obj in bpy.data.objects for modifier in obj.modifiers)

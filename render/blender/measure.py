@@ -49,10 +49,11 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     loaded = load_asset(payload["path"])
     imported = time.perf_counter() - started
     topology = _topology(visible_surfaces(loaded, topology=True))
+    n_vertices, n_triangles = _sizes(loaded)
     asset = {
         "n_actions": len(loaded.actions),
-        "n_vertices": topology.n_vertices,
-        "n_triangles": len(topology.triangles),
+        "n_vertices": n_vertices,
+        "n_triangles": n_triangles,
         "n_objects": len(loaded.meshes),
         "n_textures": sum(1 for image in bpy.data.images if image.source in ("FILE", "TILED")),
         "n_missing_textures": sum(flag.startswith("missing_texture") for flag in loaded.flags),
@@ -115,6 +116,19 @@ def _topology(surfaces: Sequence[Surface]) -> _Topology:
     )
 
 
+def _sizes(loaded: Loaded) -> tuple[int, int]:
+    """(vertices, triangles) of all surfaces that the first action shows at its start, middle or end."""
+    first = loaded.actions[0] if loaded.actions else None
+    times = [0.0] if first is None else np.linspace(first.seconds_start, first.seconds_end, 3).tolist()
+    found: dict[Key, tuple[int, int]] = {}
+    for t in times:
+        loaded.set_seconds(t)
+        for surface in visible_surfaces(loaded, topology=True):
+            triangles = 0 if surface.triangles is None else len(surface.triangles)
+            found.setdefault(surface.key, (len(surface.local), triangles))
+    return sum(n for n, _ in found.values()), sum(n for _, n in found.values())
+
+
 def _points(surfaces: Sequence[Surface]) -> Points:
     parts = [surface.points() for surface in surfaces]
     return np.concatenate(parts) if parts else np.zeros((0, 3), np.float32)
@@ -140,6 +154,8 @@ class _Samples:
     track: Track
     n_looks: int
     """Moments at which the action was evaluated."""
+    keys: frozenset[float] = frozenset()
+    """Those of `seconds` that are keys between even moments."""
 
     @property
     def inside(self) -> list[int]:
@@ -173,19 +189,22 @@ def _sample(loaded: Loaded, action: ActionInfo | None, topology: _Topology) -> _
         found = window.search_window(seconds, lambda t: track.places(number[t]))
         if found is not None or len(looks) == 1:
             return _Samples(seconds, found, track, len(seconds))
-        track = Track(track.stride, topology.counts, topology.edges)
     found = moving_window(loaded, action)
-    seconds = [action.seconds_start] if found is None else _measured_seconds(loaded, action, found)
-    n_looks = len(seconds) if found else len({t for times in looks for t in times})
-    return _Samples(seconds, found, look_at(loaded, seconds, track), n_looks)
-
-
-def _measured_seconds(loaded: Loaded, action: ActionInfo, found: tuple[float, float]) -> list[float]:
-    """Moments of a window at which a long action is measured: even ones, and keys."""
+    track = Track(stride_for(n), topology.counts, topology.edges, extremes=False)
+    if found is None:
+        n_looks = len({t for times in looks for t in times})
+        return _Samples(list(span[:1]), None, look_at(loaded, span[:1], track), n_looks)
     even = window.dense_seconds(*found, loaded.fps)
+    keys = _some_keys(loaded, action, found) - set(even)
+    seconds = sorted({*even, *keys})
+    return _Samples(seconds, found, look_at(loaded, seconds, track), len(seconds), keys)
+
+
+def _some_keys(loaded: Loaded, action: ActionInfo, found: tuple[float, float]) -> frozenset[float]:
+    """Up to MAX_MEASURED_KEYS moments of a window at which the action has keys."""
     keys = [t for t in loaded.key_seconds(action.index) if found[0] < t < found[1]]
     kept = np.linspace(0, len(keys) - 1, min(len(keys), MAX_MEASURED_KEYS)).round().astype(int)
-    return sorted({*even, *(keys[int(i)] for i in kept)})
+    return frozenset(keys[int(i)] for i in kept)
 
 
 def _measure_action(
@@ -230,25 +249,19 @@ def _measure_action(
     peak = times[int(np.argmax(displacement))]
     row["_scale"] = (scale, centre.tolist(), start, end, peak)
     still = empty or found is None
+    even = [k for k, t in enumerate(times) if t not in samples.keys]
     # Averages over vertices settle long before MAX_VERTICES; the largest displacement above uses them all.
-    body = body[:, :: max(1, body.shape[1] // MAX_KINEMATIC)]
-    rigid = (0.0, 0.0, 0.0) if still else geometry.rigid_split(body)
-    row["motion_rigid"], row["motion_nonrigid"], row["turn_deg"] = rigid
-    speed = (0.0, 0.0, 0.0) if still else geometry.speed_and_jerk(body, times)
-    row["speed_mean"], row["speed_max"], row["jerk_rms"] = speed
-    beat = (0.0, 0.0, 0.0) if still else geometry.rhythm(body, times)
-    row["periodicity"], row["period_seconds"], row["loop_gap"] = beat
+    body = body[even, :: max(1, body.shape[1] // MAX_KINEMATIC)]
+    row |= _kinematics(body, [times[k] for k in even], still)
     # The nearest dense samples to the moments that a clip of 24 frames shows.
-    moments = sorted({int(i) for i in np.linspace(0, len(inside) - 1, N_MOMENTS).round()})
+    moments = sorted({int(i) for i in np.linspace(0, len(even) - 1, N_MOMENTS).round()})
     normalised = (body[moments].astype(np.float64) - centre) * scale
-    row["out_of_frame_views"] = (
-        [0.0] * geometry.N_VIEWS if empty else geometry.out_of_frame(normalised).tolist()
-    )
-    row["out_of_frame"] = max(row["out_of_frame_views"])
+    outside = [0.0] * geometry.N_VIEWS if empty else geometry.out_of_frame(normalised).tolist()
+    row |= {"out_of_frame_views": outside, "out_of_frame": max(outside)}
     row |= _seen_at(loaded, start, topology, (scale, centre))
     row["motion_shape"] = 0.0
     if not still:
-        shown = sorted({peak, *(times[i] for i in moments[:: len(moments) // N_SHAPES + 1])} - {start})
+        shown = sorted({peak, *(times[even[i]] for i in moments[:: len(moments) // N_SHAPES + 1])} - {start})
         row["motion_shape"] = _shape_change(loaded, start, shown, topology)
     # Seen from the orbit's distance, an object scaled down by g covers about 1 / g² of what it covered.
     row["coverage_fit"] = row["coverage_mean"] / max(row["union_growth"], 1.0) ** 2
@@ -257,6 +270,16 @@ def _measure_action(
     if rest is not None and len(topology.edges) and all(each is not None for each in lengths):
         row["torn_edges"] = geometry.torn_edges(np.stack(lengths), *rest)
     return row
+
+
+def _kinematics(body: Points, times: Sequence[float], still: bool) -> dict[str, float]:
+    """What even samples of the body say about how it moves; zeros when it is still."""
+    rigid = (0.0, 0.0, 0.0) if still else geometry.rigid_split(body)
+    speed = (0.0, 0.0, 0.0) if still else geometry.speed_and_jerk(body, times)
+    beat = (0.0, 0.0, 0.0) if still else geometry.rhythm(body, times)
+    names = ("motion_rigid", "motion_nonrigid", "turn_deg", "speed_mean", "speed_max", "jerk_rms",
+             "periodicity", "period_seconds", "loop_gap")  # fmt: skip
+    return dict(zip(names, (*rigid, *speed, *beat), strict=True))
 
 
 def _seen_at(
@@ -281,16 +304,20 @@ def _seen_at(
 def _shape_change(
     loaded: Loaded, start: float, seconds: Sequence[float], topology: _Topology
 ) -> float | None:
-    """`geometry.shape_change` of the active action at `seconds` from `start`; None where vertices come and
-    go, or nothing has faces.
+    """`geometry.shape_change` of the active action at `seconds` from `start`, over the surfaces that are seen
+    at all of them with the same vertices; None where there are none with faces.
     """
     moments = []
     for t in (start, *seconds):
         loaded.set_seconds(t)
-        surfaces = visible_surfaces(loaded)
-        if not topology.fits(surfaces):
-            return None
-        moments.append(_points(surfaces))
+        moments.append({surface.key: surface.points() for surface in visible_surfaces(loaded)})
+    counts = [{key: len(points) for key, points in moment.items()} for moment in moments]
+    if any(each != topology.counts for each in counts):
+        loaded.set_seconds(start)
+        shared = set.intersection(*({*each.items()} for each in counts))
+        surfaces = visible_surfaces(loaded, topology=True)
+        topology = _topology([s for s in surfaces if (s.key, len(s.local)) in shared])
     if len(topology.triangles) == 0:
         return None
-    return geometry.shape_change(moments[0], moments[1:], topology.triangles)
+    first, *later = (np.concatenate([moment[key] for key in topology.counts]) for moment in moments)
+    return geometry.shape_change(first, later, topology.triangles)

@@ -62,11 +62,8 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
             detail = "nothing moves in this action" if loaded.actions else "the file holds no animation"
             rejected.append({**name, "reason": "still", "detail": detail})
             continue
-        if (
-            is_long(action.seconds_start, action.seconds_end, loaded.fps)
-            and "long_window" not in loaded.flags
-        ):
-            loaded.flags.append("long_window")
+        if is_long(action.seconds_start, action.seconds_end, loaded.fps):
+            loaded.flags = [*dict.fromkeys([*loaded.flags, "long_window"])]
         plan = plan_action(settings, uid, window)
         try:
             framing = frame_action(loaded, settings, plan)

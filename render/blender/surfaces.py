@@ -93,6 +93,11 @@ def points_now(loaded: Loaded, stride: int = 1) -> Points:
     return np.concatenate(parts) if parts else np.zeros((0, 3), np.float32)
 
 
+def _array(matrix: Any) -> npt.NDArray[np.float64]:
+    """[4, 4]; several times faster than handing the matrix itself to numpy."""
+    return np.array([value for row in matrix for value in row], np.float64).reshape(4, 4)
+
+
 def support(points: Points) -> Points:
     """[26, 3]: the points furthest along each direction; NaN-free zeros for an empty mesh."""
     if len(points) == 0:
@@ -192,7 +197,9 @@ class _Reader:
 
     def __init__(self, loaded: Loaded, topology: bool) -> None:
         self.parts: dict[Any, _Part] = loaded.cache
+        self.plain = loaded.is_plain
         self.opaque: dict[str, bool] = loaded.cache.setdefault("opaque", {})
+        self.fixed: dict[str | None, tuple[bool, ...]] = loaded.cache.setdefault("fixed", {})
         self.topology = topology
         self.now: dict[Any, tuple[Points, Indices | None, Indices | None]] = {}
 
@@ -212,13 +219,19 @@ class _Reader:
         local, edges, triangles = geometry
         if len(local) == 0:
             return None
-        return Surface(key, local, np.array(matrix, dtype=np.float64), edges, triangles)
+        return Surface(key, local, _array(matrix), edges, triangles)
 
     def _hidden(self, obj: Any, data: Any) -> tuple[bool, ...]:
         """For each material slot, whether it shows nothing; () when all are seen."""
+        name = obj.name if self.plain else None
+        if name in self.fixed:
+            return self.fixed[name]
         slots = [slot.material for slot in obj.material_slots] or list(data.materials)
         hidden = tuple(self._shows_nothing(material) for material in slots)
-        return hidden if any(hidden) else ()
+        hidden = hidden if any(hidden) else ()
+        if name is not None and not any(can_change(material) for material in slots):
+            self.fixed[name] = hidden
+        return hidden
 
     def _shows_nothing(self, material: Any) -> bool:
         if material is None:
@@ -308,9 +321,8 @@ def _particle_hair(obj: Any, key: Key, matrix: Any) -> list[Surface]:
         if settings.type != "HAIR" or settings.render_type != "PATH" or n == 0:
             continue
         # Parents are not drawn where they have children.
-        first = (
-            len(system.particles) if len(system.child_particles) and not settings.use_parent_particles else 0
-        )
+        parents_too = settings.use_parent_particles or not len(system.child_particles)
+        first = 0 if parents_too else len(system.particles)
         last = 2**settings.render_step
         places = [
             system.co_hair(obj, particle_no=i, step=step)
@@ -318,8 +330,8 @@ def _particle_hair(obj: Any, key: Key, matrix: Any) -> list[Surface]:
             for step in (0, last // 2, last)
         ]
         # They come in the world of the object itself, which an instance of it moves along.
-        to_local = np.linalg.inv(np.array(obj.matrix_world, dtype=np.float64))
+        to_local = np.linalg.inv(_array(obj.matrix_world))
         local = np.array(places, np.float64) @ to_local[:3, :3].T + to_local[:3, 3]
         numbers = (*key[1], -1 - k)
-        found.append(Surface((key[0], numbers), local.astype(np.float32), np.array(matrix, np.float64)))
+        found.append(Surface((key[0], numbers), local.astype(np.float32), _array(matrix)))
     return found

@@ -28,11 +28,14 @@ class Track:
         stride: int = 1,
         counts: Mapping[Key, int] | None = None,
         edges: npt.NDArray[np.integer] | None = None,
+        extremes: bool = True,
     ) -> None:
-        """`edges` [E, 2] of surfaces with `counts` vertices are measured at every moment that shows those."""
+        """`edges` [E, 2] of surfaces with `counts` vertices are measured at every moment that shows those.
+        Without `extremes` no window is looked for in what is kept.
+        """
         self.stride = stride
         """Of each surface every `stride`-th vertex is kept, and beyond 1 its extreme points as well."""
-        self.counts, self.edges = counts, edges
+        self.counts, self.edges, self._extremes = counts, edges, extremes
         self.lengths: list[npt.NDArray[np.float64] | None] = []
         """[E] lengths of the edges at each moment, None where other surfaces, or vertices, are seen."""
         self.moments: list[dict[Key, Points]] = []
@@ -42,12 +45,11 @@ class Track:
     def add(self, surfaces: Sequence[Surface]) -> Points:
         """One more moment; all of its points [V, 3]."""
         whole = {surface.key: surface.points() for surface in surfaces}
-        if self.stride == 1:
-            self.moments.append(whole)
-            self.extremes.append({})
-        else:
-            self.moments.append({key: points[:: self.stride].copy() for key, points in whole.items()})
-            self.extremes.append({key: support(points) for key, points in whole.items()})
+        thin = self.stride > 1
+        kept = {key: points[:: self.stride].copy() for key, points in whole.items()} if thin else whole
+        self.moments.append(kept)
+        beyond = {key: support(points) for key, points in whole.items()} if thin and self._extremes else {}
+        self.extremes.append(beyond)
         every = np.concatenate(list(whole.values())) if whole else _NOTHING
         self._boxes.append(geometry.box_of(every if whole else np.zeros((1, 3), np.float32)))
         same = self.edges is not None and self.counts == {key: len(points) for key, points in whole.items()}
@@ -123,7 +125,7 @@ class Track:
                 seen = [source[i].get(key) for i in which]
             elif changing:
                 # Its extreme points, of all vertices where they were kept.
-                held = self.extremes if self.stride > 1 else self.moments
+                held = self.extremes if self.stride > 1 and self._extremes else self.moments
                 seen = [support(held[i][key]) if key in held[i] else None for i in which]
             else:
                 continue
