@@ -227,11 +227,16 @@ def _needs_instancing() -> bool:
     """Whether objects below a common parent would be moved twice, or not at all.
 
     An instance of a collection stands at its instancer's place times that of the collection's object: with
-    both below one root, the root counts twice. Geometry nodes may read places in the world.
+    both below one root, the root counts twice. Geometry nodes may read places in the world, and particle hair
+    is as long in the world as its settings say.
     """
-    nodes = any(modifier.type == "NODES" for obj in bpy.data.objects for modifier in obj.modifiers)
+    by_world = any(
+        modifier.type in ("NODES", "PARTICLE_SYSTEM")
+        for obj in bpy.data.objects
+        for modifier in obj.modifiers
+    )
     # Blender does not draw instanced metaballs.
-    return (nodes or _instances_collections()) and not bpy.data.metaballs
+    return (by_world or _instances_collections()) and not bpy.data.metaballs
 
 
 def _empty_scene() -> None:

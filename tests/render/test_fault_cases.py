@@ -14,6 +14,7 @@ import pytest
 
 from orbit4d.curate import columns
 from orbit4d.curate.rules import decide
+from orbit4d.datasets.clips import decode
 from orbit4d.render.asset_job import clips_of_action
 from orbit4d.render.child import BlenderChild
 from orbit4d.render.scene import preset
@@ -25,8 +26,6 @@ CASES = ("C1", "D1", "D2", "F1", "F2", "F3", "G1", "G2", "I1", "J1", "J2", "K1",
 @pytest.fixture(scope="module")
 def curate_and_render(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Any]]:
     """`curate_and_render(path)`: (rows of the table as dicts, {rig: [F, H, W, 4]} of the first action)."""
-    from orbit4d.datasets.clips import decode
-
     with BlenderChild() as child:
 
         def run(path: Path, draw: bool = True) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:

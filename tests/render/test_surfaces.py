@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from orbit4d.datasets.clips import decode
+from orbit4d.render.asset_job import clips_of_action
+from orbit4d.render.child import BlenderChild
+from orbit4d.render.scene import preset
 
 #: Helpers of the scripts that build a .blend file.
 KIT = """
@@ -254,3 +259,68 @@ def test_what_is_measured_is_what_a_render_of_the_file_draws(
         assert len(theirs) > 0
         assert [row[:2] for row in ours] == [row[:2] for row in theirs], frame
         np.testing.assert_allclose([r[2] for r in ours], [r[2] for r in theirs], atol=1e-4, err_msg=name)
+
+
+#: What has no triangles, or is drawn beside an object's own.
+STRANDS = {
+    "hair curves": """
+head = box("head", (0, 0, 0), 0.5)
+hair = bpy.data.hair_curves.new("hair")
+hair.add_curves([5] * 9)
+for k in range(9):
+    for j, point in enumerate(hair.curves[k].points):
+        point.position = (0.25 * (k % 3 - 1), 0.25 * (k // 3 - 1), 0.3 + 0.4 * j)
+        point.radius = 0.05
+strands = bpy.data.objects.new("strands", hair)
+scene.collection.objects.link(strands)
+strands.parent = head
+rise(head)
+""",
+    "particle hair": """
+ball = box("ball", (0, 0, 0), 0.5)
+fur = ball.modifiers.new("fur", "PARTICLE_SYSTEM").particle_system.settings
+fur.type, fur.count, fur.hair_length, fur.display_step = "HAIR", 400, 2.0, 1
+fur.root_radius = fur.tip_radius = 0.5
+rise(ball)
+""",
+    "points": """
+ball = box("ball", (0, 0, 0), 2)
+tree, start, end = nodes(ball)
+dots = tree.nodes.new("GeometryNodeMeshToPoints")
+dots.inputs["Radius"].default_value = 0.6
+tree.links.new(start.outputs[0], dots.inputs[0])
+tree.links.new(dots.outputs[0], end.inputs[0])
+rise(ball)
+""",
+}
+
+
+@pytest.mark.parametrize("name", STRANDS)
+def test_hair_and_points_fill_the_frame_and_stay_inside(
+    name: str, tmp_path: Path, in_blender: Callable[..., Any], clips_of: Any
+) -> None:
+    path = tmp_path / "strands.blend"
+    in_blender(KIT + STRANDS[name] + "\nbpy.ops.wm.save_as_mainfile(filepath=path)\n", path=str(path))
+    [front] = clips_of(path, ("front_view",))
+    alpha = front[..., 3].max(axis=0)
+    assert max(alpha[0].max(), alpha[-1].max(), alpha[:, 0].max(), alpha[:, -1].max()) <= 64
+    rows, cols = np.nonzero(alpha > 64)
+    # `fit` holds every azimuth, and perspective: what is seen from the front alone is somewhat smaller.
+    assert max(np.ptp(rows), np.ptp(cols)) > 0.6 * 96
+
+
+@pytest.fixture(scope="module")
+def clips_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[np.ndarray]]]:
+    """`clips_of(path, rigs)`: [F, H, W, 4] of each rig at 96 pixels."""
+    with BlenderChild() as child:
+
+        def run(path: Path, rigs: tuple[str, ...]) -> list[np.ndarray]:
+            settings = preset("draft", frames=4, resolution=96, samples=8, rigs=rigs)
+            payload = {"uid": "x", "path": str(path), "sha256": "", "settings": settings.as_config(),
+                       "scratch": str(tmp_path_factory.mktemp("clips")), "provenance": {},
+                       "actions": None}  # fmt: skip
+            result = child.call("shoot", payload, 120)
+            clips = clips_of_action(payload, settings, result["actions"][0], result)
+            return [np.stack([decode(image) for image in clip.frames]) for clip in clips]
+
+        yield run
