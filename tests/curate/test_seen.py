@@ -115,6 +115,7 @@ def test_what_no_image_shows_changes_no_measure(child, scene, cube_document, pac
     scene.document["meshes"][0]["primitives"].append(copy.deepcopy(lines))
     scene.cube(see_through(0.0), scale=[5, 3, 7], name="collider")
     scene.cube(see_through(0.0) | {"extensions": {"KHR_materials_unlit": {}}}, scale=[4, 4, 4], name="ghost")
+    scene.cube(see_through(0.3, "MASK"), scale=[6, 6, 6], name="cut")
     scene.document["extensionsUsed"] = ["KHR_materials_unlit"]
     scene.cube(scale=[0, 0, 0], translation=[0, 8, 0], name="spare")
     scene.cube(scale=[1e-6] * 3, translation=[0, -8, 0], name="speck")
@@ -126,9 +127,10 @@ def test_what_no_image_shows_changes_no_measure(child, scene, cube_document, pac
 
 def test_what_is_seen_counts_though_it_is_thin_or_faint(child, scene, pack_glb, tmp_path):
     scene.cube(see_through(0.04), translation=[4, 0, 0], name="veil")
+    scene.cube(see_through(0.6, "MASK"), translation=[0, 0, -4], name="kept")
     scene.cube(scale=[2, 2, 0], translation=[0, 0, 4], name="card")
     [row] = measured(child, scene.write(tmp_path / "seen.glb", pack_glb))
-    assert row["size"] > 4.4
+    assert row["size"] == pytest.approx(8.5)
 
 
 def test_a_body_that_appears_opens_the_window_and_one_that_joins_later_does_not(

@@ -111,6 +111,7 @@ for k in range(2):
     "geometry nodes": """
 dark = collection("dark", hide_render=True)
 pebble = box("pebble", (4, 4, 0), 0.4, dark)
+pebble.hide_render = True
 leaves = collection("leaves", dark)
 leaf = box("leaf", (0.5, 0, 3), 0.3, leaves)
 rise(leaf)
@@ -190,6 +191,17 @@ for obj, states in ((late, (True, False)), (early, (False, True))):
         obj.keyframe_insert("hide_render", frame=frame)
         obj.keyframe_insert("hide_viewport", frame=0)
 rise(body)
+group = collection("group", hide_render=True)
+for name, states in (("first", (False, True)), ("second", (True, False))):
+    member = box(name, (0, 4, 0), 1, group)
+    for frame, state in zip((0, 14), states):
+        member.hide_render = state
+        member.keyframe_insert("hide_render", frame=frame)
+whole = empty("whole", (3, 0, 0))
+whole.instance_type, whole.instance_collection = "COLLECTION", group
+driven = box("driven", (0, -4, 0), 1)
+driver = driven.driver_add("hide_render").driver
+driver.type, driver.expression = "SCRIPTED", "frame < 8"
 """,
 }
 
