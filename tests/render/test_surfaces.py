@@ -107,6 +107,8 @@ for k in range(2):
     whole.scale = (1 - 0.4 * k,) * 3
     whole.instance_type, whole.instance_collection = "COLLECTION", flock
     rise(whole, value=0.5)
+dark = empty("dark", (9, 9, 9))
+dark.instance_type, dark.instance_collection, dark.hide_render = "COLLECTION", bird, True
 """,
     "geometry nodes": """
 dark = collection("dark", hide_render=True)
@@ -166,6 +168,12 @@ array.count, array.show_viewport = 4, False
 seen = box("seen", (0, 3, 0), 1)
 only = seen.modifiers.new("a", "ARRAY")
 only.count, only.show_render = 4, False
+cutter = box("cutter", (3, 0, 0.5), 0.4)
+cutter.hide_render = True
+rise(cutter, value=0.3)
+cut = twin.modifiers.new("cut", "BOOLEAN")
+cut.object, cut.operation = cutter, "DIFFERENCE"
+twin.modifiers.move(1, 0)
 curve = bpy.data.curves.new("tube", "CURVE")
 curve.dimensions, curve.bevel_depth = "3D", 0.1
 curve.resolution_u, curve.render_resolution_u = 1, 7
