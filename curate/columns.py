@@ -77,13 +77,15 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "n_objects": (_I, "objects with a surface"),
     "n_textures": (_I, "images the asset uses"),
     "n_missing_textures": (_I, "images it names that are not there"),
-    "flags": (pa.list_(_S), "what had to be repaired on loading"),
+    "flags": (pa.list_(_S), "what had to be repaired on loading; long_window: the action has more frames than"
+                            " motion was looked for at"),
     "ssim_quarter": (_F, "SSIM of the front preview at the window's start and at a quarter of it, on white"),
     "ssim_half": (_F, "SSIM of the front preview at the window's start and at half of it, on white"),
     "ssim_object_quarter": (_F, "as ssim_quarter, within the box that the object covers in the two previews"),
     "ssim_object_half": (_F, "as ssim_half, within the box that the object covers in the two previews"),
     "ssim_object_peak": (_F, "SSIM within the object's box of the previews at the window's start and at"
-                             " the moment of the largest displacement"),
+                             " the moment of the largest displacement; where all previews are one and the"
+                             " same image, the least over the left, the back and the right"),
     "alpha_coverage": (_F, "largest share of the preview that is covered"),
     "alpha_touch": (_F, "largest share of the preview's border that is covered"),
     "flat": (_B, "whether all previews are blank or of one single colour, the same in all"),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from orbit4d.render.worker import Job
 
 #: Changes whenever a measure changes its meaning; tables of different versions are not mixed.
-MEASURE_VERSION = 2
+MEASURE_VERSION = 3
 PREVIEWS = ("none", "window", "raw", "both")
 
 

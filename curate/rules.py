@@ -48,7 +48,7 @@ class Rules:
         0.16, "unseen: motion_shape below this share of motion_geometry, and max_alike as well"
     )
     max_alike: float | None = _rule(
-        0.7, "unseen: ssim_object_quarter, _half and _peak all above this, and min_shape as well"
+        0.7, "unseen: ssim_object_quarter, _half and _peak all above this, and min_shape as well; or all 1"
     )
     max_torn: float | None = _rule(0.1, "exploded: torn_edges above this")
     min_seconds: float | None = _rule(None, "too_short: moving window shorter than this, seconds")
@@ -114,6 +114,11 @@ PRESETS = {
     ),
 }
 
+#: Moments whose previews are compared with the one at the window's start.
+MOMENTS = ("quarter", "half", "peak")
+#: SSIM above which two previews are the same image: they are drawn with one seed, without noise of their own.
+SAME_IMAGE = 1.0 - 1e-6
+
 #: Every reason code with its meaning; `bad_file:*` and the failures of the fleet come on top.
 REASONS = {
     "static": "the asset has no action, or this action never moves",
@@ -123,7 +128,8 @@ REASONS = {
     "boundary": "it reaches out of the frame",
     "empty": "next to nothing of the frame is covered",
     "small": "it is a speck once all that it does fits the frame",
-    "unseen": "it slides along its own surface, and looks the same from the front at every moment compared",
+    "unseen": "it looks the same at every moment compared: it slides along its own surface, or what moves is"
+    " hidden",
     "exploded": "the skin tears",
     "too_short": "the moving window is too short",
     "too_long": "the moving window is too long",
@@ -204,6 +210,8 @@ def _tests(rules: Rules) -> list[tuple[str, Test, tuple[str, ...]]]:
     """(reason, which rows it rejects, columns it cannot do without) of every rule that is on."""
     suffix = "_raw" if rules.ssim_frames == "raw" else ""
     quarter, half = f"ssim_quarter{suffix}", f"ssim_half{suffix}"
+    # Where all previews are one and the same image nothing is seen to move, however much it does.
+    alike = None if rules.max_alike is None else max(rules.max_alike, SAME_IMAGE)
     rigid_limit = rules.min_nonrigid if rules.rigid == "drop" else None
 
     def moving(test: Test | None) -> Test | None:
@@ -245,9 +253,12 @@ def _tests(rules: Rules) -> list[tuple[str, Test, tuple[str, ...]]]:
         ("empty", _either(_below(rules.min_coverage, "coverage_mean", "alpha_coverage", "coverage"),
                           None if rules.min_coverage is None else _above(0.0, "blank_frames")), ()),
         ("small", staying(_below(rules.min_fit, "coverage_fit")), ()),
-        ("unseen", moving(_all(
-            _compare(shape_share, np.less, rules.min_shape),
-            *(_above(rules.max_alike, f"ssim_object_{moment}") for moment in ("quarter", "half", "peak")),
+        ("unseen", moving(_either(
+            _all(
+                _compare(shape_share, np.less, rules.min_shape),
+                *(_above(rules.max_alike, f"ssim_object_{moment}") for moment in MOMENTS),
+            ),
+            _all(*(_above(alike, f"ssim_object_{moment}") for moment in MOMENTS)),
         )), ()),
         ("exploded", _above(rules.max_torn, "torn_edges"), ()),
         ("too_short", _compare(window, np.less, rules.min_seconds), ()),

@@ -104,11 +104,6 @@ class Imported:
     flags: list[str] = field(default_factory=list)
     first_frame: int = 0
 
-    def shown_later(self) -> set[Any]:
-        """Objects that some action shows or hides in renders."""
-        bindings = [binding for action in self.actions for binding in action.bindings]
-        return {b.owner for b in bindings if any(c.data_path == "hide_render" for c in curves_of(b))}
-
 
 def curves_of(binding: Binding) -> list[Any]:
     """The F-curves that the binding plays."""
@@ -137,8 +132,9 @@ def rest_values(actions: list[Action]) -> list[tuple[Callable[[Any], None], Any]
 
 def _rest_value(owner: Any, data_path: str) -> list[tuple[Callable[[Any], None], Any]]:
     head, _, name = data_path.rpartition(".")
-    if not name.isidentifier():
-        # A custom property such as pose.bones["x"]["y"]: drivers may read it, nothing we draw does.
+    if not name.isidentifier() or name in ("hide_viewport", "show_viewport"):
+        # A custom property such as pose.bones["x"]["y"]: drivers may read it, nothing we draw does. What the
+        # viewport shows follows what renders show (see `as_rendered`).
         return []
     try:
         holder = owner.path_resolve(head) if head else owner

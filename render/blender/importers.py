@@ -11,6 +11,7 @@ from typing import Any
 import bpy
 
 from orbit4d.render.blender import gltf_addon, usd_stage
+from orbit4d.render.blender.as_rendered import rendered_objects
 from orbit4d.render.blender.fbx_layers import Composed, Layers
 from orbit4d.render.blender.fbx_visibility import Visibility
 from orbit4d.render.blender.imported import Action, Binding, Imported, Refused, animated_ids, rest_values
@@ -193,9 +194,11 @@ def import_blend(path: Path) -> Imported:
     theirs = target.scenes[0]
     scene.render.fps, scene.render.fps_base = theirs.render.fps, theirs.render.fps_base
     scene.frame_start, scene.frame_end = theirs.frame_start, theirs.frame_end
-    for obj in theirs.collection.all_objects:
-        if obj.name not in scene.collection.objects:
-            scene.collection.objects.link(obj)
+    _link_objects(theirs, scene)
+    # Drivers may read the scene: its frame, or properties of its own.
+    for name in list(theirs.keys()):
+        scene[name] = theirs[name]
+    theirs.user_remap(scene)
     bpy.data.scenes.remove(theirs)
     bpy.context.view_layer.update()
     for obj in bpy.data.objects:
@@ -204,19 +207,25 @@ def import_blend(path: Path) -> Imported:
         for driver in list(data.drivers) if data is not None else []:
             if driver.driver.type == "SCRIPTED" and not driver.driver.is_simple_expression:
                 data.drivers.remove(driver)
-    _make_instances_real()
     playing = _timeline(first_frame=0)
     others, flags = stored_actions({b.action for action in playing.actions for b in action.bindings})
     actions = playing.actions + others
     return Imported(playing.fps, actions, rest_values(actions), flags)
 
 
-def _make_instances_real() -> None:
-    instancers = [o for o in bpy.context.scene.objects if o.instance_type == "COLLECTION"]
-    for obj in instancers:
-        with bpy.context.temp_override(object=obj, selected_objects=[obj], selected_editable_objects=[obj]):
-            obj.select_set(True)
-            bpy.ops.object.duplicates_make_real(use_base_parent=True)
+def _link_objects(theirs: bpy.types.Scene, scene: bpy.types.Scene) -> None:
+    """Put the objects of `theirs` into `scene`: those that a render of it draws, and, hidden, those that only
+    serve them.
+    """
+    layers = [layer for layer in theirs.view_layers if layer.use] or list(theirs.view_layers)
+    drawn = set().union(*map(rendered_objects, layers))
+    hidden = bpy.data.collections.new("orbit4d_hidden")
+    hidden.hide_render = True
+    scene.collection.children.link(hidden)
+    for obj in theirs.collection.all_objects:
+        place = scene.collection if obj in drawn else hidden
+        if obj.name not in place.objects:
+            place.objects.link(obj)
 
 
 # ---------------------------------------------------------------- formats without animation

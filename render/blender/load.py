@@ -21,13 +21,20 @@ from mathutils import Matrix
 
 from orbit4d.datasets.gltf_file import gltf_material_names
 from orbit4d.render.blender import importers
+from orbit4d.render.blender.as_rendered import (
+    SURFACE_TYPES,
+    curves_of,
+    evaluate_as_rendered,
+    heed_fbx_visibility,
+    keyed_visibility,
+    plays_by_itself,
+    rendered_objects,
+)
 from orbit4d.render.blender.cause import cause_of
 from orbit4d.render.blender.repair import repair_materials
 from orbit4d.render.blender.see_through import single_sided_when_bare
 from orbit4d.render.blender.vertex_colours import paint_vertex_colours
 
-#: Objects of these types have a surface that Cycles draws.
-SURFACE_TYPES = ("MESH", "CURVE", "SURFACE", "FONT", "META", "CURVES", "POINTCLOUD")
 ROOT_NAME = "orbit4d_root"
 
 
@@ -64,7 +71,8 @@ class Loaded:
 
     path: Path
     meshes: list[bpy.types.Object]
-    """Objects with a surface, in a stable order, without helpers."""
+    """Objects with a surface that is drawn at some moment, in a stable order, without helpers; an instanced
+    one stands here once."""
     actions: list[ActionInfo]
     flags: list[str]
     """What was repaired or found missing, e.g. `alpha_repaired:7`, `missing_texture:skin.png`."""
@@ -73,7 +81,13 @@ class Loaded:
     first_frame: int = 0
     """Frame number at which the file's second 0 stands when the published script loads it (1 for FBX)."""
     root: bpy.types.Object | None = None
-    """Empty above every other object; carries the normalisation."""
+    """Empty above every other object, or that instances all of them; carries the normalisation."""
+    keyed: frozenset[bpy.types.Object] = frozenset()
+    """Objects whose visibility in renders changes while an action plays."""
+    is_plain: bool = True
+    """Whether every object with a surface is a mesh that stands for itself: no instances, no nodes."""
+    cache: dict[Any, Any] = field(default_factory=dict)
+    """What `surfaces` remembers of meshes and materials."""
     _bindings: list[list[importers.Binding]] = field(default_factory=list)
     _rest: list[tuple[Callable[[Any], None], Any]] = field(default_factory=list)
 
@@ -97,6 +111,17 @@ class Loaded:
         frame = t * self.fps
         whole = int(frame // 1)
         bpy.context.scene.frame_set(whole, subframe=frame - whole)
+
+    def key_seconds(self, action_index: int) -> list[float]:
+        """Distinct times of all keys of one action, ascending."""
+        times: set[float] = set()
+        for binding in self._bindings[action_index]:
+            for slot, curve in curves_of(binding.action):
+                if slot == binding.slot:
+                    places = [0.0] * (2 * len(curve.keyframe_points))
+                    curve.keyframe_points.foreach_get("co", places)
+                    times.update(frame / self.fps for frame in places[::2])
+        return sorted(times)
 
     def raw_frame_seconds(self, frame: int) -> float:
         """Seconds that the published script's `frame_set(frame)` shows."""
@@ -134,27 +159,29 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
     if refused := _outside_references(path.parent):
         raise LoadError("bad_file:outside_reference", f"refers to {refused}, outside the asset's folder")
 
+    scene = bpy.context.scene
+    if not imported.actions and plays_by_itself():
+        frames = float(scene.frame_start), float(scene.frame_end)
+        imported.actions = [importers.Action("scene", [], *frames)]
     flags = list(imported.flags)
     helpers = _helpers()
-    for obj in bpy.context.scene.objects:
+    for obj in bpy.data.objects:
         if obj in helpers or obj.type in ("LIGHT", "LIGHT_PROBE", "SPEAKER"):
             obj.hide_render = True
-    # Objects of a glTF file's other scenes lie in excluded collections: in the scene, not in the view layer.
-    shown_later = imported.shown_later()
-    meshes = [
-        o
-        for o in bpy.context.view_layer.objects
-        if o.type in SURFACE_TYPES and (not o.hide_render or (o in shown_later and o not in helpers))
-    ]
+    if path.suffix.lower() == ".fbx":
+        heed_fbx_visibility()
+    keyed = keyed_visibility(b for action in imported.actions for b in action.bindings) - helpers
+    evaluate_as_rendered(keyed)
+    meshes = _drawn(keyed)
     if not meshes:
-        raise LoadError("bad_file:no_geometry", "nothing in the file has a surface")
+        raise LoadError("bad_file:no_geometry", "nothing in the file has a surface that is drawn")
     flags += repair_materials(meshes, path)
     if importer is importers.import_gltf:
         single_sided_when_bare(meshes, gltf_material_names(str(path)))
     else:
         flags += paint_vertex_colours(meshes, path)
 
-    scene = bpy.context.scene
+    is_plain = all(map(_is_plain, meshes)) and not _instances_collections()
     loaded = Loaded(
         path=path,
         meshes=sorted(meshes, key=lambda o: o.name),
@@ -165,7 +192,9 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
         flags=flags,
         fps=imported.fps,
         first_frame=imported.first_frame,
-        root=_add_root(scene),
+        root=_add_instancing_root(scene) if _needs_instancing() else _add_root(scene),
+        keyed=frozenset(keyed),
+        is_plain=is_plain,
         _bindings=[action.bindings for action in imported.actions],
         _rest=imported.rest,
     )
@@ -173,6 +202,49 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
     # A box measured at the frame that the asset before this one left behind would be wrong.
     loaded.set_seconds(loaded.actions[0].seconds_start if loaded.actions else 0.0)
     return loaded
+
+
+def _drawn(keyed: set[bpy.types.Object]) -> list[bpy.types.Object]:
+    """Objects with a surface that renders draw, those that appear later and those instanced included."""
+    found = {
+        obj
+        for obj in rendered_objects(bpy.context.view_layer)
+        if obj.type in SURFACE_TYPES and (not obj.hide_render or obj in keyed)
+    }
+    for instance in bpy.context.evaluated_depsgraph_get().object_instances:
+        if instance.is_instance and instance.object.type in SURFACE_TYPES:
+            found.add(instance.object.original)
+    return list(found)
+
+
+def _is_plain(obj: bpy.types.Object) -> bool:
+    return (
+        obj.type == "MESH"
+        and obj.instance_type == "NONE"
+        and not any(modifier.type in ("NODES", "PARTICLE_SYSTEM") for modifier in obj.modifiers)
+    )
+
+
+def _instances_collections() -> bool:
+    return any(obj.instance_type == "COLLECTION" for obj in bpy.data.objects) or any(
+        particles.render_type in ("OBJECT", "COLLECTION") for particles in bpy.data.particles
+    )
+
+
+def _needs_instancing() -> bool:
+    """Whether objects below a common parent would be moved twice, or not at all.
+
+    An instance of a collection stands at its instancer's place times that of the collection's object: with
+    both below one root, the root counts twice. Geometry nodes may read places in the world, and particle hair
+    is as long in the world as its settings say.
+    """
+    by_world = any(
+        modifier.type in ("NODES", "PARTICLE_SYSTEM")
+        for obj in bpy.data.objects
+        for modifier in obj.modifiers
+    )
+    # Blender does not draw instanced metaballs.
+    return (by_world or _instances_collections()) and not bpy.data.metaballs
 
 
 def _empty_scene() -> None:
@@ -203,6 +275,22 @@ def _add_root(scene: bpy.types.Scene) -> bpy.types.Object:
         if obj.parent is None:
             obj.parent = root
             obj.matrix_parent_inverse = Matrix.Identity(4)
+    scene.collection.objects.link(root)
+    return root
+
+
+def _add_instancing_root(scene: bpy.types.Scene) -> bpy.types.Object:
+    """A root that instances all that is drawn: every object keeps its place in the file's own world."""
+    drawn = rendered_objects(bpy.context.view_layer)
+    asset = bpy.data.collections.new(ROOT_NAME)
+    for obj in sorted(drawn, key=lambda obj: obj.name):
+        asset.objects.link(obj)
+    for child in list(scene.collection.children):
+        scene.collection.children.unlink(child)
+    for obj in list(scene.collection.objects):
+        scene.collection.objects.unlink(obj)
+    root = bpy.data.objects.new(ROOT_NAME, None)
+    root.instance_type, root.instance_collection = "COLLECTION", asset
     scene.collection.objects.link(root)
     return root
 

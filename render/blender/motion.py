@@ -1,111 +1,102 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""Where every vertex of a loaded asset is at given times, and when an action moves."""
+"""Where every visible vertex of a loaded asset is at given times, and when an action moves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import bpy
 import numpy as np
 import numpy.typing as npt
 
 from orbit4d.render import window
 from orbit4d.render.blender.load import ActionInfo, Loaded
+from orbit4d.render.blender.surfaces import points_now, visible_surfaces
+from orbit4d.render.blender.track import Track
 
 Points = npt.NDArray[np.float32]
 
-#: Directions whose extreme vertices stand for an object whose vertex count changes over time.
-SUPPORT_DIRECTIONS: Points = np.array(
-    [(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) != (0, 0, 0)],
-    dtype=np.float32,
-)
-
 
 def vertices_now(loaded: Loaded, stride: int = 1) -> list[Points]:
-    """World positions [V_k, 3] of every (`stride`-th) vertex of every mesh after modifiers, at the current
-    time.
+    """World positions [V_k, 3] of every (`stride`-th) vertex of every visible surface after modifiers, at the
+    current time.
     """
-    depsgraph = bpy.context.evaluated_depsgraph_get()
-    return [_vertices_of(obj.evaluated_get(depsgraph), stride) for obj in loaded.meshes]
-
-
-def _vertices_of(evaluated: bpy.types.Object, stride: int) -> Points:
-    # An evaluated mesh is read in place; other surfaces are turned into one first.
-    own = evaluated.type == "MESH"
-    mesh = evaluated.data if own else evaluated.to_mesh()
-    if mesh is None or len(mesh.vertices) == 0:
-        return np.zeros((0, 3), np.float32)
-    flat = np.empty(len(mesh.vertices) * 3, np.float32)
-    mesh.vertices.foreach_get("co", flat)
-    if not own:
-        evaluated.to_mesh_clear()
-    matrix = np.array(evaluated.matrix_world, dtype=np.float64)
-    points = flat.reshape(-1, 3)[::stride]
-    return (points @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+    return [surface.points(stride) for surface in visible_surfaces(loaded)]
 
 
 def bounding_corners(loaded: Loaded) -> Points:
-    """World positions [8 * meshes, 3] of the corners of every object's own box, as the published script reads
-    them. Looser than the vertices where an object is turned."""
-    depsgraph = bpy.context.evaluated_depsgraph_get()
-    corners = []
-    for obj in loaded.meshes:
-        evaluated = obj.evaluated_get(depsgraph)
-        matrix = np.array(evaluated.matrix_world, dtype=np.float64)
-        corners.append(np.array(evaluated.bound_box, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3])
-    return np.concatenate(corners).astype(np.float32)
+    """World positions [8 * surfaces, 3] of the corners of every object's own box, as the published script
+    reads them. Looser than the vertices where an object is turned."""
+    corners = [surface.corners() for surface in visible_surfaces(loaded)]
+    return np.concatenate(corners).astype(np.float32) if corners else np.zeros((0, 3), np.float32)
 
 
-def iter_vertices(loaded: Loaded, seconds: Sequence[float]) -> Iterator[list[Points]]:
-    """`vertices_now` at each of `seconds`, one after another."""
+def iter_points(loaded: Loaded, seconds: Sequence[float]) -> Iterator[Points]:
+    """`points_now` [V, 3] at each of `seconds`, one after another."""
     for t in seconds:
         loaded.set_seconds(t)
-        yield vertices_now(loaded)
+        yield points_now(loaded)
 
 
 def sample_vertices(loaded: Loaded, seconds: Sequence[float], max_vertices: int | None = None) -> Points:
     """World positions [T, V, 3] float32 of all vertices at `seconds` of the active action, helpers excluded.
 
-    With `max_vertices` only every k-th vertex of each mesh is taken. A mesh whose vertex count changes (an
-    Alembic fluid, say) is stood for by its extreme vertices along 26 directions.
+    With `max_vertices` only every k-th vertex of each surface is taken. A surface whose vertex count changes
+    (an Alembic fluid, say) is stood for by its extreme vertices along 26 directions; one that is not seen at
+    some moments stands there where it is first seen, or was seen last (see `Track`).
     """
     if not len(seconds):
         return np.zeros((0, 0, 3), np.float32)
     loaded.set_seconds(seconds[0])
-    total = sum(len(part) for part in vertices_now(loaded))
+    total = sum(len(surface.local) for surface in visible_surfaces(loaded))
     stride = 1 if max_vertices is None else max(1, -(-total // max_vertices))
-    moments: list[list[Points]] = []
+    return look_at(loaded, seconds, Track(stride)).body(range(len(seconds)))
+
+
+def look_at(loaded: Loaded, seconds: Sequence[float], track: Track) -> Track:
+    """`track` with the surfaces of the active action at each of `seconds` added."""
     for t in seconds:
         loaded.set_seconds(t)
-        moments.append(vertices_now(loaded, stride))
-    columns = []
-    for parts in zip(*moments, strict=True):
-        changing = len({len(part) for part in parts}) > 1
-        columns.append(np.stack([support(part) for part in parts] if changing else parts))
-    return np.concatenate(columns, axis=1) if columns else np.zeros((len(moments), 0, 3), np.float32)
+        track.add(visible_surfaces(loaded))
+    return track
 
 
-def support(points: Points) -> Points:
-    """[26, 3]: the points furthest along each direction; NaN-free zeros for an empty mesh."""
-    if len(points) == 0:
-        return np.zeros((len(SUPPORT_DIRECTIONS), 3), np.float32)
-    return points[np.argmax(points @ SUPPORT_DIRECTIONS.T, axis=0)]
+def stride_for(n_vertices: int) -> int:
+    """Of how many vertices one is looked at, so that at most `window.MAX_VERTICES` are."""
+    return max(1, -(-n_vertices // window.MAX_VERTICES))
+
+
+def search_looks(loaded: Loaded, action: ActionInfo) -> list[list[float]]:
+    """The moments at which motion is looked for, and then those that are looked at if none was found.
+
+    Keys between frames are looked at where nothing moves on the frames, and at once in actions so long that
+    not every frame is.
+    """
+    span = action.seconds_start, action.seconds_end, loaded.fps
+    keys = loaded.key_seconds(action.index)
+    if window.is_long(*span):
+        return [window.search_seconds(*span, keys)]
+    frames, both = window.search_seconds(*span), window.search_seconds(*span, keys)
+    return [frames] if len(frames) == len(both) else [frames, both]
 
 
 def moving_window(loaded: Loaded, action: ActionInfo) -> tuple[float, float] | None:
     """(start, end) in seconds between which `action` moves, None when it never does. Leaves `action` active.
 
-    Decided as if sampled at every frame of the file, up to `window.MAX_SAMPLES`: a few even samples can
-    all land on moments at which nothing is displaced.
+    Looked for at every frame of the file, up to `window.MAX_LOOKS`: a few even samples can all land on
+    moments at which nothing is displaced.
     """
     loaded.activate(action.index)
-    seconds = window.dense_seconds(action.seconds_start, action.seconds_end, loaded.fps)
-    loaded.set_seconds(seconds[0])
-    stride = max(1, -(-sum(len(part) for part in vertices_now(loaded)) // window.MAX_VERTICES))
+    stride: int | None = None
 
     def places(t: float) -> Points:
+        nonlocal stride
         loaded.set_seconds(t)
-        return np.concatenate(vertices_now(loaded, stride))
+        surfaces = visible_surfaces(loaded)
+        if stride is None and surfaces:
+            stride = stride_for(sum(len(surface.local) for surface in surfaces))
+        parts = [surface.points(stride or 1) for surface in surfaces]
+        return np.concatenate(parts) if parts else np.zeros((0, 3), np.float32)
 
-    return window.search_window(seconds, places)
+    searched = (window.search_window(seconds, places) for seconds in search_looks(loaded, action))
+    return next((found for found in searched if found is not None), None)

@@ -32,7 +32,10 @@ class PassReader:
 
     def __init__(self, scene: bpy.types.Scene, names: Sequence[str], scratch: str) -> None:
         self.names, self.folder = tuple(names), Path(scratch) / "passes"
-        surfaces = [obj for obj in scene.objects if obj.type in SURFACE_TYPES]
+        # Objects that are drawn as instances alone need not stand in the scene.
+        instanced = any(obj.instance_type == "COLLECTION" for obj in scene.objects)
+        known = bpy.data.objects if instanced else scene.objects
+        surfaces = [obj for obj in known if obj.type in SURFACE_TYPES]
         for i, obj in enumerate(sorted(surfaces, key=lambda o: o.name)):
             obj.pass_index = i + 1
         scene.use_nodes = True

@@ -14,18 +14,23 @@ from typing import Any
 import bpy
 import numpy as np
 import numpy.typing as npt
+from mathutils import Matrix
 
 from orbit4d.datasets import image_measures
-from orbit4d.datasets.cameras import DEFAULT_RADIUS, orbit, orbit_c2w
+from orbit4d.datasets.cameras import DEFAULT_RADIUS, Camera, orbit, orbit_c2w
 from orbit4d.render import geometry_measures as geometry
 from orbit4d.render.blender.load import Loaded
-from orbit4d.render.blender.motion import vertices_now
 from orbit4d.render.blender.see_through import clear_glass, cull_backfaces, scene_refracts
 from orbit4d.render.blender.shoot import hides_geometry
 from orbit4d.render.blender.studio import projected_box
+from orbit4d.render.blender.surfaces import points_now
 
 #: Frames of the published preview rule: 0, T/4 and T/2 of T = 24 raw scene frames.
 RAW_FRAMES = (0, 6, 12)
+#: Sides that are looked at where the front shows no difference at all; the front is the first.
+N_SIDES = 4
+#: Two pictures of one moment may differ by this many levels of 255: the tree of triangles rounds in its way.
+SAME_LEVELS = 1
 #: Pixels around the object within which the SSIM of the object is taken.
 OBJECT_MARGIN = 4
 
@@ -68,11 +73,11 @@ class PreviewStudio:
         if scene_refracts():
             cycles.max_bounces = cycles.transmission_bounces = 12
         cull_backfaces()
-        [self.view] = orbit(1, radius=DEFAULT_RADIUS, size=(size, size))
+        self.sides = orbit(N_SIDES, radius=DEFAULT_RADIUS, size=(size, size))
         camera = bpy.data.objects.new("orbit4d_preview", bpy.data.cameras.new("orbit4d_preview"))
         camera.data.lens, camera.data.sensor_width = 50.0, 36.0
         camera.data.clip_start, camera.data.clip_end = 0.01, 100.0
-        camera.matrix_world = self.view.c2w.T.tolist()
+        self.camera = camera
         scene.collection.objects.link(camera)
         scene.camera = camera
         for name, energy, azimuth, elevation in (("key", 2.2, -40.0, 35.0), ("fill", 0.7, 50.0, 10.0)):
@@ -93,19 +98,35 @@ class PreviewStudio:
             shown = nearest if abs(nearest - peak) * self.loaded.fps < 1.0 else peak
             pictures = self._take([*moments, shown], scale, centre)
             found |= _measures(pictures, "")
+            if int(np.abs(pictures.astype(np.int16) - pictures[0]).max()) <= SAME_LEVELS:
+                found["ssim_object_peak"] = self._from_other_sides(start, shown, scale, centre)
             found["preview"] = _strip(pictures[:3])
         if which in ("raw", "both"):
             raw = [self.loaded.raw_frame_seconds(frame) for frame in RAW_FRAMES]
             self.loaded.set_seconds(raw[0])
-            parts = [part for part in vertices_now(self.loaded) if len(part)]
-            every = np.concatenate(parts) if parts else np.zeros((1, 3), np.float32)
+            every = points_now(self.loaded)
+            every = every if len(every) else np.zeros((1, 3), np.float32)
             raw_scale, raw_centre = geometry.first_frame_scale(geometry.boxes(every[None]))
             found |= _measures(self._take(raw, raw_scale, raw_centre.tolist()), "_raw")
         self.loaded.normalise(1.0, (0.0, 0.0, 0.0))
         return found
 
-    def _take(self, seconds: Sequence[float], scale: float, centre: Sequence[float]) -> Pictures:
-        """[n, H, W, 4]: the scene at each of `seconds`; equal moments are pictured once."""
+    def _from_other_sides(self, start: float, peak: float, scale: float, centre: Sequence[float]) -> float:
+        """The least SSIM of the object between two moments over the sides that the front does not show."""
+        found = []
+        for side in self.sides[1:]:
+            pictures = self._take((start, peak), scale, centre, side)
+            found.append(image_measures.ssim_on_white(pictures, margin=OBJECT_MARGIN)[1][0])
+        return float(min(found))
+
+    def _take(
+        self, seconds: Sequence[float], scale: float, centre: Sequence[float], view: Camera | None = None
+    ) -> Pictures:
+        """[n, H, W, 4]: the scene at each of `seconds` from `view` (None: the front); equal moments are
+        pictured once.
+        """
+        self.view = self.sides[0] if view is None else view
+        self.camera.matrix_world = Matrix(self.view.c2w.tolist())
         self.loaded.normalise(scale, centre)
         taken: dict[float, Pictures] = {}
         with tempfile.TemporaryDirectory(prefix="orbit4d-preview-") as folder:
@@ -123,8 +144,8 @@ class PreviewStudio:
         box = None
         if self.can_crop:
             # Only what the vertices project to is traced; the pixels are those of the whole frame.
-            parts = [part for part in vertices_now(self.loaded) if len(part)]
-            box = projected_box(self.view, np.concatenate(parts)) if parts else (0, 0, 0, 0)
+            points = points_now(self.loaded)
+            box = projected_box(self.view, points) if len(points) else (0, 0, 0, 0)
         render.use_border = box is not None
         render.use_crop_to_border = False
         if box is not None:

@@ -19,17 +19,16 @@ from orbit4d.datasets import image_measures
 from orbit4d.datasets.clips import Pixels, encode_webp
 from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.render.blender.load import ActionInfo, Loaded, load_asset
-from orbit4d.render.blender.motion import Points, bounding_corners, iter_vertices, moving_window, vertices_now
+from orbit4d.render.blender.motion import bounding_corners, iter_points, moving_window, stride_for
 from orbit4d.render.blender.studio import Studio
+from orbit4d.render.blender.surfaces import Points, points_now, visible_surfaces
+from orbit4d.render.blender.track import Track
 from orbit4d.render.framing import Framing, box_framing, fit, union_box
-from orbit4d.render.geometry_measures import motion_geometry
 from orbit4d.render.noise import PROBE_SAMPLES, PROBE_SEEDS, quality_at_probe, samples_for
 from orbit4d.render.plan import Plan, plan_action
 from orbit4d.render.protocol import RefusedInput
 from orbit4d.render.scene import RenderSettings
-
-#: Vertices kept per moment for the motion measure.
-MEASURED_VERTICES = 20_000
+from orbit4d.render.window import is_long
 
 
 def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
@@ -64,6 +63,8 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
             detail += "; --rigs static_orbit renders it still"
             rejected.append({**name, "reason": "still", "detail": detail})
             continue
+        if is_long(action.seconds_start, action.seconds_end, loaded.fps):
+            loaded.flags = [*dict.fromkeys([*loaded.flags, "long_window"])]
         plan = plan_action(settings, uid, window)
         try:
             framing = frame_action(loaded, settings, plan)
@@ -143,8 +144,7 @@ def frame_action(loaded: Loaded, settings: RenderSettings, plan: Plan) -> Framin
     loaded.normalise(1.0, (0.0, 0.0, 0.0))
 
     def moments() -> Iterator[Points]:
-        for parts in iter_vertices(loaded, plan.moments):
-            points = np.concatenate(parts)
+        for points in iter_points(loaded, plan.moments):
             if not np.isfinite(points).all():
                 raise ValueError("a vertex is at a place that is not a number")
             yield points
@@ -152,6 +152,8 @@ def frame_action(loaded: Loaded, settings: RenderSettings, plan: Plan) -> Framin
     if settings.normalise == "first_frame":
         loaded.set_seconds(plan.window[0])
         corners = bounding_corners(loaded)
+        if len(corners) == 0:
+            raise ValueError("nothing is seen at the window's first moment")
         return box_framing(corners.min(axis=0), corners.max(axis=0))
     box = box_framing(*union_box(moments()))
     if settings.normalise == "union_box":
@@ -170,7 +172,7 @@ def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing)
     pairs = []
     for i in (len(plan.shots) // 4, (5 * len(plan.shots)) // 8):
         loaded.set_seconds(plan.shots[i].seconds)
-        vertices = None if hides_geometry(loaded) else np.concatenate(vertices_now(loaded))
+        vertices = None if hides_geometry(loaded) else points_now(loaded)
         pairs.append(tuple(studio.take(plan.shots[i].camera, vertices, seed) for seed in PROBE_SEEDS))
     target = engine.target_psnr_db, engine.target_ssim
     chosen = samples_for(quality_at_probe(pairs), *target, engine.least_samples, engine.samples)
@@ -191,7 +193,7 @@ def _take_all(
     can_crop = studio.settings.engine.crop and not hides_geometry(loaded)
     now: float | None = None
     vertices = np.zeros((0, 3), np.float32)
-    track = []
+    track = None
     pictures: list[Pixels] = []
     passes: list[dict[str, Any]] = []
     looked_at = {0, len(plan.shots) // 2, len(plan.shots) - 1}
@@ -200,8 +202,10 @@ def _take_all(
         if shot.seconds != now:
             now = shot.seconds
             loaded.set_seconds(now)
-            vertices = np.concatenate(vertices_now(loaded))
-            track.append(vertices[:: -(-len(vertices) // MEASURED_VERTICES) or 1])
+            surfaces = visible_surfaces(loaded)
+            if track is None:
+                track = Track(stride_for(sum(len(surface.local) for surface in surfaces)))
+            vertices = track.add(surfaces)
             clock.lap("framing")
         pictures.append(studio.take(shot.camera, vertices if can_crop else None))
         passes.append(studio.last_passes)
@@ -210,8 +214,7 @@ def _take_all(
         if len(pictures) == len(plan.shots) // 2:
             crash_point("render_mid_frame")
         clock.lap("render")
-    same = len({len(points) for points in track}) == 1
-    motion = motion_geometry(np.stack(track)) if same and len(track) > 1 else 0.0
+    motion = 0.0 if track is None else track.motion(range(len(track)))
     return pictures, passes, motion, finite
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from orbit4d.render.blender.load import load_asset
-from orbit4d.render.blender.motion import moving_window, vertices_now
+from orbit4d.render.blender.motion import moving_window
 from orbit4d.render.blender.shoot import choose_samples, frame_action, hides_geometry
 from orbit4d.render.blender.studio import Studio
+from orbit4d.render.blender.surfaces import points_now
 from orbit4d.render.plan import plan_action
 from orbit4d.render.scene import RenderSettings
 
@@ -51,7 +52,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
                 # Another moment in between, so that each picture pays for its own scene.
                 loaded.set_seconds(clip.seconds[i] + 0.01)
                 loaded.set_seconds(clip.seconds[i])
-                vertices = np.concatenate(vertices_now(loaded))
+                vertices = points_now(loaded)
                 start = time.process_time(), time.perf_counter()
                 picture = studio.take(clip.cameras[i], vertices if crop else None)
                 times.append((time.process_time() - start[0], time.perf_counter() - start[1]))

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from orbit4d.datasets.cameras import orbit
 from orbit4d.render.framing import box_framing, fit, frame_load, union_box
-from orbit4d.render.window import STILL_TOLERANCE, dense_seconds, moving_window, search_window
+from orbit4d.render.window import (
+    MAX_KEYS,
+    MAX_LOOKS,
+    STILL_TOLERANCE,
+    dense_seconds,
+    is_long,
+    moving_window,
+    search_seconds,
+    search_window,
+)
 
 
 def furthest(points: np.ndarray, radius: float, elevation: float, fov: float) -> float:
@@ -126,10 +135,77 @@ def test_searching_from_both_ends_finds_what_looking_everywhere_does(heights: li
         and min(heights) != 1e-5
         and 1e-5 not in heights
     ):
-        assert len(looked) == 4
+        assert len(looked) == len(set(looked)) == min(4, len(heights))
 
 
 def test_a_change_of_topology_is_motion() -> None:
     assert search_window([0.0, 1.0, 2.0], lambda t: np.zeros((3 + int(t), 3)) + np.eye(3)[0]) == (0.0, 2.0)
     assert search_window([0.0], lambda t: np.zeros((3, 3))) is None
     assert search_window([0.0, 1.0], lambda t: np.zeros((0, 3))) is None
+
+
+FPS = 24.0
+
+
+def swing(n: int, size: float = 0.4) -> list[float]:
+    """Heights of a slow swing over `n` frames."""
+    return (size * np.sin(2 * np.pi * np.arange(n) / 48)).tolist()
+
+
+def test_a_bind_pose_before_the_action_is_no_motion() -> None:
+    seconds = [i / FPS for i in range(60)]
+    heights = [3.0, *swing(59)]
+    assert search_window(seconds, lambda t: path([t], [heights[round(t * FPS)]])[0])[0] == pytest.approx(
+        1 / FPS
+    )
+    # It stands for a while after the jump: the window opens where it goes on.
+    held = [3.0, *[0.0] * 12, *swing(47)]
+    assert search_window(seconds, lambda t: path([t], [held[round(t * FPS)]])[0])[0] == pytest.approx(
+        13 / FPS
+    )
+    # A key between frames leaves part of the jump to the second step.
+    split = [3.0, 1.0, *swing(58)]
+    assert search_window(seconds, lambda t: path([t], [split[round(t * FPS)]])[0])[0] == pytest.approx(
+        2 / FPS
+    )
+    # Nothing but the jump.
+    alone = [3.0, *[0.0] * 59]
+    assert search_window(seconds, lambda t: path([t], [alone[round(t * FPS)]])[0]) is None
+
+
+@pytest.mark.parametrize(
+    "heights",
+    [
+        [0.0, *(1 - 0.8 ** np.arange(1, 60))],  # a burst that dies away
+        [0.0, 1.0] * 30,  # a shake
+        swing(60),
+        [0.0, 1.0, *[1.0] * 57, 0.0],  # there at once, and back at the end
+        [0.0, 0.0, 0.0, *[1.0] * 57],  # a change of pose after standing
+    ],
+)
+def test_a_fast_start_is_kept(heights: list[float]) -> None:
+    seconds = [i / FPS for i in range(60)]
+    still = next(i for i, h in enumerate(heights) if h != heights[0]) - 1
+    found = search_window(seconds, lambda t: path([t], [heights[round(t * FPS)]])[0])
+    assert found is not None and found[0] == pytest.approx(still / FPS)
+
+
+def test_empty_moments_at_the_ends_are_outside() -> None:
+    seconds = [i / FPS for i in range(40)]
+
+    def places(t: float) -> np.ndarray:
+        i = round(t * FPS)
+        return path([t], [0.1 * i])[0] if 9 <= i < 31 else np.zeros((0, 3))
+
+    assert search_window(seconds, places) == pytest.approx((9 / FPS, 30 / FPS))
+    assert search_window(seconds, lambda t: np.zeros((0, 3))) is None
+
+
+def test_long_actions_are_looked_at_on_their_frames_and_keys_in_bounded_number() -> None:
+    assert search_seconds(2.0, 8.0, FPS) == dense_seconds(2.0, 8.0, FPS)
+    minute = search_seconds(0.0, 60.0, FPS, keys=[31.01, 60.0, 99.0])
+    assert np.diff(minute).max() < 1.01 / FPS and 31.01 in minute and max(minute) == 60.0
+    assert not is_long(0.0, 60.0, FPS) and is_long(0.0, 3600.0, FPS)
+    hour = search_seconds(0.0, 3600.0, FPS, keys=np.arange(0.013, 3600.0, 0.1).tolist())
+    assert len(hour) <= MAX_LOOKS + MAX_KEYS + 2
+    assert 777.77 in search_seconds(0.0, 1e6, 30.0, keys=[777.77])
