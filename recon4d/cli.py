@@ -40,6 +40,11 @@ _ORBIT = click.Choice(["open", "closed"])
 )
 @click.option("--resolution", type=int, help="Longer side that is fitted; default: the preset's.")
 @click.option("--steps", type=int, help="Fine steps; default: the preset's.")
+@click.option(
+    "--exposure/--no-exposure", default=None,
+    help="Fit a grey gain per training view; default: where a static orbit of others is given, whose light "
+    "may differ from the video's.",
+)  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all.")
 @click.option("--seed", default=0, show_default=True)
 def recon4d(
@@ -58,6 +63,7 @@ def recon4d(
     preset: str,
     resolution: int | None,
     steps: int | None,
+    exposure: bool | None,
     threads: int | None,
     seed: int,
 ) -> None:
@@ -83,6 +89,8 @@ def recon4d(
     settings = with_steps(PRESETS[preset], None, steps)
     if resolution is not None:
         settings = replace(settings, resolution=resolution)
+    if exposure is not None:
+        settings = replace(settings, exposure=exposure)
     scene = reconstruct(
         source,
         out,
@@ -105,8 +113,15 @@ def recon4d(
 
 def _summary(metrics: dict[str, Any]) -> list[str]:
     lines = [f"training views  PSNR {metrics['psnr_train']:.2f} dB, SSIM {metrics['ssim_train']:.3f}"]
+    if (exposed := metrics.get("exposure")) is not None:
+        lines[0] += f" ({exposed['psnr_train']:.2f} dB with the gains fitted to them)"
     for name, scores in metrics.get("heldout", {}).items():
-        lines.append(f"held out {name:<7}PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}")
+        line = f"held out {name:<7}PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}"
+        if "gain" in scores:
+            line += f" ({scores['psnr_with_gain']:.2f} dB with its own gain of {scores['gain']:.3f})"
+        lines.append(line)
+    if (stopped := metrics.get("stopped")) is not None:
+        lines.append(stopped)
     return lines
 
 
@@ -191,9 +206,13 @@ def export_scene(
     Example: orbit4d export scene --format splat --time 0.5 --out scene.splat
     """
     from orbit4d.recon4d.export import export_scene as write
+    from orbit4d.recon4d.export import unsaid
     from orbit4d.recon4d.scene import load_scene
 
-    written = write(load_scene(scene), out, format_, frames, time, rig, size)
+    loaded = load_scene(scene)
+    written = write(loaded, out, format_, frames, time, rig, size)
+    if (lost := unsaid(loaded, format_)) is not None:
+        click.echo(lost)
     click.echo(f"{out}: {len(written)} file{'s' if len(written) != 1 else ''}")
 
 

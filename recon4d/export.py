@@ -14,7 +14,7 @@ from PIL import Image
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.progress import track
 from orbit4d.recon4d.film import camera_path
-from orbit4d.recon4d.gaussians import SH_C0, Gaussians, save_ply
+from orbit4d.recon4d.gaussians import EPS2D, SH_C0, Gaussians, save_ply
 from orbit4d.recon4d.scene import Scene, cameras_record, put_json
 
 FORMATS = ("ply-sequence", "splat", "spz", "frames")
@@ -34,6 +34,8 @@ def export_scene(
     ply-sequence: out/000.ply ... at `frames` times. splat, spz: one file, the moment `time`. frames: straight
     RGBA PNGs along the path `rig` with transforms.json, which `recon4d` reads back. Raises InputError for an
     unknown format, for a folder that already holds something, and where `out` cannot be written.
+
+    A scene's low-pass stays with it in ply-sequence (a comment of each header); see `unsaid` for the others.
     """
     if format not in FORMATS:
         raise InputError(f"--format {format}: choose from {', '.join(FORMATS)}")
@@ -60,7 +62,7 @@ def export_scene(
             _write_spz(scene.at(time), partial)
         elif format == "ply-sequence":
             for i in track(range(frames), "export", unit="file"):
-                save_ply(scene.at(i / max(frames - 1, 1)), partial / f"{i:03d}.ply")
+                save_ply(scene.at(i / max(frames - 1, 1)), partial / f"{i:03d}.ply", scene.eps2d)
         else:
             _write_views(scene, partial, rig, frames, size)
         partial.replace(target)
@@ -71,6 +73,16 @@ def export_scene(
             shutil.rmtree(partial)
         partial.unlink(missing_ok=True)
     return sorted(target.iterdir()) if folder else [target]
+
+
+def unsaid(scene: Scene, format: str) -> str | None:
+    """What a format cannot say of the scene, one line; None when nothing is lost."""
+    if format in ("splat", "spz") and scene.eps2d != EPS2D:
+        return (
+            f"--format {format} has no place for the scene's eps2d of {scene.eps2d:g} px²: viewers draw it "
+            f"with {EPS2D:g}"
+        )
+    return None
 
 
 def _write_views(scene: Scene, folder: Path, rig: str, frames: int, size: int | None) -> None:

@@ -46,6 +46,10 @@ class Frames:
     """Where they came from, for messages."""
     notes: tuple[str, ...] = ()
     """What was estimated on the way in."""
+    posed: bool = True
+    """Whether the cameras were given, not taken from an `OrbitSpec`."""
+    given: int = 0
+    """Number of images of the source, before some were left out; 0 is all that are here."""
 
     def __len__(self) -> int:
         return len(self.rgba)
@@ -167,7 +171,7 @@ def load_frames(
         keep = np.unique(np.linspace(0, n - 1, MAX_FRAMES).round().astype(int))
         notes.append(f"{n} frames: {len(keep)} of them, evenly spread, are used")
         rgba, cams, time = rgba[keep], tuple(cams[i] for i in keep), tuple(time[i] for i in keep)
-    return Frames(premultiply(rgba), cams, time, name, tuple(notes))
+    return Frames(premultiply(rgba), cams, time, name, tuple(notes), posed is not None, n)
 
 
 def _read(

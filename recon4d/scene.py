@@ -22,7 +22,7 @@ from torch import Tensor
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.recon4d.deformation import Deformation, build_field
-from orbit4d.recon4d.gaussians import Gaussians, load_ply, save_ply
+from orbit4d.recon4d.gaussians import EPS2D, Gaussians, load_ply, save_ply
 from orbit4d.recon4d.rasterize import rasterize
 
 FORMAT_VERSION = 1
@@ -44,6 +44,8 @@ class Scene:
     """What scene.json holds."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """What metrics.json holds."""
+    eps2d: float = EPS2D
+    """Variance in px² added to every projected Gaussian: what the scene was fitted with."""
 
     def __post_init__(self) -> None:
         self.gaussians = self.gaussians.detached()
@@ -57,7 +59,7 @@ class Scene:
     def render(self, camera: Camera, time: float) -> npt.NDArray[np.float32]:
         """Straight RGBA, float32 [H, W, 4] in [0, 1]; colour is 0 where alpha is below 1/255."""
         with torch.no_grad():
-            color, alpha = draw(self.at(time), camera)[:2]
+            color, alpha = draw(self.at(time), camera, eps2d=self.eps2d)[:2]
         rgb = torch.where(alpha > _VISIBLE, color / alpha.clamp(min=_VISIBLE), torch.zeros(()))
         return torch.cat([rgb.clamp(0, 1), alpha.clamp(0, 1)], dim=-1).numpy()
 
@@ -67,14 +69,14 @@ class Scene:
 
         out = Path(folder)
         out.mkdir(parents=True, exist_ok=True)
-        save_ply(self.gaussians, out / "canonical.ply")
+        save_ply(self.gaussians, out / "canonical.ply", self.eps2d)
         partial = out / "deformation.safetensors.partial"
         tensors = {name: tensor.contiguous() for name, tensor in self.field.state_dict().items()}
         save_file(tensors, partial, metadata={"config": json.dumps(self.field.config)})
         partial.replace(out / "deformation.safetensors")
         put_json(out / "cameras.json", cameras_record(self.cameras, self.time))
         put_json(out / "metrics.json", self.metrics)
-        info = {"format": FORMAT_VERSION, "orbit4d": version("orbit4d"), **self.info}
+        info = {"format": FORMAT_VERSION, "orbit4d": version("orbit4d"), **self.info, "eps2d": self.eps2d}
         put_json(out / "scene.json", info)
 
 
@@ -144,10 +146,11 @@ def load_scene(folder: str | os.PathLike[str]) -> Scene:
         record = json.loads((root / "cameras.json").read_text())
         metrics = json.loads((root / "metrics.json").read_text())
         gaussians = load_ply(root / "canonical.ply")
+        eps2d = float(info.get("eps2d", EPS2D))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise WorkError(f"{root}: damaged scene ({type(error).__name__}: {error}); make it again") from None
     cameras, time = read_cameras(record)
-    return Scene(gaussians, built.eval().requires_grad_(False), cameras, time, info, metrics)
+    return Scene(gaussians, built.eval().requires_grad_(False), cameras, time, info, metrics, eps2d)
 
 
 def cameras_record(cameras: Sequence[Camera], time: Sequence[float]) -> dict[str, Any]:
