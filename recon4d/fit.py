@@ -46,7 +46,7 @@ def new_fit(gaussians: Gaussians, settings: Settings, seed: int, exposure: Expos
         torch.manual_seed(seed)
         deformation = build_field(settings.deformation)
     leaves = _leaves(gaussians)
-    adam = _adam(leaves, deformation, settings, exposure)
+    adam = _adam(leaves, deformation, settings)
     return Fit(leaves, deformation, adam, generator, DensityState.empty(len(leaves)), exposure)
 
 
@@ -54,22 +54,16 @@ def _leaves(gaussians: Gaussians) -> Gaussians:
     return Gaussians(**{name: t.detach().clone().requires_grad_() for name, t in gaussians.tensors().items()})
 
 
-def _adam(
-    gaussians: Gaussians, deformation: Deformation, settings: Settings, exposure: Exposure | None
-) -> torch.optim.Adam:
+def _adam(gaussians: Gaussians, deformation: Deformation, settings: Settings) -> torch.optim.Adam:
     rates = settings.rates
     groups: list[dict[str, Any]] = [
         {"params": [tensor], "lr": getattr(rates, name), "base": getattr(rates, name), "name": name}
         for name, tensor in gaussians.tensors().items()
         if tensor.numel()
     ]
-    modules = {"field": deformation, "exposure": exposure}
-    groups += [
-        {"params": list(module.parameters()), "lr": getattr(rates, name), "base": getattr(rates, name),
-         "name": name}
-        for name, module in modules.items()
-        if module is not None
-    ]  # fmt: skip
+    groups.append(
+        {"params": list(deformation.parameters()), "lr": rates.field, "base": rates.field, "name": "field"}
+    )
     return torch.optim.Adam(groups, eps=1e-15, fused=True)
 
 
@@ -78,7 +72,7 @@ def replace_gaussians(fit: Fit, grown: Gaussians, origin: Tensor) -> None:
     """Swap the Gaussians; survivors keep their moments in Adam, newcomers start with none."""
     leaves = _leaves(grown)
     for group in fit.adam.param_groups:
-        if group["name"] not in Gaussians.names():
+        if group["name"] == "field":
             continue
         old = group["params"][0]
         new = getattr(leaves, group["name"])
@@ -105,7 +99,7 @@ def save_checkpoint(fit: Fit, path: Path) -> None:
         "generator": fit.generator.get_state(),
         "density": {"gradient": fit.density.gradient, "seen": fit.density.seen},
         "bound": fit.field.bound_means,
-        "exposure": fit.exposure.state_dict() if fit.exposure is not None else None,
+        "exposure": fit.exposure.record() if fit.exposure is not None else None,
         "plain": {
             "stage": fit.stage,
             "step": fit.step,
@@ -125,7 +119,7 @@ def load_checkpoint(path: Path, settings: Settings, exposure: Exposure | None = 
         state = torch.load(path, weights_only=True)
         fit = new_fit(Gaussians(**state["gaussians"]), settings, 0, exposure)
         if exposure is not None:
-            exposure.load_state_dict(state["exposure"])
+            exposure.restore(state["exposure"])
         fit.field.load_state_dict(state["field"])
         fit.adam.load_state_dict(state["adam"])
         fit.generator.set_state(state["generator"])

@@ -33,6 +33,8 @@ from orbit4d.recon4d.scene import Placed, draw, place
 from orbit4d.recon4d.settings import Settings
 
 STAGES = ("coarse", "fine")
+#: Steps between two times that the gains of the views are made anew.
+SETTLE_EVERY = 10
 #: Steps of the fine stage over which the field's rate rises.
 FIELD_RISE = 200
 
@@ -191,8 +193,6 @@ def take_step(
         terms["lpips"] = perceptual(color, alpha, view.truth, background)
     if with_depth:
         terms["depth_smoothness"] = depth_smoothness(drawn[..., 3:], alpha)
-    if fit.exposure is not None:
-        terms |= fit.exposure.regularisers()
     if moving and fit.step % settings.regularise_every == 0:
         penalties = fit.field.regularisers(view.time, 1 / max(n_frames - 1, 1))
         terms |= {name: value * settings.regularise_every for name, value in penalties.items()}
@@ -205,6 +205,11 @@ def take_step(
     fit.step += 1
     n_views = len(pools[0]) + len(pools[1])
     fit.passes.note(view.index, *compare(color, alpha, view.truth), fit.step, n_views)
+    if fit.exposure is not None and moving:
+        # Earlier the colours are not settled, and what a side lacks in colour would be taken for light.
+        fit.exposure.observe(view.index, drawn[..., :3], alpha, view.truth)
+        if fit.step % SETTLE_EVERY == 0:
+            fit.exposure.settle()
 
     if settings.density.every:
         density.observe(fit.density, meta["means2d"], meta["radii"], view.camera.width, view.camera.height)
@@ -230,5 +235,5 @@ def _set_rates(fit: Fit, settings: Settings, progress: float) -> None:
             rise = min(1.0, (fit.step + 1) / FIELD_RISE) if fine else 0.2
             group["lr"] = group["base"] * rise * (settings.rates.final**progress if fine else 1.0)
         else:
-            own = settings.rates.fine if fine and group["name"] != "exposure" else 1.0
+            own = settings.rates.fine if fine else 1.0
             group["lr"] = group["base"] * own * settings.rates.final**progress

@@ -31,10 +31,6 @@ class LossWeights:
     time_smoothness: float = 0.01
     time_l1: float = 1e-4
     """Of the HexPlane field, as hustvl/4DGaussians has them (arguments/__init__.py)."""
-    exposure_smoothness: float = 0.1
-    """Squared difference of the log gains of neighbours on the orbit, where exposure is fitted."""
-    exposure_size: float = 0.01
-    """Squared log gains."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,6 @@ class LearningRates:
     harmonics: float = 9e-4
     """A twentieth of the colours' rate, as in 3DGS."""
     field: float = 6e-3
-    exposure: float = 3e-3
-    """Of the log gains, in both stages."""
     final: float = 0.08
     fine: float = 0.33
     """Factor on the Gaussians' own rates in the fine stage, which has only to correct what coarse found."""
