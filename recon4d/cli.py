@@ -56,6 +56,11 @@ _ORBIT = click.Choice(["open", "closed"])
 )
 @click.option("--resolution", type=int, help="Longer side that is fitted; default: the preset's.")
 @click.option("--steps", type=int, help="Fine steps; default: the preset's.")
+@click.option(
+    "--exposure/--no-exposure", default=None,
+    help="Fit a grey gain per training view; default: where a static orbit of others is given, whose light "
+    "may differ from the video's.",
+)  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all.")
 @click.option("--seed", default=0, show_default=True)
 def recon4d(
@@ -74,6 +79,7 @@ def recon4d(
     preset: str,
     resolution: int | None,
     steps: int | None,
+    exposure: bool | None,
     threads: int | None,
     seed: int,
 ) -> None:
@@ -103,6 +109,8 @@ def recon4d(
     settings = with_steps(PRESETS[preset], None, steps)
     if resolution is not None:
         settings = replace(settings, resolution=resolution)
+    if exposure is not None:
+        settings = replace(settings, exposure=exposure)
     scene = reconstruct(
         source,
         out,
@@ -125,8 +133,15 @@ def recon4d(
 
 def _summary(metrics: dict[str, Any]) -> list[str]:
     lines = [f"training views  PSNR {metrics['psnr_train']:.2f} dB, SSIM {metrics['ssim_train']:.3f}"]
+    if (exposed := metrics.get("exposure")) is not None:
+        lines[0] += f" ({exposed['psnr_train']:.2f} dB with the gains fitted to them)"
     for name, scores in metrics.get("heldout", {}).items():
-        lines.append(f"held out {name:<7}PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}")
+        line = f"held out {name:<7}PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.3f}"
+        if "gain" in scores:
+            line += f" ({scores['psnr_with_gain']:.2f} dB with its own gain of {scores['gain']:.3f})"
+        lines.append(line)
+    if (stopped := metrics.get("stopped")) is not None:
+        lines.append(stopped)
     return lines
 
 
@@ -239,11 +254,15 @@ def export_scene(
     """
     from orbit4d.datasets.remote import refuse_taken, stands_in
     from orbit4d.recon4d.export import export_scene as write
+    from orbit4d.recon4d.export import unsaid
     from orbit4d.recon4d.scene import load_scene
 
+    loaded = load_scene(scene)
     if stands_in(out):
         refuse_taken(out)  # local ones are refused by `write`, which takes an empty folder
-    written = write(load_scene(scene), out, format_, frames, time, rig, size, up)
+    written = write(loaded, out, format_, frames, time, rig, size, up)
+    if (lost := unsaid(loaded, format_)) is not None:
+        click.echo(lost)
     click.echo(f"{out}: {len(written)} file{'s' if len(written) != 1 else ''}")
     hint = ", which viewers that take +Y as up show from above: --up y turns it" if up == "z" else ""
     if format_ != "frames":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 from orbit4d.recon4d import rotations
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.settings import DensitySettings
+
+#: A Gaussian's mean gradient is taken over at least this share of the steps in which others were on screen.
+_LEAST_SEEN = 0.1
 
 
 @dataclass
@@ -45,10 +49,22 @@ class Density:
         state.gradient[visible] += scaled[visible].norm(dim=-1)
         state.seen[visible] += 1
 
-    def due(self, step: int, steps: int) -> bool:
-        """Whether a round follows step `step` of a stage of `steps`."""
-        s = self.settings
-        return bool(s.every) and step % s.every == 0 and s.start * steps <= step <= s.stop * steps
+    def due(self, step: int, steps: int, n_views: int = 1) -> bool:
+        """Whether a round follows step `step` of a stage of `steps` that draws from `n_views` views.
+
+        No round judges by fewer steps than there are views: `every` is then taken as often as it needs.
+        """
+        every = self.settings.every
+        every *= max(1, math.ceil(n_views / every)) if every else 1
+        return bool(every) and step % every == 0 and self._within(step, steps)
+
+    def fades(self, step: int, steps: int) -> bool:
+        """Whether an opacity reset follows step `step`: where rounds take place, never at a stage's end."""
+        every = self.settings.reset_every
+        return bool(every) and step % every == 0 and self._within(step, steps)
+
+    def _within(self, step: int, steps: int) -> bool:
+        return self.settings.start * steps <= step <= self.settings.stop * steps
 
     @torch.no_grad()
     def round(
@@ -56,7 +72,9 @@ class Density:
     ) -> tuple[Gaussians, Tensor]:
         """New Gaussians, and for each the index of the one whose optimiser state it takes (−1: none)."""
         s = self.settings
-        mean_gradient = state.gradient / state.seen.clamp(min=1)
+        # What was on screen in a step or two is not judged by that view alone.
+        least = max(1.0, _LEAST_SEEN * float(state.seen.max()))
+        mean_gradient = state.gradient / state.seen.clamp(min=least)
         grow = mean_gradient > s.grow_gradient
         room = max(s.max_gaussians - len(gaussians), 0)
         if int(grow.sum()) > room:

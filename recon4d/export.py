@@ -17,7 +17,7 @@ from orbit4d.datasets.progress import track
 from orbit4d.datasets.remote import local_path
 from orbit4d.datasets.transforms import cameras_record
 from orbit4d.recon4d.film import camera_path
-from orbit4d.recon4d.gaussians import SH_C0, Gaussians, save_ply
+from orbit4d.recon4d.gaussians import EPS2D, SH_C0, Gaussians, save_ply
 from orbit4d.recon4d.scene import Scene, put_json
 from orbit4d.recon4d.upright import check_up, turn_camera, turn_gaussians
 
@@ -43,6 +43,8 @@ def export_scene(
     written world that points up: z as in ours, or y, (x, y, z) becoming (x, z, -y), as most viewers take it.
     Raises InputError for an unknown format, a suffix of another one, a folder that already holds something,
     and where `out` cannot be written.
+
+    A scene's low-pass stays with it in ply-sequence (a comment of each header); see `unsaid` for the others.
     """
     if format not in FORMATS:
         raise InputError(f"--format {format}: choose from {', '.join(FORMATS)}")
@@ -71,7 +73,8 @@ def export_scene(
             _write_spz(turn_gaussians(scene.at(time), up), partial)
         elif format == "ply-sequence":
             for i in track(range(frames), "export", unit="file"):
-                save_ply(turn_gaussians(scene.at(i / max(frames - 1, 1)), up), partial / f"{i:03d}.ply")
+                upright = turn_gaussians(scene.at(i / max(frames - 1, 1)), up)
+                save_ply(upright, partial / f"{i:03d}.ply", scene.eps2d)
         else:
             _write_views(scene, partial, rig, frames, size, up)
         partial.replace(target)
@@ -98,6 +101,16 @@ def check_suffix(out: Path, format: str) -> None:
     kind = f"a file *.{format}" if format in _FILES else "a folder"
     mend = f", or give --format {meant[suffix]}" if meant.get(suffix) in _FILES else ""
     raise InputError(f"{out}: --format {format} writes {kind}; give another --out{mend}")
+
+
+def unsaid(scene: Scene, format: str) -> str | None:
+    """What a format cannot say of the scene, one line; None when nothing is lost."""
+    if format in ("splat", "spz") and scene.eps2d != EPS2D:
+        return (
+            f"--format {format} has no place for the scene's eps2d of {scene.eps2d:g} px²: viewers draw it "
+            f"with {EPS2D:g}"
+        )
+    return None
 
 
 def _write_views(scene: Scene, folder: Path, rig: str, frames: int, size: int | None, up: str) -> None:

@@ -1,8 +1,7 @@
-"""The state of a run: Gaussians, field, Adam and random draws, and how it goes to disk and comes back."""
+"""The state of a run: Gaussians, field, gains, Adam, random draws; how it goes to disk and comes back."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from orbit4d.datasets.errors import WorkError
 from orbit4d.datasets.remote import publish
 from orbit4d.recon4d.deformation import Deformation, build_field
 from orbit4d.recon4d.density import DensityState
+from orbit4d.recon4d.exposure import Exposure
 from orbit4d.recon4d.gaussians import Gaussians
+from orbit4d.recon4d.passes import Passes
 from orbit4d.recon4d.settings import Settings
 
 
@@ -27,29 +28,27 @@ class Fit:
     adam: torch.optim.Adam
     generator: torch.Generator
     density: DensityState
+    exposure: Exposure | None = None
+    """Gains of the training views, where they are fitted."""
     stage: str = "coarse"
     step: int = 0
     """Steps done in the stage."""
     seconds: float = 0.0
     """Time spent, over all runs."""
-    best: tuple[float, int] = (math.inf, 0)
-    """Lowest smoothed loss and its step, for early stopping."""
-    smoothed: float = math.inf
-    psnr: float = 0.0
-    """Of the last view that was measured, on its drawn background, dB."""
+    passes: Passes = field(default_factory=Passes)
+    """Losses of the views, in this stage and at this resolution."""
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def new_fit(gaussians: Gaussians, settings: Settings, seed: int) -> Fit:
+def new_fit(gaussians: Gaussians, settings: Settings, seed: int, exposure: Exposure | None = None) -> Fit:
     """A fit at its first step."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         deformation = build_field(settings.deformation)
     leaves = _leaves(gaussians)
-    return Fit(
-        leaves, deformation, _adam(leaves, deformation, settings), generator, DensityState.empty(len(leaves))
-    )
+    adam = _adam(leaves, deformation, settings)
+    return Fit(leaves, deformation, adam, generator, DensityState.empty(len(leaves)), exposure)
 
 
 def _leaves(gaussians: Gaussians) -> Gaussians:
@@ -101,13 +100,12 @@ def save_checkpoint(fit: Fit, path: Path) -> None:
         "generator": fit.generator.get_state(),
         "density": {"gradient": fit.density.gradient, "seen": fit.density.seen},
         "bound": fit.field.bound_means,
+        "exposure": fit.exposure.record() if fit.exposure is not None else None,
         "plain": {
             "stage": fit.stage,
             "step": fit.step,
             "seconds": fit.seconds,
-            "best": list(fit.best),
-            "smoothed": fit.smoothed,
-            "psnr": fit.psnr,
+            "passes": fit.passes.record(),
             "history": fit.history,
         },
     }
@@ -117,11 +115,13 @@ def save_checkpoint(fit: Fit, path: Path) -> None:
     publish(path.parent)
 
 
-def load_checkpoint(path: Path, settings: Settings) -> Fit:
+def load_checkpoint(path: Path, settings: Settings, exposure: Exposure | None = None) -> Fit:
     """Inverse of `save_checkpoint`. Raises WorkError for a damaged file."""
     try:
         state = torch.load(path, weights_only=True)
-        fit = new_fit(Gaussians(**state["gaussians"]), settings, 0)
+        fit = new_fit(Gaussians(**state["gaussians"]), settings, 0, exposure)
+        if exposure is not None:
+            exposure.restore(state["exposure"])
         fit.field.load_state_dict(state["field"])
         fit.adam.load_state_dict(state["adam"])
         fit.generator.set_state(state["generator"])
@@ -130,8 +130,7 @@ def load_checkpoint(path: Path, settings: Settings) -> Fit:
             fit.field.bind(state["bound"])
         plain = state["plain"]
         fit.stage, fit.step, fit.seconds = plain["stage"], plain["step"], plain["seconds"]
-        fit.best, fit.smoothed = tuple(plain["best"]), plain["smoothed"]
-        fit.psnr, fit.history = plain["psnr"], plain["history"]
+        fit.passes, fit.history = Passes.from_record(plain["passes"]), plain["history"]
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, TypeError) as error:
         raise WorkError(f"{path}: damaged checkpoint ({error}); delete it to start anew") from None
     return fit

@@ -14,6 +14,8 @@ from orbit4d.datasets.errors import InputError
 
 #: Constant of the degree-0 spherical harmonic: colour = 0.5 + SH_C0 * f_dc.
 SH_C0 = 0.28209479177387814
+#: Low-pass in px² of INRIA's rasteriser, gsplat and the viewers: that of a scene that does not say its own.
+EPS2D = 0.3
 
 
 @dataclass
@@ -106,8 +108,12 @@ def _rest(count: int) -> tuple[str, ...]:
     return tuple(f"f_rest_{i}" for i in range(3 * count))
 
 
-def save_ply(gaussians: Gaussians, path: str | Path) -> None:
-    """Binary little-endian PLY in the layout of INRIA's 3DGS: viewers and editors read it."""
+def save_ply(gaussians: Gaussians, path: str | Path, eps2d: float = EPS2D) -> None:
+    """Binary little-endian PLY in the layout of INRIA's 3DGS: viewers and editors read it.
+
+    `eps2d`, the low-pass in px² that the Gaussians were fitted with, becomes a comment of the header where it
+    is not the one that viewers have.
+    """
     g = gaussians.detached()
     rows = torch.cat(
         [
@@ -121,7 +127,9 @@ def save_ply(gaussians: Gaussians, path: str | Path) -> None:
         ],
         dim=1,
     )
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(g)}"]
+    header = ["ply", "format binary_little_endian 1.0"]
+    header += [f"comment eps2d {eps2d:g}"] if eps2d != EPS2D else []
+    header += [f"element vertex {len(g)}"]
     names = (*_HEAD, *_rest(g.harmonics.shape[1]), *_TAIL)
     header += [f"property float {name}" for name in names] + ["end_header", ""]
     partial = Path(path).with_suffix(".ply.partial")

@@ -3,7 +3,8 @@
 Coarse: the static orbit at its time when one is given, else the dynamic orbit as if it stood still; late in
 the stage the field begins to move and the video joins in. Fine: the video through the deformation field, the
 static orbit mixed in at its time. With an anchored field the video's moments join in outwards from the
-static orbit's. After Diffusion4D section 2.2 (arXiv 2405.16645) and hustvl/4DGaussians (train.py).
+static orbit's. After Diffusion4D section 2.2 (arXiv 2405.16645) and hustvl/4DGaussians (train.py). Nothing is
+decided by the view of one step: `passes.py`.
 
 One seed makes a CPU run repeatable bit for bit, interrupted or not, on one number of threads: every draw
 comes from one generator whose state is in the checkpoint. (The kernels' sums do not depend on the threads;
@@ -27,12 +28,13 @@ from orbit4d.recon4d.density import Density, DensityState
 from orbit4d.recon4d.fit import Fit, replace_gaussians, save_checkpoint
 from orbit4d.recon4d.frames import Frames
 from orbit4d.recon4d.losses import Perceptual, depth_smoothness, image_terms, weigh
+from orbit4d.recon4d.passes import Passes, compare
 from orbit4d.recon4d.scene import Placed, draw, place
 from orbit4d.recon4d.settings import Settings
 
 STAGES = ("coarse", "fine")
-#: Steps between two measurements of PSNR for the log.
-PSNR_EVERY = 10
+#: Steps between two times that the gains of the views are made anew.
+SETTLE_EVERY = 10
 #: Steps of the fine stage over which the field's rate rises.
 FIELD_RISE = 200
 
@@ -45,13 +47,15 @@ class View:
     """[H, W, 4] premultiplied."""
     camera: Placed
     time: float
+    index: int
+    """Among all training views; the video's come first."""
 
 
-def views(frames: Frames) -> list[View]:
-    """Images of frames as tensors."""
+def views(frames: Frames, first: int = 0) -> list[View]:
+    """Images of frames as tensors; their indices count from `first`."""
     return [
-        View(torch.from_numpy(image), place(camera), t)
-        for image, camera, t in zip(frames.rgba, frames.cameras, frames.time)
+        View(torch.from_numpy(image), place(camera), t, first + i)
+        for i, (image, camera, t) in enumerate(zip(frames.rgba, frames.cameras, frames.time))
     ]
 
 
@@ -79,27 +83,29 @@ def optimise(
         for stage in STAGES[STAGES.index(fit.stage) :]:
             if stage != fit.stage:
                 fit.stage, fit.step = stage, 0
-                fit.best, fit.smoothed = (math.inf, 0), math.inf
+                fit.passes = Passes()
                 fit.density = DensityState.empty(len(fit.gaussians))
             if fit.step == 0:
                 fit.field.bind(fit.gaussians.means)
             pools = {half: _pools(dynamic, static, half) for half in (True, False)}
             while fit.step < steps[stage]:
                 half = fit.step < settings.warmup_share * steps[stage]
+                if half != (fit.step - 1 < settings.warmup_share * steps[stage]):
+                    # Losses at half and at full resolution do not compare.
+                    fit.passes = Passes()
                 loss = take_step(fit, pools[half], settings, density, steps[stage], len(dynamic), perceptual)
                 if not math.isfinite(loss):
                     raise WorkError(
                         f"recon4d: the loss is {loss} at {stage} step {fit.step}; "
                         "try another --seed or lower rates"
                     )
-                fit.smoothed = loss if math.isinf(fit.smoothed) else 0.98 * fit.smoothed + 0.02 * loss
                 fit.seconds = spent + clock.monotonic() - started
-                if fit.step % 50 == 0 or fit.step == steps[stage]:
+                if fit.step % 50 == 0 or fit.step in (1, steps[stage]):
                     row = {
                         "stage": stage,
                         "step": fit.step + (steps["coarse"] if stage == "fine" else 0),
-                        "loss": fit.smoothed,
-                        "psnr": fit.psnr,
+                        "loss": fit.passes.loss,
+                        "psnr": fit.passes.psnr,
                         "n_gaussians": len(fit.gaussians),
                         "seconds": round(fit.seconds, 2),
                     }
@@ -107,11 +113,11 @@ def optimise(
                     if log is not None:
                         log.write_text("".join(json.dumps(r) + "\n" for r in fit.history), encoding="utf-8")
                 progress.update(
-                    loss=f"{fit.smoothed:.4f}", psnr=f"{fit.psnr:.1f}", gaussians=len(fit.gaussians)
+                    loss=f"{fit.passes.loss:.4f}",
+                    psnr=f"{fit.passes.psnr:.1f}",
+                    gaussians=len(fit.gaussians),
                 )
-                if fit.smoothed < fit.best[0] * 0.999:
-                    fit.best = (fit.smoothed, fit.step)
-                if settings.patience and stage == "fine" and fit.step - fit.best[1] > settings.patience:
+                if settings.patience and stage == "fine" and fit.passes.stalled > settings.patience:
                     break
                 if checkpoint and clock.monotonic() - last_saved > settings.checkpoint_seconds:
                     save_checkpoint(fit, checkpoint)
@@ -125,8 +131,8 @@ def _pools(dynamic: Frames, static: Frames | None, half: bool) -> tuple[list[Vie
     chosen = [frames for frames in (dynamic, static) if frames is not None]
     if half:
         chosen = [frames.resized(max(size // 2, 1)) for frames in chosen]
-    sets = [views(frames) for frames in chosen]
-    return sets[0], sets[1] if static is not None else []
+    video = views(chosen[0])
+    return video, views(chosen[1], len(video)) if static is not None else []
 
 
 def _choose(
@@ -165,7 +171,7 @@ def take_step(
     n_frames: int,
     perceptual: Perceptual | None = None,
 ) -> float:
-    """One view, one update. Returns the loss; every `PSNR_EVERY` steps `fit.psnr` becomes the view's.
+    """One view, one update. Returns the loss that was descended; `fit.passes` notes how the view stood.
 
     `pools` are the views of the video and of the static orbit, `steps` the length of the stage.
     """
@@ -177,12 +183,16 @@ def take_step(
     moved = fit.field.move(fit.gaussians, view.time) if moving else fit.gaussians
     weights = settings.weights
     with_depth = weights.depth_smoothness > 0
-    color, alpha, meta = draw(moved, view.camera, render_mode="RGB+ED" if with_depth else "RGB")
-    terms = image_terms(color[..., :3], alpha, view.truth, background)
+    mode = "RGB+ED" if with_depth else "RGB"
+    drawn, alpha, meta = draw(moved, view.camera, render_mode=mode, eps2d=settings.eps2d)
+    color = drawn[..., :3]
+    if fit.exposure is not None:
+        color = color * fit.exposure.gain(view.index)
+    terms = image_terms(color, alpha, view.truth, background)
     if perceptual is not None and fit.step % settings.lpips_every == 0:
-        terms["lpips"] = perceptual(color[..., :3], alpha, view.truth, background)
+        terms["lpips"] = perceptual(color, alpha, view.truth, background)
     if with_depth:
-        terms["depth_smoothness"] = depth_smoothness(color[..., 3:], alpha)
+        terms["depth_smoothness"] = depth_smoothness(drawn[..., 3:], alpha)
     if moving and fit.step % settings.regularise_every == 0:
         penalties = fit.field.regularisers(view.time, 1 / max(n_frames - 1, 1))
         terms |= {name: value * settings.regularise_every for name, value in penalties.items()}
@@ -193,19 +203,24 @@ def take_step(
     loss.backward()
     fit.adam.step()
     fit.step += 1
+    n_views = len(pools[0]) + len(pools[1])
+    fit.passes.note(view.index, *compare(color, alpha, view.truth), fit.step, n_views)
+    if fit.exposure is not None and moving:
+        # Earlier the colours are not settled, and what a side lacks in colour would be taken for light.
+        fit.exposure.observe(view.index, drawn[..., :3], alpha, view.truth)
+        if fit.step % SETTLE_EVERY == 0:
+            fit.exposure.settle()
 
     if settings.density.every:
         density.observe(fit.density, meta["means2d"], meta["radii"], view.camera.width, view.camera.height)
-        if density.due(fit.step, steps):
-            grown, origin = density.round(fit.gaussians, fit.density, fit.generator)
-            replace_gaussians(fit, grown, origin)
-        if settings.density.reset_every and fit.step % settings.density.reset_every == 0:
-            density.fade(fit.gaussians)
+    if density.due(fit.step, steps, n_views):
+        grown, origin = density.round(fit.gaussians, fit.density, fit.generator)
+        replace_gaussians(fit, grown, origin)
     elif moving and fit.step % 250 == 0:
         # Centres have drifted: skin them anew.
         fit.field.bind(fit.gaussians.means)
-    if fit.step % PSNR_EVERY == 0:
-        fit.psnr = _psnr(color[..., :3], alpha, view.truth, background)
+    if density.fades(fit.step, steps):
+        density.fade(fit.gaussians)
     return loss.item()
 
 
@@ -222,10 +237,3 @@ def _set_rates(fit: Fit, settings: Settings, progress: float) -> None:
         else:
             own = settings.rates.fine if fine else 1.0
             group["lr"] = group["base"] * own * settings.rates.final**progress
-
-
-@torch.no_grad()
-def _psnr(color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor) -> float:
-    wanted = truth[..., :3] + (1 - truth[..., 3:]) * background
-    mse = (color + (1 - alpha) * background - wanted).square().mean().item()
-    return -10 * math.log10(max(mse, 1e-10))

@@ -5,39 +5,39 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from orbit4d.datasets.cameras import Camera
 from orbit4d.datasets.cores import limit_torch_threads
 from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.image_measures import psnr, ssim
 from orbit4d.datasets.reader import read_clip
 from orbit4d.datasets.reference import split_reference
 from orbit4d.datasets.remote import local_path, named
 from orbit4d.recon4d import optimize
-from orbit4d.recon4d.fit import load_checkpoint, new_fit
+from orbit4d.recon4d.exposure import exposure_of, gain_between
+from orbit4d.recon4d.fit import Fit, load_checkpoint, new_fit
 from orbit4d.recon4d.footage import MAX_EDGE
 from orbit4d.recon4d.frames import Frames, OrbitSpec, from_clip, load_frames
 from orbit4d.recon4d.gaussians import from_points
 from orbit4d.recon4d.hull import Hull, carve, sample_surface
-from orbit4d.recon4d.losses import Perceptual, why_no_lpips
+from orbit4d.recon4d.losses import why_no_lpips
 from orbit4d.recon4d.scene import Scene, load_scene, put_json
+from orbit4d.recon4d.scores import measure
+from orbit4d.recon4d.scores import nearest_frame as nearest_frame
+from orbit4d.recon4d.scores import score as score
 from orbit4d.recon4d.settings import PRESETS, Settings
+from orbit4d.recon4d.shared_cameras import with_shared_cameras
 from orbit4d.recon4d.world import World, find_world
 
 #: Coverage of the silhouettes by the visual hull below which the cameras are said not to fit. Right cameras
 #: give 0.98 to 0.999 on published orbits of still objects; a moving object gives less.
 _FIT_STATIC, _FIT_DYNAMIC = 0.93, 0.80
-#: A picture without a fault counts as much as one with faults of 8-bit rounding: a clip that ends as it began
-#: repeats its first frame, and one infinity would be the mean.
-_BEST_DB = 60.0
 
 
 @dataclass
@@ -49,6 +49,10 @@ class Inputs:
     held_out: dict[str, Frames]
     """Views that are never trained on, by name."""
     notes: list[str]
+    one_light: bool = True
+    """Whether video and static orbit are renders of one scene under one light, as orbit4d's are."""
+    gains: dict[str, float] = field(default_factory=dict)
+    """Grey gain of a held-out set over the video, by name, where both took one view at one time."""
 
 
 def reconstruct(
@@ -71,9 +75,10 @@ def reconstruct(
 
     `video_or_frames` and `static` are a video, a folder, images or paths of images, or DATASET:uid[:action]
     (which brings its own cameras, its static orbit, and held-out views). `static_time` is the time that a
-    static orbit shows (a dataset's clips know it). An interrupted run with the same inputs and settings goes
-    on; a finished one is loaded. Raises InputError, one line, for input that cannot be fitted; nothing is
-    written then.
+    static orbit shows (a dataset's clips know it). A static orbit of as many frames as the video takes the
+    video's cameras, unless it has its own; of another number it needs them. An interrupted run with the same
+    inputs and settings goes on; a finished one is loaded. Raises InputError, one line, for input that cannot
+    be fitted; nothing is written then.
     """
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r}: choose from {', '.join(PRESETS)}")
@@ -84,13 +89,13 @@ def reconstruct(
     inputs = read_inputs(
         video_or_frames, static, cameras, static_cameras, static_time, spec, mask, matte, edge
     )
-    inputs = Inputs(
-        inputs.dynamic.resized(chosen.resolution),
-        inputs.static.resized(chosen.resolution) if inputs.static is not None else None,
-        {name: frames.resized(chosen.resolution) for name, frames in inputs.held_out.items()},
-        inputs.notes,
+    inputs = replace(
+        inputs,
+        dynamic=inputs.dynamic.resized(chosen.resolution),
+        static=inputs.static.resized(chosen.resolution) if inputs.static is not None else None,
+        held_out={name: frames.resized(chosen.resolution) for name, frames in inputs.held_out.items()},
     )
-    chosen = affordable(anchored(chosen, inputs), inputs.notes)
+    chosen = affordable(exposed(anchored(chosen, inputs), inputs), inputs.notes)
     run = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
     if (scene := _finished(folder, run)) is not None:
         print(f"{folder}: finished already, nothing to do")
@@ -112,17 +117,15 @@ def reconstruct(
         put_json(folder / "run.json", run)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); give another --out") from None
+    gains = exposure_of(inputs.dynamic, inputs.static) if chosen.exposure else None
     if start is None:
-        fit = load_checkpoint(checkpoint, chosen)
+        fit = load_checkpoint(checkpoint, chosen, gains)
     else:
-        fit = new_fit(start, chosen, seed)
+        fit = new_fit(start, chosen, seed, gains)
     optimize.optimise(fit, fitted.dynamic, fitted.static, chosen, checkpoint, folder / "log.jsonl")
 
-    scene = Scene(fit.gaussians, fit.field.requires_grad_(False), inputs.dynamic.cameras, inputs.dynamic.time)
-    scene.world = world
-    scene.info = {"run": run, "source": named(inputs.dynamic.name), "notes": named(inputs.notes)}
-    scene.metrics = measure(scene, inputs)
-    scene.metrics |= {"seconds": round(fit.seconds, 2), "n_gaussians": len(fit.gaussians)}
+    scene = as_scene(fit, inputs, chosen, world)
+    scene.info |= {"run": run, "source": named(inputs.dynamic.name), "notes": named(inputs.notes)}
     scene.save(folder)
     checkpoint.unlink(missing_ok=True)
     return scene
@@ -136,6 +139,31 @@ def in_world(inputs: Inputs, world: World) -> Inputs:
     print(inputs.notes[-1])
     still = None if inputs.static is None else world.frames(inputs.static)
     return replace(inputs, dynamic=world.frames(inputs.dynamic), static=still)
+
+
+def as_scene(fit: Fit, inputs: Inputs, settings: Settings, world: World) -> Scene:
+    """The measured scene of a finished fit."""
+    orbit = inputs.dynamic
+    scene = Scene(fit.gaussians, fit.field.requires_grad_(False), orbit.cameras, orbit.time)
+    scene.world, scene.eps2d = world, settings.eps2d
+    if fit.exposure is not None:
+        gains = fit.exposure.gains()
+        scene.info["exposure"] = {"video": gains[: len(orbit)], "static": gains[len(orbit) :]}
+    scene.metrics = measure(scene, inputs)
+    scene.metrics |= {"seconds": round(fit.seconds, 2), "n_gaussians": len(fit.gaussians)}
+    if fit.stage == "fine" and fit.step < settings.fine_steps:
+        scene.metrics["stopped"] = (
+            f"stopped after {fit.step} of {settings.fine_steps} fine steps: the loss of whole passes had not "
+            f"fallen for {settings.patience}"
+        )
+    return scene
+
+
+def exposed(settings: Settings, inputs: Inputs) -> Settings:
+    """Exposure decided where it is left open: on for a static orbit that may be lit unlike the video."""
+    if settings.exposure is not None:
+        return settings
+    return replace(settings, exposure=inputs.static is not None and not inputs.one_light)
 
 
 def anchored(settings: Settings, inputs: Inputs) -> Settings:
@@ -169,12 +197,16 @@ def read_inputs(
     """Frames of all inputs, checked against each other; a note for each thing that was estimated."""
     if not 0.0 <= static_time <= 1.0:
         raise InputError(f"--static-time {static_time}: give a time in [0, 1]")
+    if static is None and (static_cameras is not None or static_time):
+        raise InputError("--static-cameras and --static-time belong to --static, which is not given")
     held_out: dict[str, Frames] = {}
     still: Frames | None = None
+    one_light = True
     dataset, uid, action = split_reference(source) if isinstance(source, str) else ("", None, "")
     if uid is not None:
         clip = read_clip(dataset, uid, action, "dynamic_orbit", 0)
         dynamic = from_clip(clip)
+        one_light = clip.renderer.get("engine") != "published"
         still = _clip_if_there(dataset, uid, clip.action_index, "static_orbit", 0)
         for name, rig, orbit_index in (("front", "front_view", 0), ("orbit1", "dynamic_orbit", 1)):
             frames = _clip_if_there(dataset, uid, clip.action_index, rig, orbit_index)
@@ -183,14 +215,19 @@ def read_inputs(
     else:
         dynamic = load_frames(source, cameras, spec, mask, matte, max_edge)
     if static is not None:
-        still = load_frames(static, static_cameras, spec, None, matte, max_edge).at_time(static_time)
+        one_light = False
+        still = load_frames(static, static_cameras, spec, None, matte, max_edge)
+        dynamic, still = with_shared_cameras(dynamic, still, spec)
+        still = still.at_time(static_time)
+    gains = {name: gain_between(frames, dynamic) for name, frames in held_out.items() if not one_light}
     held_out = {name: kept for name, frames in held_out.items() if (kept := unseen(frames, dynamic))}
     notes = [f"{frames.name}: {note}" for frames in (dynamic, still) if frames for note in frames.notes]
     if still is not None:
         size = still.rgba.shape[1:3]
         if size != dynamic.rgba.shape[1:3]:
             still = still.resized(max(dynamic.rgba.shape[1:3]))
-    return Inputs(dynamic, still, held_out, notes)
+    known = {name: gain for name, gain in gains.items() if gain is not None and name in held_out}
+    return Inputs(dynamic, still, held_out, notes, one_light, known)
 
 
 def unseen(frames: Frames, train: Frames) -> Frames | None:
@@ -285,75 +322,6 @@ def start_hull(inputs: Inputs) -> Hull:
             break
         hull = carve(inputs.dynamic, agree=agree)
     return hull
-
-
-def measure(scene: Scene, inputs: Inputs) -> dict[str, Any]:
-    """PSNR and SSIM on white: training views, the static orbit, and every held-out set of views.
-
-    LPIPS of the same pictures where its weights are present; `lpips` is then a number per set.
-    """
-    record: dict[str, Any] = {"split": {"train": inputs.dynamic.name}}
-    record["psnr_train"], record["ssim_train"] = score(scene, inputs.dynamic)
-    if inputs.static is not None:
-        record["split"]["train_static"] = inputs.static.name
-        record["psnr_static"], record["ssim_static"] = score(scene, inputs.static)
-    each = {name: score(scene, frames) for name, frames in inputs.held_out.items()}
-    record["split"]["heldout"] = {name: frames.name for name, frames in inputs.held_out.items()}
-    record["heldout"] = {name: {"psnr": p, "ssim": s} for name, (p, s) in each.items()}
-    record["psnr_heldout"] = float(np.mean([p for p, _ in each.values()])) if each else None
-    record["ssim_heldout"] = float(np.mean([s for _, s in each.values()])) if each else None
-    if why_no_lpips() is None:
-        net = Perceptual().net
-        sets = {"train": inputs.dynamic, **inputs.held_out}
-        record["lpips"] = {name: lpips(scene, frames, net) for name, frames in sets.items()}
-    nearest = {name: nearest_frame(inputs.dynamic, frames) for name, frames in inputs.held_out.items()}
-    record["baselines"] = {
-        "nearest_training_frame": {name: {"psnr": p, "ssim": s} for name, (p, s) in nearest.items()}
-    }
-    return record
-
-
-def nearest_frame(train: Frames, wanted: Frames) -> tuple[float, float]:
-    """Mean PSNR and SSIM, on white, of answering with the training frame of the nearest view.
-
-    Nearest is the smallest angle between the cameras' directions from the origin, and of these the nearest
-    in time. PSNR of each frame counts at most 60 dB.
-    """
-    ways = np.stack([camera.position / np.linalg.norm(camera.position) for camera in train.cameras])
-    times = np.asarray(train.time)
-    psnrs, ssims = [], []
-    for truth, camera, t in zip(wanted.rgba, wanted.cameras, wanted.time):
-        cosine = (ways @ (camera.position / np.linalg.norm(camera.position))).clip(-1, 1)
-        order = np.lexsort((np.abs(times - t), np.degrees(np.arccos(cosine)).round(3)))
-        pictures = [image[..., :3] + 1 - image[..., 3:] for image in (train.rgba[order[0]], truth)]
-        psnrs.append(min(psnr(*pictures), _BEST_DB))
-        ssims.append(ssim(*pictures))
-    return float(np.mean(psnrs)), float(np.mean(ssims))
-
-
-def score(scene: Scene, frames: Frames) -> tuple[float, float]:
-    """Mean PSNR in dB (of each frame at most 60) and mean SSIM over frames, on white."""
-    psnrs, ssims = [], []
-    for truth, camera, t in zip(frames.rgba, frames.cameras, frames.time):
-        straight = scene.render(camera, t)
-        ours = straight[..., :3] * straight[..., 3:] + 1 - straight[..., 3:]
-        wanted = truth[..., :3] + 1 - truth[..., 3:]
-        psnrs.append(min(psnr(ours, wanted), _BEST_DB))
-        ssims.append(ssim(ours, wanted))
-    return float(np.mean(psnrs)), float(np.mean(ssims))
-
-
-@torch.no_grad()
-def lpips(scene: Scene, frames: Frames, net: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """Mean distance over frames, on white; `net` compares images [B, 3, H, W]."""
-    found = []
-    for truth, camera, t in zip(frames.rgba, frames.cameras, frames.time):
-        straight = scene.render(camera, t)
-        ours = straight[..., :3] * straight[..., 3:] + 1 - straight[..., 3:]
-        wanted = truth[..., :3] + 1 - truth[..., 3:]
-        pair = [torch.from_numpy(image).permute(2, 0, 1)[None] for image in (ours, wanted)]
-        found.append(float(net(*pair)))
-    return float(np.mean(found))
 
 
 def with_steps(settings: Settings, coarse: int | None, fine: int | None) -> Settings:

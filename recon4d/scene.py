@@ -24,7 +24,7 @@ from orbit4d.datasets.errors import InputError, WorkError
 from orbit4d.datasets.remote import local_path
 from orbit4d.datasets.transforms import cameras_record, parse_transforms
 from orbit4d.recon4d.deformation import Deformation, build_field
-from orbit4d.recon4d.gaussians import Gaussians, load_ply, save_ply
+from orbit4d.recon4d.gaussians import EPS2D, Gaussians, load_ply, save_ply
 from orbit4d.recon4d.rasterize import rasterize
 from orbit4d.recon4d.world import World, stored
 
@@ -49,6 +49,8 @@ class Scene:
     """What metrics.json holds."""
     world: World = field(default_factory=World)
     """Where the object stands in the world of the cameras; Gaussians and field are in that of the fit."""
+    eps2d: float = EPS2D
+    """Variance in px² added to every projected Gaussian: what the scene was fitted with."""
 
     def __post_init__(self) -> None:
         self.gaussians = self.gaussians.detached()
@@ -66,7 +68,7 @@ class Scene:
     def render(self, camera: Camera, time: float) -> npt.NDArray[np.float32]:
         """Straight RGBA, float32 [H, W, 4] in [0, 1]; colour is 0 where alpha is below 1/255."""
         with torch.no_grad():
-            color, alpha = draw(self._fitted(time), self.world.camera(camera))[:2]
+            color, alpha = draw(self._fitted(time), self.world.camera(camera), eps2d=self.eps2d)[:2]
         rgb = torch.where(alpha > _VISIBLE, color / alpha.clamp(min=_VISIBLE), torch.zeros(()))
         return torch.cat([rgb.clamp(0, 1), alpha.clamp(0, 1)], dim=-1).numpy()
 
@@ -76,7 +78,7 @@ class Scene:
 
         out = Path(folder)
         out.mkdir(parents=True, exist_ok=True)
-        save_ply(self.gaussians, out / "canonical.ply")
+        save_ply(self.gaussians, out / "canonical.ply", self.eps2d)
         partial = out / "deformation.safetensors.partial"
         tensors = {name: tensor.contiguous() for name, tensor in self.field.state_dict().items()}
         save_file(tensors, partial, metadata={"config": json.dumps(self.field.config)})
@@ -84,6 +86,7 @@ class Scene:
         put_json(out / "cameras.json", cameras_record(self.cameras, self.time))
         put_json(out / "metrics.json", self.metrics)
         info = {"format": FORMAT_VERSION, "orbit4d": version("orbit4d"), **self.info, **stored(self.world)}
+        info["eps2d"] = self.eps2d
         put_json(out / "scene.json", info)
 
 
@@ -153,9 +156,10 @@ def load_scene(folder: str | os.PathLike[str]) -> Scene:
         record = json.loads((root / "cameras.json").read_text(encoding="utf-8"))
         metrics = json.loads((root / "metrics.json").read_text(encoding="utf-8"))
         gaussians = load_ply(root / "canonical.ply")
+        eps2d = float(info.get("eps2d", EPS2D))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise WorkError(f"{root}: damaged scene ({type(error).__name__}: {error}); make it again") from None
-    scene = Scene(gaussians, built.eval().requires_grad_(False), info=info, metrics=metrics)
+    scene = Scene(gaussians, built.eval().requires_grad_(False), info=info, metrics=metrics, eps2d=eps2d)
     scene.world = World.of(info.get("world"))
     if record["frames"]:
         posed = parse_transforms(record, root / "cameras.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -97,12 +98,23 @@ class Settings:
     weights: LossWeights = field(default_factory=LossWeights)
     rates: LearningRates = field(default_factory=LearningRates)
     density: DensitySettings = field(default_factory=DensitySettings)
+    exposure: bool | None = None
+    """Fit a grey gain per training view, smooth along the orbit; the scene is drawn without them.
+
+    None decides by the input: for a static orbit that orbit4d did not render beside the video, since rigs
+    of others are lit each for itself.
+    """
+    eps2d: float = 0.3
+    """Variance in px² that is added to every projected Gaussian; stored with the scene, which is drawn so."""
     regularise_every: int = 2
     """Steps between two that pay for the field's penalties, which then count as many times as much."""
     lpips_every: int = 4
     """Steps between two that pay for LPIPS, which costs more than drawing the picture."""
     patience: int = 2_000
-    """Stop when the smoothed loss has not fallen for this many steps; 0 never."""
+    """End the fine stage when the loss of whole passes over the views has not fallen for this many steps.
+
+    Passes at one resolution are compared. 0 never.
+    """
     checkpoint_seconds: float = 20.0
     """Time between two checkpoints."""
     preset: str = "default"
@@ -112,6 +124,8 @@ class Settings:
             raise InputError("a reconstruction needs at least 4 Gaussians and steps of 0 or more")
         if not 16 <= self.resolution <= 4096:
             raise InputError(f"--resolution {self.resolution}: give 16 to 4096 pixels")
+        if not (math.isfinite(self.eps2d) and self.eps2d >= 0):
+            raise InputError(f"eps2d {self.eps2d}: give a variance in px², 0 or more")
         if not 0 <= self.sh_degree <= 3:
             raise InputError(f"sh_degree {self.sh_degree}: choose 0 to 3")
 

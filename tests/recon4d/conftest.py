@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,3 +49,14 @@ def tiny_scene(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path, tin
     out = tmp_path_factory.mktemp("scenes") / "scene"
     reconstruct(f"{tiny_dataset}:asset-000:Run", out, settings=tiny_settings)
     return out
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One CPU thread, so that a short fit is as quick beside other work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from orbit4d.recon4d import optimize, reconstruction
@@ -94,3 +95,42 @@ def test_an_optimisation_grows_where_it_needs_to(moving_ball: dict[str, np.ndarr
     optimize.optimise(fit, frames, None, settings)
     assert 200 < len(fit.gaussians) <= 400
     assert all(len(t) == len(fit.gaussians) for t in fit.gaussians.tensors().values())
+
+
+def test_no_round_judges_by_fewer_steps_than_there_are_views() -> None:
+    density = Density(replace(S, every=10, start=0.0, stop=1.0))
+    assert [step for step in range(1, 101) if density.due(step, 100, 10)] == list(range(10, 101, 10))
+    assert [step for step in range(1, 101) if density.due(step, 100, 24)] == [30, 60, 90]
+
+
+def test_one_view_that_saw_a_gaussian_is_not_taken_for_its_mean() -> None:
+    before = gaussians([0.01, 0.01], [0.5, 0.5])
+    # 1.5 in one of fifty steps, and 1.5 on average of fifty
+    state = DensityState(torch.tensor([1.5, 75.0]), torch.tensor([1.0, 50.0]))
+    _, origin = Density(S).round(before, state, generator())
+    assert origin.tolist() == [0, 1, -1], "only the second one multiplies"
+
+
+def test_opacity_is_never_reset_where_nothing_is_left_to_mend_it() -> None:
+    density = Density(replace(S, reset_every=25, start=0.1, stop=0.6))
+    assert [step for step in range(1, 101) if density.fades(step, 100)] == [25, 50]
+    assert not Density(S).fades(0, 100)
+
+
+def test_centres_are_skinned_anew_after_the_last_round_too(
+    one_thread: None, moving_ball: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = DensitySettings(every=20, start=0.0, stop=0.1, grow_gradient=1e9)
+    field = {"kind": "nodes", "n_nodes": 10, "width": 8}
+    settings = replace(
+        PRESETS["fast"], n_gaussians=60, coarse_steps=0, fine_steps=251, resolution=16, density=few,
+        deformation=field,
+    )  # fmt: skip
+    frames = reconstruction.load_frames(moving_ball["dynamic_orbit"]).resized(16)
+    inputs = reconstruction.Inputs(frames, None, {}, [])
+    fit = new_fit(reconstruction.first_gaussians(inputs, settings, 0), settings, 0)
+    bound: list[int] = []
+    bind = fit.field.bind
+    monkeypatch.setattr(fit.field, "bind", lambda means: (bound.append(fit.step), bind(means))[1])
+    optimize.optimise(fit, frames, None, settings)
+    assert sorted(set(bound)) == [0, 20, 250]

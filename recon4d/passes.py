@@ -1,0 +1,87 @@
+"""Losses that can be compared: those of whole passes over the views, never one view's against another's.
+
+An easy view has a third of a hard one's loss, so the loss of a step says first of all which view was drawn. A
+mean over the views as each was last drawn says how the fit stands, and two such means compare when every view
+was drawn between them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: A pass counts as better when its loss is below the best one's times this.
+_BETTER = 0.999
+
+
+@dataclass
+class Passes:
+    """What the views' losses were, and how long whole passes have not become better."""
+
+    latest: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Loss and PSNR in dB of every view when it was last drawn, by the view's index."""
+    drawn: set[int] = field(default_factory=set)
+    """Views of the pass under way."""
+    best: float = math.inf
+    """Lowest mean loss of a whole pass."""
+    best_step: int = 0
+    stalled: int = 0
+    """Steps between the best pass and the last whole one; 0 until there are two."""
+
+    @property
+    def loss(self) -> float:
+        """Mean over the views drawn so far, each as it was last drawn; NaN before the first."""
+        return _mean([loss for loss, _ in self.latest.values()])
+
+    @property
+    def psnr(self) -> float:
+        """Likewise, dB."""
+        return _mean([psnr for _, psnr in self.latest.values()])
+
+    def note(self, view: int, loss: float, psnr: float, step: int, n_views: int) -> None:
+        """Take down what view `view` of `n_views` gave at `step`; ends the pass when it was the last one."""
+        self.latest[view] = (loss, psnr)
+        self.drawn.add(view)
+        if len(self.drawn) < n_views:
+            return
+        self.drawn.clear()
+        if self.loss < self.best * _BETTER:
+            self.best, self.best_step = self.loss, step
+        self.stalled = step - self.best_step
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {
+            "latest": {view: list(pair) for view, pair in self.latest.items()},
+            "drawn": sorted(self.drawn),
+            "best": self.best,
+            "best_step": self.best_step,
+            "stalled": self.stalled,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Passes:
+        """Inverse of `record`."""
+        latest = {view: (loss, psnr) for view, (loss, psnr) in record["latest"].items()}
+        return cls(latest, set(record["drawn"]), record["best"], record["best_step"], record["stalled"])
+
+
+@torch.no_grad()
+def compare(color: Tensor, alpha: Tensor, truth: Tensor) -> tuple[float, float]:
+    """Mean absolute difference of premultiplied RGBA, and PSNR on white in dB, of one view.
+
+    color [H, W, 3] and alpha [H, W, 1] are what was drawn, truth is [H, W, 4]. Unlike the loss that is
+    descended, neither depends on the background that the step drew, nor on terms that only some steps have.
+    """
+    colour_off, alpha_off = color - truth[..., :3], alpha - truth[..., 3:]
+    loss = (3 * colour_off.abs().mean() + alpha_off.abs().mean()).item() / 4
+    mse = (colour_off - alpha_off).square().mean().item()
+    return loss, -10 * math.log10(max(mse, 1e-10))
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
