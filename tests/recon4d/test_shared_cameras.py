@@ -12,10 +12,10 @@ from PIL import Image
 from orbit4d.datasets.cameras import Camera, orbit
 from orbit4d.datasets.command import run
 from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.transforms import cameras_record
 from orbit4d.recon4d.cli import recon4d
 from orbit4d.recon4d.frames import OrbitSpec
 from orbit4d.recon4d.reconstruction import Inputs, read_inputs
-from orbit4d.datasets.transforms import cameras_record
 
 
 def discs(n: int, size: int = 24) -> np.ndarray:
