@@ -24,6 +24,17 @@ _LEVELS = {
     "OCEAN": ("viewport_resolution", "resolution"),
 }
 
+#: Constraints with lengths or places of their own.
+_BY_NUMBERS = (
+    "LIMIT_LOCATION",
+    "LIMIT_DISTANCE",
+    "LIMIT_SCALE",
+    "TRANSFORM",
+    "FLOOR",
+    "SHRINKWRAP",
+    "MAINTAIN_VOLUME",
+)
+
 
 def rendered_objects(view_layer: bpy.types.ViewLayer) -> set[bpy.types.Object]:
     """Objects that a render of `view_layer` draws as far as collections decide: those of an excluded
@@ -129,6 +140,20 @@ def _never_viewport(tree: bpy.types.NodeTree) -> None:
         answer.boolean = False
         for link in list(node.outputs[0].links):
             tree.links.new(answer.outputs[0], link.to_socket)
+
+
+def reads_world() -> bool:
+    """Whether a constraint or a driver takes numbers from the world, which a common parent would change."""
+    owners = [bone for obj in bpy.data.objects if obj.pose for bone in obj.pose.bones]
+    for owner in (*bpy.data.objects, *owners):
+        for each in owner.constraints:
+            if each.type in _BY_NUMBERS and not each.mute and each.owner_space == "WORLD":
+                return True
+    return any(
+        variable.type in ("TRANSFORMS", "LOC_DIFF")
+        for curve in _drivers()
+        for variable in curve.driver.variables
+    )
 
 
 def plays_by_itself() -> bool:

@@ -27,6 +27,7 @@ from orbit4d.render.blender.as_rendered import (
     heed_fbx_visibility,
     keyed_visibility,
     plays_by_itself,
+    reads_world,
     rendered_objects,
 )
 from orbit4d.render.blender.repair import repair_materials
@@ -173,7 +174,7 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
         raise LoadError("bad_file:no_geometry", "nothing in the file has a surface that is drawn")
     flags += repair_materials(meshes, path)
 
-    is_plain = all(map(_is_plain, meshes)) and not _instances_collections()
+    instanced = _needs_instancing()
     loaded = Loaded(
         path=path,
         meshes=sorted(meshes, key=lambda o: o.name),
@@ -184,9 +185,9 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
         flags=flags,
         fps=imported.fps,
         first_frame=imported.first_frame,
-        root=_add_instancing_root(scene) if _needs_instancing() else _add_root(scene),
+        root=_add_instancing_root(scene) if instanced else _add_root(scene),
         keyed=frozenset(keyed),
-        is_plain=is_plain,
+        is_plain=all(map(_is_plain, meshes)) and not instanced,
         _bindings=[action.bindings for action in imported.actions],
         _rest=imported.rest,
     )
@@ -210,11 +211,8 @@ def _drawn(keyed: set[bpy.types.Object]) -> list[bpy.types.Object]:
 
 
 def _is_plain(obj: bpy.types.Object) -> bool:
-    return (
-        obj.type == "MESH"
-        and obj.instance_type == "NONE"
-        and not any(modifier.type in ("NODES", "PARTICLE_SYSTEM") for modifier in obj.modifiers)
-    )
+    modifiers = {modifier.type for modifier in obj.modifiers}
+    return obj.type == "MESH" and obj.instance_type == "NONE" and not modifiers & {"NODES", "PARTICLE_SYSTEM"}
 
 
 def _instances_collections() -> bool:
@@ -227,8 +225,8 @@ def _needs_instancing() -> bool:
     """Whether objects below a common parent would be moved twice, or not at all.
 
     An instance of a collection stands at its instancer's place times that of the collection's object: with
-    both below one root, the root counts twice. Geometry nodes may read places in the world, and particle hair
-    is as long in the world as its settings say.
+    both below one root, the root counts twice. Nodes, constraints and drivers may read the world, and
+    particle hair is as long in the world as its settings say.
     """
     by_world = any(
         modifier.type in ("NODES", "PARTICLE_SYSTEM")
@@ -236,7 +234,7 @@ def _needs_instancing() -> bool:
         for modifier in obj.modifiers
     )
     # Blender does not draw instanced metaballs.
-    return (by_world or _instances_collections()) and not bpy.data.metaballs
+    return (by_world or _instances_collections() or reads_world()) and not bpy.data.metaballs
 
 
 def _empty_scene() -> None:
