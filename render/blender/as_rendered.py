@@ -61,7 +61,7 @@ def keyed_visibility(bindings: Iterable[Any]) -> set[bpy.types.Object]:
         for binding in bindings
         if isinstance(binding.owner, bpy.types.Object)
         and any(slot == binding.slot and curve.data_path == "hide_render"
-                for slot, curve in curves_of(binding.action))
+                for slot, curve in slot_curves(binding.action))
     }  # fmt: skip
     for obj in bpy.data.objects:
         data = obj.animation_data
@@ -70,7 +70,7 @@ def keyed_visibility(bindings: Iterable[Any]) -> set[bpy.types.Object]:
     return found
 
 
-def curves_of(action: bpy.types.Action) -> Iterator[tuple[Any, Any]]:
+def slot_curves(action: bpy.types.Action) -> Iterator[tuple[Any, Any]]:
     """(slot, F-curve) of everything that an action holds."""
     for layer in action.layers:
         for strip in layer.strips:
@@ -98,7 +98,7 @@ def evaluate_as_rendered(keyed: set[bpy.types.Object]) -> None:
     `keyed` objects stay in the graph whatever they are hidden by now (see `keyed_visibility`).
     """
     for action in bpy.data.actions:
-        for _, curve in curves_of(action):
+        for _, curve in slot_curves(action):
             if curve.data_path == "hide_viewport" or curve.data_path.endswith(".show_viewport"):
                 curve.mute = True
     for obj in bpy.data.objects:

@@ -22,13 +22,13 @@ from mathutils import Matrix
 from orbit4d.render.blender import importers
 from orbit4d.render.blender.as_rendered import (
     SURFACE_TYPES,
-    curves_of,
     evaluate_as_rendered,
     heed_fbx_visibility,
     keyed_visibility,
     plays_by_itself,
     reads_world,
     rendered_objects,
+    slot_curves,
 )
 from orbit4d.render.blender.repair import repair_materials
 
@@ -113,7 +113,7 @@ class Loaded:
         """Distinct times of all keys of one action, ascending."""
         times: set[float] = set()
         for binding in self._bindings[action_index]:
-            for slot, curve in curves_of(binding.action):
+            for slot, curve in slot_curves(binding.action):
                 if slot == binding.slot:
                     places = [0.0] * (2 * len(curve.keyframe_points))
                     curve.keyframe_points.foreach_get("co", places)
