@@ -24,6 +24,17 @@ _LEVELS = {
     "OCEAN": ("viewport_resolution", "resolution"),
 }
 
+#: Constraints with lengths or places of their own.
+_BY_NUMBERS = (
+    "LIMIT_LOCATION",
+    "LIMIT_DISTANCE",
+    "LIMIT_SCALE",
+    "TRANSFORM",
+    "FLOOR",
+    "SHRINKWRAP",
+    "MAINTAIN_VOLUME",
+)
+
 
 def rendered_objects(view_layer: bpy.types.ViewLayer) -> set[bpy.types.Object]:
     """Objects that a render of `view_layer` draws as far as collections decide: those of an excluded
@@ -50,7 +61,7 @@ def keyed_visibility(bindings: Iterable[Any]) -> set[bpy.types.Object]:
         for binding in bindings
         if isinstance(binding.owner, bpy.types.Object)
         and any(slot == binding.slot and curve.data_path == "hide_render"
-                for slot, curve in curves_of(binding.action))
+                for slot, curve in slot_curves(binding.action))
     }  # fmt: skip
     for obj in bpy.data.objects:
         data = obj.animation_data
@@ -59,7 +70,7 @@ def keyed_visibility(bindings: Iterable[Any]) -> set[bpy.types.Object]:
     return found
 
 
-def curves_of(action: bpy.types.Action) -> Iterator[tuple[Any, Any]]:
+def slot_curves(action: bpy.types.Action) -> Iterator[tuple[Any, Any]]:
     """(slot, F-curve) of everything that an action holds."""
     for layer in action.layers:
         for strip in layer.strips:
@@ -87,7 +98,7 @@ def evaluate_as_rendered(keyed: set[bpy.types.Object]) -> None:
     `keyed` objects stay in the graph whatever they are hidden by now (see `keyed_visibility`).
     """
     for action in bpy.data.actions:
-        for _, curve in curves_of(action):
+        for _, curve in slot_curves(action):
             if curve.data_path == "hide_viewport" or curve.data_path.endswith(".show_viewport"):
                 curve.mute = True
     for obj in bpy.data.objects:
@@ -129,6 +140,20 @@ def _never_viewport(tree: bpy.types.NodeTree) -> None:
         answer.boolean = False
         for link in list(node.outputs[0].links):
             tree.links.new(answer.outputs[0], link.to_socket)
+
+
+def reads_world() -> bool:
+    """Whether a constraint or a driver takes numbers from the world, which a common parent would change."""
+    owners = [bone for obj in bpy.data.objects if obj.pose for bone in obj.pose.bones]
+    for owner in (*bpy.data.objects, *owners):
+        for each in owner.constraints:
+            if each.type in _BY_NUMBERS and not each.mute and each.owner_space == "WORLD":
+                return True
+    return any(
+        variable.type in ("TRANSFORMS", "LOC_DIFF")
+        for curve in _drivers()
+        for variable in curve.driver.variables
+    )
 
 
 def plays_by_itself() -> bool:

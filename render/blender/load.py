@@ -23,12 +23,13 @@ from orbit4d.datasets.gltf_file import gltf_material_names
 from orbit4d.render.blender import importers
 from orbit4d.render.blender.as_rendered import (
     SURFACE_TYPES,
-    curves_of,
     evaluate_as_rendered,
     heed_fbx_visibility,
     keyed_visibility,
     plays_by_itself,
+    reads_world,
     rendered_objects,
+    slot_curves,
 )
 from orbit4d.render.blender.cause import cause_of
 from orbit4d.render.blender.repair import repair_materials
@@ -116,7 +117,7 @@ class Loaded:
         """Distinct times of all keys of one action, ascending."""
         times: set[float] = set()
         for binding in self._bindings[action_index]:
-            for slot, curve in curves_of(binding.action):
+            for slot, curve in slot_curves(binding.action):
                 if slot == binding.slot:
                     places = [0.0] * (2 * len(curve.keyframe_points))
                     curve.keyframe_points.foreach_get("co", places)
@@ -181,7 +182,7 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
     else:
         flags += paint_vertex_colours(meshes, path)
 
-    is_plain = all(map(_is_plain, meshes)) and not _instances_collections()
+    instanced = _needs_instancing()
     loaded = Loaded(
         path=path,
         meshes=sorted(meshes, key=lambda o: o.name),
@@ -192,9 +193,9 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
         flags=flags,
         fps=imported.fps,
         first_frame=imported.first_frame,
-        root=_add_instancing_root(scene) if _needs_instancing() else _add_root(scene),
+        root=_add_instancing_root(scene) if instanced else _add_root(scene),
         keyed=frozenset(keyed),
-        is_plain=is_plain,
+        is_plain=all(map(_is_plain, meshes)) and not instanced,
         _bindings=[action.bindings for action in imported.actions],
         _rest=imported.rest,
     )
@@ -218,11 +219,8 @@ def _drawn(keyed: set[bpy.types.Object]) -> list[bpy.types.Object]:
 
 
 def _is_plain(obj: bpy.types.Object) -> bool:
-    return (
-        obj.type == "MESH"
-        and obj.instance_type == "NONE"
-        and not any(modifier.type in ("NODES", "PARTICLE_SYSTEM") for modifier in obj.modifiers)
-    )
+    modifiers = {modifier.type for modifier in obj.modifiers}
+    return obj.type == "MESH" and obj.instance_type == "NONE" and not modifiers & {"NODES", "PARTICLE_SYSTEM"}
 
 
 def _instances_collections() -> bool:
@@ -235,8 +233,8 @@ def _needs_instancing() -> bool:
     """Whether objects below a common parent would be moved twice, or not at all.
 
     An instance of a collection stands at its instancer's place times that of the collection's object: with
-    both below one root, the root counts twice. Geometry nodes may read places in the world, and particle hair
-    is as long in the world as its settings say.
+    both below one root, the root counts twice. Nodes, constraints and drivers may read the world, and
+    particle hair is as long in the world as its settings say.
     """
     by_world = any(
         modifier.type in ("NODES", "PARTICLE_SYSTEM")
@@ -244,7 +242,7 @@ def _needs_instancing() -> bool:
         for modifier in obj.modifiers
     )
     # Blender does not draw instanced metaballs.
-    return (by_world or _instances_collections()) and not bpy.data.metaballs
+    return (by_world or _instances_collections() or reads_world()) and not bpy.data.metaballs
 
 
 def _empty_scene() -> None:

@@ -191,6 +191,17 @@ thread.data.bevel_depth, thread.location = 0.0, (0, 0, 40)
 scene.collection.objects.link(thread)
 rise(ball)
 """,
+    "constraints": """
+kept, near = box("kept", (0, 0, 0), 1), box("near", (3, 0, 0), 1)
+rise(kept)
+limit = kept.constraints.new("LIMIT_LOCATION")
+limit.use_max_z, limit.max_z, limit.owner_space = True, 0.35, "WORLD"
+follow = near.driver_add("location", 1).driver
+follow.type = "AVERAGE"
+variable = follow.variables.new()
+variable.type, variable.targets[0].id = "TRANSFORMS", kept
+variable.targets[0].transform_type, variable.targets[0].transform_space = "LOC_Z", "WORLD_SPACE"
+""",
     "keyed visibility": """
 late, early, body = box("late", (0, 0, 2), 1), box("early", (2, 0, 0), 1), box("body", (0, 0, 0), 1)
 for obj, states in ((late, (True, False)), (early, (False, True))):
