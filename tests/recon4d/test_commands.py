@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from PIL import Image
 from orbit4d.datasets.command import run
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.video import read_video, write_video
-from orbit4d.recon4d.cli import export_scene, film, recon4d
+from orbit4d.recon4d import optimize, reconstruct, reconstruction
+from orbit4d.recon4d.cli import _summary, export_scene, film, recon4d
 from orbit4d.recon4d.export import export_scene as export
 from orbit4d.recon4d.export import splat_bytes
 from orbit4d.recon4d.film import PATHS, camera_path
@@ -57,6 +60,7 @@ def test_a_video_becomes_a_scene_and_a_film(tmp_path: Path, moving_ball: dict[st
         ["good.mp4", "--out", "scene", "--steps", "-4"],
         ["good.mp4", "--out", "scene", "--threads", "0"],
         ["good.mp4", "--out", "scene", "--matte", "green"],
+        ["good.mp4", "--out", "scene", "--static-cameras", "three.json"],
         ["good.mp4", "--out", "good.mp4"],
         ["good.mp4", "--out", "good.mp4/scene"],
         ["dataset:fox:Run", "--out", "scene"],
@@ -150,6 +154,74 @@ def test_exported_views_go_back_in(tiny_scene: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(frames.rgba[2, ..., 3], drawn[..., 3], atol=0.6 / 255)
     with Image.open(tmp_path / "views" / "000.png") as image:
         assert image.mode == "RGBA"
+
+
+def test_the_low_pass_of_a_scene_stays_with_it(tiny_scene: Path, tmp_path: Path) -> None:
+    scene = load_scene(tiny_scene)
+    assert scene.eps2d == 0.3 and b"comment" not in (tiny_scene / "canonical.ply").read_bytes()[:200]
+    camera, soft = scene.cameras[1], scene.render(scene.cameras[1], 0.2)
+    scene.eps2d = 0.07
+    sharp = scene.render(camera, 0.2)
+    assert np.abs(sharp - soft).max() > 0.02
+    scene.save(tmp_path / "sharp")
+    assert json.loads((tmp_path / "sharp" / "scene.json").read_text())["eps2d"] == 0.07
+    again = load_scene(tmp_path / "sharp")
+    np.testing.assert_allclose(again.render(camera, 0.2), sharp, atol=2e-4)
+    export(again, tmp_path / "moments", frames=2)
+    for file in (tmp_path / "sharp" / "canonical.ply", *(tmp_path / "moments").iterdir()):
+        assert b"\ncomment eps2d 0.07\n" in file.read_bytes()[:200], file
+        assert len(load_ply(file)) == len(scene.gaussians)
+    words = [str(tmp_path / "sharp"), "--format", "splat", "--out", str(tmp_path / "sharp.splat")]
+    result = CliRunner().invoke(export_scene, words)
+    assert result.exit_code == 0 and "no place for the scene's eps2d of 0.07" in result.output
+    words = [str(tiny_scene), "--format", "splat", "--out", str(tmp_path / "usual.splat")]
+    assert "eps2d" not in CliRunner().invoke(export_scene, words).output
+
+
+def test_a_scene_is_fitted_with_the_low_pass_it_keeps(
+    tmp_path: Path, moving_ball: dict[str, np.ndarray], tiny_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    draw = optimize.draw
+
+    def noted(*args: Any, **options: Any) -> Any:
+        asked.append(options["eps2d"])
+        return draw(*args, **options)
+
+    monkeypatch.setattr(optimize, "draw", noted)
+    settings = replace(tiny_settings, coarse_steps=2, fine_steps=2, eps2d=0.05)
+    scene = reconstruct(moving_ball["dynamic_orbit"], tmp_path / "scene", settings=settings)
+    assert asked == [0.05] * 4 and scene.eps2d == 0.05 == load_scene(tmp_path / "scene").eps2d
+    with pytest.raises(InputError, match="eps2d"):
+        replace(settings, eps2d=-0.1)
+
+
+def test_exposure_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool | None] = []
+
+    def noted(*_: Any, settings: Any, **__: Any) -> Any:
+        asked.append(settings.exposure)
+        raise InputError("enough")
+
+    monkeypatch.setattr(reconstruction, "reconstruct", noted)
+    for option in ([], ["--exposure"], ["--no-exposure"]):
+        assert run(recon4d, ["orbit.mp4", "--out", "scene", *option]) == 2
+    assert asked == [None, True, False]
+
+
+def test_the_summary_tells_gains_and_an_early_end() -> None:
+    metrics = {
+        "psnr_train": 27.0,
+        "ssim_train": 0.9,
+        "exposure": {"psnr_train": 28.25, "psnr_static": 29.0},
+        "heldout": {"front": {"psnr": 24.0, "ssim": 0.8, "gain": 1.042, "psnr_with_gain": 24.5}},
+        "stopped": "stopped after 9 of 20 fine steps: ...",
+    }
+    lines = _summary(metrics)
+    assert "27.00 dB" in lines[0] and "28.25 dB with the gains fitted" in lines[0]
+    assert "24.50 dB with its own gain of 1.042" in lines[1] and lines[2].startswith("stopped after 9")
+    plain = _summary({"psnr_train": 27.0, "ssim_train": 0.9, "heldout": {"front": {"psnr": 24, "ssim": 0.8}}})
+    assert len(plain) == 2 and not any("gain" in line for line in plain)
 
 
 def test_spz_goes_through_gsply(tiny_scene: Path, tmp_path: Path) -> None:
