@@ -197,7 +197,8 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
         retry_quarantined=bool(retry),
     )
     for reason, count in sorted(summary.reasons.items()):
-        click.echo(f"  {reason}: {count}")
+        mend = " (--rigs static_orbit renders what does not move)" if reason == "still" else ""
+        click.echo(f"  {reason}: {count}{mend}")
     if summary.still_actions:
         click.echo(f"  actions reported and not rendered: {summary.still_actions}")
     rate = summary.pictures / max(summary.seconds, 1e-9)

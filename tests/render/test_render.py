@@ -100,6 +100,8 @@ def test_every_input_is_accounted_for(calm: Calm) -> None:
     found = rejections(calm.out)
     assert found["cut", ""].reason == "bad_file:truncated"
     assert found["still", ""].reason == "still" and found["still", ""].attempts == 1
+    assert "--rigs static_orbit" in found["still", ""].detail
+    assert "still: 1 (--rigs static_orbit" in calm.output
     poison = found[POISON, ""]
     assert (poison.reason, poison.attempts) == ("quarantined:crash", 2) and "SIGABRT" in poison.detail
     # An action that does not move is reported, and the asset's others are rendered.
