@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ import pytest
 
 from orbit4d.datasets.sources import resolve
 from orbit4d.datasets.writer import DatasetWriter
-from orbit4d.render.asset_job import asset_job
-from orbit4d.render.scene import RenderSettings
+from orbit4d.render.asset_job import asset_job, clips_of_action
+from orbit4d.render.child import BlenderChild
+from orbit4d.render.scene import RenderSettings, preset
 from orbit4d.render.worker import Worker, WorkerSettings
 
 OCTAHEDRON = np.array([(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)], dtype=np.float32)
@@ -289,3 +290,42 @@ def no_orphans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     while blender_children(token) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not blender_children(token), "a Blender child outlived what started it"
+
+
+# How an asset looks ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[BlenderChild]:
+    """One Blender for the tests of a module."""
+    with BlenderChild() as started:
+        yield started
+
+
+@pytest.fixture
+def look(child: BlenderChild, tmp_path: Path) -> Callable[..., tuple[dict[str, np.ndarray], list[str]]]:
+    """`look(path, preset="default", **changes)`: (rig -> straight RGBA uint8 [4, 64, 64, 4], flags)."""
+
+    def run(path: Path, name: str = "default", **changes: Any) -> tuple[dict[str, np.ndarray], list[str]]:
+        settings = preset(name, **{"frames": 4, "resolution": 64, "samples": 8, **changes})
+        payload = {
+            "uid": path.stem, "path": str(path), "sha256": "", "scratch": str(tmp_path), "actions": None,
+            "settings": settings.as_config(), "provenance": {},
+        }  # fmt: skip
+        result = child.call("shoot", payload, 120)
+        clips = [c for a in result["actions"] for c in clips_of_action(payload, settings, a, result)]
+        return {clip.rig: clip.pixels() for clip in reversed(clips)}, result["flags"]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def share() -> Callable[..., float]:
+    """`share(frame, channel, margin=40)`: part of the covered pixels with `channel` that far above others."""
+
+    def part(frame: np.ndarray, channel: int, margin: int = 40) -> float:
+        rgb = frame[frame[..., 3] > 64][:, :3].astype(int)
+        others = [i for i in range(3) if i != channel]
+        return float((rgb[:, [channel]] > rgb[:, others] + margin).all(1).mean()) if len(rgb) else 0.0
+
+    return part

@@ -1,4 +1,4 @@
-"""How surfaces look: from behind, in many layers, through glass, in the colours of their vertices."""
+"""How surfaces look: from behind, in many layers, through glass."""
 
 from __future__ import annotations
 
@@ -6,56 +6,23 @@ import csv
 import json
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from orbit4d.datasets.errors import InputError
-from orbit4d.render.asset_job import clips_of_action
-from orbit4d.render.child import BlenderChild, TaskRefused
-from orbit4d.render.environment import check_environment
-from orbit4d.render.scene import PRESETS, RenderSettings, preset
+from orbit4d.render.child import TaskRefused
+from orbit4d.render.scene import PRESETS, RenderSettings
 
 Frames = dict[str, np.ndarray]
-
-
-@pytest.fixture(scope="module")
-def child() -> Iterator[BlenderChild]:
-    with BlenderChild() as started:
-        yield started
-
-
-@pytest.fixture
-def look(child: BlenderChild, tmp_path: Path) -> Callable[..., tuple[Frames, list[str]]]:
-    """`look(path, preset="default", **changes)`: (rig -> straight RGBA uint8 [4, 64, 64, 4], flags)."""
-
-    def run(path: Path, name: str = "default", **changes: Any) -> tuple[Frames, list[str]]:
-        settings = preset(name, **{"frames": 4, "resolution": 64, "samples": 8, **changes})
-        payload = {
-            "uid": path.stem, "path": str(path), "sha256": "", "scratch": str(tmp_path), "actions": None,
-            "settings": settings.as_config(), "provenance": {},
-        }  # fmt: skip
-        result = child.call("shoot", payload, 120)
-        clips = [c for a in result["actions"] for c in clips_of_action(payload, settings, a, result)]
-        return {clip.rig: clip.pixels() for clip in reversed(clips)}, result["flags"]
-
-    return run
 
 
 def middle(frame: np.ndarray, half: int = 3) -> np.ndarray:
     """Mean straight RGBA of a square in the middle of a frame."""
     h, w = frame.shape[0] // 2, frame.shape[1] // 2
     return frame[h - half : h + half, w - half : w + half].reshape(-1, 4).mean(0)
-
-
-def share(frame: np.ndarray, channel: int, margin: int = 40) -> float:
-    """Part of the covered pixels in which `channel` is that much above both others."""
-    rgb = frame[frame[..., 3] > 64][:, :3].astype(int)
-    others = [i for i in range(3) if i != channel]
-    return float((rgb[:, [channel]] > rgb[:, others] + margin).all(1).mean()) if len(rgb) else 0.0
 
 
 # ------------------------------------------------------------------ a glTF of a few shapes
@@ -163,7 +130,9 @@ def test_what_is_inside_a_hull_that_faces_inwards_is_seen(tmp_path: Path, look: 
     assert ((frame[..., :3].max(-1) < 70) & (frame[..., 3] > 200)).sum() > 100
 
 
-def test_a_room_whose_walls_face_inwards_shows_what_is_in_it(tmp_path: Path, look: Any, child: Any) -> None:
+def test_a_room_whose_walls_face_inwards_shows_what_is_in_it(
+    tmp_path: Path, look: Any, share: Any, child: Any
+) -> None:
     inside = {"mesh": ball(0.3), "material": material(RED)}
     walls = {"mesh": box(2.0, inwards=True), "material": material(GREY, name="wall")}
     path = write_glb(tmp_path / "room.glb", [inside, walls])
@@ -180,7 +149,7 @@ def test_a_room_whose_walls_face_inwards_shows_what_is_in_it(tmp_path: Path, loo
     (False, True, (False, True)),
 ])  # fmt: skip
 def test_a_card_is_seen_from_its_front_and_a_double_sided_one_from_both_sides(
-    tmp_path: Path, look: Any, double: bool, mirrored: bool, seen: tuple[bool, bool]
+    tmp_path: Path, look: Any, share: Any, double: bool, mirrored: bool, seen: tuple[bool, bool]
 ) -> None:
     """Mirrored along the depth it faces away: a mirror turns the winding with it."""
     node = {"scale": [1, 1, -1]} if mirrored else {}
@@ -191,7 +160,9 @@ def test_a_card_is_seen_from_its_front_and_a_double_sided_one_from_both_sides(
     assert tuple(bool(share(orbit[i], 2) > 0.3) for i in (0, 2)) == seen
 
 
-def test_mirrored_along_the_width_a_card_still_faces_the_same_way(tmp_path: Path, look: Any) -> None:
+def test_mirrored_along_the_width_a_card_still_faces_the_same_way(
+    tmp_path: Path, look: Any, share: Any
+) -> None:
     rod = {"mesh": box(0.1), "material": material(GREY), "node": {"translation": [0, 1.1, 0]}}
     face = {"mesh": card(1.5, 1.0), "material": material(BLUE), "node": {"scale": [-1, 1, 1]}}
     frames, _ = look(write_glb(tmp_path / "card.glb", [rod, face]))
@@ -208,7 +179,9 @@ def test_gltf_without_a_material_is_single_sided_and_looks_as_before(tmp_path: P
     assert (frames["static_orbit"][0] == before["static_orbit"][0]).all()
 
 
-def test_culling_of_a_blend_with_and_without_nodes(tmp_path: Path, look: Any, in_blender: Any) -> None:
+def test_culling_of_a_blend_with_and_without_nodes(
+    tmp_path: Path, look: Any, share: Any, in_blender: Any
+) -> None:
     path = tmp_path / "culled.blend"
     in_blender(
         """
@@ -297,7 +270,9 @@ def test_many_veils_stay_clear(tmp_path: Path, look: Any, layers: int, name: str
         {"mesh": card(1.4, 1.4, 0.2 + 0.5 * i / layers), "material": {**veil, "name": f"v{i}"}}
         for i in range(layers)
     ]
-    frames, _ = look(write_glb(tmp_path / "veils.glb", shapes), name, rigs=("front_view",), samples=32)
+    frames, _ = look(
+        write_glb(tmp_path / "veils.glb", shapes), name, rigs=("front_view",), frames=2, samples=24
+    )
     r, g, b, a = middle(frames["front_view"][0])
     # Half of linear green is 188 in sRGB.
     assert a == 255 and abs(g - 188) < 25 and max(r, b) < 10, (r, g, b, a)
@@ -318,9 +293,10 @@ def test_the_background_shows_through_glass(tmp_path: Path, look: Any, roughness
     stand = {"mesh": box(0.2), "material": material(RED), "node": {"translation": [0, -0.8, 0]}}
     balls = [{"mesh": ball(0.7 - 0.2 * i), "material": glass(roughness)} for i in range(shells)]
     path = write_glb(tmp_path / "glass.glb", [stand, *balls])
-    frames, _ = look(path, samples=32)
+    how = {"samples": 16, "rigs": ("front_view",), "frames": 2}
+    frames, _ = look(path, **how)
     assert middle(frames["front_view"][0])[3] < 140
-    frames, _ = look(path, samples=32, transparent_glass=False)
+    frames, _ = look(path, **how, transparent_glass=False)
     assert middle(frames["front_view"][0])[3] == 255
 
 
@@ -352,123 +328,10 @@ def test_an_unlit_surface_behind_glass_lights_nothing(tmp_path: Path, look: Any)
     assert (lit[12:18, 20:44] == dark[12:18, 20:44]).all() and np.median(lit[12:18, 20:44, 0]) > 60
 
 
-# ------------------------------------------------------------------ colours of vertices
-
-USD_MESH = """#usda 1.0
-( upAxis = "Z" )
-def Xform "top"
-{
-def Mesh "m"
-{
-    int[] faceVertexCounts = [3, 3, 3, 3]
-    int[] faceVertexIndices = [0, 2, 1, 0, 1, 3, 0, 3, 2, 1, 2, 3]
-    point3f[] points = [(0, -0.3, 1), (1, -0.6, -1), (-1, -0.6, -1), (0, 0.8, -1)]
-    uniform token subdivisionScheme = "none"
-    COLOURS
-}
-}
-"""
-_GREENS = "color3f[] primvars:displayColor = [(0,0.7,0), (0,0.7,0), (0,0.7,0), (0,0.7,0)]"
-USD_COLOURS = {
-    "no interpolation": "color3f[] primvars:displayColor = [(0.02, 0.8, 0.05)]",
-    "uniform": f'{_GREENS} (interpolation = "uniform")',
-    "vertex": f'{_GREENS} (interpolation = "vertex")',
-    "indexed": 'color3f[] primvars:displayColor = [(0.9,0,0),(0,0.7,0)] (interpolation = "faceVarying")\n'
-    "    int[] primvars:displayColor:indices = [1,1,1,1,1,1,1,1,1,1,1,1]",
-}
-
-
-@pytest.mark.parametrize("kind", sorted(USD_COLOURS))
-def test_usd_is_drawn_in_its_display_colour(tmp_path: Path, look: Any, kind: str) -> None:
-    path = tmp_path / "shown.usda"
-    path.write_text(USD_MESH.replace("COLOURS", USD_COLOURS[kind]))
-    frames, _ = look(path, rigs=("static_orbit",))
-    assert all(share(frame, 1) > 0.6 for frame in frames["static_orbit"])
-
-
-def test_a_display_colour_of_a_parent_is_flagged(tmp_path: Path, look: Any) -> None:
-    """Blender's importer does not read what children inherit."""
-    path = tmp_path / "heir.usda"
-    colour = USD_COLOURS["no interpolation"]
-    path.write_text(
-        USD_MESH.replace("COLOURS", "").replace(
-            "def Mesh", f'{colour} (interpolation = "constant")\ndef Mesh'
-        )
-    )
-    assert "colours_not_drawn" in look(path, rigs=("static_orbit",))[1]
-    path.write_text(USD_MESH.replace("COLOURS", ""))
-    assert "colours_not_drawn" not in look(path, rigs=("static_orbit",))[1]
-
-
-def test_usd_is_drawn_in_its_display_opacity(tmp_path: Path, look: Any) -> None:
-    path = tmp_path / "veil.usda"
-    text = USD_COLOURS["no interpolation"] + "\n    float[] primvars:displayOpacity = [0.5]"
-    path.write_text(USD_MESH.replace("COLOURS", text))
-    alpha = look(path, rigs=("static_orbit",), samples=64)[0]["static_orbit"][0][..., 3]
-    # Two sides, each a half.
-    assert abs(float(np.median(alpha[alpha > 64])) - 191) < 20
-
-
-CORNERS = [(-1, -0.2, -1), (1, -0.2, -1), (1, -0.2, 1), (-1, -0.2, 1), (0, 0.6, 0)]
-SIDES = [(0, 1, 2), (0, 2, 3), (0, 4, 1), (1, 4, 2), (2, 4, 3), (3, 4, 0)]
-
-
-def _ply(kind: str, colour: tuple[int, int, int]) -> bytes:
-    lines = ["ply", f"format {kind} 1.0", f"element vertex {len(CORNERS)}"]
-    lines += [f"property float {axis}" for axis in "xyz"]
-    lines += [f"property uchar {name}" for name in ("red", "green", "blue")]
-    lines += [f"element face {len(SIDES)}", "property list uchar int vertex_indices", "end_header", ""]
-    head = "\n".join(lines).encode()
-    if kind == "ascii":
-        rows = [" ".join(map(str, (*p, *colour))) for p in CORNERS]
-        return head + "\n".join([*rows, *(f"3 {a} {b} {c}" for a, b, c in SIDES), ""]).encode()
-    body = b"".join(struct.pack("<3f3B", *p, *colour) for p in CORNERS)
-    return head + body + b"".join(struct.pack("<B3i", 3, *f) for f in SIDES)
-
-
-def _obj(head: str = "", use: str = "") -> bytes:
-    rows = [f"v {x} {z} {-y} 0.05 0.1 0.9" for x, y, z in CORNERS]
-    faces = [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in SIDES]
-    return "\n".join([head, *rows, use, *faces, ""]).encode()
-
-
-def _stl(header: bytes, attribute: int) -> bytes:
-    facets = b"".join(
-        struct.pack("<12fH", 0, 0, 0, *(c for i in f for c in CORNERS[i]), attribute) for f in SIDES
-    )
-    return header.ljust(80, b"\0") + struct.pack("<I", len(SIDES)) + facets
-
-
-SCANS = {
-    "text.ply": _ply("ascii", (20, 40, 240)),
-    "binary.ply": _ply("binary_little_endian", (20, 40, 240)),
-    "plain.obj": _obj(),
-    "named.obj": _obj("mtllib named.mtl", "usemtl paint"),
-    "lost.obj": _obj("mtllib lost.mtl", "usemtl paint"),
-    "viscam.stl": _stl(b"made by hand", 1 << 15 | 1 << 10 | 2 << 5 | 30),
-    "magics.stl": _stl(b"COLOR=\xf0\x10\x10\xff", 1 | 2 << 5 | 30 << 10),
-    "whole.stl": _stl(b"COLOR=\x10\x10\xf0\xff", 1 << 15),
-}
-
-
-@pytest.mark.parametrize("name", sorted(SCANS))
-def test_a_scan_is_drawn_in_its_own_colours(tmp_path: Path, look: Any, name: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(SCANS[name])
-    (tmp_path / "named.mtl").write_text("newmtl paint\nKd 1 1 1\n")
-    frames, flags = look(path, rigs=("static_orbit",))
-    assert all(share(frame, 2) > 0.6 for frame in frames["static_orbit"]), flags
-
-
-def test_an_stl_without_colours_stays_grey(tmp_path: Path, look: Any) -> None:
-    path = tmp_path / "grey.stl"
-    path.write_bytes(_stl(b"made by hand", 0))
-    frames, flags = look(path, rigs=("static_orbit",))
-    assert share(frames["static_orbit"][0], 2, 10) == 0.0 and "colours_not_drawn" not in flags
-
-
 @pytest.mark.parametrize("with_material", [True, False])
-def test_gltf_colours_are_drawn_from_the_front(tmp_path: Path, look: Any, with_material: bool) -> None:
+def test_gltf_colours_are_drawn_from_the_front(
+    tmp_path: Path, look: Any, share: Any, with_material: bool
+) -> None:
     mesh = card(1.2, 1.2)
     colours = np.tile((0.9, 0.05, 0.05), (len(mesh[0]), 1))
     own = material((1, 1, 1)) if with_material else None
@@ -478,32 +341,6 @@ def test_gltf_colours_are_drawn_from_the_front(tmp_path: Path, look: Any, with_m
     )
     assert share(frames["static_orbit"][0], 0) > 0.6
     assert middle(frames["static_orbit"][2])[3] == 0, "single-sided, with the default material too"
-
-
-@pytest.mark.parametrize(("with_material", "red"), [(False, True), (True, False)])
-def test_fbx_colours_are_drawn_where_there_is_no_material(
-    tmp_path: Path, look: Any, in_blender: Any, with_material: bool, red: bool
-) -> None:
-    """With a material they are data for a shader, as often as not."""
-    path = tmp_path / "painted.fbx"
-    in_blender(
-        """
-        import bpy
-        bpy.ops.wm.read_factory_settings(use_empty=True)
-        bpy.ops.mesh.primitive_uv_sphere_add(radius=0.7)
-        mesh = bpy.context.object.data
-        attribute = mesh.color_attributes.new("paint", "BYTE_COLOR", "CORNER")
-        for entry in attribute.data:
-            entry.color = (0.8, 0.03, 0.03, 1.0)
-        if with_material:
-            mesh.materials.append(bpy.data.materials.new("skin"))
-        bpy.ops.export_scene.fbx(filepath=path, bake_anim=False)
-        """,
-        path=str(path),
-        with_material=with_material,
-    )
-    frames, _ = look(path, rigs=("static_orbit",))
-    assert (share(frames["static_orbit"][0], 0) > 0.6) == red
 
 
 # ------------------------------------------------------------------ names of missing textures
@@ -531,66 +368,6 @@ def test_a_texture_that_cannot_be_read_is_named(
     shape = {"mesh": mesh, "material": skin, "uv": np.zeros((len(mesh[0]), 2))}
     _, flags = look(write_glb(tmp_path / "t.glb", [shape], **_basisu(name)))
     assert flags == [f"missing_texture:{flag}"]
-
-
-def test_missing_textures_of_usd_and_obj_are_named(tmp_path: Path, look: Any) -> None:
-    stage = tmp_path / "bark.usda"
-    shader = """
-def Material "mat"
-{
-  token outputs:surface.connect = </mat/s.outputs:surface>
-  def Shader "s"
-  {
-    uniform token info:id = "UsdPreviewSurface"
-    color3f inputs:diffuseColor.connect = </mat/t.outputs:rgb>
-    token outputs:surface
-  }
-  def Shader "t"
-  {
-    uniform token info:id = "UsdUVTexture"
-    asset inputs:file = @maps/oak.png@
-    color3f outputs:rgb
-  }
-}
-"""
-    stage.write_text(USD_MESH.replace("COLOURS", "rel material:binding = </mat>") + shader)
-    assert look(stage, rigs=("static_orbit",))[1][-1] == "missing_texture:oak.png"
-    model = tmp_path / "planks.obj"
-    model.write_bytes(_obj("mtllib planks.mtl", "usemtl paint"))
-    (tmp_path / "planks.mtl").write_text("newmtl paint\nmap_Kd C:\\maps\\wood grain.png\n")
-    assert look(model, rigs=("static_orbit",))[1][-1] == "missing_texture:wood grain.png"
-
-
-# ------------------------------------------------------------------ what lights the scene
-
-
-@pytest.mark.parametrize(("content", "word"), [
-    (b"glTF\x02\0\0\0" + b"\0" * 40, "not an image"), (b"PK\x03\x04" + b"\0" * 40, "not an image"),
-    (b"\x89PNG\r\n\x1a\n" + b"cut", "not an image"), (None, "cannot be read"),
-])  # fmt: skip
-def test_an_environment_must_be_an_image(tmp_path: Path, content: bytes | None, word: str) -> None:
-    path = tmp_path / "sky.exr"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=word):
-        check_environment(str(path))
-
-
-@pytest.mark.parametrize("magic", [b"\x76\x2f\x31\x01", b"#?RADIANCE\n", b"#?RGBE\n"])
-def test_a_panorama_may_light_the_scene_but_a_cut_one_stops_the_run(
-    tmp_path: Path, look: Any, toy: Callable[..., Path], magic: bytes
-) -> None:
-    path = tmp_path / "sky.hdr"
-    path.write_bytes(magic + b"\0" * 30)
-    check_environment(str(path))
-    with pytest.raises(TaskRefused, match="cannot read it as an image"):
-        look(toy(tmp_path / "toy.glb"), environment=str(path))
-
-
-def test_an_environment_at_a_uri_is_refused() -> None:
-    with pytest.raises(InputError, match="must be a file"):
-        check_environment("s3://bucket/sky.exr")
-    check_environment(None)
 
 
 # ------------------------------------------------------------------ the cases beside a development checkout
