@@ -24,6 +24,7 @@ import pyarrow as pa
 from orbit4d.curate import columns
 from orbit4d.curate.rules import PRESETS, Rules, reject_masks
 from orbit4d.curate.tables import read_table
+from orbit4d.datasets.lists import named
 
 LABELS = Path(__file__).resolve().parent.parent / "tests" / "curate" / "labels.csv"
 
@@ -167,6 +168,14 @@ def main() -> None:
     parser.add_argument("tables", nargs="*")
     parser.add_argument("--write", action="store_true", help="put the tables' measures into the labels")
     args = parser.parse_args()
+    if args.tables:
+        have = _measured(args.tables)
+        lacking = [f"{r['uid']} {r['action']}" for r in _records() if (r["uid"], r["action"]) not in have]
+        if lacking and args.write:
+            parser.error(f"--write: the tables lack {len(lacking)} labelled clips: {named(lacking)}")
+        if lacking:
+            print(f"note: {len(lacking)} labelled clips are not in the tables ({named(lacking)}), their old "
+                  "measures are taken")  # fmt: skip
     if args.write:
         write_measures(args.tables)
     table, keep = load_labels(args.tables)

@@ -212,8 +212,8 @@ class Index:
         found: list[dict[str, Any]] = []
         for group in range(footer.num_row_groups):
             statistics = footer.row_group(group).column(uid_column).statistics if skip else None
-            known = statistics is not None and statistics.has_min_max
-            if known and not statistics.min <= uid <= statistics.max:
+            bounded = statistics is not None and statistics.has_min_max
+            if bounded and not statistics.min <= uid <= statistics.max:  # type: ignore[union-attr]
                 continue
             names = self._group(part_number, group, ("uid",)).column("uid").to_pylist()
             if uid in names:
