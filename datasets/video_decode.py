@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Frames = npt.NDArray[np.uint8]
 _UNSPECIFIED = 2
+_BT2020 = 9
 #: How the comment of a padded file names its true size.
 _TRUE_SIZE = re.compile(r"orbit4d size (\d+)x(\d+)")
 
@@ -136,7 +137,8 @@ def _to_rgb(
     options: dict[str, Any] = {}
     if not frame.format.is_rgb and int(frame.colorspace) in (0, _UNSPECIFIED):
         # Untagged files follow the old habit: standard definition is BT.601, larger is BT.709.
-        options["src_colorspace"] = Colorspace.ITU601 if frame.height <= 576 else Colorspace.ITU709
+        small = Colorspace.ITU601 if frame.height <= 576 else Colorspace.ITU709
+        options["src_colorspace"] = Colorspace.BT2020 if int(frame.color_primaries) == _BT2020 else small
     if whole is not None:
         # At full size: cutting after a reduction would cut another share.
         cut = frame.reformat(format="rgba" if alpha else "rgb24", **options).to_ndarray()

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from orbit4d.datasets.crashpoints import crash_point
 from orbit4d.datasets.errors import WorkError
+from orbit4d.datasets.natural_order import naturally
 from orbit4d.datasets.remote import publish
 
 
@@ -91,7 +92,7 @@ def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
 def complete(run: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    return sorted(p for p in (run / "checkpoints").glob("step-*") if (p / "state.json").is_file())
+    return naturally(p for p in (run / "checkpoints").glob("step-*") if (p / "state.json").is_file())
 
 
 def latest(run: Path) -> Path | None:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.image_folders import check_same_size, image_files, read_sized_image
+from orbit4d.datasets.image_folders import check_same_size, image_files, read_sized_image, reduced
 from orbit4d.datasets.listed_images import listed_images, with_listed
 from orbit4d.datasets.posed_frames import Transforms, same_shape
 
@@ -75,10 +76,10 @@ def read_footage(source: Any, name: str, record: Transforms | None, max_edge: in
         if record is not None and record.files:
             record = with_listed(record, files)
         return replace(_files(name, files, max_edge), record=record)
-    pixels = _stack([np.asarray(image) for image in items], name)
-    keep = thinned(len(pixels))
-    size = (pixels.shape[2], pixels.shape[1])
-    return Footage(pixels[keep], keep, len(pixels), size, size, record)
+    images = [np.asarray(image) for image in items]
+    keep, size = thinned(len(images)), _check_arrays(images, name)
+    pixels = _stack([images[i] for i in keep], max_edge)
+    return Footage(pixels, keep, len(images), size, size, record)
 
 
 def thinned(n: int) -> npt.NDArray[np.int64]:
@@ -128,18 +129,27 @@ def _video(path: Path, max_edge: int) -> Footage:
     )
 
 
-def _stack(images: list[Pixels], name: str) -> Pixels:
+def _check_arrays(images: Sequence[Pixels], name: str) -> tuple[int, int]:
+    """(width, height) of images given as arrays; InputError where they are none, or of several sizes."""
     if not images:
         raise InputError(f"{name}: no frame")
-    if any(image.ndim != 3 or image.shape[2] not in (3, 4) or image.dtype != np.uint8 for image in images):
-        raise InputError(
-            f"{name}: frames must be uint8 [H, W, 3] or [H, W, 4], or paths of image files; got "
-            f"{images[0].dtype} {list(images[0].shape)}"
-        )
+    for image in images:
+        if image.ndim != 3 or image.shape[2] not in (3, 4) or image.dtype != np.uint8:
+            raise InputError(
+                f"{name}: frames must be uint8 [H, W, 3] or [H, W, 4], or paths of image files; got "
+                f"{image.dtype} {list(image.shape)}"
+            )
     shapes = {image.shape[:2] for image in images}
     if len(shapes) > 1:
         sizes = ", ".join(f"{w}x{h}" for h, w in sorted(shapes)[:3])
         raise InputError(f"{name}: frames of different sizes ({sizes}); resize them to one")
+    return images[0].shape[1], images[0].shape[0]
+
+
+def _stack(images: list[Pixels], max_edge: int) -> Pixels:
+    """Arrays [H, W, 3 or 4] of one size as one, reduced; opaque where some lack alpha."""
+    if max(images[0].shape[:2]) > max_edge:
+        images = [np.asarray(reduced(Image.fromarray(image), max_edge)) for image in images]
     if len({image.shape[2] for image in images}) > 1:
         opaque = [np.full((*image.shape[:2], 1), 255, np.uint8) for image in images]
         images = [i if i.shape[2] == 4 else np.concatenate([i, a], 2) for i, a in zip(images, opaque)]

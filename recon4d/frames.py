@@ -197,7 +197,7 @@ def _times(footage: Footage, notes: list[str]) -> tuple[float, ...]:
     elif footage.seconds is not None and footage.seconds[-1] > 0:
         every = footage.seconds / footage.seconds[-1]
         notes.append("variable frame rate: times and views follow the time stamps")
-    elif footage.places is not None:
+    elif footage.places is not None and np.ptp(footage.places) > 0:
         every = (footage.places - footage.places.min()) / np.ptp(footage.places)
     else:
         return tuple(i / last for i in footage.index.tolist())

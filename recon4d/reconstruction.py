@@ -297,7 +297,7 @@ def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
     if hull.coverage < limit:
         inputs.notes.append(
             f"the visual hull covers only {hull.coverage:.0%} of the silhouettes: the cameras may not fit; "
-            "check --orbit, --radius, --fov and --elevation"
+            + _advice(inputs.dynamic)
         )
         print(inputs.notes[-1])
     points, colors = sample_surface(hull, settings.n_gaussians, np.random.default_rng(seed))

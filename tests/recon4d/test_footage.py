@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from PIL import Image
 from orbit4d.datasets import orbit
 from orbit4d.datasets.errors import InputError
 from orbit4d.datasets.interop_cameras import polar
+from orbit4d.datasets.interop_export import export_dataset
+from orbit4d.datasets.reader import read_clip
 from orbit4d.datasets.video import write_video
 from orbit4d.recon4d.footage import MAX_EDGE, MAX_FRAMES
-from orbit4d.recon4d.frames import Frames, OrbitSpec, load_frames
+from orbit4d.recon4d.frames import Frames, OrbitSpec, from_clip, load_frames
 
 W, H = 40, 32
 
@@ -202,6 +205,14 @@ def test_a_lens_is_taken_out_and_named(tmp_path: Path, lens: dict[str, Any]) -> 
         assert frames.rgba[0, ..., 3].sum() > 40 and np.abs(frames.rgba[..., 3] - wanted).mean() > 0.01
 
 
+def test_names_of_a_videos_frames_in_another_order_are_noted(tmp_path: Path) -> None:
+    video = np.stack([picture(i) for i in range(4)])
+    path = listing(tmp_path, {"f2.png": 2, "f10.png": 10, "f1.png": 1, "f3.png": 3})
+    frames = load_frames(video, path)
+    assert azimuths(frames) == [40, 200, 20, 60], "a listed order is kept"
+    assert any("in another order than their names" in note for note in frames.notes)
+
+
 def test_cameras_beside_a_video_are_taken_and_said(tmp_path: Path) -> None:
     video = tmp_path / "clip.mp4"
     write_video(video, np.stack([picture(i, False) for i in range(9)]), crf=4)
@@ -255,12 +266,28 @@ def test_many_images_are_thinned_with_their_cameras_and_masks(tmp_path: Path) ->
 
 def test_large_images_are_reduced_one_by_one(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
-    for i in range(10):
-        Image.fromarray(picture(i, w=1500, h=1200)).save(tmp_path / "x" / f"{i}.png", compress_level=1)
+    for i in range(6):
+        Image.fromarray(picture(i, w=1300, h=1000)).save(tmp_path / "x" / f"{i}.png", compress_level=1)
     tracemalloc.start()
     frames = load_frames(tmp_path / "x")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert max(frames.rgba.shape[1:3]) == MAX_EDGE and places(frames) == list(range(10))
-    assert peak < 5 * frames.rgba.nbytes, "a few copies at the reduced size; at the full one it is 8.6 times"
+    assert max(frames.rgba.shape[1:3]) == MAX_EDGE and places(frames) == list(range(6))
+    assert peak < 5 * frames.rgba.nbytes, "a few copies at the reduced size; one at the full is 6.4 times"
     assert load_frames(tmp_path / "x", max_edge=1024).rgba.shape[2] == 1024
+
+
+def test_large_arrays_are_reduced_too() -> None:
+    frames = load_frames([np.ascontiguousarray(picture(i, w=900, h=700)) for i in range(3)])
+    assert max(frames.rgba.shape[1:3]) == MAX_EDGE and places(frames) == [0, 1, 2]
+    assert (frames.cameras[0].w, frames.cameras[0].h) == (512, 398)
+
+
+def test_our_own_nerfstudio_export_is_read_back(tmp_path: Path, make_dataset: Callable[..., Path]) -> None:
+    dataset = make_dataset(tmp_path / "dataset", assets=1, n_frames=12, size=24)
+    export_dataset(str(dataset), str(tmp_path / "out"), "nerfstudio", where="rig = 'dynamic_orbit'")
+    folder = next((tmp_path / "out").iterdir())
+    frames, clip = load_frames(folder), read_clip(str(dataset), "asset-000", "Run", "dynamic_orbit")
+    whole = from_clip(clip)
+    np.testing.assert_array_equal(frames.rgba, whole.rgba)
+    assert frames.cameras == whole.cameras and frames.time == whole.time and frames.notes == ()
