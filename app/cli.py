@@ -7,13 +7,13 @@ from importlib.metadata import version
 
 import click
 
-from orbit4d.datasets.command import leave, run
-from orbit4d.datasets.options import Group
+from orbit4d.datasets.commands.command import leave, run
+from orbit4d.datasets.commands.options import Group
 
 #: name -> (module, attribute, one line for `orbit4d --help`), in the order of the chain.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": (
-        "orbit4d.app.demo",
+        "orbit4d.app.demo.chain",
         "command",
         "The whole chain on built-in animated assets; ends in a gallery.",
     ),
@@ -55,7 +55,7 @@ class Umbrella(Group):
         if cmd_name not in COMMANDS:
             return None
         if cmd_name in ("curate", "render"):
-            from orbit4d.app.demo_source import register
+            from orbit4d.app.demo.source import register
 
             register()
         module, attribute, _ = COMMANDS[cmd_name]

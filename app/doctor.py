@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from orbit4d.datasets.options import Command
+from orbit4d.datasets.commands.options import Command
 
 #: Distributions that every command stands on.
 REQUIRED = (
@@ -126,7 +126,7 @@ def command(no_browser: bool) -> int:
     Example: orbit4d doctor
     """
 
-    from orbit4d.datasets.cores import limit_torch_threads, usable_cores
+    from orbit4d.datasets.core.cores import limit_torch_threads, usable_cores
 
     click.echo(f"orbit4d {version('orbit4d')} on {platform.platform()}")
     _row("", "python", f"{platform.python_version()} ({sys.executable})")

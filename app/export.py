@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from orbit4d.datasets.options import Command
+from orbit4d.datasets.commands.options import Command
 
 
 def _is_scene(path: str) -> bool:
-    from orbit4d.datasets.storage import Store
+    from orbit4d.datasets.core.storage import Store
 
     return Store(path).exists("scene.json")
 

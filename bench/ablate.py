@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from learn import ROOT, WHERE, rendered_pool, sample_as, train_here
-from learn_measures import Report, load_clips, measure_motion
+from parts.learn_measures import Report, load_clips, measure_motion
 
 GUIDANCE = {
     "none": {"w1": 0.0, "w2": 0.0, "w_motion": 0.0},
@@ -55,7 +55,7 @@ def main() -> None:
         train_here(run_of(folder, args.train), configuration(args, base, args.train), dataset)
         return
 
-    from orbit4d.model.pipeline import OrbitPipeline
+    from orbit4d.model.sampling.pipeline import OrbitPipeline
 
     report = Report("ablate", time.monotonic())
     weights = [float(value) for value in args.weights.split(",")]
@@ -99,8 +99,8 @@ def run_of(folder: Path, weight: float) -> Path:
 
 def configuration(args: argparse.Namespace, base: Path, weight: float):
     """A dynamic stage alone, from the static network, which stays as the third branch of guidance."""
-    from orbit4d.model.config import override
-    from orbit4d.model.presets import preset
+    from orbit4d.model.config.presets import preset
+    from orbit4d.model.config.settings import override
 
     tiny = override(preset("tiny"), [f"data.where={args.where}", *args.sets])
     return replace(

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orbit4d.datasets.cores import usable_cores
+from orbit4d.datasets.core.cores import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,8 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def measure_all(sources: list[str], workers: int, limit: int | None) -> tuple[float, pa.Table]:
     """Wall seconds of measuring `sources` from nothing, Ray's start left out, and the table."""
     from orbit4d.curate.measuring import MeasureSettings, measure_sources
-    from orbit4d.datasets.sources import resolve
-    from orbit4d.render.fleet import FleetSettings, ray_cluster
+    from orbit4d.datasets.sources.resolve import resolve
+    from orbit4d.render.fleet.driver import FleetSettings, ray_cluster
 
     fleet = FleetSettings(workers=workers, threads_per_worker=1)
     if limit is not None:
@@ -49,7 +49,7 @@ def measure_all(sources: list[str], workers: int, limit: int | None) -> tuple[fl
 
 def blender_start_seconds() -> float:
     """Wall seconds until a Blender child answers, as every worker waits once."""
-    from orbit4d.render.child import BlenderChild
+    from orbit4d.render.fleet.child import BlenderChild
 
     started = time.perf_counter()
     with BlenderChild(threads=1) as child:
@@ -82,7 +82,7 @@ def against_render(table: pa.Table, n: int, workers: int, folder: Path) -> list[
     command = [sys.executable, "-P", "-m", "orbit4d.app", "render", str(folder / "chosen.parquet")]
     command += ["--out", str(folder / "dataset"), "--workers", str(workers), "--threads-per-worker", "1"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    from orbit4d.datasets.index import Index
+    from orbit4d.datasets.index.index import Index
 
     spent: dict[str, float] = {}
     for _, part in Index(str(folder / "dataset")).read(["uid", "render_seconds"]):
@@ -171,7 +171,7 @@ def bench_share(table: pa.Table, n: int, folder: Path) -> dict[str, object]:
 
 def bench_deciding(rows: int, preview: bytes | None, folder: Path) -> dict[str, object]:
     """Deciding many rows in a fresh process, and a report of 10,000 with pictures."""
-    from orbit4d.curate.report import write_report
+    from orbit4d.curate.report.page import write_report
     from orbit4d.curate.rules import decide
 
     pq.write_table(wide_table(rows), folder / "wide.parquet")

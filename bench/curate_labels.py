@@ -24,7 +24,7 @@ import pyarrow as pa
 from orbit4d.curate import columns
 from orbit4d.curate.rules import PRESETS, Rules, reject_masks
 from orbit4d.curate.tables import read_table
-from orbit4d.datasets.lists import named
+from orbit4d.datasets.sources.lists import named
 
 LABELS = Path(__file__).resolve().parent.parent / "tests" / "curate" / "labels.csv"
 

@@ -31,28 +31,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from data_codecs import codecs
+from parts.data_codecs import codecs
 from PIL import Image
 
-from orbit4d.datasets import (
-    Clip,
-    DatasetWriter,
-    Index,
-    OrbitDataset,
-    decode,
-    encode_webp,
-    manifest,
-    orbit,
-    sealed,
-)
-from orbit4d.datasets.codec import _decode_webp
-from orbit4d.datasets.compose import compose
-from orbit4d.datasets.cores import usable_cores
-from orbit4d.datasets.planes import clip_planes
-from orbit4d.datasets.reader import read_members
-from orbit4d.datasets.schema import INDEX_SCHEMA
-from orbit4d.datasets.select import clips as clips_of
-from orbit4d.datasets.storage import Store
+from orbit4d.datasets import Clip, DatasetWriter, Index, OrbitDataset, decode, encode_webp, orbit
+from orbit4d.datasets.core.cores import usable_cores
+from orbit4d.datasets.core.storage import Store
+from orbit4d.datasets.images.codec import _decode_webp
+from orbit4d.datasets.images.composite import compose
+from orbit4d.datasets.index.reader import read_members
+from orbit4d.datasets.loader.planes import clip_planes
+from orbit4d.datasets.operations.select import clips as clips_of
+from orbit4d.datasets.store import manifest, sealed
+from orbit4d.datasets.store.schema import INDEX_SCHEMA
 
 WHITE = (1.0, 1.0, 1.0)
 PNG = "published PNG folders: Pillow, numpy composite"
@@ -278,9 +269,9 @@ def shares(path: Path, n: int) -> dict[str, float]:
 OPEN = """
 import json, sys, time
 import duckdb, numpy, pyarrow.compute, pyarrow.parquet
-from orbit4d.datasets.details import DetailsCache
-from orbit4d.datasets.index import Index
-from orbit4d.datasets.where import matching
+from orbit4d.datasets.index.details import DetailsCache
+from orbit4d.datasets.index.index import Index
+from orbit4d.datasets.index.where import matching
 def peak_kib():  # VmHWM, since ru_maxrss keeps the peak of the process that started this one
     return int(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])
 base = peak_kib()
@@ -306,7 +297,7 @@ print(json.dumps({"rows": len(index), "open_s": opened, "open_cpu_s": opened_cpu
 def long_index(folder: Path, source: Path, rows: int) -> dict[str, float]:
     """Open and filter an index of `rows` clips in a fresh process. Six clips to an asset, as three rigs of
     two orbits give. Parts are hard links to one part of 131,072 rows: the reader cannot tell."""
-    from orbit4d.datasets.parts import ROWS_PER_PART
+    from orbit4d.datasets.store.parts import ROWS_PER_PART
 
     rng = np.random.default_rng(0)
     index = Index(source)

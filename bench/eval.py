@@ -1,6 +1,6 @@
 """make bench-eval: PSNR, SSIM and LPIPS over clips against the same metrics computed frame by frame.
 
-    python bench/eval.py                 the comparison (LPIPS where its weights are, see docs/evaluate.md)
+    python bench/eval.py                 the comparison (LPIPS where its weights are)
     python bench/eval.py --cpu-time      the same in CPU seconds of one thread, for a machine that others use
     python bench/eval.py --stream 10000  how much an evaluation of many small clips holds in memory
 
@@ -27,10 +27,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 
-from orbit4d.datasets.lpips import LPIPS
-from orbit4d.datasets.weights import NotMeasured
-from orbit4d.evaluate import pixel
-from orbit4d.evaluate.fast_lpips import FastLPIPS
+from orbit4d.datasets.images.lpips import LPIPS
+from orbit4d.datasets.images.metric_weights import NotMeasured
+from orbit4d.evaluate.metrics import pixel
+from orbit4d.evaluate.metrics.lpips import FastLPIPS
 
 Metric = Callable[[], np.ndarray]
 
@@ -170,10 +170,10 @@ def stream(n: int) -> None:
     """Measure n drawn clips of 8 frames at 32^2 and count the frames that are alive at any moment."""
     import psutil
 
-    from orbit4d.evaluate.results import Results
+    from orbit4d.evaluate.metrics.suite import Pair, Suite
+    from orbit4d.evaluate.results.rows import Results
     from orbit4d.evaluate.runner import SuiteSpec, measure_cases
-    from orbit4d.evaluate.suite import Pair, Suite
-    from orbit4d.evaluate.tasks import Case
+    from orbit4d.evaluate.tasks.cases import Case
 
     alive = most = 0
     me, peaks = psutil.Process(), []

@@ -33,7 +33,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from learn_measures import Report, load_clips, measure_camera, measure_motion, measure_orbit, motion_verdict
+from parts.learn_measures import (
+    Report,
+    load_clips,
+    measure_camera,
+    measure_motion,
+    measure_orbit,
+    motion_verdict,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Eleven assets of one kind, six actions each.
@@ -93,8 +100,8 @@ def rendered_pool(data: Path) -> str:
 
 def configurations(args: argparse.Namespace, folder: Path) -> dict:
     """The model, and the two controls: no cameras in its static stage, false motion in its dynamic one."""
-    from orbit4d.model.config import override
-    from orbit4d.model.presets import preset
+    from orbit4d.model.config.presets import preset
+    from orbit4d.model.config.settings import override
 
     base = override(preset("tiny"), [f"steps={args.steps}", f"data.where={args.where}", *args.sets])
     static, dynamic = base.stages
@@ -117,7 +124,7 @@ def train_here(run: Path, config, dataset: str) -> None:
     """One training in this process; it goes on where it stopped."""
     import torch
 
-    from orbit4d.model.train import train
+    from orbit4d.model.training.train import train
 
     torch.set_num_threads(1)
     while config.model.init and not Path(config.model.init).is_dir():
@@ -160,8 +167,8 @@ def fail(name: str, folder: Path) -> int:
 
 def measure(report: Report, folder: Path, dataset: str, config, count: int) -> None:
     """All tables of what is trained."""
-    from orbit4d.model.pipeline import OrbitPipeline
-    from orbit4d.model.run_log import read
+    from orbit4d.model.run.log import read
+    from orbit4d.model.sampling.pipeline import OrbitPipeline
 
     seen = load_clips(dataset, config, "train", count, config.data.where)
     unseen = load_clips(dataset, config, "test", count, "")
@@ -209,8 +216,8 @@ def measure(report: Report, folder: Path, dataset: str, config, count: int) -> N
 
 def static_network(run: Path):
     """The network that ended the static stage, our stand-in for VideoMV, as a pipeline of its own."""
-    from orbit4d.model.pipeline import OrbitPipeline
-    from orbit4d.model.unet import OrbitUNet
+    from orbit4d.model.network.unet import OrbitUNet
+    from orbit4d.model.sampling.pipeline import OrbitPipeline
 
     unet = OrbitUNet.from_pretrained(run / "base").eval()
     return OrbitPipeline.from_pretrained(run / "model", unet=unet, base_unet=None)
@@ -218,7 +225,7 @@ def static_network(run: Path):
 
 def sample_as(pipeline, config) -> None:
     """Steps and spacing as the preset has them now, whatever they were when the run was trained."""
-    from orbit4d.model.schedule import make_scheduler
+    from orbit4d.model.diffusion.schedule import make_scheduler
 
     kind, settings = config.model, config.sample
     pipeline.scheduler = make_scheduler(kind.schedule, kind.prediction, settings.spacing)

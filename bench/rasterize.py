@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orbit4d.datasets.cores import usable_cores
+from orbit4d.datasets.core.cores import usable_cores
 
 SIZES = [(2000, 256), (10000, 256), (50000, 256), (2000, 512), (10000, 512), (50000, 512)]
 #: Sizes on which the twin answers within a second or so.
@@ -95,7 +95,7 @@ class Case:
         self.image: Any = None
 
     def once(self, record: bool = True) -> None:
-        from orbit4d.recon4d.rasterize import rasterize
+        from orbit4d.recon4d.raster.api import rasterize
 
         self.torch.set_num_threads(self.threads)
         for leaf in self.leaves.values():
@@ -167,7 +167,7 @@ def start_up() -> dict[str, float]:
     import torch
 
     torch.set_num_threads(1)
-    import orbit4d.recon4d.rasterize  # noqa: F401  the import is not what is measured
+    import orbit4d.recon4d.raster  # noqa: F401  the import is not what is measured
 
     # Torch's first backward pass with a given gradient imports sympy: not ours either.
     one = torch.ones(1, requires_grad=True)

@@ -30,12 +30,12 @@ import numpy as np
 import torch
 
 from orbit4d.datasets import Index
-from orbit4d.recon4d import optimize
-from orbit4d.recon4d import reconstruction as rec
-from orbit4d.recon4d.fit import new_fit
-from orbit4d.recon4d.frames import Frames
+from orbit4d.recon4d.fitting import optimize
+from orbit4d.recon4d.fitting import reconstruction as rec
+from orbit4d.recon4d.fitting.settings import PRESETS, Settings
+from orbit4d.recon4d.fitting.state import new_fit
+from orbit4d.recon4d.inputs.loading import Frames
 from orbit4d.recon4d.scene import Scene, draw
-from orbit4d.recon4d.settings import PRESETS, Settings
 
 SCORES = ("train", "front", "orbit1", "held out")
 ASSETS = ("dev_fox.glb", "dev_cesiumman.glb", "dev_robot.glb")

@@ -27,19 +27,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from render_fleet import fleet_section
+from fleet import fleet_section
 
-from orbit4d.datasets.cores import usable_cores
-from orbit4d.datasets.image_measures import composite, psnr, ssim
-from orbit4d.datasets.sources import Asset, resolve
-from orbit4d.datasets.writer import DatasetWriter
-from orbit4d.render.asset_job import asset_job
-from orbit4d.render.child import BlenderChild
-from orbit4d.render.fleet import FleetSettings
-from orbit4d.render.noise import PROBE_SAMPLES, PROBE_SEEDS
-from orbit4d.render.render import render_assets
-from orbit4d.render.scene import PRESETS, RenderSettings, preset
-from orbit4d.render.worker import Job, Worker, WorkerSettings
+from orbit4d.datasets.core.cores import usable_cores
+from orbit4d.datasets.images.measures import composite, psnr, ssim
+from orbit4d.datasets.sources.resolve import Asset, resolve
+from orbit4d.datasets.store.writer import DatasetWriter
+from orbit4d.render.dataset.asset_job import asset_job
+from orbit4d.render.dataset.render_assets import render_assets
+from orbit4d.render.fleet.child import BlenderChild
+from orbit4d.render.fleet.driver import FleetSettings
+from orbit4d.render.fleet.worker import Job, Worker, WorkerSettings
+from orbit4d.render.planning.sample_count import PROBE_SAMPLES, PROBE_SEEDS
+from orbit4d.render.planning.settings import PRESETS, RenderSettings, preset
 
 ASSETS = ("dev_fox.glb", "dev_robot.glb", "dev_ww1plane.glb", "dev_planet.glb")
 
@@ -68,7 +68,7 @@ def truths_of(
     What a truth shows depends on the file, on the plan and the framing of `base`, and on the truth's engine
     and lights; its engine's fields that only choose samples are the same for all.
     """
-    from orbit4d.datasets.manifest import software_versions
+    from orbit4d.datasets.store.manifest import software_versions
 
     content = hashlib.sha256(asset.read_bytes()).hexdigest()
     plan = {**base.as_config(), "engine": None, "preset": None}

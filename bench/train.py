@@ -25,7 +25,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from orbit4d.datasets.cores import usable_cores
+from orbit4d.datasets.core.cores import usable_cores
 
 WARM_UP = 3
 
@@ -88,8 +88,8 @@ def small_vae(folder: Path) -> str:
 
 def ours(config, dataset: str, mode: str, steps: int, folder: Path) -> list[tuple[float, float]]:
     """(seconds, data wait) of each step of our trainer behind the warm-up."""
-    from orbit4d.model.run_log import read
-    from orbit4d.model.train import train
+    from orbit4d.model.run.log import read
+    from orbit4d.model.training.train import train
 
     config = replace(config, data=replace(config.data, latents=mode))
     with tempfile.TemporaryDirectory(dir=folder) as run, contextlib.redirect_stderr(io.StringIO()):
@@ -103,11 +103,11 @@ def plain(config, dataset: str, steps: int) -> list[tuple[float, float]]:
     import torch
     from accelerate import Accelerator
 
-    from orbit4d.model.build import build_unet
-    from orbit4d.model.clip_source import TRAIN, open_clips
-    from orbit4d.model.data import cut, even_frames
-    from orbit4d.model.frozen import FrozenParts, PartsSpec
-    from orbit4d.model.schedule import make_scheduler
+    from orbit4d.model.data.clip_source import TRAIN, open_clips
+    from orbit4d.model.data.training_clips import cut, even_frames
+    from orbit4d.model.diffusion.schedule import make_scheduler
+    from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
+    from orbit4d.model.network.build import build_unet
 
     accelerator = Accelerator(mixed_precision=config.optim.precision, cpu=not torch.cuda.is_available())
     frozen = FrozenParts.load(PartsSpec.of(config), accelerator.device)
@@ -175,8 +175,8 @@ def sampling(config, channels: int, edge: int) -> dict[str, float]:
     """Seconds of one guided step: plain, with three branches one by one, batched, and with a frozen base."""
     import torch
 
-    from orbit4d.model.build import build_unet
-    from orbit4d.model.guidance import Conditions, GuidanceWeights, guided_prediction
+    from orbit4d.model.diffusion.guidance import Conditions, GuidanceWeights, guided_prediction
+    from orbit4d.model.network.build import build_unet
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     unet, base = (build_unet(config, channels).to(device).eval() for _ in range(2))
@@ -220,10 +220,10 @@ def main() -> None:
 
     import torch
 
-    from orbit4d.model.config import Stage, override
-    from orbit4d.model.encode import encode_dataset
-    from orbit4d.model.frozen import FrozenParts, PartsSpec
-    from orbit4d.model.presets import preset
+    from orbit4d.model.config.presets import preset
+    from orbit4d.model.config.settings import Stage, override
+    from orbit4d.model.data.encode import encode_dataset
+    from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
 
     with tempfile.TemporaryDirectory(prefix="orbit4d-bench-") as temporary:
         folder = Path(temporary)

@@ -5,7 +5,7 @@ Names are loaded on first use, so that `import orbit4d.curate` stays light.
 
 from __future__ import annotations
 
-from orbit4d.datasets.lazy import lazy_names
+from orbit4d.datasets.core.lazy import lazy_names
 
 _HOMES = {
     "MeasureSettings": "measuring",
@@ -14,7 +14,7 @@ _HOMES = {
     "decide": "rules",
     "make_rules": "rules",
     "measure": "measuring",
-    "write_report": "report",
+    "write_report": "report.page",
 }
 
 __all__ = sorted(_HOMES)

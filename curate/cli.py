@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orbit4d.datasets.options import RESUMED, Command, Place
+from orbit4d.datasets.commands.options import RESUMED, Command, Place
 from orbit4d.render.cli import Size
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, 
     """
     from orbit4d.curate.rules import decide, make_rules
     from orbit4d.curate.tables import check_writable, write_table
-    from orbit4d.datasets.errors import InputError, WorkError
+    from orbit4d.datasets.core.errors import InputError, WorkError
 
     given = {name: options[name] for name in RULE_OPTIONS if options[name] is not None}
     if "license" in given:
@@ -122,7 +122,7 @@ def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, 
     if journal is not None:
         journal.unlink(missing_ok=True)
     if report_dir is not None:
-        from orbit4d.curate.report import write_report
+        from orbit4d.curate.report.page import write_report
 
         write_report(table, report_dir, rules)
     _print_counts(table, accounting)
@@ -136,7 +136,7 @@ def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, 
 
 def _default_out(sources: tuple[str, ...], rules: Any) -> str:
     from orbit4d.curate.tables import check_same_rules
-    from orbit4d.datasets.default_out import default_table
+    from orbit4d.datasets.commands.default_out import default_table
 
     if len(sources) > 1:
         raise click.UsageError("give --out TABLE.parquet where there is more than one SOURCE")
@@ -151,7 +151,7 @@ def _measured(
     """(undecided table, the line that accounts for every input, a file to delete once all is written)."""
     from orbit4d.curate.columns import info_of
     from orbit4d.curate.tables import is_dataset, known_rows, read_measured, unheeded
-    from orbit4d.datasets.errors import InputError
+    from orbit4d.datasets.core.errors import InputError
 
     if len(sources) == 1 and (table := read_measured(sources[0])) is not None:
         if options["captions"] or options["previews"] or options["remeasure"]:
@@ -168,7 +168,7 @@ def _measured(
         return table, f"{table.num_rows} rendered actions measured", None
 
     from orbit4d.curate.measuring import MeasureSettings, measure_sources
-    from orbit4d.render.fleet import FleetSettings
+    from orbit4d.render.fleet.driver import FleetSettings
 
     compares = rules.max_ssim is not None or rules.min_ssim is not None
     default = "both" if compares and rules.ssim_frames == "raw" else "window"
@@ -223,6 +223,6 @@ def _print_counts(table: pa.Table, accounting: str) -> None:
 
 def main() -> None:
     """The script `curate`."""
-    from orbit4d.datasets.command import leave, run
+    from orbit4d.datasets.commands.command import leave, run
 
     leave(run(command, prog_name="curate"))

@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.tables import cast
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.sources.read_table import cast
 
 TABLE_VERSION = 1
 METADATA_KEY = b"orbit4d.curate"

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from orbit4d.datasets.image_measures import composite, object_box, solid
+from orbit4d.datasets.images.measures import composite, object_box, solid
 
 #: Hashes that differ in at most this many of 64 bits, and mean colours by at most this much a channel (of
 #: 255), are one look. Four bands of 16 bits find every pair within three bits: one band at least must agree.

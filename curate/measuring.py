@@ -17,17 +17,17 @@ import pyarrow as pa
 
 from orbit4d.curate import columns
 from orbit4d.curate.duplicates import mark_duplicates
-from orbit4d.datasets.bad_file import PASSING
-from orbit4d.datasets.errors import InputError, WorkError
-from orbit4d.datasets.lists import absent
-from orbit4d.datasets.progress import Progress
-from orbit4d.datasets.promises import forget_promise
-from orbit4d.datasets.sources import Asset, Resolved, localize, resolve
-from orbit4d.render.protocol import RefusedInput
+from orbit4d.datasets.assets.inspection import PASSING
+from orbit4d.datasets.core.errors import InputError, WorkError
+from orbit4d.datasets.core.progress import Progress
+from orbit4d.datasets.sources.lists import absent
+from orbit4d.datasets.sources.promises import forget_promise
+from orbit4d.datasets.sources.resolve import Asset, Resolved, localize, resolve
+from orbit4d.render.protocol.wire import RefusedInput
 
 if TYPE_CHECKING:
-    from orbit4d.render.fleet import FleetSettings, Outcome
-    from orbit4d.render.worker import Job
+    from orbit4d.render.fleet.driver import FleetSettings, Outcome
+    from orbit4d.render.fleet.worker import Job
 
 #: Changes whenever a measure changes its meaning; tables of different versions are not mixed.
 MEASURE_VERSION = 3
@@ -90,8 +90,8 @@ def measure_sources(
     With `journal`, rows are appended to that file as they come, and found again by the next call with the
     same settings, so that an interrupted run goes on where it stopped; the caller deletes it in the end.
     """
-    from orbit4d.render.fleet import FleetSettings, run_fleet
-    from orbit4d.render.worker import Job
+    from orbit4d.render.fleet.driver import FleetSettings, run_fleet
+    from orbit4d.render.fleet.worker import Job
 
     settings = settings or MeasureSettings()
     resolved = resolve(sources, captions)
@@ -151,7 +151,7 @@ def software_versions() -> dict[str, str]:
 
 def look_first(job: Job) -> dict[str, Any]:
     """In the actor, before Blender: fetch the file and look into it. Raises RefusedInput with its code."""
-    from orbit4d.datasets.inspect import BadFile, inspect
+    from orbit4d.datasets.assets.inspect import BadFile, inspect
 
     payload = dict(job.payload)
     try:

@@ -16,16 +16,16 @@ import pyarrow as pa
 from orbit4d.curate import columns
 from orbit4d.curate.duplicates import look_hash, mark_duplicates
 from orbit4d.curate.measuring import MEASURE_VERSION, software_versions
-from orbit4d.datasets import image_measures
-from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.progress import Progress
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.progress import Progress
+from orbit4d.datasets.images import measures as image_measures
 
 _PREVIEW = 128
 
 
 def measure_rendered(dataset: str, threads: int = 4) -> pa.Table:
     """The undecided table of a dataset (path or URI). Raises InputError for one that holds no clip."""
-    from orbit4d.datasets.index import Index
+    from orbit4d.datasets.index.index import Index
 
     index = Index(dataset)
     groups: dict[tuple[str, int], list[int]] = {}
@@ -46,8 +46,8 @@ def measure_rendered(dataset: str, threads: int = 4) -> pa.Table:
 
 def _measure_group(index: Any, dataset: str, numbers: Sequence[int]) -> dict[str, Any]:
     """One row from the clips (rigs and orbits) of one action."""
-    from orbit4d.datasets.reader import read_members
-    from orbit4d.datasets.schema import row_clip
+    from orbit4d.datasets.index.reader import read_members
+    from orbit4d.datasets.store.schema import row_clip
 
     touch, cover, blank, flat = [], [], [], []
     pixels: dict[tuple[str, int], np.ndarray] = {}

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orbit4d.curate.columns import with_info
-from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.core.errors import InputError
 
 Mask = npt.NDArray[np.bool_]
 

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 
 from orbit4d.curate.columns import COLUMNS, METADATA_KEY, conformed, info_of, lacking
 from orbit4d.curate.duplicates import mark_duplicates
-from orbit4d.datasets.bad_file import PASSING
-from orbit4d.datasets.damage import reading, reason
-from orbit4d.datasets.errors import InputError, OrbitError
-from orbit4d.datasets.lists import named
-from orbit4d.datasets.sealed import read_bytes
-from orbit4d.datasets.sources import is_uri, suffix_of
-from orbit4d.datasets.storage import Store
+from orbit4d.datasets.assets.inspection import PASSING
+from orbit4d.datasets.core.damage import reading, reason
+from orbit4d.datasets.core.errors import InputError, OrbitError
+from orbit4d.datasets.core.storage import Store
+from orbit4d.datasets.sources.lists import named
+from orbit4d.datasets.sources.resolve import is_uri, suffix_of
+from orbit4d.datasets.store.sealed import read_bytes
 
 if TYPE_CHECKING:
     from orbit4d.curate.measuring import MeasureSettings

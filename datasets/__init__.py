@@ -5,28 +5,28 @@ Names are loaded on first use, so that `import orbit4d.datasets` pulls in neithe
 
 from __future__ import annotations
 
-from orbit4d.datasets.lazy import lazy_names
+from orbit4d.datasets.core.lazy import lazy_names
 
 _HOMES = {
-    "Camera": "cameras",
-    "Clip": "clips",
-    "DatasetWriter": "writer",
-    "Index": "index",
-    "InputError": "errors",
-    "OrbitDataset": "loader",
-    "OrbitLoader": "batches",
-    "Rejection": "rejections",
-    "WorkError": "errors",
-    "collate": "collation",
-    "decode": "codec",
-    "encode_webp": "codec",
-    "export_dataset": "interop_export",
-    "import_diffusion4d": "interop",
-    "import_gobjaverse": "interop",
-    "open_reference": "reference",
-    "orbit": "cameras",
-    "read_clip": "reader",
-    "stage_asset": "staging",
+    "Camera": "cameras.camera",
+    "Clip": "store.clip",
+    "DatasetWriter": "store.writer",
+    "Index": "index.index",
+    "InputError": "core.errors",
+    "OrbitDataset": "loader.dataset",
+    "OrbitLoader": "loader.batches",
+    "Rejection": "store.rejections",
+    "WorkError": "core.errors",
+    "collate": "loader.collation",
+    "decode": "images.codec",
+    "encode_webp": "images.codec",
+    "export_dataset": "layouts.exporting",
+    "import_diffusion4d": "layouts.diffusion4d",
+    "import_gobjaverse": "layouts.diffusion4d",
+    "open_reference": "index.reference",
+    "orbit": "cameras.camera",
+    "read_clip": "index.reader",
+    "stage_asset": "store.staging",
 }
 
 __all__ = sorted(_HOMES)

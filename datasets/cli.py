@@ -6,8 +6,8 @@ import json
 
 import click
 
-from orbit4d.datasets.errors import WorkError
-from orbit4d.datasets.options import RESUMED, Command
+from orbit4d.datasets.commands.options import RESUMED, Command
+from orbit4d.datasets.core.errors import WorkError
 
 
 @click.command(cls=Command)
@@ -24,7 +24,7 @@ def verify(ctx: click.Context, dataset: str, repair: bool) -> None:
     Example: orbit4d verify out/dataset
              orbit4d verify s3://bucket/dataset --repair
     """
-    from orbit4d.datasets.verify import verify as check
+    from orbit4d.datasets.operations.verify import verify as check
 
     seen = check(dataset, repair)
     for name in seen.repaired:
@@ -52,7 +52,7 @@ def stats(dataset: str, as_json: bool) -> None:
     \b
     Example: orbit4d stats out/dataset --json
     """
-    from orbit4d.datasets.stats import statistics, table_lines
+    from orbit4d.datasets.operations.stats import statistics, table_lines
 
     numbers = statistics(dataset)
     click.echo(json.dumps(numbers) if as_json else "\n".join(table_lines(numbers)))
@@ -74,7 +74,7 @@ def list_(dataset: str, where: str | None, split: str | None, uids: bool, as_jso
     Example: orbit4d list out/dataset --where "rig = 'dynamic_orbit' and motion_magnitude > 0.001"
              orbit4d list out/dataset --split test --uids > ids.txt
     """
-    from orbit4d.datasets.listing import COLUMNS, listed
+    from orbit4d.datasets.operations.listing import COLUMNS, listed
 
     rows = listed(dataset, where, split)
     if not uids and not as_json:
@@ -110,7 +110,7 @@ def select(
              orbit4d curate out/dataset --out looks.parquet
              orbit4d select out/dataset --table looks.parquet --out good
     """
-    from orbit4d.datasets.select import select_copy, select_view
+    from orbit4d.datasets.operations.select import select_copy, select_view
 
     notes: list[str] = []
     run = select_copy if copy else select_view
@@ -132,7 +132,7 @@ def merge(datasets: tuple[str, ...], out: str, force: bool) -> None:
     \b
     Example: orbit4d merge out/a out/b --out out/both
     """
-    from orbit4d.datasets.select import merge as join
+    from orbit4d.datasets.operations.select import merge as join
 
     merged = join(datasets, out, force=force)
     for key, uri in merged.duplicates:
@@ -164,7 +164,7 @@ def import_(
     Example: orbit4d import dynamic4d.tar.gz --out published --captions Cap3D.csv
              orbit4d import gobjaverse/0 --from gobjaverse --out views
     """
-    from orbit4d.datasets.interop import import_diffusion4d, import_gobjaverse
+    from orbit4d.datasets.layouts.diffusion4d import import_diffusion4d, import_gobjaverse
 
     if layout == "gobjaverse":
         done = import_gobjaverse(sources, out, captions=captions)
@@ -200,7 +200,7 @@ def export(dataset: str, layout: str, out: str, where: str | None, split: str | 
     Example: orbit4d export out/dataset --format nerfstudio --where "rig = 'dynamic_orbit'" --out nerf
              orbit4d export out/dataset --format hf-card --out out/dataset
     """
-    from orbit4d.datasets.interop_export import export_dataset
+    from orbit4d.datasets.layouts.exporting import export_dataset
 
     count = export_dataset(dataset, out, layout, where, split)
     click.echo(f"{count} clips: {out}")

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orbit4d.datasets.options import RESUMED, Command, Group, Place, not_a_video
-from orbit4d.evaluate.published import PROTOCOLS
+from orbit4d.datasets.commands.options import RESUMED, Command, Group, Place, not_a_video
+from orbit4d.evaluate.results.published import PROTOCOLS
 
 if TYPE_CHECKING:
-    from orbit4d.evaluate.results import Results
-    from orbit4d.evaluate.tasks import Case
-    from orbit4d.evaluate.truth import Truth
-    from orbit4d.render.fleet import FleetSettings
+    from orbit4d.evaluate.results.rows import Results
+    from orbit4d.evaluate.tasks.cases import Case
+    from orbit4d.evaluate.tasks.truth import Truth
+    from orbit4d.render.fleet.driver import FleetSettings
 
 F = Callable[..., Any]
 _TRUTH = Place(as_text=True, native=not_a_video)
@@ -39,7 +39,7 @@ def _device(context: click.Context, option: click.Parameter, asked: str | None) 
     """The device to measure on, said where it was not asked for. InputError for one that is not here."""
     import torch
 
-    from orbit4d.datasets.errors import InputError
+    from orbit4d.datasets.core.errors import InputError
 
     if asked is None:
         chosen = "cuda" if torch.cuda.is_available() else "cpu"
@@ -124,7 +124,7 @@ def dataset_(dataset: str, split: str | None, ids: Path | None, **shared: Any) -
     \b
     Example: orbit4d eval dataset demo/dataset --out results
     """
-    from orbit4d.evaluate.quality import quality_cases
+    from orbit4d.evaluate.tasks.quality import quality_cases
 
     settings = {"task": "dataset", "dataset": dataset, "split": split, "ids": _listed(ids)}
     cases, lacking = quality_cases(dataset, split, settings["ids"])
@@ -155,8 +155,8 @@ def video_(generated: str, truth: str, rig: str, orbit_index: int, caption: str,
     Example: orbit4d eval video orbit.mp4 --truth demo/dataset:walker --out results
              orbit4d eval video videos --truth demo/assets --out results
     """
-    from orbit4d.evaluate.frames import load_frames
-    from orbit4d.evaluate.tasks import video_cases, videos_in
+    from orbit4d.evaluate.tasks.cases import video_cases, videos_in
+    from orbit4d.evaluate.tasks.frames import load_frames
 
     def shape() -> dict[str, Any]:
         first = load_frames(str((videos_in(generated) or [generated])[0]))
@@ -188,8 +188,8 @@ def scene_(scene: str, truth: str, views: str, held_out_orbit: int, grid: str, *
     \b
     Example: orbit4d eval scene demo/scene --truth demo/dataset:walker --assets demo/assets --out results
     """
-    from orbit4d.datasets.errors import InputError
-    from orbit4d.evaluate.tasks import PROTOCOLS, scene_cases
+    from orbit4d.datasets.core.errors import InputError
+    from orbit4d.evaluate.tasks.cases import PROTOCOLS, scene_cases
 
     chosen = tuple(view.strip() for view in views.split(","))
     if unknown := set(chosen) - set(PROTOCOLS):
@@ -247,8 +247,15 @@ def run_(
              orbit4d eval run runs/tiny --truth pool.parquet --split test --out results
              orbit4d eval run runs/tiny --truth pool.parquet --reconstruct fast --out results
     """
-    from orbit4d.evaluate.generated import Asked, check_asked, frame_shape, model_hash, run_cases, sampling
-    from orbit4d.evaluate.reconstructed import reconstruction_cases
+    from orbit4d.evaluate.tasks.generated import (
+        Asked,
+        check_asked,
+        frame_shape,
+        model_hash,
+        run_cases,
+        sampling,
+    )
+    from orbit4d.evaluate.tasks.reconstructed import reconstruction_cases
 
     # Absolute: Ray's workers stand in another folder.
     place = str(Path(run).absolute())
@@ -276,7 +283,7 @@ def run_(
 
 
 def _listed(ids: Path | None) -> list[str] | None:
-    from orbit4d.evaluate.truth import read_ids
+    from orbit4d.evaluate.tasks.truth import read_ids
 
     return None if ids is None else read_ids(ids)
 
@@ -285,8 +292,8 @@ def _truth(
     where: str, shared: dict[str, Any], shape: Callable[[], dict[str, Any]] | None = None, **how: Any
 ) -> Truth:
     """The ground truth that the options name; `shape` says what it is held against."""
-    from orbit4d.evaluate.truth import RenderChoice, Truth, is_dataset
-    from orbit4d.evaluate.truth_cache import TruthCache
+    from orbit4d.evaluate.tasks.truth import RenderChoice, Truth, is_dataset
+    from orbit4d.evaluate.tasks.truth_cache import TruthCache
 
     known = shape() if shape is not None and not is_dataset(where) else {}
     given = {k: shared[k] for k in ("frames", "resolution", "samples") if shared[k] is not None}
@@ -296,7 +303,7 @@ def _truth(
 
 def _spread(shared: dict[str, Any], device: str = "cpu") -> FleetSettings | None:
     """How to spread, None for this process."""
-    from orbit4d.render.fleet import FleetSettings
+    from orbit4d.render.fleet.driver import FleetSettings
 
     workers, address = shared["workers"], shared["address"]
     if workers == 1 and address is None:
@@ -328,9 +335,9 @@ def _evaluate(
     **known: Any,
 ) -> None:
     """Measure the cases and write what `Results.finish` does; `known` goes into results.json as it is."""
-    from orbit4d.datasets.errors import InputError
-    from orbit4d.datasets.remote import named
-    from orbit4d.evaluate.results import Results
+    from orbit4d.datasets.core.errors import InputError
+    from orbit4d.datasets.core.remote import named
+    from orbit4d.evaluate.results.rows import Results
     from orbit4d.evaluate.runner import SuiteSpec, local_only, measure_cases
 
     if not cases and failures:
@@ -373,9 +380,9 @@ def _evaluate(
 
 
 def _finish(results: Results, unmeasured: dict[str, str], provenance: dict[str, Any], title: str) -> None:
-    from orbit4d.datasets.errors import InputError, WorkError
-    from orbit4d.evaluate.page import write_page
-    from orbit4d.evaluate.tables import terminal
+    from orbit4d.datasets.core.errors import InputError, WorkError
+    from orbit4d.evaluate.results.page import write_page
+    from orbit4d.evaluate.results.tables import terminal
 
     if not len(results) and results.failures:
         name, why = next(iter(results.failures.items()))
@@ -396,10 +403,10 @@ def _finish(results: Results, unmeasured: dict[str, str], provenance: dict[str, 
 
 def _digest(truth: str) -> str:
     """The digest that a dataset would print in verify; '' for truths that are no dataset."""
-    from orbit4d.datasets.digest import dataset_digest
-    from orbit4d.datasets.reference import split_reference
-    from orbit4d.datasets.storage import Store
-    from orbit4d.evaluate.truth import is_dataset
+    from orbit4d.datasets.core.storage import Store
+    from orbit4d.datasets.index.reference import split_reference
+    from orbit4d.datasets.store.digest import dataset_digest
+    from orbit4d.evaluate.tasks.truth import is_dataset
 
     where = split_reference(truth)[0]
     return dataset_digest(Store(where)) if is_dataset(where) else ""

@@ -17,15 +17,15 @@ from typing import Any
 
 import torch
 
-from orbit4d.datasets.cores import limit_torch_threads
-from orbit4d.datasets.crashpoints import crash_point
-from orbit4d.datasets.errors import InputError, OrbitError, WorkError
-from orbit4d.datasets.progress import Progress
-from orbit4d.evaluate.page import SHOWN, encode_videos, video_stem
-from orbit4d.evaluate.results import Results, plain, row_of
-from orbit4d.evaluate.suite import Row, Suite
-from orbit4d.evaluate.tasks import Case
-from orbit4d.render.fleet import FleetSettings, Job, Outcome, run_fleet
+from orbit4d.datasets.core.cores import limit_torch_threads
+from orbit4d.datasets.core.crashpoints import crash_point
+from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
+from orbit4d.datasets.core.progress import Progress
+from orbit4d.evaluate.metrics.suite import Row, Suite
+from orbit4d.evaluate.results.page import SHOWN, encode_videos, video_stem
+from orbit4d.evaluate.results.rows import Results, plain, row_of
+from orbit4d.evaluate.tasks.cases import Case
+from orbit4d.render.fleet.driver import FleetSettings, Job, Outcome, run_fleet
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,22 @@ Names are loaded on first use, so that `import orbit4d.model` does not import to
 
 from __future__ import annotations
 
-from orbit4d.datasets.lazy import lazy_names
+from orbit4d.datasets.core.lazy import lazy_names
 
 _HOMES = {
-    "Conditions": "guidance",
-    "GuidanceWeights": "guidance",
-    "OrbitPipeline": "pipeline",
-    "OrbitUNet": "unet",
-    "export_diffusers": "diffusers_export",
-    "export_videomv": "videomv",
-    "load_autoencoder": "autoencoders",
-    "load_image_encoder": "encoders",
-    "load_text_encoder": "encoders",
-    "load_videomv": "videomv",
-    "make_scheduler": "schedule",
-    "prepare_photo": "photo",
-    "videomv_cameras": "cameras",
+    "Conditions": "diffusion.guidance",
+    "GuidanceWeights": "diffusion.guidance",
+    "OrbitPipeline": "sampling.pipeline",
+    "OrbitUNet": "network.unet",
+    "export_diffusers": "network.diffusers_export",
+    "export_videomv": "network.videomv",
+    "load_autoencoder": "encoders.autoencoders",
+    "load_image_encoder": "encoders.text_and_image",
+    "load_text_encoder": "encoders.text_and_image",
+    "load_videomv": "network.videomv",
+    "make_scheduler": "diffusion.schedule",
+    "prepare_photo": "sampling.photo",
+    "videomv_cameras": "network.cameras",
 }
 
 __all__ = sorted(_HOMES)

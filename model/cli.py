@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from orbit4d.datasets.command_line import command_line
-from orbit4d.datasets.errors import InputError, WorkError
-from orbit4d.datasets.options import RESUMED, Command, Place
+from orbit4d.datasets.commands.command_line import command_line
+from orbit4d.datasets.commands.options import RESUMED, Command, Place
+from orbit4d.datasets.core.errors import InputError, WorkError
 
 #: Folders of a run that are not needed to read its model.
 _NOT_THE_MODEL = ("checkpoints", "ray", "tensorboard")
@@ -40,9 +40,9 @@ def _settings(
     sample_every: int | None = None,
 ):
     """A preset, then what --config says, then the options, then --set."""
-    from orbit4d.model.config import TrainConfig, assign, override
-    from orbit4d.model.config_file import read_settings
-    from orbit4d.model.presets import preset as named
+    from orbit4d.model.config.file import read_settings
+    from orbit4d.model.config.presets import preset as named
+    from orbit4d.model.config.settings import TrainConfig, assign, override
 
     written = read_settings(config_file) if config_file else {}
     name = preset or written.get("preset", "tiny")
@@ -101,7 +101,7 @@ def _one_voice() -> Iterator[None]:
     Notes come from the first process, bad input from the first of each machine (which may see other files
     than the others), and failed work, which may be one process's own, from each with its number.
     """
-    from orbit4d.datasets.cores import limit_torch_threads
+    from orbit4d.datasets.core.cores import limit_torch_threads
 
     limit_torch_threads()
     rank, first_here = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0") == "0"
@@ -127,7 +127,7 @@ def _stopped(run: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        from orbit4d.model.run_claim import has_begun
+        from orbit4d.model.run.claim import has_begun
 
         context = click.get_current_context()
         more = ("--resume",) if has_begun(run) else ()
@@ -162,7 +162,7 @@ def encode(dataset: str, **options: Any) -> None:
       orbit4d encode data/walkers --preset videomv-image --vae weights/sd-vae
       orbit4d encode /mnt/read-only/walkers --preset videomv-image --out latents/walkers
     """
-    from orbit4d.model.encode import encode_dataset
+    from orbit4d.model.data.encode import encode_dataset
 
     print(encode_dataset(dataset, _settings(**options)))
 
@@ -236,9 +236,9 @@ def train(
     if dry_run:
         import json
 
-        from orbit4d.model.config import to_dict
-        from orbit4d.model.frozen import latent_shape
-        from orbit4d.model.memory import report
+        from orbit4d.model.config.settings import to_dict
+        from orbit4d.model.encoders.frozen import latent_shape
+        from orbit4d.model.training.memory import report
 
         print(json.dumps(to_dict(config), indent=1))
         processes = ray_workers or int(os.environ.get("WORLD_SIZE", "1"))
@@ -248,8 +248,8 @@ def train(
         raise click.UsageError("give --out RUN, the folder of the run (or --dry-run)")
     with _stopped(Path(out)):
         if ray_workers is not None:
-            from orbit4d.datasets.remote import stands_in
-            from orbit4d.model.ray_launch import train_on_ray
+            from orbit4d.datasets.core.remote import stands_in
+            from orbit4d.model.training.ray_launch import train_on_ray
 
             if stands_in(out):
                 raise click.UsageError(
@@ -261,7 +261,7 @@ def train(
                 )
             model = train_on_ray(config, dataset, Path(out), ray_workers, resume, track, address)
         else:
-            from orbit4d.model.train import train as run_training
+            from orbit4d.model.training.train import train as run_training
 
             model = run_training(config, dataset, Path(out), resume, track, allow_missing)
     print(f"model: {model}")
@@ -315,9 +315,9 @@ def generate(run: str, out: str, overwrite: bool, **options) -> None:
       orbit4d generate runs/tiny --image fox.png --motion q0.9 --out fox.mp4
       orbit4d generate runs/tiny --static data/walkers:fox:Run --motion 0.004 --out fox.mp4
     """
-    from orbit4d.datasets.remote import refuse_taken
-    from orbit4d.model.generate import Request, outputs
-    from orbit4d.model.generate import generate as run_generation
+    from orbit4d.datasets.core.remote import refuse_taken
+    from orbit4d.model.sampling.generate import Request, outputs
+    from orbit4d.model.sampling.generate import generate as run_generation
 
     request = Request(**options)
     for path in outputs(out, request.samples):

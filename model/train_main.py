@@ -3,7 +3,7 @@
 accelerate launch --num_processes 8 -m orbit4d.model.train_main DATASET --out RUN --preset videomv-image
 """
 
-from orbit4d.datasets.command import leave, run
+from orbit4d.datasets.commands.command import leave, run
 from orbit4d.model.cli import train
 
 if __name__ == "__main__":

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
-from types import ModuleType
-from typing import Any
+from orbit4d.datasets.core.lazy import lazy_names
 
-_WHERE = {
-    "reconstruct": "orbit4d.recon4d.reconstruction",
-    "load_scene": "orbit4d.recon4d.scene",
-    "Scene": "orbit4d.recon4d.scene",
+_HOMES = {
+    "Scene": "scene",
+    "load_scene": "scene",
+    "rasterize": "raster.api",
+    "reconstruct": "fitting.reconstruction",
 }
-__all__ = sorted([*_WHERE, "rasterize"])
 
-
-class _Room(ModuleType):
-    """`rasterize` is a function here and a folder on disk: importing the folder must not replace it."""
-
-    @property
-    def rasterize(self) -> Any:
-        """See `orbit4d.recon4d.rasterize.api.rasterize`."""
-        return import_module("orbit4d.recon4d.rasterize.api").rasterize
-
-    @rasterize.setter
-    def rasterize(self, module: ModuleType) -> None:
-        """The import system binds every submodule it loads; this name is taken."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
-
-
-sys.modules[__name__].__class__ = _Room
+__all__ = sorted(_HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from orbit4d.datasets.command import leave, run
-from orbit4d.datasets.options import RESUMED, Command, Place, in_dataset
+from orbit4d.datasets.commands.command import leave, run
+from orbit4d.datasets.commands.options import RESUMED, Command, Place, in_dataset
 
 _ORBIT = click.Choice(["open", "closed"])
 
@@ -98,11 +98,11 @@ def recon4d(
     # Read when torch is first imported: its idle threads sleep instead of spinning. On a shared two-core
     # machine spinning cost 54 ms of CPU per step against 33.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from orbit4d.datasets.default_out import default_scene
-    from orbit4d.datasets.remote import named
-    from orbit4d.recon4d.frames import OrbitSpec
-    from orbit4d.recon4d.reconstruction import reconstruct, with_steps
-    from orbit4d.recon4d.settings import PRESETS
+    from orbit4d.datasets.commands.default_out import default_scene
+    from orbit4d.datasets.core.remote import named
+    from orbit4d.recon4d.fitting.reconstruction import reconstruct, with_steps
+    from orbit4d.recon4d.fitting.settings import PRESETS
+    from orbit4d.recon4d.inputs.loading import OrbitSpec
 
     if out is None:
         out = Path(default_scene(named(source)))
@@ -168,9 +168,9 @@ def film(
     \b
     Example: orbit4d film scene --rig bullet_time --out clip.mp4
     """
-    from orbit4d.datasets.errors import InputError
-    from orbit4d.datasets.remote import refuse_taken
-    from orbit4d.recon4d.film import film as shoot
+    from orbit4d.datasets.core.errors import InputError
+    from orbit4d.datasets.core.remote import refuse_taken
+    from orbit4d.recon4d.filming import film as shoot
     from orbit4d.recon4d.scene import load_scene
 
     if out.suffix.lower() != ".mp4":
@@ -206,9 +206,9 @@ def view(source: str, port: int, host: str, frames: int) -> None:
     Example: orbit4d view scene
              orbit4d view demo/dataset:dino
     """
-    from orbit4d.recon4d.clip_viewer import ClipViewer, is_dataset
     from orbit4d.recon4d.scene import load_scene
-    from orbit4d.recon4d.viewer import Viewer, check_address
+    from orbit4d.recon4d.viewer.clip_viewer import ClipViewer, is_dataset
+    from orbit4d.recon4d.viewer.scene_viewer import Viewer, check_address
 
     check_address(host, port)
     viewer: ClipViewer | Viewer
@@ -252,9 +252,9 @@ def export_scene(
     \b
     Example: orbit4d export scene --format splat --time 0.5 --up y --out scene.splat
     """
-    from orbit4d.datasets.remote import refuse_taken, stands_in
-    from orbit4d.recon4d.export import export_scene as write
-    from orbit4d.recon4d.export import unsaid
+    from orbit4d.datasets.core.remote import refuse_taken, stands_in
+    from orbit4d.recon4d.export.formats import export_scene as write
+    from orbit4d.recon4d.export.formats import unsaid
     from orbit4d.recon4d.scene import load_scene
 
     loaded = load_scene(scene)

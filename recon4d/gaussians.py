@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.core.errors import InputError
 
 #: Constant of the degree-0 spherical harmonic: colour = 0.5 + SH_C0 * f_dc.
 SH_C0 = 0.28209479177387814

@@ -19,13 +19,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from orbit4d.datasets.cameras import Camera
-from orbit4d.datasets.errors import InputError, WorkError
-from orbit4d.datasets.remote import local_path
-from orbit4d.datasets.transforms import cameras_record, parse_transforms
-from orbit4d.recon4d.deformation import Deformation, build_field
+from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.datasets.cameras.transforms import cameras_record, parse_transforms
+from orbit4d.datasets.core.errors import InputError, WorkError
+from orbit4d.datasets.core.remote import local_path
+from orbit4d.recon4d.deformation.field import Deformation, build_field
 from orbit4d.recon4d.gaussians import EPS2D, Gaussians, load_ply, save_ply
-from orbit4d.recon4d.rasterize import rasterize
+from orbit4d.recon4d.raster.api import rasterize
 from orbit4d.recon4d.world import World, stored
 
 FORMAT_VERSION = 1

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orbit4d.datasets.cameras import Camera
-from orbit4d.recon4d.frames import Frames
+from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.recon4d.gaussians import Gaussians
-from orbit4d.recon4d.hull import carve
+from orbit4d.recon4d.inputs.hull import carve
+from orbit4d.recon4d.inputs.loading import Frames
 
 Float = npt.NDArray[np.float64]
 #: Half the size of the object, and how far it reaches from the origin, in worlds that are fitted as they are:

@@ -7,7 +7,7 @@ import re
 
 import click
 
-from orbit4d.datasets.options import RESUMED, Command
+from orbit4d.datasets.commands.options import RESUMED, Command
 
 EXAMPLE = """
 \b
@@ -157,10 +157,10 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     SOURCE is a table made by `orbit4d curate`, a file, a folder, a glob, a text file of ids, or
     objaverse:animated. Assets that are done already are skipped, so the same command goes on after any stop.
     """
-    from orbit4d.datasets.errors import InputError, WorkError
-    from orbit4d.render.fleet import FleetSettings
-    from orbit4d.render.render import render_assets
-    from orbit4d.render.scene import preset as make_preset
+    from orbit4d.datasets.core.errors import InputError, WorkError
+    from orbit4d.render.dataset.render_assets import render_assets
+    from orbit4d.render.fleet.driver import FleetSettings
+    from orbit4d.render.planning.settings import preset as make_preset
 
     taken = {
         name: options.pop(name)
@@ -241,8 +241,8 @@ def _numbers(text: str, example: str) -> tuple[float, ...]:
 
 
 def _refuse_existing(out: str) -> None:
-    from orbit4d.datasets.errors import InputError
-    from orbit4d.datasets.storage import Store
+    from orbit4d.datasets.core.errors import InputError
+    from orbit4d.datasets.core.storage import Store
 
     if Store(out).entries():
         raise InputError(f"{out}: is not empty; leave out --no-resume to go on, or choose another --out")

@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]
 
-    from orbit4d.datasets.command import run
+    from orbit4d.datasets.commands.command import run
     from orbit4d.render.cli import command
 
     if arguments and arguments[0] == "--":
@@ -33,6 +33,6 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
-    from orbit4d.datasets.command import leave
+    from orbit4d.datasets.commands.command import leave
 
     leave(code)

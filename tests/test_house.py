@@ -137,7 +137,7 @@ def test_python_m_from_the_root_does_not_shadow_either() -> None:
 import sys, importlib.util
 assert "" in sys.path
 import click
-from orbit4d.datasets.command import run
+from orbit4d.datasets.commands.command import run
 @click.command()
 def command():
     spec = importlib.util.find_spec("datasets")

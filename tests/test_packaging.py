@@ -63,7 +63,7 @@ def test_sdist_leaves_links_tests_and_demo_out_of_the_way(built: tuple[Path, Pat
     _, sdist = built
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert "pyproject.toml" in names and "LICENSE" in names and "datasets/cameras.py" in names
+    assert "pyproject.toml" in names and "LICENSE" in names and "datasets/cameras/camera.py" in names
     assert not any(name.startswith(("typings/", ".venv", "demo/")) for name in names)
 
 
@@ -102,7 +102,7 @@ def test_wheel_runs_in_an_empty_venv(built: tuple[Path, Path], tmp_path: Path) -
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = run(str(python), "-c", "import orbit4d.datasets.cameras as c; print(c.__file__)")
+    where = run(str(python), "-c", "import orbit4d.datasets.cameras.camera as c; print(c.__file__)")
     assert where.startswith(str(site))
     for script in ("orbit4d", "curate", "recon4d"):
         assert "Usage" in run(str(tmp_path / "venv" / "bin" / script), "--help")

@@ -9,7 +9,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from orbit4d.app.cli import COMMANDS, command
-from orbit4d.datasets.schema import INDEX_SCHEMA
+from orbit4d.datasets.store.schema import INDEX_SCHEMA
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -39,5 +39,10 @@ def test_every_command_is_shown_with_options_that_exist() -> None:
 def test_pictures_and_files_that_it_names_exist() -> None:
     for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
         assert (ROOT / path).stat().st_size < 1_000_000, path
-    for name in ("ray_cluster.yaml", "datasets/cameras.py", "datasets/schema.py", "tests/test_house.py"):
+    for name in (
+        "ray_cluster.yaml",
+        "datasets/cameras/camera.py",
+        "datasets/store/schema.py",
+        "tests/test_house.py",
+    ):
         assert name in README and (ROOT / name).is_file()

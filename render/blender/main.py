@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""The Blender child: read tasks, run them, answer. Started by `orbit4d.render.child`, never by hand.
+"""The Blender child: read tasks, run them, answer. Started by `orbit4d.render.fleet.child`, never by hand.
 
 bpy and its add-ons print to stdout whatever they like, so the pipe is moved to another file descriptor before
 bpy is imported, and stdout joins stderr in the log.
@@ -42,8 +42,8 @@ def main(parent_pid: int) -> None:
 
 
 def _serve(line: bytes, answers: IO[bytes]) -> dict[str, Any]:
-    from orbit4d.render import protocol
-    from orbit4d.render.blender.cause import cause_of
+    from orbit4d.render.blender.importers.cause import cause_of
+    from orbit4d.render.protocol import wire as protocol
 
     request = protocol.decode(line) or {}
     task = str(request.get("task", ""))
@@ -54,7 +54,7 @@ def _serve(line: bytes, answers: IO[bytes]) -> dict[str, Any]:
         _send(answers, {"type": "event", "event": event, **fields})
 
     try:
-        module = importlib.import_module(f"orbit4d.render.blender.{task}")
+        module = importlib.import_module(f"orbit4d.render.blender.tasks.{task}")
         return {"type": "result", "result": module.run(request.get("payload") or {}, emit) or {}}
     except Exception as error:
         # The fence between untrusted work and the fleet: whatever a task raises becomes an answer.
@@ -66,7 +66,7 @@ def _serve(line: bytes, answers: IO[bytes]) -> dict[str, Any]:
 
 
 def _send(answers: IO[bytes], message: dict[str, Any]) -> None:
-    from orbit4d.render import protocol
+    from orbit4d.render.protocol import wire as protocol
 
     data = memoryview(protocol.encode(message))
     while data:

@@ -6,8 +6,8 @@ import click
 import pytest
 
 from orbit4d.app.doctor import system_packages
-from orbit4d.datasets.command import run
-from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.commands.command import run
+from orbit4d.datasets.core.errors import InputError, WorkError
 
 
 def failing(error: BaseException) -> click.Command:

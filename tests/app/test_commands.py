@@ -11,8 +11,8 @@ import pytest
 
 from orbit4d.app import doctor
 from orbit4d.app.cli import COMMANDS, command
-from orbit4d.datasets.command import one_line, run
-from orbit4d.datasets.storage import Store
+from orbit4d.datasets.commands.command import one_line, run
+from orbit4d.datasets.core.storage import Store
 
 
 def error(capsys: pytest.CaptureFixture[str]) -> str:

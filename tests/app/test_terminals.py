@@ -54,7 +54,7 @@ def test_a_reader_that_leaves_is_no_fault(synthetic_dataset: Path) -> None:
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
 def test_what_a_terminal_cannot_show_is_escaped(encoding: str) -> None:
     code = (
-        "import click\nfrom orbit4d.datasets.command import leave, run\n"
+        "import click\nfrom orbit4d.datasets.commands.command import leave, run\n"
         "@click.command()\ndef c():\n"
         "    click.echo('a \\u2192 b \\u4e2d')\n    raise SystemError('\\u2192')\n"
         "leave(run(c, []))"
@@ -88,13 +88,13 @@ def test_a_path_beyond_the_locale_is_one_line(tmp_path: Path) -> None:
 
 def test_a_long_tmpdir_is_no_hindrance(tmp_path: Path) -> None:
     """Sockets of loader workers and of Ray lie where their paths are short."""
-    from orbit4d.datasets.short_temp import LONGEST
+    from orbit4d.datasets.core.short_temp import LONGEST
 
     folder = tmp_path / ("t" * 120)
     folder.mkdir()
     code = (
         "import os\nfrom multiprocessing.connection import Listener\n"
-        "from orbit4d.datasets.short_temp import shorten_listeners, socket_folder\n"
+        "from orbit4d.datasets.core.short_temp import shorten_listeners, socket_folder\n"
         "shorten_listeners()\nListener(family='AF_UNIX').close()\nprint(socket_folder())"
     )
     done = subprocess.run(
@@ -109,8 +109,8 @@ def test_a_long_tmpdir_is_no_hindrance(tmp_path: Path) -> None:
 
 
 def test_nowhere_for_sockets_names_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orbit4d.datasets import short_temp
-    from orbit4d.datasets.errors import InputError
+    from orbit4d.datasets.core import short_temp
+    from orbit4d.datasets.core.errors import InputError
 
     monkeypatch.setattr(short_temp.tempfile, "gettempdir", lambda: str(tmp_path / ("t" * 90)))
     monkeypatch.setattr(short_temp.os, "access", lambda *_: False)

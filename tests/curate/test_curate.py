@@ -17,12 +17,12 @@ from orbit4d.curate import columns, measure
 from orbit4d.curate.cli import command
 from orbit4d.curate.measuring import MEASURE_VERSION, MeasureSettings, measure_sources
 from orbit4d.curate.rules import Rules, decide
-from orbit4d.datasets.bad_file import BadFile
-from orbit4d.datasets.errors import InputError, OrbitError
-from orbit4d.datasets.inspect import inspect
-from orbit4d.datasets.sources import resolve
-from orbit4d.render.child import BlenderChild, ChildError, TaskRefused
-from orbit4d.render.fleet import FleetSettings, ray_cluster
+from orbit4d.datasets.assets.inspect import inspect
+from orbit4d.datasets.assets.inspection import BadFile
+from orbit4d.datasets.core.errors import InputError, OrbitError
+from orbit4d.datasets.sources.resolve import resolve
+from orbit4d.render.fleet.child import BlenderChild, ChildError, TaskRefused
+from orbit4d.render.fleet.driver import FleetSettings, ray_cluster
 
 HOP = [(0, 0, 0), (0, 0, 0.3), (0, 0, 0)]
 
@@ -238,7 +238,7 @@ def test_deciding_again_never_starts_blender(mixed, monkeypatch, tmp_path):
     def forbidden(*args, **kwargs):
         raise AssertionError("a fleet was started")
 
-    monkeypatch.setattr("orbit4d.render.fleet.run_fleet", forbidden)
+    monkeypatch.setattr("orbit4d.render.fleet.driver.run_fleet", forbidden)
     curate(out, "--min-motion", "0.001", "--out", tmp_path / "loose.parquet")
     rows = {row["uid"]: row["verdict"] for row in pq.read_table(tmp_path / "loose.parquet").to_pylist()}
     assert rows["nearly"] == "accepted"
@@ -252,7 +252,7 @@ def test_a_second_run_measures_nothing_and_a_new_asset_is_added(mixed, make_cube
     def forbidden(*args, **kwargs):
         raise AssertionError("a fleet was started")
 
-    monkeypatch.setattr("orbit4d.render.fleet.run_fleet", forbidden)
+    monkeypatch.setattr("orbit4d.render.fleet.driver.run_fleet", forbidden)
     lines = curate(folder, "--out", out, "--preview-size", 48)
     assert "input 6 = measured 4 (5 known already) + rejected 1 + failed 0 + duplicate 1" in lines
     assert pq.read_table(out).equals(before)

@@ -12,8 +12,8 @@ import pytest
 
 from orbit4d.curate.cli import command
 from orbit4d.curate.tables import is_dataset
-from orbit4d.datasets.command import run
-from orbit4d.datasets.storage import Store
+from orbit4d.datasets.commands.command import run
+from orbit4d.datasets.core.storage import Store
 
 
 @pytest.fixture

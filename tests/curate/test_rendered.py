@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from orbit4d.curate.cli import command
 from orbit4d.curate.duplicates import find_duplicates, look_hash
-from orbit4d.datasets.cameras import orbit
+from orbit4d.datasets.cameras.camera import orbit
 from orbit4d.datasets.cli import select
-from orbit4d.datasets.clips import Clip, encode_webp
-from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.image_measures import motion_magnitude
-from orbit4d.datasets.loader import OrbitDataset
-from orbit4d.datasets.select import select_view
-from orbit4d.datasets.writer import DatasetWriter
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.images.measures import motion_magnitude
+from orbit4d.datasets.loader.dataset import OrbitDataset
+from orbit4d.datasets.operations.select import select_view
+from orbit4d.datasets.store.clip import Clip, encode_webp
+from orbit4d.datasets.store.writer import DatasetWriter
 
 N, SIZE = 8, 32
 

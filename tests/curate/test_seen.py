@@ -12,7 +12,7 @@ import pytest
 
 from orbit4d.curate import columns
 from orbit4d.curate.rules import Rules, decide
-from orbit4d.render.child import BlenderChild
+from orbit4d.render.fleet.child import BlenderChild
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from orbit4d.curate.cli import command
 from orbit4d.curate.measuring import MEASURE_VERSION, MeasureSettings
 from orbit4d.curate.rules import PRESETS, decide
 from orbit4d.curate.tables import known_rows, read_measured, read_table, write_table
-from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.core.errors import InputError, WorkError
 
 
 def _row(k: int, **more) -> dict:

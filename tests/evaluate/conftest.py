@@ -61,7 +61,7 @@ def write() -> Callable[[Path, torch.Tensor], str]:
 @pytest.fixture(scope="module")
 def micro_run(tmp_path_factory: pytest.TempPathFactory, synthetic_dataset: Path, micro_config: Any) -> Path:
     """A run of seven steps: what it generates is noise, and all the rest is real."""
-    from orbit4d.model.train import train
+    from orbit4d.model.training.train import train
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

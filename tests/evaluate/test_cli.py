@@ -11,15 +11,16 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.image_measures import composite
-from orbit4d.datasets.reader import read_clip
-from orbit4d.datasets.schema import split_of
-from orbit4d.datasets.weights import NotMeasured
-from orbit4d.evaluate import cli, suite
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.images.measures import composite
+from orbit4d.datasets.images.metric_weights import NotMeasured
+from orbit4d.datasets.index.reader import read_clip
+from orbit4d.datasets.store.schema import split_of
+from orbit4d.evaluate import cli
 from orbit4d.evaluate.cli import command
-from orbit4d.evaluate.truth import Truth
-from orbit4d.model.generate import write_orbit
+from orbit4d.evaluate.metrics import suite
+from orbit4d.evaluate.tasks.truth import Truth
+from orbit4d.model.sampling.generate import write_orbit
 
 
 def called(*words: str | Path) -> Result:
@@ -104,7 +105,7 @@ def test_with_further_weights_rows_are_measured_again_and_nothing_is_generated_a
 def test_guidance_weights_reach_the_model_and_the_results(
     asks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orbit4d.model.pipeline import OrbitPipeline
+    from orbit4d.model.sampling.pipeline import OrbitPipeline
 
     given: dict[str, Any] = {}
     plainly = OrbitPipeline.__call__

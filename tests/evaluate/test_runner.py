@@ -16,16 +16,17 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.evaluate.cli import command
-from orbit4d.evaluate.results import Results
+from orbit4d.evaluate.metrics.suite import Pair, Suite
+from orbit4d.evaluate.results.rows import Results
 from orbit4d.evaluate.runner import SuiteSpec, measure_cases, measure_job
-from orbit4d.evaluate.suite import Pair, Suite
-from orbit4d.evaluate.tasks import Case
-from orbit4d.render.fleet import Job
+from orbit4d.evaluate.tasks.cases import Case
+from orbit4d.render.fleet.driver import Job
 
 EVAL = (
-    "import sys; from orbit4d.datasets.command import leave, run; from orbit4d.evaluate.cli import command; "
+    "import sys; from orbit4d.datasets.commands.command import leave, run; "
+    "from orbit4d.evaluate.cli import command; "
     "leave(run(command))"
 )
 
@@ -138,10 +139,10 @@ def test_an_orbit_becomes_a_scene_whose_front_is_measured(
     """
     from dataclasses import replace
 
-    from orbit4d.datasets.image_measures import composite
-    from orbit4d.datasets.reader import read_clip
-    from orbit4d.model.generate import write_orbit
-    from orbit4d.recon4d import settings
+    from orbit4d.datasets.images.measures import composite
+    from orbit4d.datasets.index.reader import read_clip
+    from orbit4d.model.sampling.generate import write_orbit
+    from orbit4d.recon4d.fitting import settings
 
     few = replace(settings.PRESETS["fast"], n_gaussians=500, coarse_steps=60, fine_steps=60)
     monkeypatch.setitem(settings.PRESETS, "fast", few)
@@ -168,7 +169,7 @@ def test_a_scene_is_shown_below_its_orbit_and_made_after_all_orbits(
     synthetic_dataset: Path, micro_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers would wait for one another if a scene's turn came beside its orbit's."""
-    from orbit4d.evaluate import generated, reconstructed
+    from orbit4d.evaluate.tasks import generated, reconstructed
 
     turns: list[str] = []
 
@@ -209,10 +210,10 @@ def test_a_worker_that_would_measure_less_than_the_driver_is_refused(tmp_path: P
 def test_ray_workers_measure_what_one_process_does(
     synthetic_dataset: Path, tmp_path: Path, moving: torch.Tensor, write
 ) -> None:
-    from orbit4d.datasets.reader import read_clip
-    from orbit4d.datasets.video import write_video
-    from orbit4d.evaluate.frames import clip_frames
-    from orbit4d.evaluate.page import to_uint8
+    from orbit4d.datasets.index.reader import read_clip
+    from orbit4d.datasets.videos.video import write_video
+    from orbit4d.evaluate.results.page import to_uint8
+    from orbit4d.evaluate.tasks.frames import clip_frames
 
     videos = tmp_path / "videos"
     videos.mkdir()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from orbit4d.model.unet import OrbitUNet
+from orbit4d.model.network.unet import OrbitUNet
 
 #: Four levels as published, everything else small.
 SMALL = {
@@ -194,8 +194,8 @@ def micro_config() -> Callable[..., Any]:
     """
     import json
 
-    from orbit4d.model.config import override
-    from orbit4d.model.presets import preset
+    from orbit4d.model.config.presets import preset
+    from orbit4d.model.config.settings import override
 
     unet = {
         "block_out_channels": [8, 16],

@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from orbit4d.datasets.command import run
-from orbit4d.datasets.errors import InputError, WorkError
+from orbit4d.datasets.commands.command import run
+from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.model import cli
 
 
 def test_encode_and_train_take_the_same_frozen_parts(monkeypatch, tmp_path):
     """What was encoded is what training looks for: the same words give the same settings."""
     seen = []
-    monkeypatch.setattr("orbit4d.model.encode.encode_dataset", lambda dataset, config: seen.append(config))
-    monkeypatch.setattr("orbit4d.model.train.train", lambda config, *_: seen.append(config))
+    monkeypatch.setattr(
+        "orbit4d.model.data.encode.encode_dataset", lambda dataset, config: seen.append(config)
+    )
+    monkeypatch.setattr("orbit4d.model.training.train.train", lambda config, *_: seen.append(config))
     words = ["data", "--preset", "videomv-image", "--vae", "weights/vae", "--text-encoder", "clip.bin"]
     words += ["--image-encoder", "clip.bin"]
     for command, more in ((cli.encode, []), (cli.train, ["--out", str(tmp_path / "run")])):
@@ -36,7 +38,7 @@ def launched(monkeypatch, tmp_path, capsys):
                 raise error
             return "RUN/model"
 
-        monkeypatch.setattr("orbit4d.model.train.train", training)
+        monkeypatch.setattr("orbit4d.model.training.train.train", training)
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("LOCAL_RANK", str(local_rank))
         code = run(cli.train, ["data", "--out", str(tmp_path / "run")])

@@ -1,4 +1,4 @@
-"""The Python examples of docs/model.md run as they stand, and what they write is what they say."""
+"""The Python examples of docs/measured/model.md run as they stand, and what they write is what they say."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from diffusers import I2VGenXLUNet, UNet3DConditionModel
 from PIL import Image
 
-from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.video import read_video
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.videos.video import read_video
 from orbit4d.model import OrbitPipeline, OrbitUNet, export_diffusers, load_videomv
-from orbit4d.model.conditioning import position_ramp
-from orbit4d.model.train import train
+from orbit4d.model.network.conditioning import position_ramp
+from orbit4d.model.training.train import train
 
 
 def examples(repo_root):
@@ -46,7 +46,7 @@ def test_the_examples_run(workplace, repo_root, monkeypatch, capsys):
     assert len(found) == 3
     names: dict = {}
     for code in found:
-        exec(compile(code, "docs/model.md", "exec"), names)
+        exec(compile(code, "docs/measured/model.md", "exec"), names)
     assert len(read_video("fox.mp4").frames) == 4 and names["photo"].rgb.shape == (16, 16, 3)
     said = capsys.readouterr().out
     assert "motion_embedding.mlp" in said.split("not in the .pth:")[1].split("not in the folder:")[0]

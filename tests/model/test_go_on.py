@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 import pytest
 
-from orbit4d.datasets.command import run
-from orbit4d.datasets.command_line import command_line
-from orbit4d.model import cli, ray_launch
-from orbit4d.model.build import build_unet
-from orbit4d.model.config import from_dict
-from orbit4d.model.run_log import read
-from orbit4d.model.train import train
+from orbit4d.datasets.commands.command import run
+from orbit4d.datasets.commands.command_line import command_line
+from orbit4d.model import cli
+from orbit4d.model.config.settings import from_dict
+from orbit4d.model.network.build import build_unet
+from orbit4d.model.run.log import read
+from orbit4d.model.training import ray_launch
+from orbit4d.model.training.train import train
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def stopped(monkeypatch, tmp_path, capsys):
                 (path / "log.jsonl").write_text('{"step": 1}\n')
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("orbit4d.model.train.train", training)
+        monkeypatch.setattr("orbit4d.model.training.train.train", training)
         command = click.Group(commands={"train": cli.train})
         code = run(command, ["train", "data", "--out", str(out), *words], prog_name="orbit4d")
         assert code == 130

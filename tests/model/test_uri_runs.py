@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orbit4d.datasets.command import run
-from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.storage import Store
+from orbit4d.datasets.commands.command import run
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.storage import Store
 from orbit4d.model import cli
-from orbit4d.model.config import to_dict
-from orbit4d.model.run_log import read
+from orbit4d.model.config.settings import to_dict
+from orbit4d.model.run.log import read
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_generate_keeps_what_is_there(
 def test_python_refuses_a_run_at_a_uri(
     micro_config: Any, synthetic_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orbit4d.model.train import train
+    from orbit4d.model.training.train import train
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="is a URI"):

@@ -21,7 +21,7 @@ def moving_ball(make_clips: Callable[..., Any]) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="session")
 def tiny_settings() -> Any:
     """Settings that take two or three seconds."""
-    from orbit4d.recon4d.settings import PRESETS
+    from orbit4d.recon4d.fitting.settings import PRESETS
 
     return replace(
         PRESETS["fast"],

@@ -14,16 +14,17 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from orbit4d.datasets.command import run
-from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.video import read_video, write_video
-from orbit4d.recon4d import optimize, reconstruct, reconstruction
+from orbit4d.datasets.commands.command import run
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.videos.video import read_video, write_video
+from orbit4d.recon4d import reconstruct
 from orbit4d.recon4d.cli import _summary, export_scene, film, recon4d
-from orbit4d.recon4d.export import export_scene as export
-from orbit4d.recon4d.export import splat_bytes
-from orbit4d.recon4d.film import PATHS, camera_path
-from orbit4d.recon4d.frames import load_frames
+from orbit4d.recon4d.export.formats import export_scene as export
+from orbit4d.recon4d.export.formats import splat_bytes
+from orbit4d.recon4d.filming import PATHS, camera_path
+from orbit4d.recon4d.fitting import optimize, reconstruction
 from orbit4d.recon4d.gaussians import load_ply
+from orbit4d.recon4d.inputs.loading import load_frames
 from orbit4d.recon4d.scene import load_scene
 
 

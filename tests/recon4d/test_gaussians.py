@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.gaussians import SH_C0, Gaussians, from_points, load_ply, save_ply
 
 

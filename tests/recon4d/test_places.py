@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orbit4d.datasets.command import run
-from orbit4d.datasets.default_out import default_scene, default_table
-from orbit4d.datasets.errors import InputError
-from orbit4d.datasets.storage import Store
-from orbit4d.datasets.video import read_video, write_video
-from orbit4d.recon4d import cli, clip_viewer, reconstruct
-from orbit4d.recon4d.export import check_suffix
-from orbit4d.recon4d.settings import PRESETS
-from orbit4d.recon4d.viewer import check_address
+from orbit4d.datasets.commands.command import run
+from orbit4d.datasets.commands.default_out import default_scene, default_table
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.storage import Store
+from orbit4d.datasets.videos.video import read_video, write_video
+from orbit4d.recon4d import cli, reconstruct
+from orbit4d.recon4d.export.formats import check_suffix
+from orbit4d.recon4d.fitting.settings import PRESETS
+from orbit4d.recon4d.viewer import clip_viewer
+from orbit4d.recon4d.viewer.scene_viewer import check_address
 
 
 @pytest.fixture
@@ -109,8 +110,8 @@ def test_a_reconstruction_is_resumed_from_a_uri(
     Store(f"{place}/in").upload("ball.mp4", tmp_path / "ball.mp4")
     words = [f"{place}/in/ball.mp4", "--preset", "fast", "--steps", "20", "--threads", "1"]
 
-    from orbit4d.recon4d import optimize
-    from orbit4d.recon4d.fit import save_checkpoint
+    from orbit4d.recon4d.fitting import optimize
+    from orbit4d.recon4d.fitting.state import save_checkpoint
 
     whole = optimize.optimise
 
@@ -136,8 +137,8 @@ def test_a_reconstruction_is_resumed_from_a_uri(
 def test_python_refuses_uris_in_one_line(
     tiny_scene: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orbit4d.recon4d.export import export_scene
-    from orbit4d.recon4d.film import film
+    from orbit4d.recon4d.export.formats import export_scene
+    from orbit4d.recon4d.filming import film
     from orbit4d.recon4d.scene import load_scene
 
     monkeypatch.chdir(tmp_path)
@@ -254,7 +255,7 @@ def test_ports_out_of_range_are_refused(port: str, tiny_scene: Path, capsys: pyt
 def test_ctrl_c_closes_the_page(
     tiny_scene: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from orbit4d.recon4d.viewer import Viewer
+    from orbit4d.recon4d.viewer.scene_viewer import Viewer
 
     def stopped(viewer: Viewer) -> None:
         viewer.stop()

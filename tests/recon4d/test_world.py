@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from orbit4d.datasets import Camera, orbit
-from orbit4d.datasets.errors import InputError
+from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d import load_scene, reconstruct
-from orbit4d.recon4d.export import export_scene
-from orbit4d.recon4d.film import camera_path
-from orbit4d.recon4d.frames import load_frames
+from orbit4d.recon4d.export.formats import export_scene
+from orbit4d.recon4d.filming import camera_path
 from orbit4d.recon4d.gaussians import load_ply
+from orbit4d.recon4d.inputs.loading import load_frames
 from orbit4d.recon4d.scene import draw
 from orbit4d.recon4d.world import World, find_world
 

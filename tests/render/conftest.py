@@ -17,12 +17,12 @@ import numpy as np
 import psutil
 import pytest
 
-from orbit4d.datasets.sources import resolve
-from orbit4d.datasets.writer import DatasetWriter
-from orbit4d.render.asset_job import asset_job, clips_of_action
-from orbit4d.render.child import BlenderChild
-from orbit4d.render.scene import RenderSettings, preset
-from orbit4d.render.worker import Worker, WorkerSettings
+from orbit4d.datasets.sources.resolve import resolve
+from orbit4d.datasets.store.writer import DatasetWriter
+from orbit4d.render.dataset.asset_job import asset_job, clips_of_action
+from orbit4d.render.fleet.child import BlenderChild
+from orbit4d.render.fleet.worker import Worker, WorkerSettings
+from orbit4d.render.planning.settings import RenderSettings, preset
 
 OCTAHEDRON = np.array([(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)], dtype=np.float32)
 OCTAHEDRON_FACES = np.array(
@@ -191,7 +191,7 @@ def in_blender() -> Callable[..., Any]:
 
 
 READ_ACTIONS = """
-from orbit4d.render.blender.load import load_asset, LoadError
+from orbit4d.render.blender.importers.load import load_asset, LoadError
 import bpy
 
 def seen():

@@ -6,12 +6,12 @@ import pytest
 from click.testing import CliRunner
 
 from orbit4d.render import cli
-from orbit4d.render.scene import PRESETS, EngineSettings, LightSettings, RenderSettings
+from orbit4d.render.planning.settings import PRESETS, EngineSettings, LightSettings, RenderSettings
 
 
 def parse(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> dict:
     """What the command hands to render_assets."""
-    from orbit4d.render import render
+    from orbit4d.render.dataset import render_assets as render
 
     seen: dict = {}
 

@@ -1,0 +1,1 @@
+"""The report of a curated table: one page, no server."""

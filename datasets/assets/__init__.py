@@ -1,0 +1,1 @@
+"""A look into untrusted asset files, without Blender."""

@@ -1,0 +1,1 @@
+"""Cameras and orbits: pure geometry, and the files that describe them."""

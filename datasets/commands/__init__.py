@@ -1,0 +1,1 @@
+"""What the commands share: their types of parameters, their streams, their ends."""

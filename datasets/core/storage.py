@@ -1,0 +1,297 @@
+"""A folder on a local disk or under an fsspec URI (s3://, gs://, memory://): atomic puts, ranged reads,
+listings.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from orbit4d.datasets.core.crashpoints import crash_point
+from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
+from orbit4d.datasets.core.scratch import scratch_folder
+
+#: Unfinished local puts start with this; readers never look at them.
+TEMPORARY = ".tmp-"
+
+
+class Store:
+    """Files under one root. Names are relative and use `/`.
+
+    A missing file raises FileNotFoundError; anything else that goes wrong raises InputError (no permission,
+    no such bucket, no credentials) or WorkError (disk full, connection lost), each naming the file.
+    Picklable and safe to use after a fork: file systems are opened per process.
+    """
+
+    def __init__(self, uri: str | os.PathLike[str]) -> None:
+        self.uri = os.fspath(uri).rstrip("/") or "/"
+        if "://" not in self.uri or self.uri.startswith("file://"):
+            self.uri = os.path.abspath(os.path.expanduser(self.uri.removeprefix("file://")))
+            self.local: Path | None = Path(self.uri)
+        else:
+            self.local = None
+        self._fs: tuple[int, fsspec.AbstractFileSystem, str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"uri": self.uri, "local": self.local, "_fs": None}
+
+    def __repr__(self) -> str:
+        return f"Store({self.uri!r})"
+
+    def path(self, name: str) -> str:
+        """Full path or URI of a file, for messages."""
+        return f"{self.uri}/{name}"
+
+    def remote(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        """(file system, root) of a URI store.
+
+        Opened once per process, since connections do not survive a fork.
+        """
+        if self._fs is None or self._fs[0] != os.getpid():
+            try:
+                fs, root = url_to_fs(self.uri)
+            except (ImportError, ValueError) as error:
+                raise InputError(f"{self.uri}: {error}") from error
+            self._fs = (os.getpid(), fs, root.rstrip("/"))
+        return self._fs[1], self._fs[2]
+
+    # Reading ----------------------------------------------------------------------------------------------
+
+    def read(self, name: str) -> bytes:
+        """The whole file."""
+        with self._faults("read", name):
+            if self.local is not None:
+                return (self.local / name).read_bytes()
+            fs, root = self.remote()
+            return fs.cat_file(f"{root}/{name}")
+
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """`length` bytes from `start`, in one read; a shorter file raises WorkError."""
+        with self._faults("read", name):
+            if self.local is not None:
+                handle = os.open(self.local / name, os.O_RDONLY)
+                try:
+                    data = os.pread(handle, length, start)
+                finally:
+                    os.close(handle)
+            else:
+                fs, root = self.remote()
+                data = fs.cat_file(f"{root}/{name}", start=start, end=start + length)
+        if len(data) != length:
+            raise WorkError(
+                f"{self.path(name)}: {len(data)} of {length} bytes at offset {start}; the file is truncated, "
+                "run `orbit4d verify`"
+            )
+        return data
+
+    def chunks(self, name: str, size: int = 1 << 22) -> Iterator[bytes]:
+        """The file in pieces, for hashing without holding it."""
+        with self._faults("read", name):
+            if self.local is not None:
+                with open(self.local / name, "rb") as file:
+                    while piece := file.read(size):
+                        yield piece
+            else:
+                fs, root = self.remote()
+                with fs.open(f"{root}/{name}", "rb", block_size=size) as file:
+                    while piece := file.read(size):
+                        yield piece
+
+    def open(self, name: str) -> Any:
+        """A seekable binary file (or a local path, which Parquet reads best)."""
+        if self.local is not None:
+            return str(self.local / name)
+        with self._faults("open", name):
+            fs, root = self.remote()
+            return fs.open(f"{root}/{name}", "rb")
+
+    def exists(self, name: str) -> bool:
+        """Whether the file is there."""
+        with self._faults("look for", name):
+            if self.local is not None:
+                return (self.local / name).is_file()
+            fs, root = self.remote()
+            return bool(fs.isfile(f"{root}/{name}"))
+
+    def list(self, folder: str, suffix: str = "", temporary: bool = False) -> dict[str, int]:
+        """`{name: bytes}` of the files directly in `folder`, sorted; {} where there is no such folder.
+
+        Unfinished puts are left out; `temporary=True` lists only those.
+        """
+        found: dict[str, int] = {}
+        with self._faults("list", folder):
+            if self.local is not None:
+                try:
+                    with os.scandir(self.local / folder) as entries:
+                        found = {e.name: e.stat().st_size for e in entries if e.is_file()}
+                except FileNotFoundError:
+                    return {}
+            else:
+                fs, root = self.remote()
+                fs.invalidate_cache()
+                try:
+                    infos = fs.ls(f"{root}/{folder}".rstrip("/"), detail=True)
+                except FileNotFoundError:
+                    return {}
+                found = {i["name"].rsplit("/", 1)[-1]: i["size"] for i in infos if i["type"] == "file"}
+        prefix = f"{folder}/" if folder else ""
+        return {
+            prefix + name: found[name]
+            for name in sorted(found)
+            if name and name.endswith(suffix) and name.startswith(TEMPORARY) == temporary
+        }
+
+    def entries(self) -> builtins.list[str]:
+        """Names of files and folders directly under the root, without hidden ones.
+
+        [] where there is no root.
+        """
+        with self._faults("list", ""):
+            try:
+                if self.local is not None:
+                    names = os.listdir(self.local)
+                else:
+                    fs, root = self.remote()
+                    names = [name.rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(root, detail=False)]
+            except FileNotFoundError:
+                return []
+        return sorted(name for name in names if name and not name.startswith("."))
+
+    def tree(self) -> dict[str, int]:
+        """`{name: bytes}` of all files below the root, sorted; {} where there is no such folder."""
+        with self._faults("list", ""):
+            if self.local is not None:
+                files = (Path(top, file) for top, _, names in os.walk(self.local) for file in names)
+                return {f.relative_to(self.local).as_posix(): f.stat().st_size for f in sorted(files)}
+            fs, root = self.remote()
+            fs.invalidate_cache()
+            try:
+                infos = fs.find(root, detail=True)
+            except FileNotFoundError:
+                return {}
+        below = {name[len(root) :].lstrip("/"): info["size"] for name, info in infos.items()}
+        return {name: below[name] for name in sorted(below) if name}
+
+    def download(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Copy a file to a local path, making its folder."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._faults("read", name):
+            if self.local is not None:
+                shutil.copyfile(self.local / name, target)
+                return
+            # Not by `open`, which goes by a listing that may be older than the file.
+            fs, root = self.remote()
+            fs.get_file(f"{root}/{name}", os.fspath(target))
+
+    # Writing ----------------------------------------------------------------------------------------------
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write one file at once: a reader sees all of it or nothing (of the new content)."""
+        with self._faults("write", name):
+            if self.local is not None:
+                self._put_local(name, [data])
+            else:
+                fs, root = self.remote()
+                fs.pipe_file(f"{root}/{name}", data)
+
+    def put_stream(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Like `put`, for content too large to hold."""
+        if self.local is not None:
+            with self._faults("write", name):
+                self._put_local(name, pieces)
+            return
+        # Closing an unfinished remote upload would commit half of it, so the file is completed here first.
+        with scratch_folder() as folder:
+            draft = Path(folder) / "draft"
+            with open(draft, "wb") as file:
+                file.writelines(pieces)
+            self.upload(name, draft)
+
+    def upload(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Like `put`, from a complete local file."""
+        if self.local is not None:
+            with open(path, "rb") as file:
+                self.put_stream(name, iter(lambda: file.read(1 << 22), b""))
+            return
+        with self._faults("write", name):
+            fs, root = self.remote()
+            fs.put_file(os.fspath(path), f"{root}/{name}")
+
+    def _put_local(self, name: str, pieces: Iterable[bytes]) -> None:
+        assert self.local is not None
+        target = self.local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.parent / f"{TEMPORARY}{secrets.token_hex(6)}-{target.name}"
+        try:
+            with open(draft, "wb") as file:
+                file.writelines(pieces)
+                file.flush()
+                os.fsync(file.fileno())
+            crash_point("put_before_rename")
+            os.replace(draft, target)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        # The rename itself is durable only once the folder is.
+        handle = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove files; those already gone are fine."""
+        names = list(names)
+        if not names:
+            return
+        with self._faults("delete", names[0]):
+            if self.local is not None:
+                for name in names:
+                    (self.local / name).unlink(missing_ok=True)
+                return
+            fs, root = self.remote()
+            for name in names:
+                try:
+                    fs.rm_file(f"{root}/{name}")
+                except FileNotFoundError:
+                    continue
+
+    @contextmanager
+    def _faults(self, verb: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OrbitError:
+            raise
+        except FileNotFoundError as error:
+            if verb != "write":
+                raise
+            raise InputError(
+                f"cannot write {self.path(name)}: no such place; choose one that can be written"
+            ) from error
+        except OSError as error:
+            where = f"cannot {verb} {self.path(name)}"
+            if error.errno == errno.ENOSPC:
+                raise WorkError(
+                    f"{where}: the disk is full; free space and run the same command again"
+                ) from error
+            if isinstance(error, PermissionError | NotADirectoryError) or error.errno == errno.EROFS:
+                raise InputError(f"{where}: {error.strerror or error}; choose a place you may use") from error
+            raise WorkError(f"{where}: {error}") from error
+        except Exception as error:
+            # Cloud clients raise exceptions of their own (no credentials, no such bucket, no route).
+            if self.local is not None:
+                raise
+            raise InputError(
+                f"cannot {verb} {self.path(name)}: {error}; check the address and the credentials"
+            ) from error

@@ -1,0 +1,1 @@
+"""Images in and out, mattes, and the measures taken on pixels."""

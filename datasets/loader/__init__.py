@@ -1,0 +1,1 @@
+"""The torch dataset, its batches and its order."""

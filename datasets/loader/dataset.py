@@ -1,0 +1,263 @@
+"""The torch dataset: orbits with their static orbit, front view, cameras, times and captions."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from orbit4d.datasets.core.damage import reading
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.images.codec import decode_clip
+from orbit4d.datasets.index.details import Details, DetailsCache
+from orbit4d.datasets.index.index import Index
+from orbit4d.datasets.index.reader import read_span
+from orbit4d.datasets.index.where import matching
+from orbit4d.datasets.loader.epoch import loading_epoch
+from orbit4d.datasets.loader.planes import clip_planes
+from orbit4d.datasets.loader.samples import RIG_OF, group
+from orbit4d.datasets.store.passes import missing_pass, pass_names, pass_planes
+from orbit4d.datasets.store.schema import SPLITS
+
+_NAMED = {
+    "white": (1.0, 1.0, 1.0),
+    "grey": (128 / 255,) * 3,
+    "gray": (128 / 255,) * 3,
+    "black": (0.0, 0.0, 0.0),
+}
+
+Background = str | Sequence[int]
+
+
+class OrbitDataset(Dataset[dict[str, Any]]):
+    """Samples over (uid, action, orbit) of a dataset at a path or URI.
+
+    Item i is a dictionary:
+        uid, action, action_index, orbit, split, caption
+        dynamic [F,3,H,W] float32 in [0,1] on the background; alpha_dynamic [F,1,H,W]
+        c2w [F,4,4] float32, OpenGL axes (see cameras.py); K [F,3,3] in pixels; time [F] in [0,1]
+        static, alpha_static                                          where there is a static orbit
+        front, alpha_front, front_c2w [F,4,4], front_K [F,3,3], front_time [F]   where there is a front view
+        motion_magnitude []                                           where it was measured
+        depth_dynamic, normal_static, mask_front, ... [F,C,H,W]       the stored passes that `passes` asks for
+    c2w, K and time are those of the dynamic orbit, else of the static one, else of the front view.
+
+    where       SQL expression on the index (see where.py), looked up in the dynamic orbit's row, or else the
+                static one's, or the front view's
+    split       train, validation, test, or None for all
+    background  white, grey (128), black, random (a colour per sample and epoch), "#rrggbb", or (r, g, b)
+    0-255 size        edge in pixels to resize to, or (width, height); K follows; None keeps what is stored
+    require     clips a sample must have, of dynamic, static, front; others are given where they exist
+    passes      stored passes to deliver for each clip, as `<pass>_<clip>`: depth float32, inf where nothing
+                is hit; normal float32; mask int64; resized by the nearest pixel. Units and axes: passes.py
+    seed        of the random backgrounds
+    threads     decodes the frames of an item side by side; loader workers are the other way to use cores
+
+    InputError for an unknown split, background, clip name or column, and for a pass that is not stored. Each
+    clip is one ranged read, its passes another.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        where: str | None = None,
+        split: str | None = None,
+        background: Background = "white",
+        size: int | tuple[int, int] | None = None,
+        require: Sequence[str] = ("dynamic",),
+        seed: int = 0,
+        threads: int = 1,
+        passes: Sequence[str] = (),
+    ) -> None:
+        if split is not None and split not in SPLITS:
+            raise InputError(f"split={split!r}: known are {', '.join(SPLITS)}")
+        self.index = Index(path)
+        self.background, self.seed, self.threads = _colour(background), seed, threads
+        self.size = (size, size) if isinstance(size, int) else size
+        keys = self.index.keys
+        samples = group(keys, require)
+        if split is not None:
+            samples = samples.take(keys.split[keys.asset[samples.anchor]] == SPLITS.index(split))
+        if where is not None:
+            samples = samples.take(matching(self.index, where)[samples.anchor])
+        self.samples = samples
+        self.passes = pass_names(passes)
+        self.details = DetailsCache(self.index, passes=self.passes)
+        if self.passes and len(self.samples):
+            self._pass_spans(int(self.samples.anchor[0]))
+        # Shared memory, so that workers of a plain DataLoader that are kept alive see the next epoch too.
+        # Where there is no room for a number, there is none for what workers would send either.
+        self._epoch = torch.zeros(1, dtype=torch.int64)
+        with contextlib.suppress(RuntimeError, OSError):
+            self._epoch.share_memory_()
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pool": None}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def uids(self) -> list[str]:
+        """[len] uid of each sample."""
+        keys = self.index.keys
+        return keys.uids.take(keys.asset[self.samples.anchor]).to_pylist()
+
+    def sources(self) -> dict[tuple[str, int, int], str]:
+        """(uid, action_index, orbit) of each sample, in order, to a hash of its stored dynamic and static
+        frames.
+
+        What was computed from a sample is stale once this hash changes.
+        """
+        keys, s = self.index.keys, self.samples
+        stored = [part.column("sha256") for _, part in self.index.read(["sha256"])]
+        hashes = np.concatenate([c.to_numpy() for c in stored]) if stored else np.empty(0, object)
+        found = {}
+        for i, uid in enumerate(self.uids):
+            rows = [int(row) for row in (s.dynamic[i], s.static[i]) if row >= 0]
+            text = " ".join(hashes[row] for row in rows)
+            anchor = s.anchor[i]
+            key = (uid, int(keys.action_index[anchor]), int(keys.orbit[anchor]))
+            found[key] = hashlib.sha256(text.encode()).hexdigest()
+        return found
+
+    def set_epoch(self, epoch: int) -> None:
+        """Random backgrounds of another epoch, for a plain DataLoader; its workers see it too. An
+        `OrbitLoader` sets the epoch of what it loads itself, behind wrappers as well."""
+        self._epoch[0] = epoch
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"sample {i} of {len(self)}")
+        rows = {
+            name: self.details[int(getattr(self.samples, name)[i])]
+            for name in RIG_OF
+            if getattr(self.samples, name)[i] >= 0
+        }
+        anchor = next(rows[name] for name in RIG_OF if name in rows)
+        item = {k: getattr(anchor, k) for k in ("uid", "action", "action_index", "orbit", "split", "caption")}
+        colour = self._background_of(anchor)
+        for name, row in rows.items():
+            item[name], item[f"alpha_{name}"] = self._images(row, colour)
+            number = int(getattr(self.samples, name)[i])
+            item |= {f"{kind}_{name}": planes for kind, planes in self._passes(row, number).items()}
+        item["c2w"], item["K"], item["time"] = self._geometry(anchor)
+        if "front" in rows:
+            item["front_c2w"], item["front_K"], item["front_time"] = self._geometry(rows["front"])
+        if anchor.motion_magnitude is not None:
+            item["motion_magnitude"] = torch.tensor(anchor.motion_magnitude, dtype=torch.float32)
+        return item
+
+    def rgba(self, i: int, clip: str = "dynamic") -> npt.NDArray[np.uint8]:
+        """Stored pixels of one clip of a sample: straight RGBA, uint8 [F, H, W, 4]."""
+        number = int(getattr(self.samples, clip)[i])
+        if number < 0:
+            raise InputError(f"sample {i} has no {clip} clip")
+        row = self.details[number]
+        data, starts = self._read(row)
+        members = [data[a : a + length] for a, length in zip(starts.tolist(), row.lengths.tolist())]
+        with reading(self.index.shard_store.path(row.shard)):
+            return decode_clip(members, row.size, self._threads())
+
+    def _read(self, row: Details) -> tuple[bytes, npt.NDArray[np.int64]]:
+        """(bytes that hold a clip's frames, where each begins in them)."""
+        start = int(row.offsets.min())
+        end = int((row.offsets + row.lengths).max())
+        return read_span(self.index.shard_store, row.shard, start, end), row.offsets - start
+
+    def _threads(self) -> ThreadPoolExecutor | None:
+        if self.threads <= 1:
+            return None
+        # Threads do not survive a fork into a loader worker.
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = (os.getpid(), ThreadPoolExecutor(self.threads))
+        return self._pool[1]
+
+    def _images(self, row: Details, colour: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
+        data, starts = self._read(row)
+        with reading(self.index.shard_store.path(row.shard)):
+            planes = clip_planes(data, starts, row.lengths, row.size, colour, self._threads(), self.threads)
+        rgb, alpha = (torch.from_numpy(plane) for plane in planes)
+        if self.size is None or self.size == row.size:
+            return rgb, alpha
+        size = (self.size[1], self.size[0])
+        # On one background compositing and resizing commute, so this equals resizing premultiplied colour.
+        return tuple(
+            functional.interpolate(plane, size=size, mode="bilinear", antialias=True).clamp(0, 1)
+            for plane in (rgb, alpha)
+        )  # type: ignore[return-value]
+
+    def _passes(self, row: Details, number: int) -> dict[str, Tensor]:
+        """The passes asked for of index row `number`, [F, C, H, W] each, by one read."""
+        if not self.passes:
+            return {}
+        spans = self._pass_spans(number)
+        start = min(int(offsets.min()) for offsets, _ in spans.values())
+        end = max(int((offsets + lengths).max()) for offsets, lengths in spans.values())
+        data = read_span(self.index.shard_store, row.shard, start, end)
+        found = {}
+        for name, (offsets, lengths) in spans.items():
+            members = [data[a - start : a - start + n] for a, n in zip(offsets.tolist(), lengths.tolist())]
+            found[name] = torch.from_numpy(pass_planes(members, name, self.size or row.size))
+        return found
+
+    def _pass_spans(self, number: int) -> Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        row = self.details[number]
+        for name in self.passes:
+            if name not in row.passes:
+                stored = [kind for kind, _ in self.index.row(number)["passes"] or []]
+                where = f"{self.index.store.uri}: {row.uid}, action {row.action_index}, orbit {row.orbit}"
+                raise InputError(missing_pass(where, name, stored))
+        return row.passes
+
+    def _geometry(self, row: Details) -> tuple[Tensor, Tensor, Tensor]:
+        """(c2w [F, 4, 4], K [F, 3, 3] of the delivered size, time [F])."""
+        w, h = self.size or row.size
+        x, y = w / row.size[0], h / row.size[1]
+        fl_x, fl_y, cx, cy = row.intrinsics
+        K = np.empty((len(row.c2w), 3, 3), np.float32)
+        K[:] = ((fl_x * x, 0.0, cx * x), (0.0, fl_y * y, cy * y), (0.0, 0.0, 1.0))
+        # Copies: the details are shared between samples.
+        c2w, time = row.c2w.copy(), row.time.copy()
+        return torch.from_numpy(c2w), torch.from_numpy(K), torch.from_numpy(time)
+
+    def _background_of(self, row: Details) -> tuple[float, float, float]:
+        if self.background is not None:
+            return self.background
+        epoch = loading_epoch()
+        epoch = int(self._epoch[0]) if epoch is None else epoch
+        name = f"{self.seed} {epoch} {row.uid} {row.action_index} {row.orbit}"
+        r, g, b = hashlib.sha256(name.encode()).digest()[:3]
+        return (r / 255, g / 255, b / 255)
+
+
+def _colour(background: Background) -> tuple[float, float, float] | None:
+    """RGB in [0, 1]; None for random."""
+    if isinstance(background, str):
+        if background == "random":
+            return None
+        if background in _NAMED:
+            return _NAMED[background]
+        if len(background) == 7 and background.startswith("#"):
+            try:
+                r, g, b = bytes.fromhex(background[1:])
+                return (r / 255, g / 255, b / 255)
+            except ValueError:
+                pass
+    elif len(background) == 3 and all(0 <= value <= 255 for value in background):
+        r, g, b = background
+        return (r / 255, g / 255, b / 255)
+    raise InputError(
+        f"background={background!r}: give white, grey, black, random, '#rrggbb', or three values of 0 to 255"
+    )

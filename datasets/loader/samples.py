@@ -1,0 +1,94 @@
+"""From index rows to training samples: one per (uid, action, orbit), with a row for each rig it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.index.keys import Keys
+
+#: Short names of a sample's clips, and the rigs they come from.
+RIG_OF = {"dynamic": "dynamic_orbit", "static": "static_orbit", "front": "front_view"}
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """`S` samples in the order of the index.
+
+    Each array holds index rows, -1 where the sample lacks that clip.
+    """
+
+    dynamic: Rows
+    """[S]"""
+    static: Rows
+    """[S]"""
+    front: Rows
+    """[S] the front view of the same orbit, else that of orbit 0."""
+    anchor: Rows
+    """[S] the row a filter looks at: the dynamic orbit's, else the static one's, else the front view's."""
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+    def take(self, keep: npt.NDArray[np.bool_]) -> Samples:
+        """The samples where `keep` [S] holds."""
+        return Samples(self.dynamic[keep], self.static[keep], self.front[keep], self.anchor[keep])
+
+
+def group(keys: Keys, require: Sequence[str] = ("dynamic",)) -> Samples:
+    """Samples that have every clip of `require` (of dynamic, static, front)."""
+    for name in require:
+        if name not in RIG_OF:
+            raise InputError(f"require={name!r}: known are {', '.join(RIG_OF)}")
+    orbits = int(keys.orbit.max(initial=0)) + 1
+    actions = int(keys.action_index.max(initial=0)) + 1
+    found = {name: _sorted_rows(keys, rig, actions, orbits) for name, rig in RIG_OF.items()}
+    first = next((name for name in RIG_OF if name in require), None)
+    wanted = found[first][0] if first else _any_clip(found, orbits)
+    rows = {name: _look_up(*found[name], wanted) for name in RIG_OF}
+    shared_front = _look_up(*found["front"], wanted - wanted % orbits)
+    rows["front"] = np.where(rows["front"] >= 0, rows["front"], shared_front)
+    anchor = rows["front"]
+    for name in ("static", "dynamic"):
+        anchor = np.where(rows[name] >= 0, rows[name], anchor)
+    samples = Samples(rows["dynamic"], rows["static"], rows["front"], anchor)
+    return samples.take(np.logical_and.reduce([rows[name] >= 0 for name in require] or [anchor >= 0]))
+
+
+def _any_clip(found: dict[str, tuple[Rows, Rows]], orbits: int) -> Rows:
+    """Codes of all samples that have any clip at all."""
+    turning = np.union1d(found["dynamic"][0], found["static"][0])
+    # A front view belongs to every orbit of its action, but makes no sample of its own beside an orbit.
+    alone = found["front"][0]
+    return np.union1d(turning, alone[~np.isin(alone // orbits, turning // orbits)])
+
+
+def _sorted_rows(keys: Keys, rig: str, actions: int, orbits: int) -> tuple[Rows, Rows]:
+    """(codes of asset, action and orbit, ascending; their rows) of one rig."""
+    if rig not in keys.rigs:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    rows = np.flatnonzero(keys.rig == keys.rigs.index(rig))
+    codes = keys.asset[rows].astype(np.int64)
+    codes *= actions
+    codes += keys.action_index[rows]
+    codes *= orbits
+    codes += keys.orbit[rows]
+    # Rows are written in key order, so this is sorted already in all but foreign indices.
+    if np.any(codes[1:] < codes[:-1]):
+        order = np.argsort(codes, kind="stable")
+        rows, codes = rows[order], codes[order]
+    return codes, rows
+
+
+def _look_up(codes: Rows, rows: Rows, wanted: Rows) -> Rows:
+    """Row of each wanted code, -1 where there is none."""
+    if not len(codes):
+        return np.full(len(wanted), -1, np.int64)
+    place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
+    return np.where(codes[place] == wanted, rows[place], -1)

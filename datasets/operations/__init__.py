@@ -1,0 +1,1 @@
+"""Operations on whole datasets: verify, statistics, selection, merging."""

@@ -1,0 +1,1 @@
+"""From what the user names to assets: files, folders, lists, tables, Objaverse."""

@@ -1,0 +1,1 @@
+"""The dataset on disk and its commit protocol."""

@@ -1,0 +1,124 @@
+"""Index parts: which files under index/ count, and how small ones become large ones without a reader
+noticing.
+
+Each shard gets one part. Opening an index of thousands of small parts would be slow, so the driver merges
+them: it writes `merged-*.parquet`, whose footer names the parts it replaces, and then deletes those. Between
+the two steps both exist; a reader leaves out what a merged part replaces, so no row is ever seen twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orbit4d.datasets.core.crashpoints import crash_point
+from orbit4d.datasets.core.damage import reading
+from orbit4d.datasets.core.storage import Store
+from orbit4d.datasets.store import sealed
+from orbit4d.datasets.store.schema import INDEX_SCHEMA
+
+FOLDER = "index"
+NOT_READABLE = "not a readable index part"
+REPLACES = b"orbit4d.replaces"
+#: Small parts are merged once there are this many of them...
+MERGE_AT = 64
+#: ...into parts of up to this many rows.
+ROWS_PER_PART = 1 << 17
+
+
+def live_parts(store: Store) -> tuple[list[str], list[str]]:
+    """(parts that count, parts that a merged part replaces but that are still there), sorted by name."""
+    names = list(store.list(FOLDER, ".parquet"))
+    replaced: set[str] = set()
+    for name in names:
+        if name.startswith(f"{FOLDER}/merged-"):
+            with _reading(store, name):
+                # Metadata is None in a footer whose list of keys is damaged.
+                replaced |= set(json.loads((footer(store, name).metadata or {}).get(REPLACES, b"[]")))
+    return [n for n in names if n not in replaced], [n for n in names if n in replaced]
+
+
+def footer(store: Store, name: str) -> pq.FileMetaData:
+    """Parquet metadata of a part; damage raises WorkError."""
+    with _reading(store, name), pq.ParquetFile(store.open(name)) as file:
+        return file.metadata
+
+
+def sequence(name: str) -> int:
+    """Number in `shards/000012-….tar`, `index/000012-….parquet` or `index/merged-000012-….parquet`.
+
+    -1 if none.
+    """
+    number = name.rsplit("/", 1)[-1].removeprefix("merged-").split("-", 1)[0].split(".", 1)[0]
+    return int(number) if number.isdigit() else -1
+
+
+def merge_small(store: Store, force: bool = False) -> int:
+    """Merge the small parts when there are many (or more than one and `force`).
+
+    Returns how many were replaced.
+    """
+    live, stale = live_parts(store)
+    store.delete(stale)
+    rows = {name: footer(store, name).num_rows for name in live}
+    small = [name for name in live if rows[name] < ROWS_PER_PART // 2]
+    if len(small) < (2 if force else MERGE_AT):
+        return 0
+    replaced = 0
+    group: list[str] = []
+    for name in [*small, None]:
+        if group and (name is None or sum(rows[n] for n in group) + rows[name] > ROWS_PER_PART):
+            if len(group) > 1:
+                _merge(store, group)
+                replaced += len(group)
+            group = []
+        if name is not None:
+            group.append(name)
+    return replaced
+
+
+def _merge(store: Store, names: Sequence[str]) -> None:
+    table = pa.concat_tables([sealed.load(store.read(name), store.path(name)) for name in names])
+    stamp = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    merged = f"{FOLDER}/merged-{max(map(sequence, names)):06d}-{stamp}.parquet"
+    # An asset lies in one part, so sorting keeps its rows adjacent and makes row-group statistics useful.
+    order = [
+        ("uid", "ascending"),
+        ("action_index", "ascending"),
+        ("rig", "ascending"),
+        ("orbit", "ascending"),
+    ]
+    store.put(merged, sealed.dump(table.sort_by(order), {REPLACES.decode(): json.dumps(list(names))}))
+    crash_point("compact_after_merged")
+    for i, name in enumerate(names):
+        store.delete([name])
+        if i == 0:
+            crash_point("compact_half_deleted")
+
+
+def read_part(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns of one part, page checksums verified; damage raises WorkError."""
+    with _reading(store, name), pq.ParquetFile(store.open(name), page_checksum_verification=True) as file:
+        check_columns(file)
+        return file.read(columns=None if columns is None else list(columns))
+
+
+def check_columns(file: pq.ParquetFile) -> None:
+    """Raise unless the file has the columns of the index, by name and type.
+
+    Checksums cover pages, not the footer that names them: a column whose name or type is damaged would be
+    missing, or come as other values, where it is asked for.
+    """
+    found = file.schema_arrow
+    if not found.equals(INDEX_SCHEMA):
+        odd = next((field.name for field in INDEX_SCHEMA if field not in found), "one too many")
+        raise pa.ArrowInvalid(f"column {odd} is not that of the schema")
+
+
+def _reading(store: Store, name: str) -> AbstractContextManager[None]:
+    return reading(store.path(name), NOT_READABLE)

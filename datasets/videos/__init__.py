@@ -1,0 +1,1 @@
+"""Videos in and out, as a player shows them."""

@@ -1,0 +1,1 @@
+"""Metrics, their kernels and learned networks."""

@@ -1,0 +1,1 @@
+"""Rows, tables and pages of an evaluation."""

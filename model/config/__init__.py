@@ -1,0 +1,1 @@
+"""Frozen settings, their checks and presets."""

@@ -1,0 +1,154 @@
+"""Which values a setting may have: one table, read when a configuration is built.
+
+A value that the code would quietly take for another (an unknown schedule, say, for the other one), or stumble
+over an hour later, is refused in one line that names the setting and what it takes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.nearest import or_known
+
+#: Settings that take one of a few words.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "model.variant": ("text", "image", "static3d"),
+    "model.schedule": ("text", "image"),
+    "model.prediction": ("epsilon", "v_prediction", "sample", ""),
+    "data.latents": ("auto", "cache", "fly", "memory"),
+    "optim.schedule": ("constant", "cosine"),
+    "optim.optimizer": ("adamw", "muon", "adamw8bit"),
+    "optim.precision": ("no", "bf16", "fp16"),
+    "sample.spacing": ("leading", "trailing"),
+    "stages.name": ("static", "dynamic"),
+}
+#: What `model.unet` may hold: arguments of `OrbitUNet` but its variant, which is a setting of its own.
+UNET = (
+    "sample_size",
+    "in_channels",
+    "out_channels",
+    "down_block_types",
+    "up_block_types",
+    "block_out_channels",
+    "layers_per_block",
+    "norm_num_groups",
+    "cross_attention_dim",
+    "attention_head_dim",
+    "camera_dim",
+    "camera_harmonics",
+    "camera_zero_init",
+    "frame_index_embedding",
+    "temporal_dropout",
+    "transformer_in_heads",
+    "latent_token_grid",
+    "first_view",
+)
+#: Settings that take a list of words.
+LISTS: dict[str, tuple[str, ...]] = {"data.augment": ("roll", "reverse", "mirror", "arc")}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Numbers from `low` to `high`; `ends` says, as in mathematics, whether they are in it themselves."""
+
+    low: float = 0.0
+    high: float = math.inf
+    ends: str = "[]"
+
+    def __contains__(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        above = value >= self.low if self.ends[0] == "[" else value > self.low
+        return above and (value <= self.high if self.ends[1] == "]" else value < self.high)
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"{self.low:g} or more" if self.ends[0] == "[" else f"above {self.low:g}"
+        return f"{self.low:g} to {self.high:g}" + ("" if self.ends == "[]" else f", without {self.high:g}")
+
+
+_FROM_0, _FROM_1, _SHARE = Interval(), Interval(low=1), Interval(high=1)
+#: Settings that take numbers. Weights of guidance take any.
+NUMBERS: dict[str, Interval] = {
+    "seed": _FROM_0,
+    "checkpoint_every": _FROM_1,
+    "keep_checkpoints": _FROM_1,
+    "validate_every": _FROM_1,
+    "validate_clips": _FROM_1,
+    "sample_every": _FROM_0,
+    "sample_clips": _FROM_1,
+    "stages.steps": _FROM_1,
+    "stages.static_share": _SHARE,
+    "stages.lr_scale": _FROM_0,
+    "stages.condition_scale": _FROM_0,
+    "model.residual": _FROM_0,
+    "data.resolution": _FROM_1,
+    "data.frames": Interval(low=2),
+    "data.fps": Interval(ends="(]"),
+    "data.static_condition": _SHARE,
+    "data.workers": _FROM_0,
+    "loss.motion_weight": _FROM_0,
+    "loss.drop_caption": _SHARE,
+    "loss.drop_motion": _SHARE,
+    "loss.drop_image": _SHARE,
+    "loss.offset_noise": _FROM_0,
+    "loss.noise_bias": Interval(ends="(]"),
+    "optim.lr": _FROM_0,
+    "optim.warmup": _FROM_0,
+    "optim.weight_decay": _FROM_0,
+    "optim.effective_batch": _FROM_1,
+    "optim.batch": _FROM_1,
+    "optim.clip": _FROM_0,
+    # An average that never moves would end as the weights that it started from.
+    "optim.ema": Interval(high=1, ends="[)"),
+    "optim.lora": _FROM_0,
+    "sample.steps": Interval(low=1, high=1000),
+}
+
+
+def check_values(flat: Mapping[str, Any]) -> None:
+    """InputError, naming setting, value and mend, for the first value that is none of those it may have.
+
+    `flat` holds every setting by its dotted name, as `config.flatten` gives it; `stages` is a list of
+    dictionaries.
+    """
+    if not flat["stages"]:
+        raise InputError("stages=[]: give at least one stage, such as name dynamic with steps 6000")
+    for key, value in flat.items():
+        if key == "stages":
+            for stage in value:
+                for name, of_stage in stage.items():
+                    _check(f"stages.{name}", of_stage)
+        else:
+            _check(key, value)
+    for name in flat["model.unet"]:
+        if name not in UNET:
+            raise InputError(f"model.unet.{name}: no such argument of the network; {or_known(name, UNET)}")
+    if flat["data.latents_folder"] and flat["data.latents"] not in ("auto", "cache"):
+        raise InputError(
+            f"data.latents_folder={flat['data.latents_folder']}: is for data.latents=cache, which is "
+            f"{flat['data.latents']}: set one of them otherwise"
+        )
+    if flat["model.variant"] == "text" and not flat["data.captions"]:
+        raise InputError("data.captions=false: a text model has nothing else to go by; leave it true")
+
+
+def _check(key: str, value: Any) -> None:
+    if key in CHOICES and value not in CHOICES[key]:
+        raise InputError(f"{key}={value}: give {_words(CHOICES[key], 'or')}")
+    if key in LISTS:
+        unknown = [word for word in value if word not in LISTS[key]]
+        if unknown:
+            raise InputError(f"{key}: no such word as {unknown[0]}; known are {_words(LISTS[key], 'and')}")
+    if key in NUMBERS and value not in NUMBERS[key]:
+        raise InputError(f"{key}={json.dumps(value)}: give a number, {NUMBERS[key]}")
+
+
+def _words(known: tuple[str, ...], joint: str) -> str:
+    shown = [word or "nothing" for word in known]
+    return f"{', '.join(shown[:-1])} {joint} {shown[-1]}"

@@ -1,0 +1,135 @@
+"""Named training configurations: the published hyper-parameters, and a small network for a CPU.
+
+The videomv presets follow Diffusion4D (arXiv 2405.16645, section 4.1): 6,000 iterations, learning rate 3e-5
+held constant, effective batch 128, DDIM 50, guidance w1 = 7.0 and w2 = 0.5; and the habits of the VideoMV
+base each starts from (alibaba/VideoMV, configs/*.yaml): background grey 128 or white, `, 3d asset` behind
+captions, the condition dropped in one of ten samples (text) or never (image), empty captions (image), offset
+noise 0.1 (image).
+Captions describe still objects, so `a dynamic asset, ` goes before them (their issue 17).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.model.config.settings import (
+    DataSettings,
+    LossSettings,
+    ModelSettings,
+    OptimSettings,
+    SampleSettings,
+    Stage,
+    TrainConfig,
+)
+
+#: The fixed negative prompt of VGen, on which VideoMV stands: it means "no caption" to its text model.
+NEGATIVE_PROMPT = (
+    "Distorted, discontinuous, Ugly, blurry, low resolution, motionless, static, disfigured, "
+    "disconnected limbs, Ugly faces, incomplete arms"
+)
+_PUBLISHED_OPTIM = OptimSettings(
+    lr=3e-5,
+    schedule="constant",
+    effective_batch=128,
+    batch=1,
+    ema=0.9999,
+    precision="bf16",
+    checkpointing=True,
+)
+_CLIP = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+_VAE = "stabilityai/sd-vae-ft-mse"
+
+VIDEOMV_TEXT = TrainConfig(
+    preset="videomv-text",
+    stages=(Stage("dynamic", 6000),),
+    model=ModelSettings(variant="text", schedule="text", autoencoder=_VAE, text_encoder=_CLIP),
+    data=DataSettings(
+        background="grey128",
+        caption_prefix="a dynamic asset, ",
+        caption_suffix=", 3d asset",
+        negative_prompt=NEGATIVE_PROMPT,
+    ),
+    loss=LossSettings(drop_caption=0.1, drop_motion=0.1),
+    optim=_PUBLISHED_OPTIM,
+)
+VIDEOMV_IMAGE = TrainConfig(
+    preset="videomv-image",
+    stages=(Stage("dynamic", 6000),),
+    model=ModelSettings(
+        variant="image", schedule="image", autoencoder=_VAE, text_encoder=_CLIP, image_encoder=_CLIP
+    ),
+    data=DataSettings(background="white", captions=False),
+    loss=LossSettings(drop_caption=0.0, drop_motion=0.1, drop_image=0.0, offset_noise=0.1),
+    optim=_PUBLISHED_OPTIM,
+)
+VIDEOMV_STATIC3D = replace(
+    VIDEOMV_IMAGE, preset="videomv-static3d", model=replace(VIDEOMV_IMAGE.model, variant="static3d")
+)
+TINY = TrainConfig(
+    preset="tiny",
+    stages=(Stage("static", 128, condition_scale=0.1), Stage("dynamic", 192, static_share=0.4)),
+    model=ModelSettings(
+        variant="image",
+        unet={
+            "block_out_channels": [64, 64],
+            "down_block_types": ["DownBlock3D", "CrossAttnDownBlock3D"],
+            "up_block_types": ["CrossAttnUpBlock3D", "UpBlock3D"],
+            "layers_per_block": 1,
+            "cross_attention_dim": 64,
+            "attention_head_dim": 16,
+            "norm_num_groups": 8,
+            "camera_harmonics": 2,
+            "camera_zero_init": False,
+            "frame_index_embedding": True,
+            "temporal_dropout": 0.0,
+            "transformer_in_heads": 2,
+            "latent_token_grid": 8,
+            "first_view": "repeat",
+        },
+        autoencoder="unshuffle:4",
+        schedule="image",
+        prediction="sample",
+        residual=0.25,
+    ),
+    data=DataSettings(
+        resolution=32,
+        frames=8,
+        latents="memory",
+        augment=("roll", "reverse"),
+        static_condition=0.5,
+        workers=0,
+    ),
+    loss=LossSettings(motion_weight=5.0, drop_caption=0.0, drop_motion=0.1, noise_bias=4.0),
+    optim=OptimSettings(
+        lr=3e-3, schedule="cosine", warmup=10, effective_batch=4, batch=4, ema=0.99, optimizer="muon"
+    ),
+    sample=SampleSettings(steps=2, spacing="trailing", w1=0.0, w2=0.0, w_motion=0.75),
+    checkpoint_every=100,
+    validate_every=50,
+    validate_clips=4,
+)
+TINY_TEXT = replace(
+    TINY,
+    preset="tiny-text",
+    model=replace(
+        TINY.model,
+        variant="text",
+        text_encoder="minilm",
+        residual=0.0,
+        unet={**TINY.model.unet, "cross_attention_dim": 384},
+    ),
+    data=replace(TINY.data, static_condition=0.0),
+    loss=replace(TINY.loss, drop_caption=0.1),
+)
+PRESETS = MappingProxyType(
+    {c.preset: c for c in (TINY, TINY_TEXT, VIDEOMV_TEXT, VIDEOMV_IMAGE, VIDEOMV_STATIC3D)}
+)
+
+
+def preset(name: str) -> TrainConfig:
+    """The configuration of that name; an unknown name is an InputError that lists them."""
+    if name not in PRESETS:
+        raise InputError(f"--preset {name}: known presets are {', '.join(PRESETS)}")
+    return PRESETS[name]

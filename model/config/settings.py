@@ -1,0 +1,382 @@
+"""What a training run is made of: frozen settings, saved as RUN/config.json beside everything it made.
+
+Defaults stand here and nowhere else; `presets.py` holds the named deviations. A run is resumed only with
+the configuration it was started with, and the first differing key is named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.nearest import or_known
+from orbit4d.model.config.checks import check_values
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The network, and the frozen parts around it."""
+
+    variant: str = "image"
+    """"text", "image" or "static3d": what OrbitUNet is conditioned on beside cameras and motion."""
+    unet: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the diffusers UNet; empty means the published 1.4 B parameter size."""
+    init: str = ""
+    """Weights to start from: a VideoMV .pth, a RUN, or a save_pretrained folder. Empty: random weights."""
+    autoencoder: str = ""
+    """"unshuffle:2" (pixels, lossless), or a hub name, folder or VQGAN_autoencoder.pth of an SD f8 VAE."""
+    text_encoder: str = ""
+    """Hub name, folder or open_clip_pytorch_model.bin; "minilm" for the small one; empty: no text."""
+    image_encoder: str = ""
+    """The same for the CLIP image vector; empty: none (the first view still enters as a latent)."""
+    schedule: str = "image"
+    """Noise schedule of the base: "text" (scaled linear) or "image" (cosine, zero terminal SNR)."""
+    prediction: str = ""
+    """"epsilon", "v_prediction" or "sample" (x0); empty: the schedule's own."""
+    residual: float = 0.0
+    """With prediction "sample": the network says how the clip differs from what the image branch sees (the
+    first view, or the static orbit), in units of this spread (losses.residual_estimate), so that a network
+    trained for minutes need not first learn to copy. 0: it says the clip itself."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which clips, and how they reach the network."""
+
+    resolution: int = 256
+    """Square size in pixels that frames are resized to."""
+    frames: int = 24
+    """Frames per training clip, evenly spread over the clip's own."""
+    background: str = "white"
+    """Colour behind the alpha: "white", "grey128", or "r,g,b"."""
+    captions: bool = True
+    """False gives every clip an empty caption, in training and in sampling, as VideoMV's image model has it:
+    a network told captions expects one when it samples, and a picture has none."""
+    caption_prefix: str = ""
+    """Put before every caption."""
+    caption_suffix: str = ""
+    """Put after every caption."""
+    negative_prompt: str = ""
+    """Caption that stands for "none" in caption dropout and in guidance."""
+    fps: float = 8.0
+    """Frame rate told to the image networks."""
+    where: str = ""
+    """Filter expression on the index, as in `orbit4d select`."""
+    latents: str = "auto"
+    """"cache" (made by `orbit4d encode`), "fly" (encode in the loop), "memory" (pixels kept in RAM after the
+    first epoch, encoded in the loop), or "auto": the cache when there is one, else fly."""
+    latents_folder: str = ""
+    """Where the cache is, if not beside the dataset: the folder or URI that `encode --out` wrote."""
+    augment: tuple[str, ...] = ()
+    """Any of "roll" (a static orbit may start anywhere), "reverse" (or turn the other way), "mirror" (left
+    and right swapped, camera and pixels), "arc" (consecutive frames instead of the whole turn)."""
+    cameras: bool = True
+    """False hides the cameras from the network: a control, to see what they are worth."""
+    static_condition: float = 0.0
+    """Share of samples in which an image network sees the whole static orbit in place of the first view; it
+    then takes both."""
+    workers: int = 4
+    """Loader processes; 0 loads in the training process."""
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What is minimised, and what is left out at random."""
+
+    motion_weight: float = 0.1
+    """ω of the motion reconstruction loss L_mr; 0 turns it off."""
+    drop_caption: float = 0.1
+    """Share of samples whose caption becomes the negative prompt."""
+    drop_motion: float = 0.1
+    """Share of samples that are not told their motion."""
+    drop_image: float = 0.0
+    """Share of samples whose image vector becomes zero (the first view's latent stays)."""
+    shuffle_motion: bool = False
+    """Tell every clip the motion of another one: a control, which must not learn to follow m."""
+    offset_noise: float = 0.0
+    """Weight of a noise that is constant over a frame."""
+    noise_bias: float = 1.0
+    """Noise levels are drawn with a density that grows as level^(bias - 1): 1 is uniform, as published; 2
+    gives a short training more of the levels at which a clip is laid out."""
+
+
+@dataclass(frozen=True)
+class OptimSettings:
+    """How it is minimised."""
+
+    lr: float = 3e-5
+    """Peak learning rate."""
+    schedule: str = "constant"
+    """Learning rate over a stage: "constant" or "cosine" (to a twentieth)."""
+    warmup: int = 0
+    """Steps of linear warm-up at the start of each stage."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled decay."""
+    effective_batch: int = 128
+    """Clips per optimizer step, over all processes and accumulated micro-batches."""
+    batch: int = 1
+    """Clips per micro-batch and process."""
+    clip: float = 1.0
+    """Largest gradient norm; 0 turns clipping off."""
+    ema: float = 0.9999
+    """Decay of the averaged weights; 0 keeps none."""
+    optimizer: str = "adamw"
+    """"adamw", "muon" (muon.py; for networks trained from nothing), or "adamw8bit" (bitsandbytes, CUDA
+    only)."""
+    precision: str = "no"
+    """"no" (float32), "bf16" or "fp16"."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: slower, far less memory."""
+    lora: int = 0
+    """Rank of LoRA adapters on the attention projections; 0 trains all weights."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One pass of the loop over one kind of clip."""
+
+    name: str
+    """"static" (static orbits, no motion) or "dynamic"."""
+    steps: int
+    """Optimizer steps."""
+    static_share: float = 0.0
+    """Share of static orbits, told m = 0, mixed into a dynamic stage."""
+    lr_scale: float = 1.0
+    """Factor on the learning rate in this stage."""
+    condition_scale: float = 1.0
+    """Factor on data.static_condition: a static stage that sees the whole orbit need only copy it."""
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """Defaults of `orbit4d generate`."""
+
+    steps: int = 50
+    """DDIM steps."""
+    spacing: str = "leading"
+    """Which steps: "leading" (981, 961, .., 1 of 50, as VideoMV) or "trailing" (from pure noise on; for few
+    steps)."""
+    w1: float = 7.0
+    """Weight against the unconditional branch (7 is ordinary guidance 8)."""
+    w2: float = 0.5
+    """Weight against the frozen base, which knows no motion."""
+    w_motion: float = 0.0
+    """Weight against the same network told m = 0 (not in the paper)."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole run."""
+
+    preset: str = "custom"
+    """Name of the preset it started from."""
+    seed: int = 0
+    """The one seed."""
+    stages: tuple[Stage, ...] = (Stage("dynamic", 6000),)
+    """In order; the network that ends a static stage is kept frozen as the third guidance branch."""
+    model: ModelSettings = field(default_factory=ModelSettings)
+    """The network."""
+    data: DataSettings = field(default_factory=DataSettings)
+    """The clips."""
+    loss: LossSettings = field(default_factory=LossSettings)
+    """The objective."""
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    """The optimizer."""
+    sample: SampleSettings = field(default_factory=SampleSettings)
+    """Sampling afterwards."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """How many of the newest are kept."""
+    validate_every: int = 250
+    """Steps between validations."""
+    validate_clips: int = 16
+    """Clips of the validation split that are looked at, always with the same noise."""
+    sample_every: int = 0
+    """Steps between sample clips, in RUN/samples and in the trackers; 0: none."""
+    sample_clips: int = 4
+    """How many: of the validation split where it has clips, always with the same noise."""
+    schema: int = SCHEMA
+    """Version of this layout."""
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps over all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
+_NESTED = {
+    "model": ModelSettings,
+    "data": DataSettings,
+    "loss": LossSettings,
+    "optim": OptimSettings,
+    "sample": SampleSettings,
+}
+#: Settings that may name a file or folder of this machine.
+PATHS = (
+    "model.init",
+    "model.autoencoder",
+    "model.text_encoder",
+    "model.image_encoder",
+    "data.latents_folder",
+)
+#: Keys that may differ on resume: they change neither the data, nor the objective. The last two, for a run
+#: that met the end of its memory, change how its sums are rounded and what dropout draws, as another number
+#: of processes does; a step still takes the same samples with the same noise (data.StepBatches).
+_FREE = {
+    "data.workers",
+    "data.latents",
+    "data.latents_folder",
+    "sample_every",
+    "sample_clips",
+    "keep_checkpoints",
+    "checkpoint_every",
+    "validate_every",
+    "validate_clips",
+    "optim.checkpointing",
+    "optim.batch",
+}
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain JSON-ready dictionary."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(values: Mapping[str, Any]) -> TrainConfig:
+    """Inverse of `to_dict`; an unknown key, a value that a setting does not take (config_checks.py), or
+    another schema is an InputError that names it."""
+    if values.get("schema", SCHEMA) != SCHEMA:
+        raise InputError(
+            f"this run's configuration has schema {values['schema']}, this orbit4d reads {SCHEMA}: "
+            "use the version that made it"
+        )
+    kwargs: dict[str, Any] = dict(values)
+    for name, cls in _NESTED.items():
+        if name in kwargs:
+            kwargs[name] = _build(cls, kwargs[name], name + ".")
+    if "stages" in kwargs:
+        kwargs["stages"] = tuple(_build(Stage, stage, "stages.") for stage in kwargs["stages"])
+    config = _build(TrainConfig, kwargs, "")
+    check_values(flatten(to_dict(config)))
+    return config
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        name = prefix + unknown[0]
+        raise InputError(f"unknown setting {name}: {or_known(name, [prefix + k for k in known])}")
+    absent = [k for k, f in known.items() if k not in values and _is_required(f)]
+    if absent:
+        raise InputError(f"{prefix}{absent[0]} is not given: {json.dumps(dict(values))}")
+    return cls(**{k: tuple(v) if k == "augment" else v for k, v in values.items()})
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionary to dotted keys; lists and the UNet arguments stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and prefix + key != "model.unet":
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def override(config: TrainConfig, assignments: Iterable[str]) -> TrainConfig:
+    """Apply `key=value` assignments with dotted keys, say `optim.lr=1e-4` or `data.augment=["roll"]`.
+
+    Values are JSON; anything that is not JSON is taken as text. `steps=N` shares N out over the stages in
+    the proportion they had.
+    """
+    pairs = []
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set {assignment}: write it as key=value, for example optim.lr=1e-4")
+        try:
+            pairs.append((key, json.loads(text)))
+        except json.JSONDecodeError:
+            pairs.append((key, text))
+    return assign(config, pairs, "--set")
+
+
+def assign(config: TrainConfig, pairs: Iterable[tuple[str, Any]], where: str) -> TrainConfig:
+    """`override` with values that were read already; `where` says in messages where they come from."""
+    values = to_dict(config)
+    for key, value in pairs:
+        if key == "steps":
+            _share_steps(values["stages"], value)
+            continue
+        *path, last = key.split(".")
+        node: Any = values
+        for part in path:
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or (last not in node and path != ["model", "unet"]):
+            raise InputError(f"{where} {key}: no such setting; {or_known(key, [*flatten(values), 'steps'])}")
+        old = node.get(last)
+        if old is not None and not _same_kind(old, value):
+            raise InputError(
+                f"{where} {key}={_said(value)}: expected a {type(old).__name__} like {json.dumps(old)}"
+            )
+        whole = isinstance(old, int) and isinstance(value, float)
+        node[last] = int(value) if whole else value
+    return from_dict(values)
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _same_kind(old: Any, new: Any) -> bool:
+    if isinstance(old, bool) or isinstance(new, bool):
+        return isinstance(old, bool) and isinstance(new, bool)
+    if isinstance(old, int | float):
+        return isinstance(new, int | float) and (isinstance(old, float) or float(new).is_integer())
+    return isinstance(new, type(old))
+
+
+def _share_steps(stages: list[dict[str, Any]], total: Any) -> None:
+    if not isinstance(total, int) or isinstance(total, bool) or total < len(stages):
+        raise InputError(f"steps={total}: give a whole number, at least {len(stages)} (one per stage)")
+    old = sum(stage["steps"] for stage in stages)
+    left = total
+    for i, stage in enumerate(stages):
+        rest = len(stages) - i - 1
+        share = left if rest == 0 else max(1, min(left - rest, round(total * stage["steps"] / old)))
+        stage["steps"] = share
+        left -= share
+
+
+def _equal(key: str, old: Any, new: Any) -> bool:
+    """Whether two values of a setting are one; a file or folder may be named in two ways."""
+    if old == new or key not in PATHS or not (old and new and Path(old).exists()):
+        return bool(old == new)
+    return Path(old).resolve() == Path(new).resolve()
+
+
+def check_same(saved: Mapping[str, Any], config: TrainConfig, where: str, init: str = "") -> None:
+    """Raise an InputError naming the first setting in which `config` differs from what `where` was run
+    with. A setting that is newer than that run had what is the default now. `init` is the folder whose
+    weights another run may start from, where there is one."""
+    old, new = flatten(to_dict(TrainConfig())) | flatten(saved), flatten(to_dict(config))
+    for key in sorted(set(old) | set(new)):
+        if key not in _FREE and not _equal(key, old.get(key), new.get(key)):
+            raise InputError(
+                f"{where} was started with {key}={json.dumps(old.get(key))}, now asked for "
+                f"{json.dumps(new.get(key))}: give the old value, or another --out"
+                + (f" (with --init {init} to start from its weights)" if init else "")
+            )

@@ -1,0 +1,1 @@
+"""Training clips, their latents and statistics."""

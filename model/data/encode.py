@@ -1,0 +1,89 @@
+"""`orbit4d encode`: fill the latent cache of a dataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from orbit4d.datasets.core.errors import InputError, WorkError
+from orbit4d.datasets.core.progress import Progress
+from orbit4d.model.config.settings import TrainConfig
+from orbit4d.model.data.clip_source import TRAIN, VALIDATION, PixelClips, why_none
+from orbit4d.model.data.latent_cache import (
+    LatentCache,
+    as_stored,
+    cache_settings,
+    missing_or_stale,
+    motion_list,
+)
+from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
+
+#: Clips per file of the cache.
+PART_CLIPS = 64
+
+
+def encode_dataset(dataset: str, config: TrainConfig, part_clips: int = PART_CLIPS) -> str:
+    """Encode what the cache lacks or holds stale, for the training and validation splits; returns a summary.
+
+    The cache lies beside the dataset, or in `data.latents_folder`. InputError where it cannot be written.
+    Test clips are left out on purpose: a cache that training reads should not hold them.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    frozen = FrozenParts.load(PartsSpec.of(config), device)
+    cache = LatentCache(dataset, cache_settings(config, frozen), config.data.latents_folder)
+    rows = cache.rows()
+    encoded = kept = 0
+    for split in (TRAIN, VALIDATION):
+        clips = PixelClips(dataset, config, split)
+        sources = clips.sources()
+        if split == TRAIN and not sources:
+            raise InputError(f"{dataset}: {why_none(dataset, config)}")
+        todo = set(missing_or_stale(rows, sources))
+        kept += len(sources) - len(todo)
+        if todo:
+            cache.check_writable()
+        part: list[Any] = []
+        with Progress(f"encode {split}", len(todo), "clip") as progress:
+            for index, (identity, source) in enumerate(sources.items()):
+                if identity not in todo:
+                    continue
+                try:
+                    tensors, motion = encode_clip(clips[index], frozen, device, cache.settings["dtype"])
+                except torch.OutOfMemoryError as error:
+                    raise WorkError(
+                        "out of memory while encoding: what is done is kept; use a card with more memory, or "
+                        "encode on the CPU with CUDA_VISIBLE_DEVICES= and run the same command again"
+                    ) from error
+                part.append((identity, source, tensors, motion))
+                if len(part) == part_clips:
+                    cache.write_part(part)
+                    part = []
+                encoded += 1
+                progress.update()
+            if part:
+                cache.write_part(part)
+    found_by = f"; train with --latents {cache.folder}" if cache.folder else ""
+    return f"encoded {encoded} clips, {kept} were there: {cache.place}/{cache.key}{found_by}"
+
+
+def encode_clip(
+    clip: dict[str, Any], frozen: FrozenParts, device: torch.device, dtype: str
+) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """Tensors of one clip as the cache stores them, and its motion per frame.
+
+    dynamic, static [N, C, h, w]; c2w [N, 4, 4]; text [L, D]; image_dynamic [D] of the first view, and
+    image_static [N, D] of every view of the static orbit, since a static sample may start at any of them.
+    """
+    tensors: dict[str, torch.Tensor] = {k: clip[k] for k in ("c2w", "focal") if k in clip}
+    for rig in ("dynamic", "static"):
+        if rig in clip:
+            latents = frozen.to_latents(clip[rig][None], device)[0].transpose(0, 1)
+            tensors[rig] = as_stored(latents, dtype)
+    if frozen.text is not None:
+        tensors["text"] = as_stored(frozen.tokens([clip["caption"]])[0], dtype)
+    if frozen.image is not None:
+        tensors["image_dynamic"] = as_stored(frozen.image_vectors(clip["dynamic"][:1].to(device))[0], dtype)
+        if "static" in clip:
+            tensors["image_static"] = as_stored(frozen.image_vectors(clip["static"].to(device)), dtype)
+    return tensors, motion_list(clip["motion_frames"])

@@ -1,0 +1,1 @@
+"""Schedules, losses and guidance."""

@@ -1,0 +1,102 @@
+"""From a batch to a loss: encode, add noise, predict, compare."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+
+from orbit4d.model.config.settings import LossSettings, Stage, TrainConfig
+from orbit4d.model.data.training_clips import ClipSource, Draw, TrainingClips, collate, noise_like
+from orbit4d.model.diffusion.losses import (
+    add_noise,
+    clean_estimate,
+    diffusion_loss,
+    motion_reconstruction_loss,
+    prediction_target,
+    residual_estimate,
+    signal_and_noise,
+)
+from orbit4d.model.encoders.frozen import FrozenParts, image_source
+
+#: Noise levels every validation clip is looked at, as fractions of the schedule.
+VALIDATION_LEVELS = (0.1, 0.35, 0.6, 0.85)
+_VALIDATION_KEY = 0x7A11D
+
+
+def training_loss(
+    network: nn.Module,
+    batch: dict[str, Any],
+    frozen: FrozenParts,
+    scheduler: DDIMScheduler,
+    config: TrainConfig,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """loss, loss_diffusion and loss_motion [] of a collated batch of `TrainingClips` samples.
+
+    L = L_diffusion + ω L_mr (Diffusion4D, arXiv 2405.16645, eq. 2). L_mr is taken per latent element, so
+    that ω does not depend on the latent's size, and weighted by alphas_cumprod[t]: the estimate made from
+    pure noise says nothing about motion. Clips without a static orbit have no L_mr.
+    """
+    target, static = frozen.to_latents(batch["target"], device), None
+    if config.loss.motion_weight > 0 or config.model.variant == "static3d" or bool(batch["see_static"].any()):
+        static = frozen.to_latents(batch["static"], device)
+    steps = int(scheduler.config.num_train_timesteps)
+    t = (batch["timestep_u"] * steps).long().clamp_max(steps - 1).to(device)
+    noise = noise_like(target, batch["seed"], config.loss.offset_noise)
+    noisy = add_noise(scheduler, target, noise, t)
+    conditions = frozen.conditions(batch, target, static)
+    if not config.data.cameras:
+        del conditions["camera"]
+    output = network(noisy, t, motion=batch["motion"].to(device), **conditions).sample
+    if config.model.residual:
+        visual = conditions.get("static_latents"), conditions.get("image_latents")
+        source = image_source(*visual, target.shape[2], frozen.spec.first_view)
+        output = residual_estimate(scheduler, output, source, noisy, t, config.model.residual)
+    per_clip = diffusion_loss(output, prediction_target(scheduler, target, noise, t))
+    terms = {"loss_diffusion": per_clip.mean()}
+    loss = terms["loss_diffusion"]
+    if config.loss.motion_weight > 0 and static is not None:
+        signal, _ = signal_and_noise(scheduler, t, 1)
+        estimate = clean_estimate(scheduler, output, noisy, t)
+        known = batch["has_static"].to(device).float()
+        motion = motion_reconstruction_loss(target, estimate, static, True, signal.square() * known)
+        terms["loss_motion"] = motion.mean()
+        loss = loss + config.loss.motion_weight * terms["loss_motion"]
+    return {"loss": loss, **terms}
+
+
+@torch.no_grad()
+def validation_loss(
+    network: nn.Module,
+    clips: ClipSource,
+    stage: Stage,
+    frozen: FrozenParts,
+    scheduler: DDIMScheduler,
+    config: TrainConfig,
+) -> float:
+    """Mean diffusion loss over the first `validate_clips` clips, each at four noise levels, with fixed noise.
+
+    Nothing is dropped or augmented, so two values of one run differ by the weights alone.
+    """
+    plain = LossSettings(motion_weight=0.0, drop_caption=0.0, drop_motion=0.0, drop_image=0.0)
+    config = replace(config, loss=plain)
+    data = replace(config.data, augment=())
+    samples = TrainingClips(
+        clips, data, plain, replace(stage, static_share=0.0), config.seed, _VALIDATION_KEY
+    )
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    values = []
+    for index in range(min(config.validate_clips, len(clips))):
+        for level in VALIDATION_LEVELS:
+            sample = samples[Draw(index, index)]
+            sample["timestep_u"] = torch.tensor(level, dtype=torch.float64)
+            losses = training_loss(network, collate([sample]), frozen, scheduler, config, device)
+            values.append(losses["loss_diffusion"])
+    network.train(was_training)
+    return float(torch.stack(values).mean())

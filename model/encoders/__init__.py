@@ -1,0 +1,1 @@
+"""Between pixels, words and vectors."""

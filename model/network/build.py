@@ -1,0 +1,153 @@
+"""Networks and optimizers from settings."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.model.config.settings import TrainConfig
+from orbit4d.model.network.unet import OrbitUNet
+from orbit4d.model.training.muon import MuonAdamW, split
+
+#: What LoRA adapts: every attention projection of the diffusers blocks.
+_LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+
+#: What a network may be and become: the static3d variant starts from the weights of an image network.
+_GROWS = ("image", "static3d")
+
+
+def build_unet(config: TrainConfig, latent_channels: int, allow_missing: bool = False) -> OrbitUNet:
+    """The network to train, in float32: from `model.init`, or with random weights drawn from the seed.
+
+    `model.init` is a VideoMV file (.pth, .pt, .ckpt, .bin), a RUN or pipeline folder, or a folder that
+    `OrbitUNet.save_pretrained` wrote. An image network that is to become a static3d one is still as it was
+    loaded: so it is the frozen base, until `make_trainable`.
+    """
+    torch.manual_seed(config.seed)
+    if config.model.residual and config.model.prediction != "sample":
+        raise InputError("model.residual is for model.prediction=sample: set one of them otherwise")
+    model, init = config.model, config.model.init
+    if not init:
+        channels = {"in_channels": latent_channels, "out_channels": latent_channels}
+        unet = OrbitUNet(variant=model.variant, **(channels | dict(model.unet)))
+    elif Path(init).is_dir():
+        unet = OrbitUNet.from_pretrained(_unet_folder(Path(init)), torch_dtype=torch.float32)
+    elif Path(init).is_file():
+        from orbit4d.model.network.videomv import load_videomv
+
+        base = "text" if model.variant == "text" else "image"
+        unet = load_videomv(init, variant=base, allow_missing=allow_missing, **model.unet)
+    else:
+        raise InputError(f"--init {init}: no such file or folder")
+    if model.residual and not init:
+        # The first estimate is then exactly what is seen.
+        torch.nn.init.zeros_(unet.unet.conv_out.weight)
+        torch.nn.init.zeros_(unet.unet.conv_out.bias)
+    if unet.config.variant != model.variant and (unet.config.variant, model.variant) != _GROWS:
+        raise InputError(
+            f"--init {init}: holds a {unet.config.variant} network, the preset trains {model.variant}"
+        )
+    if unet.config.in_channels != latent_channels:
+        raise InputError(
+            f"the network takes {unet.config.in_channels} latent channels, the autoencoder "
+            f"{config.model.autoencoder} gives {latent_channels}: change model.autoencoder or model.unet"
+        )
+    return unet
+
+
+def make_trainable(unet: OrbitUNet, config: TrainConfig) -> OrbitUNet:
+    """Switch on the variant, gradient checkpointing and LoRA adapters as the settings say, in place."""
+    if (unet.config.variant, config.model.variant) == _GROWS:
+        unet.to_static3d()
+    if config.optim.checkpointing:
+        unet.enable_gradient_checkpointing()
+    if config.optim.lora:
+        _add_lora(unet, config.optim.lora)
+    return unet.train()
+
+
+def _unet_folder(folder: Path) -> Path:
+    for candidate in (folder / "model" / "unet", folder / "unet", folder):
+        if (candidate / "config.json").is_file() and "OrbitUNet" in (candidate / "config.json").read_text(
+            encoding="utf-8"
+        ):
+            return candidate
+    raise InputError(
+        f"--init {folder}: holds no OrbitUNet; give a RUN that has finished, or its model folder"
+    )
+
+
+def _add_lora(unet: OrbitUNet, rank: int) -> None:
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise InputError("optim.lora needs peft: pip install 'orbit4d[lora]'") from error
+    unet.requires_grad_(False)
+    unet.add_adapter(
+        LoraConfig(r=rank, lora_alpha=rank, init_lora_weights=True, target_modules=_LORA_TARGETS)
+    )
+    # The new parts have no weights worth freezing.
+    unet.camera_embedding.requires_grad_(True)
+    unet.motion_embedding.requires_grad_(True)
+
+
+def merge_lora(unet: OrbitUNet) -> OrbitUNet:
+    """Fold adapters, if there are any, into the weights they adapt."""
+    if getattr(unet, "peft_config", None):
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for module in unet.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.merge()
+        unet.unload_lora()
+    return unet
+
+
+def trainable_state(unet: torch.nn.Module) -> dict[str, Tensor]:
+    """What training changes: parameters with a gradient, and buffers."""
+    changing = {name for name, p in unet.named_parameters() if p.requires_grad}
+    changing |= {name for name, _ in unet.named_buffers()}
+    return {name: value.detach() for name, value in unet.state_dict().items() if name in changing}
+
+
+def make_optimizer(unet: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW over what is trained, 8-bit through bitsandbytes, or Muon with AdamW for what is no matrix. With
+    LoRA: adapters, camera and motion MLPs."""
+    parameters = [p for p in unet.parameters() if p.requires_grad]
+    settings: dict[str, Any] = {"lr": config.optim.lr, "weight_decay": config.optim.weight_decay}
+    # One pass over the weights: otherwise a twentieth of a small network's step on a CPU.
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+    if config.optim.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, fused=fused, **settings)
+    if config.optim.optimizer == "muon":
+        return MuonAdamW(*split(unet), fused=fused, **settings)
+    if config.optim.optimizer != "adamw8bit":
+        raise InputError(f"optim.optimizer={config.optim.optimizer}: known are adamw, muon and adamw8bit")
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise InputError(
+            "optim.optimizer=adamw8bit needs bitsandbytes and a CUDA GPU: "
+            "pip install bitsandbytes, or use adamw"
+        ) from error
+    if not torch.cuda.is_available():
+        raise InputError("optim.optimizer=adamw8bit needs a CUDA GPU, and there is none: use adamw")
+    return bitsandbytes.optim.AdamW8bit(parameters, **settings)
+
+
+def save_folder(unet: OrbitUNet, folder: Path) -> None:
+    """`save_pretrained` into a folder that appears only when it is whole; adapters are folded in a copy."""
+    if getattr(unet, "peft_config", None):
+        unet = merge_lora(copy.deepcopy(unet))
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    unet.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)

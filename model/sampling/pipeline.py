@@ -1,0 +1,462 @@
+"""OrbitPipeline: a trained run as a diffusers pipeline.
+
+pipeline = OrbitPipeline.from_pretrained("RUN/model")
+frames = pipeline(image=picture, motion=0.004).frames      # [B, F, H, W, 3] float32 in [0, 1]
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+
+from orbit4d.datasets.cameras.camera import Camera, orbit
+from orbit4d.datasets.core.errors import InputError, WorkError
+from orbit4d.datasets.core.nearest import or_known
+from orbit4d.model.config.settings import TrainConfig
+from orbit4d.model.data.clip_source import background_rgb
+from orbit4d.model.data.motion_statistics import MotionStatistics
+from orbit4d.model.diffusion.guidance import Conditions, GuidanceWeights, guided_prediction
+from orbit4d.model.diffusion.losses import residual_estimate
+from orbit4d.model.diffusion.schedule import refine
+from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec, image_source
+from orbit4d.model.network.cameras import videomv_cameras
+from orbit4d.model.network.unet import OrbitUNet
+
+
+@contextmanager
+def memory_answered() -> Iterator[None]:
+    """A GPU that is too small as one line on what to change (WorkError)."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise WorkError(
+            "out of memory while sampling, though branches of guidance may go one by one: end other programs "
+            "on the GPU, take one with more memory, or the CPU with CUDA_VISIBLE_DEVICES= before the command"
+        ) from error
+
+
+@dataclass
+class OrbitPipelineOutput(BaseOutput):
+    """What a call returns."""
+
+    frames: Any
+    """[B, F, H, W, 3] float32 in [0, 1] ("np"), uint8 ("uint8"), [B, F, 3, H, W] tensor ("pt"), latents
+    [B, C, F, h, w] ("latent"), or lists of PIL images ("pil")."""
+
+
+class OrbitPipeline(DiffusionPipeline):
+    """Orbit videos from a first view, a caption, or a static orbit, with cameras and motion as conditions.
+
+    Components: `unet` (OrbitUNet), `scheduler` (DDIM) and `base_unet` (the frozen static-orbit network of
+    3D-aware guidance, or None). The autoencoder and the encoders, which training did not change, are named
+    in the configuration and loaded when first needed; their hashes are held against those of training.
+    """
+
+    _optional_components: ClassVar[list[str]] = ["base_unet"]
+    model_cpu_offload_seq = "unet"
+
+    def __init__(
+        self,
+        unet: OrbitUNet,
+        scheduler: DDIMScheduler,
+        base_unet: OrbitUNet | None = None,
+        parts_spec: dict[str, Any] | None = None,
+        parts_hashes: dict[str, str] | None = None,
+        frames: int = 24,
+        resolution: int = 256,
+        background: str = "white",
+        captions: bool = True,
+        caption_prefix: str = "",
+        caption_suffix: str = "",
+        takes_static: bool = False,
+        sample_steps: int = 50,
+        w1: float = 7.0,
+        w2: float = 0.5,
+        w_motion: float = 0.0,
+        motion: dict[str, Any] | None = None,
+        trained_orbit: dict[str, float] | None = None,
+        residual: float = 0.0,
+        precision: str = "no",
+    ) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler, base_unet=base_unet)
+        self.register_to_config(
+            parts_spec=parts_spec,
+            parts_hashes=parts_hashes,
+            frames=frames,
+            resolution=resolution,
+            background=background,
+            captions=captions,
+            caption_prefix=caption_prefix,
+            caption_suffix=caption_suffix,
+            takes_static=takes_static,
+            sample_steps=sample_steps,
+            w1=w1,
+            w2=w2,
+            w_motion=w_motion,
+            motion=motion,
+            trained_orbit=trained_orbit,
+            residual=residual,
+            precision=precision,
+        )
+        refine(self.scheduler)
+        self._parts: FrozenParts | None = None
+
+    # -- making, saving, loading ---------------------------------------------------------------------
+
+    @classmethod
+    def of_run(
+        cls,
+        config: TrainConfig,
+        unet: OrbitUNet,
+        base: OrbitUNet | None,
+        frozen: FrozenParts,
+        scheduler: DDIMScheduler,
+        motion: MotionStatistics,
+        trained_orbit: dict[str, float] | None = None,
+    ) -> OrbitPipeline:
+        """The pipeline of a finished run, with its settings as defaults."""
+        model, data, sample = config.model, config.data, config.sample
+        pipeline = cls(
+            unet=unet,
+            scheduler=scheduler,
+            base_unet=base,
+            parts_spec=asdict(frozen.spec),
+            parts_hashes=frozen.identity(),
+            frames=data.frames,
+            resolution=data.resolution,
+            background=data.background,
+            captions=data.captions,
+            caption_prefix=data.caption_prefix,
+            caption_suffix=data.caption_suffix,
+            takes_static=model.variant == "static3d" or data.static_condition > 0,
+            sample_steps=sample.steps,
+            w1=sample.w1,
+            w2=sample.w2 if base is not None else 0.0,
+            w_motion=sample.w_motion,
+            motion=motion.to_dict(),
+            trained_orbit=trained_orbit,
+            residual=model.residual,
+            precision=config.optim.precision,
+        )
+        pipeline._parts = frozen
+        return pipeline
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, torch_dtype: torch.dtype | None = None, **components: Any
+    ) -> OrbitPipeline:
+        """Load a folder that `save_pretrained` wrote (RUN/model); `components` replace those in it.
+
+        diffusers' own loader resolves classes inside its own and transformers' libraries only.
+        """
+        names = {"unet", "base_unet", "scheduler"}
+        for name in components:
+            if name not in names:
+                raise InputError(
+                    f"OrbitPipeline has no component {name}; {or_known(name, sorted(names))} (settings go to "
+                    "the call, or stand in model_index.json)"
+                )
+        folder = Path(path)
+        index = folder / "model_index.json"
+        if not index.is_file():
+            raise InputError(f"{path}: no pipeline there (no model_index.json): give RUN/model of a run")
+        for name in ("unet", "base_unet"):
+            if name not in components and (folder / name).is_dir():
+                components[name] = OrbitUNet.from_pretrained(folder / name, torch_dtype=torch_dtype)
+        if "scheduler" not in components:
+            components["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler")
+        settings = json.loads(index.read_text(encoding="utf-8"))
+        settings = {k: v for k, v in settings.items() if not k.startswith("_") and k not in names}
+        return cls(**components, **settings)
+
+    @classmethod
+    def of_folder(cls, run: str | Path) -> OrbitPipeline:
+        """The pipeline of a RUN, or of a model folder. InputError when the run has not finished."""
+        folder = Path(run)
+        if (folder / "model_index.json").is_file():
+            return cls.from_pretrained(folder)
+        if (folder / "model" / "model_index.json").is_file():
+            return cls.from_pretrained(folder / "model")
+        if (folder / "config.json").is_file():
+            raise InputError(
+                f"{run}: this run has not finished: `orbit4d train ... --out {run} --resume` first"
+            )
+        raise InputError(f"{run}: no run there: give the --out of `orbit4d train`")
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write every component and setting to a folder."""
+        super().save_pretrained(save_directory, **kwargs)
+        # Names that say where the classes are, for readers of the file.
+        index = Path(save_directory) / "model_index.json"
+        values = json.loads(index.read_text(encoding="utf-8"))
+        for name in ("unet", "base_unet"):
+            if values.get(name, [None])[0] is not None:
+                values[name] = ["orbit4d.model", "OrbitUNet"]
+        index.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+    # -- what a caller needs to know --------------------------------------------------------------------
+
+    @property
+    def motion_statistics(self) -> MotionStatistics:
+        """Distribution of motion in the training split."""
+        if self.config.motion is None:
+            return MotionStatistics(0.0, 1.0, (), 0)
+        return MotionStatistics.from_dict(self.config.motion)
+
+    @property
+    def background(self) -> tuple[int, int, int]:
+        """Colour behind objects, 0 to 255."""
+        return background_rgb(self.config.background)
+
+    @property
+    def takes_static(self) -> bool:
+        """Whether a static orbit can be the condition."""
+        return bool(self.config.takes_static)
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether captions can be given."""
+        return bool(self.config.parts_spec["text_encoder"]) and self.config.captions
+
+    def orbit(self, azimuth0_deg: float = 0.0, elevation_deg: float | None = None) -> list[Camera]:
+        """The cameras of one orbit with this model's frames and size; elevation and radius as in training."""
+        size = self.config.resolution
+        trained = dict(self.config.trained_orbit or {})
+        elevation = trained.get("elevation_deg", 0.0) if elevation_deg is None else elevation_deg
+        rest = {key: trained[key] for key in ("radius", "fov_x_deg") if key in trained}
+        return orbit(
+            self.config.frames, elevation_deg=elevation, azimuth0_deg=azimuth0_deg, size=(size, size), **rest
+        )
+
+    @property
+    def parts(self) -> FrozenParts:
+        """Autoencoder and encoders as the trainer used them. InputError when their weights are others now."""
+        if self._parts is None:
+            parts = FrozenParts.load(PartsSpec(**self.config.parts_spec), self.device)
+            for name, value in parts.identity().items():
+                if value != self.config.parts_hashes[name]:
+                    raise InputError(
+                        f"{self.config.parts_spec[name]}: not the {name.replace('_', ' ')} this run was "
+                        f"trained with (hash {value}, then {self.config.parts_hashes[name]}): "
+                        "give back the old one"
+                    )
+            self._parts = parts
+        return self._parts.to(self.device)
+
+    # -- sampling ---------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    @memory_answered()
+    def __call__(
+        self,
+        image: Image.Image | npt.NDArray[Any] | Tensor | None = None,
+        prompt: str | None = None,
+        static: npt.NDArray[Any] | Tensor | None = None,
+        motion: float | Sequence[float | None] | None = None,
+        cameras: Sequence[Camera] | None = None,
+        num_inference_steps: int | None = None,
+        w1: float | None = None,
+        w2: float | None = None,
+        w_motion: float | None = None,
+        num_videos: int = 1,
+        generator: torch.Generator | None = None,
+        latents: Tensor | None = None,
+        max_batch: int | None = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> OrbitPipelineOutput | tuple[Any]:
+        """Sample videos by DDIM.
+
+        image: the first view, already framed: PIL, uint8 or float [H, W, 3], or tensor [3, H, W] in [0, 1]
+        (for a
+            photo see `photo.prepare_photo`).
+        prompt: a caption, without the affixes of training.
+        static: a static orbit [F, H, W, 3] (uint8 or float in [0, 1]) or tensor [F, 3, H, W].
+        motion: raw motion magnitude, one for all or one per video; None is not told.
+        cameras: F cameras in our world; None: the orbit of training, from the front.
+        w1, w2, w_motion: guidance weights (`guidance.py`); None: the run's. w2 needs a frozen base.
+        num_videos: how many, batched. max_batch: largest batch of one network pass; where a GPU has no memory
+        for all branches of guidance in one, they go one by one of themselves.
+        latents: starting noise [B, C, F, h, w] in place of a drawn one.
+        """
+        parts, device = self.parts, self._execution_device
+        count = len(motion) if isinstance(motion, Sequence) else num_videos
+        cameras = list(cameras) if cameras is not None else self.orbit()
+        if len(cameras) != self.config.frames:
+            raise InputError(f"this model makes {self.config.frames} frames, got {len(cameras)} cameras")
+        full = self._conditions(parts, image, prompt, static, motion, cameras, count, device)
+        negative = None
+        if parts.text is not None:
+            negative = parts.tokens([parts.spec.negative_prompt]).to(device, self.unet.dtype)
+        weights = GuidanceWeights(
+            conditions=self.config.w1 if w1 is None else w1,
+            base=self._base_weight(w2),
+            motion=self.config.w_motion if w_motion is None else w_motion,
+        )
+        edge = self.config.resolution // parts.autoencoder.factor
+        shape = (count, parts.latent_channels, len(cameras), edge, edge)
+        if latents is None:
+            latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+        elif tuple(latents.shape) != shape:
+            raise ValueError(f"latents must be {shape}, got {tuple(latents.shape)}")
+        z = latents.to(device, torch.float32)
+        source = None
+        if self.config.residual:
+            how = self.unet.config.first_view
+            source = image_source(full.static_latents, full.image_latents, len(cameras), how)
+        steps = num_inference_steps or self.config.sample_steps
+        self.scheduler.set_timesteps(steps, device=device)
+        for i, t in enumerate(self.scheduler.timesteps):
+            output, max_batch = self._guided(z, t.expand(count), full, negative, weights, max_batch)
+            if source is not None:
+                # The branches' weights sum to 1: what is done to each may as well be done to the result.
+                spread = self.config.residual
+                output = residual_estimate(self.scheduler, output, source, z, t.expand(count), spread)
+            z = self.scheduler.step(output, t, z).prev_sample
+            if callback_on_step_end is not None:
+                z = callback_on_step_end(self, i, t, {"latents": z}).get("latents", z)
+        self.maybe_free_model_hooks()
+        frames = _as_type(z if output_type == "latent" else parts.to_pixels(z), output_type)
+        return OrbitPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def _base_weight(self, w2: float | None) -> float:
+        if w2 and self.base_unet is None:
+            raise InputError(
+                f"w2 {w2:g}: this run has no frozen base to push away from, as --init or a static stage "
+                "in training leave one: leave --w2 out"
+            )
+        return self.config.w2 if w2 is None else w2
+
+    def _guided(
+        self,
+        z: Tensor,
+        t: Tensor,
+        full: Conditions,
+        negative: Tensor | None,
+        weights: GuidanceWeights,
+        max_batch: int | None,
+    ) -> tuple[Tensor, int | None]:
+        """The guided output for z at t, and the largest batch of one pass that memory had room for."""
+
+        def run(size: int | None) -> Tensor:
+            # As in training: what runs in half there need not be slower, larger and no truer here.
+            dtype = autocast_dtype(self.config.precision, self.device)
+            with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
+                x_t = z.to(self.unet.dtype)
+                return guided_prediction(self.unet, x_t, t, full, negative, self.base_unet, weights, size)
+
+        if max_batch != 1:
+            try:
+                return run(max_batch), max_batch
+            except torch.OutOfMemoryError:
+                print("note: no memory for all branches of guidance in one pass, so they go one by one")
+            # Only here, past the error, has the failed pass let go of its memory.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return run(1), 1
+
+    def _conditions(
+        self,
+        parts: FrozenParts,
+        image: Any,
+        prompt: str | None,
+        static: Any,
+        motion: Any,
+        cameras: list[Camera],
+        count: int,
+        device: torch.device,
+    ) -> Conditions:
+        """The conditioned branch, repeated for every video."""
+        dtype = self.unet.dtype
+        values: dict[str, Any] = {"camera": videomv_cameras(cameras)[None]}
+        if parts.text is not None:
+            caption = f"{self.config.caption_prefix}{prompt}{self.config.caption_suffix}" if prompt else ""
+            if prompt is None and self.unet.config.variant == "text":
+                raise InputError("this model was trained on captions: give a text")
+            if prompt and not self.config.captions:
+                raise InputError("this model was trained without captions: give an image or a static orbit")
+            values["encoder_hidden_states"] = parts.tokens([caption])
+        elif prompt:
+            raise InputError("this model was trained without a text encoder: give an image or a static orbit")
+        if self.unet.config.variant != "text":
+            values |= self._visual(parts, image, static, device)
+        elif image is not None or static is not None:
+            raise InputError("this model was trained on captions alone: give a text")
+        moved = {k: v.to(device, dtype).expand(count, *v.shape[1:]) for k, v in values.items()}
+        if motion is not None:
+            told = list(motion) if isinstance(motion, Sequence) else [motion] * count
+            moved["motion"] = torch.tensor([float("nan") if m is None else m for m in told], device=device)
+        return Conditions(**moved)
+
+    def _visual(self, parts: FrozenParts, image: Any, static: Any, device: torch.device) -> dict[str, Any]:
+        values: dict[str, Any] = {"fps": torch.full((1,), float(parts.spec.fps))}
+        if static is not None:
+            if not self.takes_static:
+                raise InputError(
+                    "this model was not trained on static orbits: give its first view as an image"
+                )
+            frames = _pixels(static, self.config.resolution)[None]
+            if frames.shape[1] != self.config.frames:
+                raise InputError(f"the static orbit needs {self.config.frames} frames, got {frames.shape[1]}")
+            values["static_latents"] = parts.to_latents(frames, device)
+        elif self.unet.config.variant == "static3d":
+            raise InputError("this model sets static orbits in motion: give a static orbit")
+        elif image is None:
+            raise InputError("this model starts from a picture: give an image")
+        else:
+            picture = np.asarray(image) if isinstance(image, Image.Image) else image
+            frames = _pixels(picture[None], self.config.resolution)[None]
+            values["image_latents"] = parts.to_latents(frames, device)[:, :, 0]
+        if parts.image is not None:
+            values["image_embeddings"] = parts.image_vectors(frames[:, 0].to(device))
+        return values
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """What sampling runs in beside float32: on a GPU what training did ("bf16" or "fp16"), else nothing."""
+    if device.type != "cuda":
+        return None
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+
+
+def _pixels(frames: npt.NDArray[Any] | Tensor, size: int) -> Tensor:
+    """[F, H, W, 3] arrays (uint8 or float) or [F, 3, H, W] tensors to [F, 3, size, size] float32 in [0,
+    1]."""
+    if isinstance(frames, np.ndarray):
+        scale = 255.0 if frames.dtype == np.uint8 else 1.0
+        frames = torch.from_numpy(np.ascontiguousarray(frames[..., :3])).permute(0, 3, 1, 2).float() / scale
+    frames = frames.float()
+    if frames.shape[-2:] != (size, size):
+        frames = torch.nn.functional.interpolate(
+            frames, size=(size, size), mode="bilinear", antialias=True
+        ).clamp(0, 1)
+    return frames
+
+
+def _as_type(frames: Tensor, output_type: str) -> Any:
+    if output_type in ("pt", "latent"):
+        return frames
+    array = frames.permute(0, 1, 3, 4, 2).cpu().numpy()
+    if output_type == "np":
+        return array
+    array = np.rint(array * 255).astype(np.uint8)
+    if output_type == "uint8":
+        return array
+    if output_type == "pil":
+        return [[Image.fromarray(frame) for frame in video] for video in array]
+    raise ValueError(f"output_type must be np, uint8, pil, pt or latent, got {output_type!r}")

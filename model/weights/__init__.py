@@ -1,0 +1,1 @@
+"""Weight files of others: found, read safely, every key accounted for."""

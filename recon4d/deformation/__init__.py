@@ -1,0 +1,1 @@
+"""How canonical Gaussians move."""

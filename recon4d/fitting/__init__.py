@@ -1,0 +1,1 @@
+"""Settings, losses and the two-stage optimiser."""

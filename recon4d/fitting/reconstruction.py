@@ -1,0 +1,333 @@
+"""From an orbit video to a scene folder: read, check, fit, measure, save."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.datasets.core.cores import limit_torch_threads
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.remote import local_path, named
+from orbit4d.datasets.index.reader import read_clip
+from orbit4d.datasets.index.reference import split_reference
+from orbit4d.recon4d.fitting import optimize
+from orbit4d.recon4d.fitting.exposure import exposure_of, gain_between
+from orbit4d.recon4d.fitting.losses import why_no_lpips
+from orbit4d.recon4d.fitting.scores import measure
+from orbit4d.recon4d.fitting.scores import nearest_frame as nearest_frame
+from orbit4d.recon4d.fitting.scores import score as score
+from orbit4d.recon4d.fitting.settings import PRESETS, Settings
+from orbit4d.recon4d.fitting.state import Fit, load_checkpoint, new_fit
+from orbit4d.recon4d.gaussians import from_points
+from orbit4d.recon4d.inputs.footage import MAX_EDGE
+from orbit4d.recon4d.inputs.hull import Hull, carve, sample_surface
+from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec, from_clip, load_frames
+from orbit4d.recon4d.inputs.shared_cameras import with_shared_cameras
+from orbit4d.recon4d.scene import Scene, load_scene, put_json
+from orbit4d.recon4d.world import World, find_world
+
+#: Coverage of the silhouettes by the visual hull below which the cameras are said not to fit. Right cameras
+#: give 0.98 to 0.999 on published orbits of still objects; a moving object gives less.
+_FIT_STATIC, _FIT_DYNAMIC = 0.93, 0.80
+
+
+@dataclass
+class Inputs:
+    """What a reconstruction starts from."""
+
+    dynamic: Frames
+    static: Frames | None
+    held_out: dict[str, Frames]
+    """Views that are never trained on, by name."""
+    notes: list[str]
+    one_light: bool = True
+    """Whether video and static orbit are renders of one scene under one light, as orbit4d's are."""
+    gains: dict[str, float] = field(default_factory=dict)
+    """Grey gain of a held-out set over the video, by name, where both took one view at one time."""
+
+
+def reconstruct(
+    video_or_frames: Any,
+    out: str | os.PathLike[str],
+    static: Any = None,
+    cameras: str | Path | Sequence[Camera] | None = None,
+    static_cameras: str | Path | Sequence[Camera] | None = None,
+    static_time: float = 0.0,
+    preset: str = "default",
+    seed: int = 0,
+    *,
+    spec: OrbitSpec | None = None,
+    mask: str | Path | None = None,
+    matte: str = "flat",
+    settings: Settings | None = None,
+    threads: int | None = None,
+) -> Scene:
+    """Fit explicit 4D Gaussians to an orbit video and write the scene folder `out`.
+
+    `video_or_frames` and `static` are a video, a folder, images or paths of images, or DATASET:uid[:action]
+    (which brings its own cameras, its static orbit, and held-out views). `static_time` is the time that a
+    static orbit shows (a dataset's clips know it). A static orbit of as many frames as the video takes the
+    video's cameras, unless it has its own; of another number it needs them. An interrupted run with the same
+    inputs and settings goes on; a finished one is loaded. Raises InputError, one line, for input that cannot
+    be fitted; nothing is written then.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"preset {preset!r}: choose from {', '.join(PRESETS)}")
+    chosen = settings or PRESETS[preset]
+    folder = local_path(out)
+    _check_out(folder)
+    edge = max(MAX_EDGE, chosen.resolution)
+    inputs = read_inputs(
+        video_or_frames, static, cameras, static_cameras, static_time, spec, mask, matte, edge
+    )
+    inputs = replace(
+        inputs,
+        dynamic=inputs.dynamic.resized(chosen.resolution),
+        static=inputs.static.resized(chosen.resolution) if inputs.static is not None else None,
+        held_out={name: frames.resized(chosen.resolution) for name, frames in inputs.held_out.items()},
+    )
+    chosen = affordable(exposed(anchored(chosen, inputs), inputs), inputs.notes)
+    run = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
+    if (scene := _finished(folder, run)) is not None:
+        print(f"{folder}: finished already, nothing to do")
+        return scene
+    for note in inputs.notes:
+        print(note)
+    if threads:
+        torch.set_num_threads(threads)
+    else:
+        limit_torch_threads()
+
+    world = find_world((inputs.dynamic, inputs.static))
+    fitted = in_world(inputs, world)
+    checkpoint = folder / "checkpoint.pt"
+    # The cameras are checked before anything is written.
+    start = None if checkpoint.exists() else first_gaussians(fitted, chosen, seed)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        put_json(folder / "run.json", run)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); give another --out") from None
+    gains = exposure_of(inputs.dynamic, inputs.static) if chosen.exposure else None
+    if start is None:
+        fit = load_checkpoint(checkpoint, chosen, gains)
+    else:
+        fit = new_fit(start, chosen, seed, gains)
+    optimize.optimise(fit, fitted.dynamic, fitted.static, chosen, checkpoint, folder / "log.jsonl")
+
+    scene = as_scene(fit, inputs, chosen, world)
+    scene.info |= {"run": run, "source": named(inputs.dynamic.name), "notes": named(inputs.notes)}
+    scene.save(folder)
+    checkpoint.unlink(missing_ok=True)
+    return scene
+
+
+def in_world(inputs: Inputs, world: World) -> Inputs:
+    """The inputs in the world of the fit; notes are shared, and one tells of a world that is another."""
+    if not world:
+        return inputs
+    inputs.notes.append(f"{world}: it is scaled and moved for the fit, the scene keeps the given cameras")
+    print(inputs.notes[-1])
+    still = None if inputs.static is None else world.frames(inputs.static)
+    return replace(inputs, dynamic=world.frames(inputs.dynamic), static=still)
+
+
+def as_scene(fit: Fit, inputs: Inputs, settings: Settings, world: World) -> Scene:
+    """The measured scene of a finished fit."""
+    orbit = inputs.dynamic
+    scene = Scene(fit.gaussians, fit.field.requires_grad_(False), orbit.cameras, orbit.time)
+    scene.world, scene.eps2d = world, settings.eps2d
+    if fit.exposure is not None:
+        gains = fit.exposure.gains()
+        scene.info["exposure"] = {"video": gains[: len(orbit)], "static": gains[len(orbit) :]}
+    scene.metrics = measure(scene, inputs)
+    scene.metrics |= {"seconds": round(fit.seconds, 2), "n_gaussians": len(fit.gaussians)}
+    if fit.stage == "fine" and fit.step < settings.fine_steps:
+        scene.metrics["stopped"] = (
+            f"stopped after {fit.step} of {settings.fine_steps} fine steps: the loss of whole passes had not "
+            f"fallen for {settings.patience}"
+        )
+    return scene
+
+
+def exposed(settings: Settings, inputs: Inputs) -> Settings:
+    """Exposure decided where it is left open: on for a static orbit that may be lit unlike the video."""
+    if settings.exposure is not None:
+        return settings
+    return replace(settings, exposure=inputs.static is not None and not inputs.one_light)
+
+
+def anchored(settings: Settings, inputs: Inputs) -> Settings:
+    """With a static orbit the canonical shape is the shape it shows: the field is the identity there."""
+    field = settings.deformation
+    if inputs.static is None or field["kind"] != "nodes" or "anchor" in field:
+        return settings
+    return replace(settings, deformation={**field, "anchor": inputs.static.time[0]})
+
+
+def affordable(settings: Settings, notes: list[str]) -> Settings:
+    """The settings without LPIPS where its weights are absent; says so."""
+    why = why_no_lpips() if settings.weights.lpips else None
+    if why is None:
+        return settings
+    notes.append(f"LPIPS is left out of the loss: {why}")
+    return replace(settings, weights=replace(settings.weights, lpips=0.0))
+
+
+def read_inputs(
+    source: Any,
+    static: Any,
+    cameras: Any,
+    static_cameras: Any,
+    static_time: float,
+    spec: OrbitSpec | None,
+    mask: str | Path | None,
+    matte: str = "flat",
+    max_edge: int = MAX_EDGE,
+) -> Inputs:
+    """Frames of all inputs, checked against each other; a note for each thing that was estimated."""
+    if not 0.0 <= static_time <= 1.0:
+        raise InputError(f"--static-time {static_time}: give a time in [0, 1]")
+    if static is None and (static_cameras is not None or static_time):
+        raise InputError("--static-cameras and --static-time belong to --static, which is not given")
+    held_out: dict[str, Frames] = {}
+    still: Frames | None = None
+    one_light = True
+    dataset, uid, action = split_reference(source) if isinstance(source, str) else ("", None, "")
+    if uid is not None:
+        clip = read_clip(dataset, uid, action, "dynamic_orbit", 0)
+        dynamic = from_clip(clip)
+        one_light = clip.renderer.get("engine") != "published"
+        still = _clip_if_there(dataset, uid, clip.action_index, "static_orbit", 0)
+        for name, rig, orbit_index in (("front", "front_view", 0), ("orbit1", "dynamic_orbit", 1)):
+            frames = _clip_if_there(dataset, uid, clip.action_index, rig, orbit_index)
+            if frames is not None:
+                held_out[name] = frames
+    else:
+        dynamic = load_frames(source, cameras, spec, mask, matte, max_edge)
+    if static is not None:
+        one_light = False
+        still = load_frames(static, static_cameras, spec, None, matte, max_edge)
+        dynamic, still = with_shared_cameras(dynamic, still, spec)
+        still = still.at_time(static_time)
+    gains = {name: gain_between(frames, dynamic) for name, frames in held_out.items() if not one_light}
+    held_out = {name: kept for name, frames in held_out.items() if (kept := unseen(frames, dynamic))}
+    notes = [f"{frames.name}: {note}" for frames in (dynamic, still) if frames for note in frames.notes]
+    if still is not None:
+        size = still.rgba.shape[1:3]
+        if size != dynamic.rgba.shape[1:3]:
+            still = still.resized(max(dynamic.rgba.shape[1:3]))
+    known = {name: gain for name, gain in gains.items() if gain is not None and name in held_out}
+    return Inputs(dynamic, still, held_out, notes, one_light, known)
+
+
+def unseen(frames: Frames, train: Frames) -> Frames | None:
+    """The frames without those that repeat a training view at its time (the first front view does)."""
+
+    def repeats(camera: Camera, time: float) -> bool:
+        return any(
+            abs(time - t) < 1e-6 and np.allclose(camera.c2w, other.c2w, atol=1e-6)
+            for other, t in zip(train.cameras, train.time)
+        )
+
+    keep = [i for i, (camera, t) in enumerate(zip(frames.cameras, frames.time)) if not repeats(camera, t)]
+    if not keep:
+        return None
+    cameras, times = tuple(frames.cameras[i] for i in keep), tuple(frames.time[i] for i in keep)
+    return replace(frames, rgba=frames.rgba[keep], cameras=cameras, time=times)
+
+
+def _clip_if_there(dataset: str, uid: str, action_index: int, rig: str, orbit_index: int) -> Frames | None:
+    try:
+        return from_clip(read_clip(dataset, uid, action_index, rig, orbit_index))
+    except InputError:
+        return None
+
+
+def _check_out(folder: Path) -> None:
+    """Refuse a folder that holds something else than a scene."""
+    if folder.is_file():
+        raise InputError(f"{folder}: is a file; give a folder as --out")
+    known = ("scene.json", "run.json")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in known):
+        raise InputError(f"{folder}: holds other files; give an empty or new folder as --out")
+
+
+def _finished(folder: Path, run: dict[str, Any]) -> Scene | None:
+    """The scene when the folder holds it finished; None when there is work left. Another run is refused."""
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    held = json.loads(path.read_text(encoding="utf-8"))
+    if held != json.loads(json.dumps(run)):
+        key = next((k for k in run if held.get(k) != json.loads(json.dumps(run[k]))), "settings")
+        raise InputError(f"{folder}: holds a scene made with another {key}; give another --out")
+    return load_scene(folder) if (folder / "scene.json").exists() else None
+
+
+def fingerprint(inputs: Inputs) -> str:
+    """SHA-256, hex, of images, cameras and times: what a checkpoint belongs to."""
+    digest = hashlib.sha256()
+    for frames in (inputs.dynamic, inputs.static):
+        if frames is not None:
+            digest.update(np.ascontiguousarray(frames.rgba).tobytes())
+            for camera, t in zip(frames.cameras, frames.time):
+                digest.update(camera.c2w.tobytes() + np.array([*camera.intrinsics, t], float).tobytes())
+    return digest.hexdigest()
+
+
+def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
+    """Gaussians on the visual hull (static orbit if given). Says when the cameras do not fit."""
+    hull = start_hull(inputs)
+    limit = _FIT_STATIC if inputs.static is not None else _FIT_DYNAMIC
+    if len(hull.points) < 4 or hull.coverage < 0.4:
+        raise InputError(
+            f"{inputs.dynamic.name}: the silhouettes share no common volume (hull covers "
+            f"{hull.coverage:.0%}): this is no orbit with these cameras; {_advice(inputs.dynamic)}"
+        )
+    if hull.coverage < limit:
+        inputs.notes.append(
+            f"the visual hull covers only {hull.coverage:.0%} of the silhouettes: the cameras may not fit; "
+            + _advice(inputs.dynamic)
+        )
+        print(inputs.notes[-1])
+    points, colors = sample_surface(hull, settings.n_gaussians, np.random.default_rng(seed))
+    return from_points(points, colors, sh_degree=settings.sh_degree)
+
+
+def _advice(frames: Frames) -> str:
+    """What to check where silhouettes and cameras disagree."""
+    if frames.posed:
+        return "check that the given ones are camera-to-world with OpenGL axes, and belong to these frames"
+    return "check --orbit, --radius, --fov, --elevation or give --cameras"
+
+
+def start_hull(inputs: Inputs) -> Hull:
+    """Hull of the static orbit, else of the dynamic one with fewer views that must agree."""
+    if inputs.static is not None:
+        return carve(inputs.static, agree=1.0)
+    # What moves is outside the hull of some moments: ask for fewer views until something is left.
+    hull = carve(inputs.dynamic, agree=0.9)
+    for agree in (0.8, 0.7):
+        if hull.coverage >= _FIT_DYNAMIC:
+            break
+        hull = carve(inputs.dynamic, agree=agree)
+    return hull
+
+
+def with_steps(settings: Settings, coarse: int | None, fine: int | None) -> Settings:
+    """The settings with other numbers of steps where given."""
+    return replace(
+        settings,
+        coarse_steps=settings.coarse_steps if coarse is None else coarse,
+        fine_steps=settings.fine_steps if fine is None else fine,
+    )

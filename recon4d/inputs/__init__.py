@@ -1,0 +1,1 @@
+"""What is fitted: images, mattes, cameras, times, the first guess."""

@@ -1,0 +1,1 @@
+"""Differentiable rasterisation of 3D Gaussians: one function, three back ends."""

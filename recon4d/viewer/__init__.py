@@ -1,0 +1,1 @@
+"""Scenes and clips in the browser."""

@@ -1,0 +1,121 @@
+"""The views of a dataset in the browser through viser: every camera of a clip, its picture and its moment."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time as clock
+from typing import Any
+
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.storage import Store
+from orbit4d.datasets.index.index import Index
+from orbit4d.datasets.index.reader import read_clip
+from orbit4d.datasets.index.reference import split_reference
+from orbit4d.datasets.store.clip import Clip
+from orbit4d.recon4d.filming import over
+from orbit4d.recon4d.viewer.scene_viewer import add_frustum, face_front
+
+_WHITE = (1.0, 1.0, 1.0)
+#: A picker with more entries than this is of no use: name the asset as DATASET:uid.
+MAX_CLIPS = 400
+
+
+def is_dataset(source: str) -> bool:
+    """Whether `source` names a dataset (folder, URI or DATASET:uid) and not the folder of a scene."""
+    if os.path.isdir(source):
+        return os.path.isfile(os.path.join(source, "dataset.json"))
+    return split_reference(source)[1] is not None or (
+        "://" in source and Store(source).exists("dataset.json")
+    )
+
+
+class ClipViewer:
+    """A running page: a picker of clips, a slider of frames, a frustum with its picture per camera."""
+
+    def __init__(self, source: str, host: str = "127.0.0.1", port: int = 8080) -> None:
+        import viser
+
+        dataset, uid, action = split_reference(source)
+        self._index = Index(dataset)
+        self.left_out = 0
+        """Clips beyond the first MAX_CLIPS, which the picker does not list."""
+        self._clips = self._find(uid or "", action)
+        self._lock = threading.RLock()
+        self._frusta: list[Any] = []
+        first = self._read(next(iter(self._clips)))
+        self.server = viser.ViserServer(host=host, port=port, label="orbit4d", verbose=False)
+        self.port = self.server.get_port()
+        self.server.scene.set_up_direction("+z")
+        gui = self.server.gui
+        self.picker = gui.add_dropdown("clip", list(self._clips))
+        self.slider = gui.add_slider("frame", 0, 1, 1, 0)
+        self.playing = gui.add_checkbox("play", False)
+        self.fps = gui.add_slider("frames per second", 1, 30, 1, 8)
+        self.picture = gui.add_image(over(first.pixels()[0] / 255.0, _WHITE))
+        self._open(first)
+        self.picker.on_update(lambda _: self._open(self._read(self.picker.value)))
+        self.slider.on_update(lambda _: self.show(int(self.slider.value)))
+        self.server.on_client_connect(lambda client: face_front(client, 4.0))
+
+    def _find(self, uid: str, action: str) -> dict[str, tuple[str, int, str, int]]:
+        """Name -> (uid, action index, rig, orbit) of the clips asked for."""
+        columns = ["uid", "action", "action_index", "rig", "orbit"]
+        found: dict[str, tuple[str, int, str, int]] = {}
+        tables = [self._index.rows_of(uid, columns)] if uid else (
+            table.to_pylist() for _, table in self._index.read(columns)
+        )  # fmt: skip
+        for row in (row for table in tables for row in table):
+            if action and row["action"] != action:
+                continue
+            if len(found) == MAX_CLIPS:
+                self.left_out += 1
+                continue
+            name = f"{row['uid']} {row['action']} {row['rig']} {row['orbit']}"
+            if name in found:  # two actions of one name
+                name = f"{row['uid']} {row['action']} #{row['action_index']} {row['rig']} {row['orbit']}"
+            found[name] = (row["uid"], row["action_index"], row["rig"], row["orbit"])
+        if not found:
+            asked = f"no clip of {uid}{':' * bool(action)}{action}" if uid else "no clip in it"
+            raise InputError(f"{self._index.store.uri}: {asked}; `orbit4d list` names what is there")
+        return found
+
+    def _read(self, name: str) -> Clip:
+        return read_clip(self._index, *self._clips[name])
+
+    def _open(self, clip: Clip) -> None:
+        """Put the cameras of a clip on the page, each with its picture, and show its first frame."""
+        with self._lock:
+            for frustum in self._frusta:
+                frustum.remove()
+            self._images = [over(image / 255.0, _WHITE) for image in clip.pixels()]
+            self._frusta = [
+                add_frustum(self.server, f"/cameras/{i:03d}", camera, scale=0.25, image=image)
+                for i, (camera, image) in enumerate(zip(clip.cameras, self._images))
+            ]
+            self.slider.max = max(len(self._images) - 1, 1)
+            self.slider.value = 0
+            self.show(0)
+
+    def show(self, frame: int) -> None:
+        """Show one frame; its camera is drawn in red."""
+        with self._lock:
+            frame = min(max(frame, 0), len(self._images) - 1)
+            self.shown = frame
+            self.picture.image = self._images[frame]
+            for i, frustum in enumerate(self._frusta):
+                frustum.color = (200, 30, 30) if i == frame else (90, 90, 90)
+
+    def serve(self) -> None:
+        """Play when asked to, until interrupted."""
+        try:
+            while True:
+                clock.sleep(1 / max(int(self.fps.value), 1))
+                if self.playing.value:
+                    self.slider.value = (int(self.slider.value) + 1) % len(self._images)
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Close the page."""
+        self.server.stop()

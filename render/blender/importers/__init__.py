@@ -1,0 +1,1 @@
+"""Blender's importers, and what they leave out, format by format. Runs inside Blender."""

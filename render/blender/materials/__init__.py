@@ -1,0 +1,1 @@
+"""Materials as files mean them: repairs, colours, what is seen through. Runs inside Blender."""

@@ -1,0 +1,1 @@
+"""Blender's scene: light, views, previews, passes. Runs inside Blender."""

@@ -1,0 +1,1 @@
+"""What the wire may name. Runs inside Blender."""

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module imports bpy, which is GPL, so it is GPL too.
+"""Task `measure`: every action of one asset in numbers, before anything is rendered in earnest.
+
+All vertices that are seen are evaluated at every frame of the file, since a few even samples can all land on
+moments at which nothing is displaced; actions of more than 241 frames are looked through for their moving
+window first, then measured at up to 241 moments of it and at keys. Pictures are three tiny ones an action,
+from the front.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import bpy
+import numpy as np
+import numpy.typing as npt
+
+from orbit4d.render.blender.geometry.surfaces import Points, visible_surfaces
+from orbit4d.render.blender.importers.load import ActionInfo, Loaded, load_asset
+from orbit4d.render.blender.scene.preview import PreviewStudio
+from orbit4d.render.blender.scene.sampling import Topology, points_of, sample, sizes, topology_of
+from orbit4d.render.planning import vertex_measures as geometry
+from orbit4d.render.planning import window
+
+#: Clip moments at which the frame is tested, as many as a clip has frames.
+N_MOMENTS = 24
+#: Moments at which the whole surface is compared with the first one, beside that of the largest displacement.
+N_SHAPES = 6
+MAX_KINEMATIC = 4_000
+
+
+def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
+    """Measure payload["path"]; {"asset": {...}, "actions": [{...}]}.
+
+    payload: path; previews "none" | "window" | "raw" | "both"; preview_size and preview_samples.
+    An action without a moving window has window None and only zeros for its motion. A file without actions
+    gives one entry with the name "".
+    """
+    started = time.perf_counter()
+    loaded = load_asset(payload["path"])
+    imported = time.perf_counter() - started
+    topology = topology_of(visible_surfaces(loaded, topology=True))
+    n_vertices, n_triangles = sizes(loaded)
+    asset = {
+        "n_actions": len(loaded.actions),
+        "n_vertices": n_vertices,
+        "n_triangles": n_triangles,
+        "n_objects": len(loaded.meshes),
+        "n_textures": sum(1 for image in bpy.data.images if image.source in ("FILE", "TILED")),
+        "n_missing_textures": sum(flag.startswith("missing_texture") for flag in loaded.flags),
+        "flags": list(loaded.flags),
+        "import_seconds": imported,
+        "fps": loaded.fps,
+    }
+    emit("imported", actions=len(loaded.actions))
+    rest = _rest_pose(loaded, topology)
+    studio = None
+    if payload.get("previews", "none") != "none":
+        studio = PreviewStudio(loaded, int(payload["preview_size"]), int(payload["preview_samples"]))
+    rows = []
+    for action in loaded.actions or [ActionInfo(0, "", 0.0, 0.0)]:
+        began = time.perf_counter()
+        row = _measure_action(loaded, action, topology, rest)
+        if studio is not None and "_scale" in row:
+            row |= studio.preview(row, payload["previews"])
+        row.pop("_scale", None)
+        if window.is_long(action.seconds_start, action.seconds_end, loaded.fps):
+            row["flags"] = [*loaded.flags, "long_window"]
+        row["measure_seconds"] = time.perf_counter() - began
+        rows.append(row)
+        emit("action", index=action.index)
+    return {"asset": asset, "actions": rows}
+
+
+def _rest_pose(loaded: Loaded, topology: Topology) -> tuple[npt.NDArray[np.float64], float] | None:
+    """(edge lengths, diameter) of the file's pose without any action; None where vertices come and go."""
+    loaded.activate(None)
+    loaded.set_seconds(0.0)
+    surfaces = visible_surfaces(loaded)
+    if not topology.fits(surfaces):
+        return None
+    points = points_of(surfaces)
+    return geometry.edge_lengths(points, topology.edges), geometry.diameter(points)
+
+
+def _measure_action(
+    loaded: Loaded,
+    action: ActionInfo,
+    topology: Topology,
+    rest: tuple[npt.NDArray[np.float64], float] | None,
+) -> dict[str, Any]:
+    """All geometric measures of one action."""
+    moves = bool(loaded.actions)
+    loaded.activate(action.index if moves else None)
+    samples = sample(loaded, action if moves else None, topology)
+    if not samples.track.is_finite():
+        # Numbers that are finite in the file may overflow on the way through its nodes.
+        return {
+            "action": action.name,
+            "action_index": action.index,
+            "seconds": action.seconds_end - action.seconds_start,
+            "status": "refused",
+            "failure": "bad_file:non_finite",
+            "detail": "positions become infinite or undefined while the action plays",
+        }
+    found, inside, track = samples.window, samples.inside, samples.track
+    body, box = track.body(inside), track.boxes(inside)
+    times = [samples.seconds[i] for i in inside]
+    start, end = found or (times[0], times[0])
+    scale, centre = geometry.first_frame_scale(box)
+    row: dict[str, Any] = {
+        "action": action.name,
+        "action_index": action.index,
+        "seconds": action.seconds_end - action.seconds_start,
+        "window_start": start if found else None,
+        "window_end": end if found else None,
+        "n_samples": samples.n_looks,
+        "union_growth": geometry.union_growth(box),
+        "drift": geometry.drift(box),
+        "size": float((box[0, 1] - box[0, 0]).max()),
+    }
+    empty = body.shape[1] == 0
+    displacement = track.displacement(inside, body)
+    row["motion_geometry"] = 0.0 if empty else geometry.relative(float(displacement.max()), body[0])
+    peak = times[int(np.argmax(displacement))]
+    row["_scale"] = (scale, centre.tolist(), start, end, peak)
+    still = empty or found is None
+    even = [k for k, t in enumerate(times) if t not in samples.keys]
+    # Averages over vertices settle long before MAX_VERTICES; the largest displacement above uses them all.
+    body = body[even, :: max(1, body.shape[1] // MAX_KINEMATIC)]
+    row |= _kinematics(body, [times[k] for k in even], still)
+    # The nearest dense samples to the moments that a clip of 24 frames shows.
+    moments = sorted({int(i) for i in np.linspace(0, len(even) - 1, N_MOMENTS).round()})
+    normalised = (body[moments].astype(np.float64) - centre) * scale
+    outside = [0.0] * geometry.N_VIEWS if empty else geometry.out_of_frame(normalised).tolist()
+    row |= {"out_of_frame_views": outside, "out_of_frame": max(outside)}
+    row |= _seen_at(loaded, start, topology, (scale, centre))
+    row["motion_shape"] = 0.0
+    if not still:
+        shown = sorted({peak, *(times[even[i]] for i in moments[:: len(moments) // N_SHAPES + 1])} - {start})
+        row["motion_shape"] = _shape_change(loaded, start, shown, topology)
+    # Seen from the orbit's distance, an object scaled down by g covers about 1 / g² of what it covered.
+    row["coverage_fit"] = row["coverage_mean"] / max(row["union_growth"], 1.0) ** 2
+    lengths = [track.lengths[i] for i in inside]
+    row["torn_edges"] = 0.0
+    if rest is not None and len(topology.edges) and all(each is not None for each in lengths):
+        row["torn_edges"] = geometry.torn_edges(np.stack(lengths), *rest)
+    return row
+
+
+def _kinematics(body: Points, times: Sequence[float], still: bool) -> dict[str, float]:
+    """What even samples of the body say about how it moves; zeros when it is still."""
+    rigid = (0.0, 0.0, 0.0) if still else geometry.rigid_split(body)
+    speed = (0.0, 0.0, 0.0) if still else geometry.speed_and_jerk(body, times)
+    beat = (0.0, 0.0, 0.0) if still else geometry.rhythm(body, times)
+    names = ("motion_rigid", "motion_nonrigid", "turn_deg", "speed_mean", "speed_max", "jerk_rms",
+             "periodicity", "period_seconds", "loop_gap")  # fmt: skip
+    return dict(zip(names, (*rigid, *speed, *beat), strict=True))
+
+
+def _seen_at(
+    loaded: Loaded, t: float, topology: Topology, normalised: tuple[float, npt.NDArray[np.float64]]
+) -> dict[str, Any]:
+    """How much of the frame the silhouettes cover at `t`, at the scale and centre `normalised`."""
+    loaded.set_seconds(t)
+    surfaces = visible_surfaces(loaded)
+    if not topology.fits(surfaces):
+        surfaces = visible_surfaces(loaded, topology=True)
+        topology = topology_of(surfaces)
+    scale, centre = normalised
+    places = geometry.surface_points(points_of(surfaces), topology.triangles)
+    views = geometry.silhouette_coverage((places - centre) * scale).tolist()
+    return {
+        "coverage_views": views,
+        "coverage_min": min(views),
+        "coverage_mean": float(np.mean(views)),
+    }
+
+
+def _shape_change(loaded: Loaded, start: float, seconds: Sequence[float], topology: Topology) -> float | None:
+    """`geometry.shape_change` of the active action at `seconds` from `start`, over the surfaces that are seen
+    at all of them with the same vertices; None where there are none with faces.
+    """
+    moments = []
+    for t in (start, *seconds):
+        loaded.set_seconds(t)
+        moments.append({surface.key: surface.points() for surface in visible_surfaces(loaded)})
+    counts = [{key: len(points) for key, points in moment.items()} for moment in moments]
+    if any(each != topology.counts for each in counts):
+        loaded.set_seconds(start)
+        shared = set.intersection(*({*each.items()} for each in counts))
+        surfaces = visible_surfaces(loaded, topology=True)
+        topology = topology_of([s for s in surfaces if (s.key, len(s.local)) in shared])
+    if len(topology.triangles) == 0:
+        return None
+    first, *later = (np.concatenate([moment[key] for key in topology.counts]) for moment in moments)
+    return geometry.shape_change(first, later, topology.triangles)

@@ -1,0 +1,1 @@
+"""Jobs over Ray actors, each with a Blender child of its own."""

@@ -1,0 +1,1 @@
+"""What is rendered, decided from numbers alone: no Blender, no Ray."""

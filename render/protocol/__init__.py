@@ -1,0 +1,1 @@
+"""What driver and Blender child say to each other."""

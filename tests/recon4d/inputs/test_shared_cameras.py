@@ -1,0 +1,139 @@
+"""A video and a static orbit of one capture: who takes whose cameras, and when neither can be guessed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orbit4d.datasets.cameras.camera import Camera, orbit
+from orbit4d.datasets.cameras.transforms import cameras_record
+from orbit4d.datasets.commands.command import run
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.recon4d.cli import recon4d
+from orbit4d.recon4d.fitting.reconstruction import Inputs, read_inputs
+from orbit4d.recon4d.inputs.loading import OrbitSpec
+
+
+def discs(n: int, size: int = 24) -> np.ndarray:
+    rgba = np.zeros((n, size, size, 4), np.uint8)
+    rgba[:, 6:18, 6:18] = [200, 90, 40, 255]
+    return rgba
+
+
+def closed(n: int, size: int = 24, elevation: float = 15.0) -> list[Camera]:
+    return orbit(n, radius=1.7, elevation_deg=elevation, size=(size, size), closed=True)
+
+
+def read(video: object, static: object, cameras: object = None, static_cameras: object = None,
+         spec: OrbitSpec | None = None) -> Inputs:  # fmt: skip
+    return read_inputs(video, static, cameras, static_cameras, 0.25, spec, None)
+
+
+def ways(cameras: tuple[Camera, ...] | list[Camera]) -> np.ndarray:
+    return np.stack([camera.c2w for camera in cameras])
+
+
+def test_as_many_static_frames_take_the_cameras_of_the_video() -> None:
+    cameras = closed(9)
+    inputs = read(discs(9), discs(9), cameras)
+    assert inputs.static is not None and inputs.static.time == (0.25,) * 9
+    np.testing.assert_array_equal(ways(inputs.static.cameras), ways(cameras))
+    assert any("cameras of the video" in note for note in inputs.notes)
+
+
+def test_frames_of_another_size_take_them_too() -> None:
+    inputs = read(discs(7), discs(7, 48), closed(7))
+    assert inputs.static is not None
+    assert {(c.w, c.h) for c in inputs.static.cameras} == {(24, 24)}
+    np.testing.assert_array_equal(ways(inputs.static.cameras), ways(closed(7)))
+
+
+def test_another_number_of_static_frames_is_refused_in_one_line() -> None:
+    with pytest.raises(
+        InputError, match=r"6 frames of a static orbit .* video of 9 .*--static-cameras"
+    ) as caught:
+        read(discs(9), discs(6), closed(9))
+    assert "\n" not in str(caught.value)
+
+
+def test_their_own_cameras_come_first(tmp_path: Path) -> None:
+    own = closed(6, elevation=-20.0)
+    inputs = read(discs(9), discs(6), closed(9), own)
+    assert inputs.static is not None
+    np.testing.assert_array_equal(ways(inputs.static.cameras), ways(own))
+    for i, image in enumerate(discs(6)):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    record = cameras_record(own, [0.0] * 6)
+    for i, frame in enumerate(record["frames"]):
+        frame["file_path"] = f"{i}.png"
+    (tmp_path / "transforms.json").write_text(json.dumps(record))
+    inputs = read(discs(9), str(tmp_path), closed(9))
+    assert inputs.static is not None
+    np.testing.assert_allclose(ways(inputs.static.cameras), ways(own))
+    assert not any("taken" in note for note in inputs.notes)
+
+
+def test_a_video_without_cameras_is_on_those_of_its_static_orbit() -> None:
+    own = closed(8)
+    inputs = read(discs(8), discs(8), None, own)
+    np.testing.assert_array_equal(ways(inputs.dynamic.cameras), ways(own))
+    # An orbit that was asked for stays; so does the default one for another number, with a note.
+    asked = OrbitSpec(elevation_deg=40.0)
+    inputs = read(discs(8), discs(8), None, own, asked)
+    np.testing.assert_allclose(ways(inputs.dynamic.cameras), ways(asked.cameras(8, 24, 24)))
+    inputs = read(discs(11), discs(8), None, own)
+    np.testing.assert_allclose(ways(inputs.dynamic.cameras), ways(OrbitSpec().cameras(11, 24, 24)))
+    assert any("--cameras" in note for note in inputs.notes)
+
+
+def test_without_any_cameras_both_are_on_the_orbit_of_the_options() -> None:
+    spec = OrbitSpec(closed=True, elevation_deg=10.0)
+    inputs = read(discs(9), discs(6), spec=spec)
+    assert inputs.static is not None
+    np.testing.assert_allclose(ways(inputs.dynamic.cameras), ways(spec.cameras(9, 24, 24)))
+    np.testing.assert_allclose(ways(inputs.static.cameras), ways(spec.cameras(6, 24, 24)))
+
+
+def test_long_clips_are_counted_before_they_are_thinned() -> None:
+    cameras = closed(250, 16)
+    inputs = read(discs(250, 16), discs(250, 16), cameras)
+    assert inputs.static is not None
+    np.testing.assert_array_equal(ways(inputs.static.cameras), ways(inputs.dynamic.cameras))
+    with pytest.raises(InputError, match="260 frames"):
+        read(discs(250, 16), discs(260, 16), cameras)
+
+
+def test_a_dataset_brings_its_cameras_to_a_static_orbit_of_others(tiny_dataset: Path) -> None:
+    source = f"{tiny_dataset}:asset-000:Run"
+    inputs = read(source, discs(12, 48))
+    assert inputs.static is not None
+    np.testing.assert_array_equal(ways(inputs.static.cameras), ways(inputs.dynamic.cameras))
+    with pytest.raises(InputError, match="13 frames"):
+        read(source, discs(13, 48))
+
+
+def test_options_of_a_static_orbit_that_is_not_there_are_refused(tiny_dataset: Path) -> None:
+    for source in (discs(9), f"{tiny_dataset}:asset-000:Run"):
+        with pytest.raises(InputError, match="--static"):
+            read_inputs(source, None, closed(9), closed(9), 0.0, None, None)
+        with pytest.raises(InputError, match="--static"):
+            read_inputs(source, None, None, None, 0.5, None, None)
+
+
+def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, n in (("video", 9), ("still", 5)):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(discs(n)):
+            Image.fromarray(image).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "cameras.json").write_text(
+        json.dumps(cameras_record(closed(9), np.linspace(0, 1, 9).tolist()))
+    )
+    words = [str(tmp_path / "video"), "--static", str(tmp_path / "still"), "--out", str(tmp_path / "scene")]
+    assert run(recon4d, [*words, "--cameras", str(tmp_path / "cameras.json")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and "\n" not in error and "--static-cameras" in error
+    assert not (tmp_path / "scene").exists()

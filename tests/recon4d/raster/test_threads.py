@@ -1,0 +1,79 @@
+"""Helpers leave the caller's CPU, and a run does not depend on whether they may."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from orbit4d.recon4d.raster import threads
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="CPU numbers are read on Linux alone")
+
+
+def in_a_thread(task) -> object:
+    """What `task` returns on a thread of its own, whose affinity dies with it."""
+    found: list[object] = []
+    worker = threading.Thread(target=lambda: found.append(task()))
+    worker.start()
+    worker.join()
+    return found[0]
+
+
+def test_a_helper_on_the_callers_cpu_moves_to_another() -> None:
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("one CPU: there is nowhere to go")
+    home = min(allowed)
+
+    def help_from_home() -> tuple[set[int], int]:
+        os.sched_setaffinity(0, {home})
+        ran: list[int] = []
+        threads._help((home, caller), lambda: ran.append(threads._current_cpu()))
+        return os.sched_getaffinity(0), ran[0]
+
+    caller = threading.get_native_id()
+    mask, cpu = in_a_thread(help_from_home)
+    assert mask == allowed - {home} and cpu != home
+    assert os.sched_getaffinity(0) == allowed, "the caller stays free"
+
+
+@pytest.mark.parametrize("failing", [PermissionError, None])
+def test_where_there_is_nowhere_to_go_the_work_is_done_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, failing: type[Exception] | None
+) -> None:
+    def ask(_: int) -> set[int]:
+        if failing:
+            raise failing("not here")
+        return {threads._current_cpu()}
+
+    monkeypatch.setattr(os, "sched_getaffinity", ask)
+
+    def help_here() -> list[int]:
+        ran: list[int] = []
+        threads._help((threads._current_cpu(), 0), ran.append, 7)
+        return ran
+
+    assert in_a_thread(help_here) == [7]
+
+
+def test_every_piece_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads.torch, "get_num_threads", lambda: 4)
+    lock, done = threading.Lock(), []
+
+    def kernel(counter: np.ndarray, pieces: int) -> None:
+        while True:
+            with lock:
+                piece = int(counter[0])
+                counter[0] += 1
+            if piece >= pieces:
+                return
+            done.append(piece)
+
+    for _ in range(20):
+        done.clear()
+        threads.run(kernel, 50, 50)
+        assert sorted(done) == list(range(50))
