@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("datasets", "render", "curate", "model", "recon4d", "evaluate", "app")
-#: What each room may import; everything else would run upwards or sideways.
+#: What each package may import; everything else would run upwards or sideways.
 BELOW = {
     "datasets": set(),
     "render": {"datasets"},
@@ -23,10 +23,42 @@ BELOW = {
     "evaluate": {"datasets", "render", "curate", "model", "recon4d"},
     "app": {"datasets", "render", "curate", "model", "recon4d", "evaluate"},
 }
+#: The line in which a package's sub-packages and modules stand: each imports itself and what is to its left.
+ORDER = {
+    "datasets": "core cameras images videos assets sources store index loader operations layouts commands cli",
+    "render": "protocol planning fleet dataset cli job",
+    "render.blender": "materials importers geometry scene demo tasks main",
+    "curate": "columns duplicates rule_settings measuring rendered rules tables report cli",
+    "model": "config weights network encoders data diffusion run sampling training cli train_main",
+    "recon4d": "rotations raster gaussians deformation world scene filming inputs fitting export viewer cli",
+    "evaluate": "metrics tasks results runner cli",
+    "app": "gallery demo doctor export cli __main__",
+}
+#: What runs inside Blender sees this of the packages around it; nobody imports it, it is started by name.
+BLENDER_SEES = {"protocol", "planning"}
+MOST_MODULES = 13
+MOST_LINES = 60
+#: Bodies that are one formula or one figure from top to bottom. The list can only shrink.
+LONG_BODIES = {
+    "recon4d/raster/projection.py": {"project", "project_backward"},
+    "recon4d/raster/blending.py": {"composite"},
+    "recon4d/raster/unblending.py": {"composite_backward"},
+    "render/blender/demo/creatures.py": {"dino", "bird"},
+    "render/blender/demo/figures.py": {"robot", "jellyfish", "flower"},
+    "render/blender/demo/toys.py": {"orrery", "windmill"},
+}
 
 
 def sources(room: str) -> list[Path]:
     return sorted((ROOT / room).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    """Dotted name of a file, without the leading `orbit4d.`; a package's is that of its folder."""
+    return str(path.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for room in ROOMS for path in sources(room)}
 
 
 def imports(path: Path, top_level_only: bool = False) -> set[str]:
@@ -44,6 +76,26 @@ def imports(path: Path, top_level_only: bool = False) -> set[str]:
     return names
 
 
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    """Module -> the modules of this checkout that it imports anywhere."""
+    found = {}
+    for module, path in MODULES.items():
+        names = {name.removeprefix("orbit4d.") for name in imports(path) if name.startswith("orbit4d.")}
+        # `from orbit4d.a import b` imports module a.b where there is one, and a for any other name.
+        modules = {name if name in MODULES else name.rpartition(".")[0] for name in names} & set(MODULES)
+        found[module] = {m for m in modules if not any(other.startswith(m + ".") for other in modules)}
+    return found
+
+
+def place(module: str) -> tuple[str, str]:
+    """(package, its sub-package or module) of a dotted name; Blender's side counts as a package."""
+    package, _, rest = module.partition(".")
+    if module.startswith("render.blender"):
+        package, rest = "render.blender", module.removeprefix("render.blender").lstrip(".")
+    return package, rest.partition(".")[0]
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_imports_run_downwards_only(room: str) -> None:
     for path in sources(room):
@@ -51,6 +103,65 @@ def test_imports_run_downwards_only(room: str) -> None:
             parts = name.split(".")
             if parts[0] == "orbit4d" and len(parts) > 1 and parts[1] in ROOMS:
                 assert parts[1] == room or parts[1] in BELOW[room], f"{path.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_sub_packages_import_to_the_left_only(package: str, graph: dict[str, set[str]]) -> None:
+    order = ORDER[package].split()
+    for module, targets in graph.items():
+        here, folder = place(module)
+        if here != package or not folder:
+            continue
+        assert folder in order, f"{module} has no place in the order of {package}"
+        for target in targets:
+            there, other = place(target)
+            if there == package and other:
+                assert order.index(other) <= order.index(folder), f"{module} imports {target}"
+
+
+def test_nobody_imports_what_runs_inside_blender(graph: dict[str, set[str]]) -> None:
+    for module, targets in graph.items():
+        for target in targets:
+            inside, outside = place(target)[0] == "render.blender", place(module)[0] != "render.blender"
+            assert not (inside and outside), f"{module} imports {target}"
+            if not outside and place(target)[0] == "render":
+                assert place(target)[1] in BLENDER_SEES, f"{module} imports {target}"
+
+
+def test_no_circle_of_files(graph: dict[str, set[str]]) -> None:
+    waiting = {module: set(targets) - {module} for module, targets in graph.items()}
+    while free := {module for module, targets in waiting.items() if not targets}:
+        waiting = {module: targets - free for module, targets in waiting.items() if module not in free}
+    # What is left is circles and what stands on them.
+    assert not waiting, sorted(waiting)
+
+
+def test_no_folder_holds_more_modules_than_a_listing_shows() -> None:
+    for folder in {path.parent for room in ROOMS for path in sources(room)}:
+        modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        if folder != ROOT / "recon4d" / "raster":
+            assert len(modules) <= MOST_MODULES, f"{folder.relative_to(ROOT)}: {len(modules)} modules"
+
+
+def test_function_bodies_are_short() -> None:
+    long: dict[str, set[str]] = {}
+    for room in ROOMS:
+        for path in sources(room):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    body = node.body[1:] if ast.get_docstring(node) and node.body[1:] else node.body
+                    if (body[-1].end_lineno or 0) - body[0].lineno + 1 > MOST_LINES:
+                        long.setdefault(str(path.relative_to(ROOT)), set()).add(node.name)
+    assert long == LONG_BODIES
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_sub_packages_say_what_they_are_and_nothing_else(room: str) -> None:
+    for init in (ROOT / room).rglob("__init__.py"):
+        body = ast.parse(init.read_text()).body
+        assert ast.get_docstring(ast.parse(init.read_text())), f"{init.relative_to(ROOT)} needs a docstring"
+        if init.parent != ROOT / room:
+            assert len(body) == 1, f"{init.relative_to(ROOT)} holds more than its docstring"
 
 
 def test_bpy_is_imported_only_inside_blender() -> None:

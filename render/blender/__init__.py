@@ -1,0 +1,1 @@
+"""What runs inside Blender: started by name as a child process, imported by nobody."""

@@ -1,0 +1,1 @@
+from orbit4d.app.cli import main as main

@@ -1,0 +1,12 @@
+from orbit4d.evaluate.metrics.clip_score import ClipScore as ClipScore
+from orbit4d.evaluate.metrics.frechet import frechet_distance as frechet_distance
+from orbit4d.evaluate.metrics.i3d import I3D as I3D
+from orbit4d.evaluate.metrics.pixel import flicker as flicker
+from orbit4d.evaluate.metrics.pixel import psnr as psnr
+from orbit4d.evaluate.metrics.pixel import silhouette_iou as silhouette_iou
+from orbit4d.evaluate.metrics.pixel import ssim as ssim
+from orbit4d.evaluate.metrics.registry import METRICS as METRICS
+from orbit4d.evaluate.metrics.registry import Metric as Metric
+from orbit4d.evaluate.metrics.suite import Pair as Pair
+from orbit4d.evaluate.metrics.suite import Suite as Suite
+from orbit4d.evaluate.results.rows import Results as Results

@@ -1,0 +1,16 @@
+from orbit4d.model.config.presets import preset as preset
+from orbit4d.model.config.settings import TrainConfig as TrainConfig
+from orbit4d.model.diffusion.guidance import Conditions as Conditions
+from orbit4d.model.diffusion.guidance import GuidanceWeights as GuidanceWeights
+from orbit4d.model.diffusion.schedule import make_scheduler as make_scheduler
+from orbit4d.model.encoders.autoencoders import load_autoencoder as load_autoencoder
+from orbit4d.model.encoders.text_and_image import load_image_encoder as load_image_encoder
+from orbit4d.model.encoders.text_and_image import load_text_encoder as load_text_encoder
+from orbit4d.model.network.cameras import videomv_cameras as videomv_cameras
+from orbit4d.model.network.diffusers_export import export_diffusers as export_diffusers
+from orbit4d.model.network.unet import OrbitUNet as OrbitUNet
+from orbit4d.model.network.videomv import export_videomv as export_videomv
+from orbit4d.model.network.videomv import load_videomv as load_videomv
+from orbit4d.model.sampling.photo import prepare_photo as prepare_photo
+from orbit4d.model.sampling.pipeline import OrbitPipeline as OrbitPipeline
+from orbit4d.model.training.train import train as train
