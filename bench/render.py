@@ -31,7 +31,8 @@ from fleet import fleet_section
 
 from orbit4d.datasets.core.cores import usable_cores
 from orbit4d.datasets.images.measures import composite, psnr, ssim
-from orbit4d.datasets.sources.resolve import Asset, resolve
+from orbit4d.datasets.sources.asset import Asset
+from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.datasets.store.writer import DatasetWriter
 from orbit4d.render.dataset.asset_job import asset_job
 from orbit4d.render.dataset.render_assets import render_assets

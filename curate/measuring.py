@@ -19,10 +19,12 @@ from orbit4d.curate import columns
 from orbit4d.curate.duplicates import mark_duplicates
 from orbit4d.datasets.assets.inspection import PASSING
 from orbit4d.datasets.core.errors import InputError, WorkError
+from orbit4d.datasets.core.paths import localize
 from orbit4d.datasets.core.progress import Progress
+from orbit4d.datasets.sources.asset import Asset, Resolved
 from orbit4d.datasets.sources.lists import absent
 from orbit4d.datasets.sources.promises import forget_promise
-from orbit4d.datasets.sources.resolve import Asset, Resolved, localize, resolve
+from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.render.protocol.wire import RefusedInput
 
 if TYPE_CHECKING:

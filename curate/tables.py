@@ -18,9 +18,9 @@ from orbit4d.curate.duplicates import mark_duplicates
 from orbit4d.datasets.assets.inspection import PASSING
 from orbit4d.datasets.core.damage import reading, reason
 from orbit4d.datasets.core.errors import InputError, OrbitError
+from orbit4d.datasets.core.paths import is_uri, suffix_of
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.sources.lists import named
-from orbit4d.datasets.sources.resolve import is_uri, suffix_of
 from orbit4d.datasets.store.sealed import read_bytes
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from orbit4d.datasets.operations.select import merge as merge
 from orbit4d.datasets.operations.select import select_view as select_view
 from orbit4d.datasets.operations.stats import statistics as statistics
 from orbit4d.datasets.operations.verify import verify as verify
-from orbit4d.datasets.sources.resolve import Asset as Asset
+from orbit4d.datasets.sources.asset import Asset as Asset
 from orbit4d.datasets.sources.resolve import resolve as resolve
 from orbit4d.datasets.store.clip import Clip as Clip
 from orbit4d.datasets.store.rejections import Rejection as Rejection

@@ -1,4 +1,4 @@
-"""A user's file sees the types of the public names, in the checkout and from the built wheel's stubs alike."""
+"""A user's file sees the types of the public names, as an editor finds them in the checkout."""
 
 from __future__ import annotations
 

@@ -6,9 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from orbit4d.datasets.cameras.transforms import read_extra
+from orbit4d.app.gallery.material import about_generated, read_log
 from orbit4d.datasets.core.errors import WorkError
 
 
@@ -68,17 +67,6 @@ def verified(folder: Path, lines: list[str]) -> str:
     return f"digest {digest[:16]}…"
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Rows of a log.jsonl; a torn last line is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
-
-
 def trained(folder: Path, lines: list[str]) -> str:
     """Steps, and the loss at the start and end of the last stage."""
     rows = read_log(folder / "run" / "log.jsonl")
@@ -99,11 +87,6 @@ def generated(level: str) -> Callable[[Path, list[str]], str]:
         return f"{level}.mp4, m = {asked:.2g}" if isinstance(asked, float) else f"{level}.mp4"
 
     return tell
-
-
-def about_generated(folder: Path, level: str) -> dict[str, Any]:
-    """What `orbit4d generate` noted beside a video, {} when it is not there."""
-    return read_extra(folder / "generated" / level / "transforms.json")
 
 
 def reconstructed(folder: Path, lines: list[str]) -> str:

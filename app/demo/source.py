@@ -81,7 +81,8 @@ def _intact(path: Path, sha256: str) -> bool:
 
 def register() -> None:
     """Teach `curate` and `render` the source `demo:` (or `demo:small`), kept in the user's cache folder."""
-    from orbit4d.datasets.sources.resolve import Candidate, Expanded, register_scheme
+    from orbit4d.datasets.sources.asset import Candidate, Expanded
+    from orbit4d.datasets.sources.expand import register_scheme
 
     def expand(source: str) -> Expanded:
         kind = source.partition(":")[2]

@@ -9,42 +9,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from orbit4d.app.demo.outcomes import about_generated, read_log
 from orbit4d.app.gallery import media, sections
+from orbit4d.app.gallery.material import Material, about_generated, read_log
 from orbit4d.datasets.core.errors import InputError
 
 MEDIA = "gallery"
 RIGS = ("dynamic_orbit", "static_orbit", "front_view")
-
-
-@dataclass
-class Material:
-    """What the sections are made from; every path is relative to the page."""
-
-    record: dict[str, Any]
-    """demo.json."""
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    """Rows of the curation table, with "thumb" (path or None)."""
-    rules: dict[str, Any] = field(default_factory=dict)
-    """Thresholds the table was decided with."""
-    clips: list[dict[str, Any]] = field(default_factory=list)
-    """One per (uid, action): its index row's facts and "loops" (rig -> path)."""
-    dataset: dict[str, Any] = field(default_factory=dict)
-    """Digest, counts, bytes, configuration and software."""
-    log: list[dict[str, Any]] = field(default_factory=list)
-    """Training steps."""
-    model: dict[str, Any] = field(default_factory=dict)
-    """Configuration of the run."""
-    motion: dict[str, Any] = field(default_factory=dict)
-    """Input picture, low and high video, and what was asked for."""
-    scene: dict[str, Any] = field(default_factory=dict)
-    """metrics.json, film, truth, and PSNR per frame."""
 
 
 def write_gallery(folder: Path) -> Path:

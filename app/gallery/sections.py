@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orbit4d.app.gallery.charts import Line, chart, smoothed
-
-if TYPE_CHECKING:
-    from orbit4d.app.gallery.page import Material
+from orbit4d.app.gallery.material import Material
 
 RIG_NAMES = {"dynamic_orbit": "Orbit", "static_orbit": "Frozen", "front_view": "Front"}
 #: Reason code -> (what it means, measure that decided, rule that set the threshold).

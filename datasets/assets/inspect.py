@@ -11,8 +11,8 @@ import hashlib
 import os
 from dataclasses import replace
 
+from orbit4d.datasets.assets.formats import FORMATS
 from orbit4d.datasets.assets.inspection import REASONS, BadFile, Inspection, map_file
-from orbit4d.datasets.sources.resolve import FORMATS
 
 __all__ = ["REASONS", "BadFile", "Inspection", "companion_files", "inspect"]
 

@@ -1,8 +1,8 @@
-"""Public names from one list: the stub `__init__.pyi` beside a package's `__init__.py`.
+"""Public names from one list, the stub `__init__.pyi` beside a package's `__init__.py`.
 
-Type checkers and editors read the stub; at run time `attach` reads the same file and imports a name's module on
-first use (PEP 562), so importing a package costs nothing and no second list can fall out of step. scikit-image's
-lazy_loader reads stubs in the same way.
+Type checkers and editors read the stub; at run time `attach` reads the same file and imports a name's module
+on first use (PEP 562), so importing a package costs nothing and no second list can fall out of step.
+scikit-image's lazy_loader reads stubs in the same way.
 """
 
 from __future__ import annotations

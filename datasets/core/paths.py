@@ -1,7 +1,8 @@
-"""Natural order of names: frame2 stands before frame10, as whoever numbered the files meant it."""
+"""Names of files and URIs: their parts, and their natural order (frame2 stands before frame10)."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable
@@ -35,3 +36,39 @@ def number_of(name: str | os.PathLike[str]) -> int | None:
     stem = os.path.splitext(os.path.basename(os.fspath(name)))[0]
     found = _NUMBER.findall(stem)
     return int(found[-1]) if found else None
+
+
+def is_uri(path: str) -> bool:
+    """Whether `path` is an fsspec URI such as s3://bucket/key."""
+    return "://" in path
+
+
+def below(folder: str, path: str) -> str:
+    """`path` as seen from `folder`, a path or URI."""
+    return path if not folder or os.path.isabs(path) else f"{folder}/{path}"
+
+
+def suffix_of(path: str) -> str:
+    """Lower-case suffix of a path or URI, with its dot."""
+    return os.path.splitext(path)[1].lower()
+
+
+def stem_of(path: str) -> str:
+    """File name of a path or URI without its suffix."""
+    return os.path.splitext(path.replace("\\", "/").rpartition("/")[2])[0]
+
+
+def localize(path: str, folder: str | os.PathLike[str]) -> str:
+    """A local path for `path`: itself, or a copy in `folder` when it is a URI (single-file formats)."""
+    if not is_uri(path):
+        return path
+    import fsspec
+
+    target = os.path.join(folder, hashlib.sha256(path.encode()).hexdigest()[:16] + suffix_of(path))
+    if not os.path.exists(target):
+        part = f"{target}.{os.getpid()}.part"
+        with fsspec.open(path, "rb") as source, open(part, "wb") as out:
+            while block := source.read(1 << 20):
+                out.write(block)
+        os.replace(part, target)
+    return target

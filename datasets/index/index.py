@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from orbit4d.datasets.core.cores import usable_cores
 from orbit4d.datasets.core.damage import reading
 from orbit4d.datasets.core.storage import Store
+from orbit4d.datasets.index.keys import COLUMNS as KEY_COLUMNS
 from orbit4d.datasets.index.keys import Keys, load_keys
 from orbit4d.datasets.store import manifest
 from orbit4d.datasets.store.parts import NOT_READABLE, check_columns, live_parts
@@ -146,7 +147,7 @@ class Index:
     @cached_property
     def keys(self) -> Keys:
         """Key and split columns of all rows, packed."""
-        return load_keys(self)
+        return load_keys(len(self), self.read(KEY_COLUMNS, dictionaries=("rig", "split")))
 
     def row(self, number: int, columns: Sequence[str] | None = None) -> dict[str, Any]:
         """Row `number` as a dict, all columns or some. Decodes its row group, and keeps a few of them."""

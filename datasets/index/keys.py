@@ -6,8 +6,8 @@ number.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orbit4d.datasets.store.schema import SPLITS
-
-if TYPE_CHECKING:
-    from orbit4d.datasets.index.index import Index
 
 COLUMNS = ("uid", "action_index", "rig", "orbit", "split")
 
@@ -46,9 +43,8 @@ class Keys:
         return self.uids[int(self.asset[row])].as_py()
 
 
-def load_keys(index: Index) -> Keys:
-    """Read the key columns of an index, part by part."""
-    n = len(index)
+def load_keys(n: int, parts: Iterable[tuple[int, pa.Table]]) -> Keys:
+    """Keys of an index of `n` rows; parts: (number of its first row, table of the COLUMNS), in order."""
     asset = np.empty(n, np.int32)
     action_index, orbit = np.empty(n, np.int16), np.empty(n, np.int16)
     rig = np.empty(n, np.int8)
@@ -56,7 +52,7 @@ def load_keys(index: Index) -> Keys:
     uids: list[pa.Array] = []
     splits: list[npt.NDArray[np.int8]] = []
     n_assets = 0
-    for first, table in index.read(COLUMNS, dictionaries=("rig", "split")):
+    for first, table in parts:
         here = slice(first, first + table.num_rows)
         uid = table.column("uid").combine_chunks()
         uid = uid.chunk(0) if isinstance(uid, pa.ChunkedArray) else uid

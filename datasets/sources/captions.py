@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.sources.asset import Resolved, clean_uid
 from orbit4d.datasets.sources.lists import named
 from orbit4d.datasets.sources.read_table import read_rows, read_table, split_header
-from orbit4d.datasets.sources.resolve import Resolved, clean_uid
 
 _KEEP = ("caption", "license", "author", "source_url")
 

@@ -17,19 +17,15 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import parse_qs
 
+from orbit4d.datasets.assets.formats import FORMATS
 from orbit4d.datasets.core.damage import reading
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.progress import Progress
+from orbit4d.datasets.sources.asset import Candidate, Expanded, clean_uid
 from orbit4d.datasets.sources.promises import first_seen_sha256, note_of
 from orbit4d.datasets.sources.read_table import read_table
-from orbit4d.datasets.sources.resolve import (
-    FORMATS,
-    Candidate,
-    Expanded,
-    clean_uid,
-    parse_limit,
-)
 
 _HOST = "https://huggingface.co/datasets/allenai/objaverse/resolve/main"
 _DOWNLOADS_AT_ONCE = 8
@@ -264,3 +260,17 @@ def expand_objaverse_xl(source: str) -> Expanded:
             )
         )
     return Expanded(candidates)
+
+
+def parse_limit(source: str, query: str) -> int | None:
+    """The `limit` of a source's query part, or None. Raises InputError on anything else."""
+    values = parse_qs(query, keep_blank_values=True)
+    unknown = set(values) - {"limit"}
+    if unknown or (query and not values):
+        raise InputError(f"{source}: unknown setting {sorted(unknown) or query!r}; only ?limit=N is known")
+    if "limit" not in values:
+        return None
+    text = values["limit"][-1]
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(f"{source}: limit must be a whole number above 0, got {text!r}")
+    return int(text)

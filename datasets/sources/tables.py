@@ -5,18 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from orbit4d.datasets.assets.formats import FORMATS
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.paths import below, is_uri, stem_of, suffix_of
+from orbit4d.datasets.sources.asset import Candidate, Expanded, clean_uid
 from orbit4d.datasets.sources.read_table import read_table
-from orbit4d.datasets.sources.resolve import (
-    FORMATS,
-    Candidate,
-    Expanded,
-    below,
-    clean_uid,
-    is_uri,
-    stem_of,
-    suffix_of,
-)
 
 _TABLE_COLUMNS = (
     "uid",

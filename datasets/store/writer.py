@@ -20,16 +20,12 @@ import pyarrow.compute as pc
 from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
 from orbit4d.datasets.core.storage import Store
-from orbit4d.datasets.index.reader import read_clip
-from orbit4d.datasets.index.reference import open_reference
 from orbit4d.datasets.store import manifest, parts, rejections, sealed, shards, staging
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.digest import dataset_digest
 from orbit4d.datasets.store.orphans import only_here
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.staging import Staged, load_staged, stage_asset, staged_assets
-
-__all__ = ["DatasetWriter", "Rejection", "Rolled", "open_reference", "read_clip", "stage_asset"]
 
 SHARD_BYTES = 256 << 20
 

@@ -19,8 +19,9 @@ from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_clip
 from orbit4d.datasets.index.splits import fallen
+from orbit4d.datasets.sources.asset import Asset
 from orbit4d.datasets.sources.lists import absent, read_list
-from orbit4d.datasets.sources.resolve import Asset, resolve
+from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.datasets.store import manifest
 from orbit4d.datasets.store.clip import RIGS, Clip
 from orbit4d.datasets.store.schema import split_of

@@ -20,7 +20,7 @@ from pathlib import Path
 from orbit4d.datasets.assets.inspection import PASSING
 from orbit4d.datasets.core.cores import usable_cores
 from orbit4d.datasets.core.errors import InputError, WorkError
-from orbit4d.datasets.sources.resolve import Asset
+from orbit4d.datasets.sources.asset import Asset
 from orbit4d.datasets.store import manifest
 from orbit4d.render.planning.settings import RenderSettings
 

@@ -51,7 +51,6 @@ from orbit4d.model.diffusion.schedule import make_scheduler
 from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
 from orbit4d.model.network.build import (
     build_unet,
-    make_optimizer,
     make_trainable,
     merge_lora,
     save_folder,
@@ -70,6 +69,7 @@ from orbit4d.model.training.calibrate import (
     first_views,
     orbit_cameras,
 )
+from orbit4d.model.training.optimizers import make_optimizer
 from orbit4d.model.training.sample_clips import SampleClips
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.cores import limit_torch_threads
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path, named
-from orbit4d.datasets.index.reader import read_clip
-from orbit4d.datasets.index.reference import split_reference
 from orbit4d.recon4d.fitting import optimize
-from orbit4d.recon4d.fitting.exposure import exposure_of, gain_between
+from orbit4d.recon4d.fitting.exposure import exposure_of
+from orbit4d.recon4d.fitting.inputs import Inputs, read_inputs
 from orbit4d.recon4d.fitting.losses import why_no_lpips
 from orbit4d.recon4d.fitting.scores import measure
 from orbit4d.recon4d.fitting.scores import nearest_frame as nearest_frame
@@ -28,31 +27,16 @@ from orbit4d.recon4d.fitting.scores import score as score
 from orbit4d.recon4d.fitting.settings import PRESETS, Settings
 from orbit4d.recon4d.fitting.state import Fit, load_checkpoint, new_fit
 from orbit4d.recon4d.gaussians import from_points
+from orbit4d.recon4d.inputs.find_world import find_world, frames_in
 from orbit4d.recon4d.inputs.footage import MAX_EDGE
 from orbit4d.recon4d.inputs.hull import Hull, carve, sample_surface
-from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec, from_clip, load_frames
-from orbit4d.recon4d.inputs.shared_cameras import with_shared_cameras
+from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
 from orbit4d.recon4d.scene import Scene, load_scene, put_json
-from orbit4d.recon4d.world import World, find_world
+from orbit4d.recon4d.world import World
 
 #: Coverage of the silhouettes by the visual hull below which the cameras are said not to fit. Right cameras
 #: give 0.98 to 0.999 on published orbits of still objects; a moving object gives less.
 _FIT_STATIC, _FIT_DYNAMIC = 0.93, 0.80
-
-
-@dataclass
-class Inputs:
-    """What a reconstruction starts from."""
-
-    dynamic: Frames
-    static: Frames | None
-    held_out: dict[str, Frames]
-    """Views that are never trained on, by name."""
-    notes: list[str]
-    one_light: bool = True
-    """Whether video and static orbit are renders of one scene under one light, as orbit4d's are."""
-    gains: dict[str, float] = field(default_factory=dict)
-    """Grey gain of a held-out set over the video, by name, where both took one view at one time."""
 
 
 def reconstruct(
@@ -137,8 +121,8 @@ def in_world(inputs: Inputs, world: World) -> Inputs:
         return inputs
     inputs.notes.append(f"{world}: it is scaled and moved for the fit, the scene keeps the given cameras")
     print(inputs.notes[-1])
-    still = None if inputs.static is None else world.frames(inputs.static)
-    return replace(inputs, dynamic=world.frames(inputs.dynamic), static=still)
+    still = None if inputs.static is None else frames_in(world, inputs.static)
+    return replace(inputs, dynamic=frames_in(world, inputs.dynamic), static=still)
 
 
 def as_scene(fit: Fit, inputs: Inputs, settings: Settings, world: World) -> Scene:
@@ -181,76 +165,6 @@ def affordable(settings: Settings, notes: list[str]) -> Settings:
         return settings
     notes.append(f"LPIPS is left out of the loss: {why}")
     return replace(settings, weights=replace(settings.weights, lpips=0.0))
-
-
-def read_inputs(
-    source: Any,
-    static: Any,
-    cameras: Any,
-    static_cameras: Any,
-    static_time: float,
-    spec: OrbitSpec | None,
-    mask: str | Path | None,
-    matte: str = "flat",
-    max_edge: int = MAX_EDGE,
-) -> Inputs:
-    """Frames of all inputs, checked against each other; a note for each thing that was estimated."""
-    if not 0.0 <= static_time <= 1.0:
-        raise InputError(f"--static-time {static_time}: give a time in [0, 1]")
-    if static is None and (static_cameras is not None or static_time):
-        raise InputError("--static-cameras and --static-time belong to --static, which is not given")
-    held_out: dict[str, Frames] = {}
-    still: Frames | None = None
-    one_light = True
-    dataset, uid, action = split_reference(source) if isinstance(source, str) else ("", None, "")
-    if uid is not None:
-        clip = read_clip(dataset, uid, action, "dynamic_orbit", 0)
-        dynamic = from_clip(clip)
-        one_light = clip.renderer.get("engine") != "published"
-        still = _clip_if_there(dataset, uid, clip.action_index, "static_orbit", 0)
-        for name, rig, orbit_index in (("front", "front_view", 0), ("orbit1", "dynamic_orbit", 1)):
-            frames = _clip_if_there(dataset, uid, clip.action_index, rig, orbit_index)
-            if frames is not None:
-                held_out[name] = frames
-    else:
-        dynamic = load_frames(source, cameras, spec, mask, matte, max_edge)
-    if static is not None:
-        one_light = False
-        still = load_frames(static, static_cameras, spec, None, matte, max_edge)
-        dynamic, still = with_shared_cameras(dynamic, still, spec)
-        still = still.at_time(static_time)
-    gains = {name: gain_between(frames, dynamic) for name, frames in held_out.items() if not one_light}
-    held_out = {name: kept for name, frames in held_out.items() if (kept := unseen(frames, dynamic))}
-    notes = [f"{frames.name}: {note}" for frames in (dynamic, still) if frames for note in frames.notes]
-    if still is not None:
-        size = still.rgba.shape[1:3]
-        if size != dynamic.rgba.shape[1:3]:
-            still = still.resized(max(dynamic.rgba.shape[1:3]))
-    known = {name: gain for name, gain in gains.items() if gain is not None and name in held_out}
-    return Inputs(dynamic, still, held_out, notes, one_light, known)
-
-
-def unseen(frames: Frames, train: Frames) -> Frames | None:
-    """The frames without those that repeat a training view at its time (the first front view does)."""
-
-    def repeats(camera: Camera, time: float) -> bool:
-        return any(
-            abs(time - t) < 1e-6 and np.allclose(camera.c2w, other.c2w, atol=1e-6)
-            for other, t in zip(train.cameras, train.time)
-        )
-
-    keep = [i for i, (camera, t) in enumerate(zip(frames.cameras, frames.time)) if not repeats(camera, t)]
-    if not keep:
-        return None
-    cameras, times = tuple(frames.cameras[i] for i in keep), tuple(frames.time[i] for i in keep)
-    return replace(frames, rgba=frames.rgba[keep], cameras=cameras, time=times)
-
-
-def _clip_if_there(dataset: str, uid: str, action_index: int, rig: str, orbit_index: int) -> Frames | None:
-    try:
-        return from_clip(read_clip(dataset, uid, action_index, rig, orbit_index))
-    except InputError:
-        return None
 
 
 def _check_out(folder: Path) -> None:

@@ -15,7 +15,7 @@ from orbit4d.recon4d.inputs.loading import Frames
 from orbit4d.recon4d.scene import Scene
 
 if TYPE_CHECKING:
-    from orbit4d.recon4d.fitting.reconstruction import Inputs
+    from orbit4d.recon4d.fitting.inputs import Inputs
 
 #: A picture without a fault counts as much as one with faults of 8-bit rounding: a clip that ends as it began
 #: repeats its first frame, and one infinity would be the mean.

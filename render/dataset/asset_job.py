@@ -11,8 +11,9 @@ from typing import Any
 
 from orbit4d.datasets.assets.inspect import inspect
 from orbit4d.datasets.assets.inspection import BadFile
+from orbit4d.datasets.core.paths import is_uri, localize
+from orbit4d.datasets.sources.asset import Asset
 from orbit4d.datasets.sources.lists import absent
-from orbit4d.datasets.sources.resolve import Asset, is_uri, localize
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.staging import stage_asset

@@ -10,10 +10,12 @@ from typing import Any
 
 from orbit4d.datasets.assets.inspection import PASSING
 from orbit4d.datasets.core.errors import InputError, WorkError
+from orbit4d.datasets.core.paths import is_uri
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.storage import Store
+from orbit4d.datasets.sources.asset import Asset, Resolved
 from orbit4d.datasets.sources.promises import forget_promise
-from orbit4d.datasets.sources.resolve import Asset, Resolved, is_uri, resolve
+from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.datasets.store import manifest, parts
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter

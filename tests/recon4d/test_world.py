@@ -18,9 +18,10 @@ from orbit4d.recon4d import load_scene, reconstruct
 from orbit4d.recon4d.export.formats import export_scene
 from orbit4d.recon4d.filming import camera_path
 from orbit4d.recon4d.gaussians import load_ply
+from orbit4d.recon4d.inputs.find_world import find_world
 from orbit4d.recon4d.inputs.loading import load_frames
 from orbit4d.recon4d.scene import draw
-from orbit4d.recon4d.world import World, find_world
+from orbit4d.recon4d.world import World
 
 AWAY = World(0.04, (-0.3, 5.0, 0.11))
 

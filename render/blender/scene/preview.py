@@ -22,7 +22,7 @@ from orbit4d.render.blender.geometry.surfaces import points_now
 from orbit4d.render.blender.importers.load import Loaded
 from orbit4d.render.blender.materials.see_through import clear_glass, cull_backfaces, scene_refracts
 from orbit4d.render.blender.scene.studio import projected_box
-from orbit4d.render.blender.tasks.render_clips import hides_geometry
+from orbit4d.render.blender.scene.views import hides_geometry
 from orbit4d.render.planning import vertex_measures as geometry
 
 #: Frames of the published preview rule: 0, T/4 and T/2 of T = 24 raw scene frames.

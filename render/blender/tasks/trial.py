@@ -15,7 +15,7 @@ from orbit4d.render.blender.geometry.surfaces import points_now
 from orbit4d.render.blender.importers.load import load_asset
 from orbit4d.render.blender.scene.motion import moving_window
 from orbit4d.render.blender.scene.studio import Studio
-from orbit4d.render.blender.tasks.render_clips import choose_samples, frame_action, hides_geometry
+from orbit4d.render.blender.scene.views import choose_samples, frame_action, hides_geometry
 from orbit4d.render.planning.settings import RenderSettings
 from orbit4d.render.planning.views import plan_action
 

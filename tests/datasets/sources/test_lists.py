@@ -13,9 +13,9 @@ import pytest
 
 from orbit4d.datasets import InputError
 from orbit4d.datasets.sources.captions import read_captions
+from orbit4d.datasets.sources.expand import expand
 from orbit4d.datasets.sources.lists import absent, named, read_list, read_text
 from orbit4d.datasets.sources.read_table import read_table
-from orbit4d.datasets.sources.resolve import expand
 
 #: Names that a reader of types would make numbers, dates, truths or nothing of.
 NAMES = [

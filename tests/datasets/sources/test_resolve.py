@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.sources import objaverse as objaverse_source
 from orbit4d.datasets.sources import resolve as sources
-from orbit4d.datasets.sources.resolve import Candidate, Expanded, clean_uid, resolve
+from orbit4d.datasets.sources.asset import Candidate, Expanded, clean_uid
+from orbit4d.datasets.sources.resolve import resolve
 
 
 def uids(*names, **options) -> list[str]:

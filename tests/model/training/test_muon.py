@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from orbit4d.model.network.build import make_optimizer, make_trainable
+from orbit4d.model.network.build import make_trainable
 from orbit4d.model.training import memory
 from orbit4d.model.training.muon import LEAST_SIDE, MuonAdamW, orthogonalised, split
+from orbit4d.model.training.optimizers import make_optimizer
 
 
 @pytest.mark.parametrize("shape", [(20, 64), (64, 20), (32, 32)])

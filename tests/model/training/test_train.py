@@ -23,9 +23,10 @@ from orbit4d.model.data.clip_source import open_clips
 from orbit4d.model.diffusion.objective import validation_loss
 from orbit4d.model.diffusion.schedule import make_scheduler
 from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
-from orbit4d.model.network.build import build_unet, make_optimizer
+from orbit4d.model.network.build import build_unet
 from orbit4d.model.run import checkpoint as run_checkpoint
 from orbit4d.model.run.log import read
+from orbit4d.model.training.optimizers import make_optimizer
 from orbit4d.model.training.train import micro_batches, train
 
 

@@ -16,7 +16,8 @@ from orbit4d.datasets.cameras.camera import orbit
 from orbit4d.recon4d import load_scene, reconstruct
 from orbit4d.recon4d.fitting import optimize, reconstruction
 from orbit4d.recon4d.fitting.exposure import Exposure, exposure_of, gain_between, in_time, side_by_side
-from orbit4d.recon4d.fitting.reconstruction import exposed, read_inputs
+from orbit4d.recon4d.fitting.inputs import read_inputs
+from orbit4d.recon4d.fitting.reconstruction import exposed
 from orbit4d.recon4d.fitting.settings import PRESETS
 from orbit4d.recon4d.fitting.state import load_checkpoint, new_fit, save_checkpoint
 from orbit4d.recon4d.inputs.loading import Frames, load_frames

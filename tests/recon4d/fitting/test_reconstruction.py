@@ -19,7 +19,8 @@ import torch
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.recon4d import load_scene, reconstruct
 from orbit4d.recon4d.deformation.field import Deformation
-from orbit4d.recon4d.fitting.reconstruction import nearest_frame, read_inputs, score
+from orbit4d.recon4d.fitting.inputs import read_inputs
+from orbit4d.recon4d.fitting.reconstruction import nearest_frame, score
 from orbit4d.recon4d.inputs.loading import load_frames
 from orbit4d.recon4d.scene import Scene
 

@@ -14,7 +14,7 @@ from orbit4d.datasets.cameras.transforms import cameras_record
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.cli import recon4d
-from orbit4d.recon4d.fitting.reconstruction import Inputs, read_inputs
+from orbit4d.recon4d.fitting.inputs import Inputs, read_inputs
 from orbit4d.recon4d.inputs.loading import OrbitSpec
 
 

@@ -23,7 +23,10 @@ from orbit4d.datasets.index.reader import read_clip
 CASES = (
     "H1", "H2", "H3", "H4", "L1", "L2", "M2", "O1", "S1", "T1", "T2", "Z1", "9-1", "9-5", "9-6",
 )  # fmt: skip
-RUN = "import sys; from orbit4d.datasets.commands.command import leave, run; from {} import command; leave(run(command))"
+RUN = (
+    "import sys; from orbit4d.datasets.commands.command import leave, run; "
+    "from {} import command; leave(run(command))"
+)
 SMALL = ("--frames", "4", "--resolution", "64", "--samples", "8", "--rigs", "dynamic_orbit,front_view")
 IMAGES = {"share", "box", "inside"}
 

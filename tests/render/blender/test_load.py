@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orbit4d.datasets.assets.formats import FORMATS
 from orbit4d.datasets.assets.inspect import inspect
 from orbit4d.datasets.assets.inspection import BadFile
-from orbit4d.datasets.sources.resolve import FORMATS
 from orbit4d.render.dataset.asset_job import prepare
 from orbit4d.render.fleet.worker import Job
 from orbit4d.render.protocol.wire import RefusedInput

@@ -149,7 +149,7 @@ def test_what_was_refused_is_refused_for_its_contents_alone(toy: Callable[..., P
 
 
 def test_a_refusal_holds_for_the_contents_it_was_about() -> None:
-    from orbit4d.datasets.sources.resolve import Asset
+    from orbit4d.datasets.sources.asset import Asset
     from orbit4d.render.dataset.render_assets import _is_refused, _of_contents
 
     asset = Asset("u", "u.glb", "ab" * 32, "glb", 1)
