@@ -7,12 +7,14 @@ PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test test-random lint wheel clean
+.PHONY: help setup demo test test-fast test-random lint docs wheel clean
 help:
 	@echo "make demo    the whole chain on built-in animated assets; ends with demo/index.html"
 	@echo "make test    every test; what they draw is the same each time"
+	@echo "make test-fast     what needs neither Blender, Ray, ../shared nor more than 10 s"
 	@echo "make test-random   the tests that draw their inputs, with a fresh seed (SEED=N draws the same again)"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff, mypy and the law of imports"
+	@echo "make docs    docs/_build/html, without a network"
 	@echo "make wheel   dist/orbit4d-*.whl, which ray_cluster.yaml carries to a cluster"
 	@echo "make bench-render bench-curate bench-data bench-train bench-learn bench-ablate bench-recon bench-eval"
 
@@ -30,6 +32,15 @@ test-random: SEED := $(or $(SEED),$(shell date +%s))
 test-random: setup
 	@echo "make test-random SEED=$(SEED)"
 	@ORBIT4D_TEST_SEED=$(SEED) .venv/bin/pytest -m random --hypothesis-seed=$(SEED) $(PYTEST_ARGS)
+
+test-fast: setup
+	@.venv/bin/pytest -m "not slow and not blender and not ray and not shared" $(PYTEST_ARGS)
+
+docs: setup
+	@$(PYTHON) -c "import sphinx, furo, myst_parser" 2>/dev/null || \
+		$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[docs]'
+	@$(PYTHON) docs/generated.py >/dev/null && $(PYTHON) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/pytest -q tests/test_house.py

@@ -1,5 +1,6 @@
 from orbit4d.model.config.presets import preset as preset
 from orbit4d.model.config.settings import TrainConfig as TrainConfig
+from orbit4d.model.config.settings import override as override
 from orbit4d.model.diffusion.guidance import Conditions as Conditions
 from orbit4d.model.diffusion.guidance import GuidanceWeights as GuidanceWeights
 from orbit4d.model.diffusion.schedule import make_scheduler as make_scheduler
