@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import generated  # noqa: E402  beside this file
+import generated
 
 project = "orbit4d"
 author = "orbit4d contributors"

@@ -1,4 +1,4 @@
-"""Pages of docs/reference that are made from the code: commands from click, names from the stubs, the index schema.
+"""Pages of docs/reference that are made from the code: commands, public names, the schema of the index.
 
 python docs/generated.py            write them
 python docs/generated.py --check    exit 1 when one is stale (tests/test_docs.py does the same)

@@ -1,4 +1,4 @@
-"""From an orbit of frames to explicit 4D Gaussians, and a view that was never seen. Takes a minute with `fast`.
+"""From an orbit of frames to 4D Gaussians, and a view that was never seen. `fast` takes a minute.
 
 python examples/04_reconstruct.py demo/dataset:dino scene
 """

@@ -1,4 +1,4 @@
-"""Curate with rules of your own: thresholds over a preset, and a column that orbit4d does not know. Takes 30 s.
+"""Curate with rules of your own: thresholds over a preset, and a filter of your own. 30 s.
 
 python examples/06_own_curation_rule.py demo/table.parquet mine.parquet
 """

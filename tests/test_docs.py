@@ -1,4 +1,4 @@
-"""The pages: what is made from the code is current, lines are short, links lead somewhere, the site builds."""
+"""The pages: what the code makes is current, lines are short, links lead somewhere, the site builds."""
 
 from __future__ import annotations
 
