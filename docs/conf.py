@@ -1,7 +1,7 @@
 """Sphinx settings: `make docs` builds docs/_build/html without a network; a broken link is an error."""
 
 import sys
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -9,7 +9,7 @@ import generated
 
 project = "orbit4d"
 author = "orbit4d contributors"
-release = version("orbit4d")
+release = metadata.version("orbit4d")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

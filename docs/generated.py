@@ -90,7 +90,7 @@ def _kinds(package: str) -> dict[str, str]:
         for alias in statement.names:
             found = next((n for n in body if getattr(n, "name", None) == alias.name), None)
             kinds[alias.name] = (
-                "autoclass" if isinstance(found, ast.ClassDef) else "autofunction" if found else "autodata"
+                "autoclass" if isinstance(found, ast.ClassDef) else "autofunction" if found else "data"
             )
     return kinds
 
