@@ -52,7 +52,8 @@ def open_clips(dataset: str, config: TrainConfig, frozen: FrozenParts, split: st
 
     if split not in (TRAIN, VALIDATION):
         raise ValueError(f"training looks at {TRAIN} and {VALIDATION}, not at {split!r}")
-    mode, source = config.data.latents, None
+    mode = config.data.latents
+    source: ClipSource | None = None
     if mode in ("auto", "cache"):
         cache = LatentCache.find(dataset, config, frozen)
         if cache is not None:
@@ -109,7 +110,7 @@ class PixelClips:
 
         self.name, self.split = dataset, split
         self.background = background_rgb(config.data.background)
-        # Augmentation is ours (data.py); the loader gives every clip whole.
+        # Augmentation is ours (training_clips.py); the loader gives every clip whole.
         self.data = OrbitDataset(
             dataset,
             where=config.data.where or None,

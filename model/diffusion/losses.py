@@ -7,7 +7,7 @@ float32 whatever the latents are: 1 - alphas_cumprod has no digits left in half 
 from __future__ import annotations
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 
@@ -28,7 +28,7 @@ def add_noise(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, t: Tensor) ->
 
 def prediction_target(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """What the network should output: noise, velocity sqrt(ac) noise - sqrt(1 - ac) x0, or x0; float32."""
-    kind = scheduler.config.prediction_type
+    kind = scheduler.config["prediction_type"]
     if kind == "epsilon":
         return noise.float()
     if kind == "sample":
@@ -50,7 +50,7 @@ def convert_prediction(scheduler: DDIMScheduler, output: Tensor, x_t: Tensor, t:
 
     At fixed t and x_t each is affine in the others (x_t = a x0 + s eps, v = a eps - s x0, a^2 + s^2 = 1).
     """
-    source, output, x_t = scheduler.config.prediction_type, output.float(), x_t.float()
+    source, output, x_t = scheduler.config["prediction_type"], output.float(), x_t.float()
     if source == to:
         return output
     a, s = signal_and_noise(scheduler, t, x_t.ndim)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 
 from orbit4d.model.config.settings import LossSettings, Stage, TrainConfig
@@ -44,7 +44,7 @@ def training_loss(
     target, static = frozen.to_latents(batch["target"], device), None
     if config.loss.motion_weight > 0 or config.model.variant == "static3d" or bool(batch["see_static"].any()):
         static = frozen.to_latents(batch["static"], device)
-    steps = int(scheduler.config.num_train_timesteps)
+    steps = int(scheduler.config["num_train_timesteps"])
     t = (batch["timestep_u"] * steps).long().clamp_max(steps - 1).to(device)
     noise = noise_like(target, batch["seed"], config.loss.offset_noise)
     noisy = add_noise(scheduler, target, noise, t)

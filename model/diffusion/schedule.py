@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 TRAIN_STEPS = 1000
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -81,16 +81,16 @@ def refine(scheduler: DDIMScheduler) -> DDIMScheduler:
     VideoMV's two are left alone.
     """
     config = scheduler.config
-    if config.trained_betas is None and config.beta_schedule in ("scaled_linear", "squaredcos_cap_v2"):
+    if config["trained_betas"] is None and config["beta_schedule"] in ("scaled_linear", "squaredcos_cap_v2"):
         betas = _betas(
-            config.beta_schedule, config.beta_start, config.beta_end, config.num_train_timesteps,
-            config.rescale_betas_zero_snr,
+            config["beta_schedule"], config["beta_start"], config["beta_end"], config["num_train_timesteps"],
+            config["rescale_betas_zero_snr"],
         )  # fmt: skip
         alphas_cumprod = np.cumprod(1.0 - betas)
         scheduler.betas = torch.from_numpy(betas).float()
         scheduler.alphas = torch.from_numpy(1.0 - betas).float()
         scheduler.alphas_cumprod = torch.from_numpy(alphas_cumprod).float()
-        final = 1.0 if config.set_alpha_to_one else alphas_cumprod[0]
+        final = 1.0 if config["set_alpha_to_one"] else alphas_cumprod[0]
         scheduler.final_alpha_cumprod = torch.tensor(final, dtype=torch.float32)
     return scheduler
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -104,8 +104,8 @@ class KLAutoencoder(Autoencoder):
         super().__init__()
         self.vae = vae.eval().requires_grad_(False)
         self.chunk = chunk
-        self.channels = vae.config.latent_channels
-        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.channels = vae.config["latent_channels"]
+        self.factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
 
     @torch.no_grad()
     def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -113,15 +113,15 @@ class KLAutoencoder(Autoencoder):
         for part in (self._checked(frames).to(self.vae.dtype) * 2 - 1).split(self.chunk):
             posterior = self.vae.encode(part).latent_dist
             latents.append(posterior.mode() if generator is None else posterior.sample(generator))
-        return (torch.cat(latents) - self._shift) * self.vae.config.scaling_factor
+        return (torch.cat(latents) - self._shift) * self.vae.config["scaling_factor"]
 
     def decode(self, latents: Tensor) -> Tensor:
-        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor + self._shift
+        latents = latents.to(self.vae.dtype) / self.vae.config["scaling_factor"] + self._shift
         return torch.cat([(self.vae.decode(part).sample + 1) / 2 for part in latents.split(self.chunk)])
 
     @property
     def _shift(self) -> float:
-        return self.vae.config.shift_factor or 0.0
+        return self.vae.config["shift_factor"] or 0.0
 
     @cached_property
     def _weights_hash(self) -> str:

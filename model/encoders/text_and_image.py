@@ -12,12 +12,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPTextModel, CLIPVisionModelWithProjection
+from transformers import CLIPTextModel, CLIPVisionModelWithProjection, PreTrainedModel
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.encoders.tokenizers import ClipTokenizer, load_clip_tokenizer
@@ -85,7 +85,7 @@ class ClipTextEncoder(TextEncoder):
 class MiniLmTextEncoder(TextEncoder):
     """Contextual tokens of a small BERT; positions behind the end of a caption are zero."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, length: int = 32) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, length: int = 32) -> None:
         super().__init__()
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
         self.dim, self.length = model.config.hidden_size, length
@@ -110,10 +110,14 @@ class MiniLmTextEncoder(TextEncoder):
 class ClipImageEncoder(nn.Module):
     """Images to CLIP's joint-space vector; frozen."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: CLIPVisionModelWithProjection) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
-        self.dim, self.size = model.config.projection_dim, model.config.image_size
+        # transformers' image_size may be a pair; CLIP's is the edge of a square.
+        self.dim, self.size = model.config.projection_dim, cast(int, model.config.image_size)
         self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
 

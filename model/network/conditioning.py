@@ -17,11 +17,16 @@ MOTION_FLOOR = 1e-6
 
 def two_layer_mlp(in_features: int, width: int, zero_init: bool) -> nn.Sequential:
     """Linear-SiLU-Linear, VideoMV's conditioning MLP. With `zero_init` its output is exactly 0 at first."""
-    mlp = nn.Sequential(nn.Linear(in_features, width), nn.SiLU(), nn.Linear(width, width))
+    first, last = nn.Linear(in_features, width), nn.Linear(width, width)
     if zero_init:
-        nn.init.zeros_(mlp[2].weight)
-        nn.init.zeros_(mlp[2].bias)
-    return mlp
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+    return nn.Sequential(first, nn.SiLU(), last)
+
+
+def weight_dtype(mlp: nn.Module) -> torch.dtype:
+    """What an MLP's first weights are stored in, and so its input."""
+    return next(mlp.parameters()).dtype
 
 
 def camera_features(camera: Tensor, harmonics: int = 0) -> Tensor:
@@ -50,7 +55,7 @@ class CameraEmbedding(nn.Sequential):
 
     def forward(self, camera: Tensor) -> Tensor:
         features = camera_features(camera.float(), self.harmonics)
-        return super().forward(features.flatten(0, 1).to(self[0].weight.dtype))
+        return super().forward(features.flatten(0, 1).to(weight_dtype(self)))
 
 
 class MotionEmbedding(nn.Module):
@@ -78,7 +83,7 @@ class MotionEmbedding(nn.Module):
         given = ~torch.isnan(motion)
         # NaN is replaced before the MLP: masking only its output would still send NaN into the gradients.
         features = self.normalise(torch.where(given, motion, torch.zeros_like(motion)))
-        rows = self.mlp(features.unsqueeze(-1).to(self.mlp[0].weight.dtype))
+        rows = self.mlp(features.unsqueeze(-1).to(weight_dtype(self.mlp)))
         return torch.where(given.unsqueeze(-1), rows, torch.zeros_like(rows))
 
 

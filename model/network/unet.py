@@ -11,17 +11,17 @@ frame, so the walk over their blocks is ours.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
-from diffusers import I2VGenXLUNet, UNet3DConditionModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.embeddings import Timesteps
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.resnet import TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
-from diffusers.models.unets.unet_3d_condition import UNet3DConditionOutput
+from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel, UNet3DConditionOutput
+from diffusers.models.unets.unet_i2vgen_xl import I2VGenXLUNet
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -32,13 +32,14 @@ from orbit4d.model.network.conditioning import (
     motion_tensor,
     two_layer_mlp,
 )
+from orbit4d.model.network.interfaces import OrbitUNetConfig, VideoBlock, VideoUNet
 
 VARIANTS = ("text", "image", "static3d")
 #: Frames per second given to VideoMV's image network in training and at inference.
 DEFAULT_FPS = 8
 
 
-class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
+class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]  # config_name: str and None
     """Denoises an orbit video under text, image or static-3D conditions, cameras and motion magnitude.
 
     Arguments up to `attention_head_dim` are diffusers' own and default to the published size (1.4 B
@@ -62,6 +63,8 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """
 
     _supports_gradient_checkpointing = True
+    config: OrbitUNetConfig
+    unet: VideoUNet
 
     @register_to_config
     def __init__(
@@ -93,7 +96,7 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         if first_view not in FIRST_VIEW:
             raise ValueError(f"first_view must be one of {', '.join(FIRST_VIEW)}, got {first_view!r}")
         base = UNet3DConditionModel if variant == "text" else I2VGenXLUNet
-        self.unet = base(
+        inner = base(
             sample_size=sample_size,
             in_channels=in_channels,
             out_channels=out_channels,
@@ -105,6 +108,7 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
             cross_attention_dim=cross_attention_dim,
             attention_head_dim=attention_head_dim,
         )
+        self.unet = cast(VideoUNet, inner)
         if transformer_in_heads != 8:
             self.unet.transformer_in = TransformerTemporalModel(
                 num_attention_heads=transformer_in_heads,
@@ -124,7 +128,7 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         width = block_out_channels[0] * 4
         self.camera_embedding = CameraEmbedding(camera_dim, width, camera_harmonics, camera_zero_init)
         self.motion_embedding = MotionEmbedding(width)
-        self.frame_embedding: nn.Module | None = None
+        self.frame_embedding: nn.Sequential | None = None
         if frame_index_embedding:
             self.frame_embedding = nn.Sequential(
                 Timesteps(block_out_channels[0], True, 0),
@@ -324,7 +328,7 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.gradient_checkpointing = enable
 
 
-def _layer(block: nn.Module, i: int, hidden: Tensor, temb: Tensor, context: Tensor, frames: int) -> Tensor:
+def _layer(block: VideoBlock, i: int, hidden: Tensor, temb: Tensor, context: Tensor, frames: int) -> Tensor:
     """Layer i of a down or up block: residual, temporal convolution, and spatial and temporal attention."""
     hidden = block.temp_convs[i](block.resnets[i](hidden, temb), num_frames=frames)
     if getattr(block, "has_cross_attention", False):
@@ -333,7 +337,7 @@ def _layer(block: nn.Module, i: int, hidden: Tensor, temb: Tensor, context: Tens
     return hidden
 
 
-def _middle(block: nn.Module, _: int, hidden: Tensor, temb: Tensor, context: Tensor, frames: int) -> Tensor:
+def _middle(block: VideoBlock, _: int, hidden: Tensor, temb: Tensor, context: Tensor, frames: int) -> Tensor:
     """The middle block: its attention stands between its two residual blocks."""
     hidden = block.temp_convs[0](block.resnets[0](hidden, temb), num_frames=frames)
     for i, (attention, temporal) in enumerate(zip(block.attentions, block.temp_attentions), start=1):
@@ -343,7 +347,7 @@ def _middle(block: nn.Module, _: int, hidden: Tensor, temb: Tensor, context: Ten
     return hidden
 
 
-def _resize_image_branch(unet: I2VGenXLUNet, channels: int, context_dim: int, token_grid: int) -> None:
+def _resize_image_branch(unet: VideoUNet, channels: int, context_dim: int, token_grid: int) -> None:
     """Rebuild the image branch's input layers for latents that are not the published 4 x 32 x 32.
 
     diffusers fixes their first convolutions to 4 channels and lets their widths and the number of image
@@ -351,7 +355,7 @@ def _resize_image_branch(unet: I2VGenXLUNet, channels: int, context_dim: int, to
     Widths agree with the published ones at 4 channels.
     """
     width = max(16, 2 * channels)
-    embed = unet.context_embedding[0].out_features
+    embed = cast(nn.Linear, unet.context_embedding[0]).out_features
     unet.image_latents_proj_in = nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1),
         nn.SiLU(),

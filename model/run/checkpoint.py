@@ -3,7 +3,7 @@
 RUN/checkpoints/step-000500/ holds model.safetensors, optimizer.pt, ema.safetensors, scaler.pt (fp16 only) and
 state.json. The folder is filled under a name that starts with a dot, flushed to the disk, and renamed, so a
 folder named step-* is always complete. No random state is stored: every step draws from a seed made of its
-own number (`data.py`, `train.py`), and the sampler's position is the step.
+own number (training_clips.py, training/steps.py), and the sampler's position is the step.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _LEFT_BY_A_START = ("base", "wandb.json", "extended.json")
 @contextmanager
 def claimed(run: Path, config: TrainConfig, resume: bool) -> Iterator[TrainConfig]:
     """Make RUN, or check that it is the same run, and keep other processes out while the body runs. Gives the
-    settings that the run has: those asked for, its stages as it was extended (run_extension.py).
+    settings that the run has: those asked for, its stages as it was extended (extension.py).
 
     InputError for a run that another process is training, that has taken steps with other settings or
     without `resume`, and for a `resume` where no run was started.

@@ -71,7 +71,7 @@ def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: 
     targets = outputs(out, request.samples)
     if sum(bool(x) for x in (request.image, request.text, request.static)) != 1:
         raise InputError("give exactly one of --image, --text and --static")
-    pipeline = OrbitPipeline.of_folder(run)
+    pipeline = OrbitPipeline.of_folder(Path(run))
     with memory_answered():
         pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
     motion = pipeline.motion_statistics.parse(request.motion)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
@@ -33,6 +34,7 @@ from orbit4d.model.diffusion.losses import residual_estimate
 from orbit4d.model.diffusion.schedule import refine
 from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec, image_source
 from orbit4d.model.network.cameras import videomv_cameras
+from orbit4d.model.network.interfaces import OrbitPipelineConfig
 from orbit4d.model.network.unet import OrbitUNet
 
 
@@ -65,8 +67,13 @@ class OrbitPipeline(DiffusionPipeline):
     in the configuration and loaded when first needed; their hashes are held against those of training.
     """
 
-    _optional_components: ClassVar[list[str]] = ["base_unet"]
-    model_cpu_offload_seq = "unet"
+    # diffusers declares both for instances, and the second as None alone.
+    _optional_components: list[str] = ["base_unet"]  # noqa: RUF012
+    model_cpu_offload_seq = "unet"  # type: ignore[assignment]
+    config: OrbitPipelineConfig
+    unet: OrbitUNet
+    base_unet: OrbitUNet | None
+    scheduler: DDIMScheduler
 
     def __init__(
         self,
@@ -156,7 +163,7 @@ class OrbitPipeline(DiffusionPipeline):
         return pipeline
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # the folder is named `path`, and components are checked
         cls, path: str | Path, torch_dtype: torch.dtype | None = None, **components: Any
     ) -> OrbitPipeline:
         """Load a folder that `save_pretrained` wrote (RUN/model); `components` replace those in it.
@@ -197,7 +204,9 @@ class OrbitPipeline(DiffusionPipeline):
             )
         raise InputError(f"{run}: no run there: give the --out of `orbit4d train`")
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]  # diffusers' further arguments go by name
+        self, save_directory: str | Path, **kwargs: Any
+    ) -> None:
         """Write every component and setting to a folder."""
         super().save_pretrained(save_directory, **kwargs)
         # Names that say where the classes are, for readers of the file.
@@ -237,7 +246,7 @@ class OrbitPipeline(DiffusionPipeline):
         size = self.config.resolution
         trained = dict(self.config.trained_orbit or {})
         elevation = trained.get("elevation_deg", 0.0) if elevation_deg is None else elevation_deg
-        rest = {key: trained[key] for key in ("radius", "fov_x_deg") if key in trained}
+        rest: dict[str, Any] = {key: trained[key] for key in ("radius", "fov_x_deg") if key in trained}
         return orbit(
             self.config.frames, elevation_deg=elevation, azimuth0_deg=azimuth0_deg, size=(size, size), **rest
         )
@@ -258,6 +267,49 @@ class OrbitPipeline(DiffusionPipeline):
         return self._parts.to(self.device)
 
     # -- sampling ---------------------------------------------------------------------------------------
+
+    @overload
+    def __call__(
+        self,
+        image: Image.Image | npt.NDArray[Any] | Tensor | None = None,
+        prompt: str | None = None,
+        static: npt.NDArray[Any] | Tensor | None = None,
+        motion: float | Sequence[float | None] | None = None,
+        cameras: Sequence[Camera] | None = None,
+        num_inference_steps: int | None = None,
+        w1: float | None = None,
+        w2: float | None = None,
+        w_motion: float | None = None,
+        num_videos: int = 1,
+        generator: torch.Generator | None = None,
+        latents: Tensor | None = None,
+        max_batch: int | None = None,
+        output_type: str = "np",
+        return_dict: Literal[True] = True,
+        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> OrbitPipelineOutput: ...
+
+    @overload
+    def __call__(
+        self,
+        image: Image.Image | npt.NDArray[Any] | Tensor | None = None,
+        prompt: str | None = None,
+        static: npt.NDArray[Any] | Tensor | None = None,
+        motion: float | Sequence[float | None] | None = None,
+        cameras: Sequence[Camera] | None = None,
+        num_inference_steps: int | None = None,
+        w1: float | None = None,
+        w2: float | None = None,
+        w_motion: float | None = None,
+        num_videos: int = 1,
+        generator: torch.Generator | None = None,
+        latents: Tensor | None = None,
+        max_batch: int | None = None,
+        output_type: str = "np",
+        *,
+        return_dict: bool,
+        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> OrbitPipelineOutput | tuple[Any]: ...
 
     @torch.no_grad()
     @memory_answered()
@@ -283,8 +335,7 @@ class OrbitPipeline(DiffusionPipeline):
         """Sample videos by DDIM.
 
         image: the first view, already framed: PIL, uint8 or float [H, W, 3], or tensor [3, H, W] in [0, 1]
-        (for a
-            photo see `photo.prepare_photo`).
+            (for a photo see `photo.prepare_photo`).
         prompt: a caption, without the affixes of training.
         static: a static orbit [F, H, W, 3] (uint8 or float in [0, 1]) or tensor [F, 3, H, W].
         motion: raw motion magnitude, one for all or one per video; None is not told.
@@ -327,7 +378,7 @@ class OrbitPipeline(DiffusionPipeline):
                 # The branches' weights sum to 1: what is done to each may as well be done to the result.
                 spread = self.config.residual
                 output = residual_estimate(self.scheduler, output, source, z, t.expand(count), spread)
-            z = self.scheduler.step(output, t, z).prev_sample
+            z = self.scheduler.step(output, t, z, return_dict=False)[0]
             if callback_on_step_end is not None:
                 z = callback_on_step_end(self, i, t, {"latents": z}).get("latents", z)
         self.maybe_free_model_hooks()

@@ -9,6 +9,8 @@ unit variance on real clips (layer-sequential unit variance, Mishkin and Matas 2
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +49,8 @@ def calibrate_image_branch(unet: OrbitUNet, first_views: Tensor) -> None:
                 spread = layer(hidden).std()
                 if spread > 0:
                     layer.weight.div_(spread)
-                    layer.bias.zero_()
+                    if layer.bias is not None:
+                        layer.bias.zero_()
             hidden = layer(hidden)
 
 
@@ -57,7 +60,8 @@ def calibrate_cameras(unet: OrbitUNet, cameras: Tensor) -> None:
 
     An MLP that starts at zero is left alone: it is there to leave a base network as it is.
     """
-    first, activation, last = unet.camera_embedding
+    layers = list(unet.camera_embedding)
+    first, activation, last = cast(nn.Linear, layers[0]), layers[1], cast(nn.Linear, layers[2])
     if not unet.config.camera_zero_init:
         hidden = first(camera_features(cameras.float(), unet.config.camera_harmonics))
         spread = hidden.std(0).clamp_min(_FAINT)

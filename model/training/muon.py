@@ -97,6 +97,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def _momentum(self, p: nn.Parameter, momentum: float) -> Tensor:
         """Updated average of the gradients, looked ahead by one step, float32."""
+        assert p.grad is not None, "asked for a weight without gradient"
         gradient = p.grad.float()
         state = self.state[p]
         if "momentum_buffer" not in state:
@@ -112,7 +113,8 @@ def split(unet: OrbitUNet) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     (time, camera, motion) or latents, and not features.
     """
     beside = {id(p) for module in (*unet.embeddings, unet.unet.conv_out) for p in module.parameters()}
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for p in unet.parameters():
         if p.requires_grad:
             small = p.ndim < 2 or min(len(p), p[0].numel()) < LEAST_SIDE

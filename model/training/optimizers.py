@@ -8,10 +8,11 @@ import torch
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.config.settings import TrainConfig
+from orbit4d.model.network.unet import OrbitUNet
 from orbit4d.model.training.muon import MuonAdamW, split
 
 
-def make_optimizer(unet: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(unet: OrbitUNet, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW over what is trained, 8-bit through bitsandbytes, or Muon with AdamW for what is no matrix. With
     LoRA: adapters, camera and motion MLPs."""
     parameters = [p for p in unet.parameters() if p.requires_grad]

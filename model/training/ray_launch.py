@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +38,11 @@ def train_on_ray(
     Errors of the loop come back as they would without Ray.
     """
     import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
-    from orbit4d.datasets.core.cores import usable_cores
     from orbit4d.datasets.core.storage import Store
     from orbit4d.datasets.index.index import Index
     from orbit4d.model.run.claim import claimed
-    from orbit4d.model.training.train import micro_batches
+    from orbit4d.model.training.stages import micro_batches
 
     if workers < 1:
         raise InputError(f"--ray {workers}: give the number of workers, at least 1")
@@ -52,54 +51,84 @@ def train_on_ray(
     dataset = Store(dataset).uri  # as its own path: workers have other current folders
     with claimed(run, _with_whole_paths(config), resume) as config:
         pass  # what is wrong with RUN is said before Ray starts; the first worker claims it again
-    own = not ray.is_initialized()
-    if own:
-        # Ray would put the driver's folder, and so the folder named `datasets`, on every worker's path.
-        empty = make_scratch()
-        settings: dict[str, Any] = {"runtime_env": {"working_dir": empty}, "log_to_driver": True}
-        if address is None:
-            settings |= {"num_cpus": max(workers, usable_cores()), "include_dashboard": False}
-            settings |= {"_temp_dir": os.path.join(socket_folder(), "ray")}
-        try:
-            ray.init(address=address or "local", **settings)
-        except Exception as error:
-            # Ray raises plain exceptions too, of a node that timed out for example.
-            why = " ".join(str(error).split())[:300]
-            if address is None:
-                raise WorkError(f"--ray {workers}: Ray does not start on this machine ({why})") from error
-            raise InputError(f"--address {address}: no Ray cluster answers there ({why})") from error
-    try:
+    with ray_running(workers, address):
         if use_gpu is None:
             use_gpu = on_gpus(workers, int(ray.cluster_resources().get("GPU", 0)))
         print(f"training on {workers} Ray workers, {'a GPU each' if use_gpu else 'on CPUs'}", flush=True)
-        trainer = TorchTrainer(
-            _loop,
-            train_loop_config={
-                "config": to_dict(config),
-                "dataset": dataset,
-                "run": str(run.resolve()),
-                "trackers": list(trackers),
-            },
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
-            run_config=RunConfig(
-                storage_path=str((run / "ray").resolve()),
-                name="train",
-                failure_config=FailureConfig(max_failures=max_failures),
-            ),
-        )
-        trainer.fit()
-    except Exception as error:
-        known = _orbit_error(error)
-        if known is None:
-            raise
-        raise known from error
-    finally:
-        if own:
-            ray.shutdown()
-            shutil.rmtree(empty, ignore_errors=True)
+        try:
+            _fit(config, dataset, run, workers, trackers, use_gpu, max_failures)
+        except Exception as error:
+            known = _orbit_error(error)
+            if known is None:
+                raise
+            raise known from error
     if not (run / "model").is_dir():
         raise WorkError(f"{run}: Ray Train ended without a model: see {run}/ray, then --resume")
     return run / "model"
+
+
+@contextmanager
+def ray_running(workers: int, address: str | None) -> Iterator[None]:
+    """Ray at `address`, connected to and left again unless this process has a Ray already.
+
+    WorkError when Ray does not start on this machine, InputError when no cluster answers at `address`.
+    """
+    import ray
+
+    from orbit4d.datasets.core.cores import usable_cores
+
+    if ray.is_initialized():
+        yield
+        return
+    # Ray would put the driver's folder, and so the folder named `datasets`, on every worker's path.
+    empty = make_scratch()
+    settings: dict[str, Any] = {"runtime_env": {"working_dir": empty}, "log_to_driver": True}
+    if address is None:
+        settings |= {"num_cpus": max(workers, usable_cores()), "include_dashboard": False}
+        settings |= {"_temp_dir": os.path.join(socket_folder(), "ray")}
+    try:
+        ray.init(address=address or "local", **settings)
+    except Exception as error:
+        # Ray raises plain exceptions too, of a node that timed out for example.
+        why = " ".join(str(error).split())[:300]
+        if address is None:
+            raise WorkError(f"--ray {workers}: Ray does not start on this machine ({why})") from error
+        raise InputError(f"--address {address}: no Ray cluster answers there ({why})") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(empty, ignore_errors=True)
+
+
+def _fit(
+    config: TrainConfig,
+    dataset: str,
+    run: Path,
+    workers: int,
+    trackers: tuple[str, ...],
+    use_gpu: bool,
+    max_failures: int,
+) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    trainer = TorchTrainer(
+        _loop,
+        train_loop_config={
+            "config": to_dict(config),
+            "dataset": dataset,
+            "run": str(run.resolve()),
+            "trackers": list(trackers),
+        },
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+        run_config=RunConfig(
+            storage_path=str((run / "ray").resolve()),
+            name="train",
+            failure_config=FailureConfig(max_failures=max_failures),
+        ),
+    )
+    trainer.fit()
 
 
 def on_gpus(workers: int, gpus: int) -> bool:

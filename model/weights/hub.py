@@ -47,9 +47,9 @@ def load_pretrained(cls: Any, spec: str, subfolders: Iterable[str], what: str, *
     if not _HUB_NAME.fullmatch(spec):
         raise InputError(f"{spec}: no such file or folder, and no hub name (org/name) of the {what}")
     name, subfolder = "/".join(spec.split("/")[:2]), "/".join(spec.split("/")[2:])
-    for candidate in [subfolder] if subfolder else ["", *subfolders]:
-        if _on_hub(name, f"{candidate}/config.json".lstrip("/"), what):
-            return _guarded(cls, name, what, subfolder=candidate, **kwargs)
+    for inside in [subfolder] if subfolder else ["", *subfolders]:
+        if _on_hub(name, f"{inside}/config.json".lstrip("/"), what):
+            return _guarded(cls, name, what, subfolder=inside, **kwargs)
     raise InputError(f"{spec}: the hub has it, but it holds no {what}; name the subfolder, as in {name}/vae")
 
 

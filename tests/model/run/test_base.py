@@ -29,7 +29,7 @@ def same(a, b):
 
 
 def stopped_in_step(monkeypatch, step):
-    from orbit4d.model.training import train as module
+    from orbit4d.model.training import steps as module
 
     real, calls = module.training_loss, []
 

@@ -28,7 +28,7 @@ def losses(run):
 
 def out_of_memory_at(monkeypatch, call):
     """The training loss finds no memory when it is asked for the `call`-th time."""
-    from orbit4d.model.training import train as module
+    from orbit4d.model.training import steps as module
 
     real, calls = module.training_loss, []
 

@@ -82,7 +82,7 @@ def test_a_cosine_goes_on_at_the_rates_of_the_longer_stage(tmp_path, synthetic_d
 def test_stopped_while_it_is_extended_it_goes_on(
     tmp_path, synthetic_dataset, micro_config, five, monkeypatch
 ):
-    from orbit4d.model.training import train as module
+    from orbit4d.model.training import steps as module
 
     run, real, calls = shutil.copytree(five, tmp_path / "run"), module.training_loss, []
     longer = micro_config(stages(2, 3), *CONSTANT, "steps=10", "checkpoint_every=1")

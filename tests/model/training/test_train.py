@@ -27,7 +27,8 @@ from orbit4d.model.network.build import build_unet
 from orbit4d.model.run import checkpoint as run_checkpoint
 from orbit4d.model.run.log import read
 from orbit4d.model.training.optimizers import make_optimizer
-from orbit4d.model.training.train import micro_batches, train
+from orbit4d.model.training.stages import micro_batches
+from orbit4d.model.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -271,19 +272,19 @@ def test_out_of_memory_is_answered_with_settings(
     def refuse(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("orbit4d.model.training.train.training_loss", refuse)
+    monkeypatch.setattr("orbit4d.model.training.steps.training_loss", refuse)
     with pytest.raises(WorkError, match=r"out of memory in step 1.*optim\.batch=1.*checkpointing"):
         train(micro_config(), str(synthetic_dataset), tmp_path / "run")
 
 
-@pytest.mark.parametrize("place", ["build_unet", "make_optimizer", "write_checkpoint"])
+@pytest.mark.parametrize("place", ["stages.build_unet", "stages.make_optimizer", "steps.write_checkpoint"])
 def test_out_of_memory_beside_a_step_is_answered_too(
     tmp_path, synthetic_dataset, micro_config, monkeypatch, place
 ):
     def refuse(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(f"orbit4d.model.training.train.{place}", refuse)
+    monkeypatch.setattr(f"orbit4d.model.training.{place}", refuse)
     with pytest.raises(WorkError, match=r"out of memory beside its steps.*optim\.batch=1"):
         train(micro_config(), str(synthetic_dataset), tmp_path / "run")
 
@@ -291,7 +292,7 @@ def test_out_of_memory_beside_a_step_is_answered_too(
 def test_ctrl_c_leaves_a_resumable_state(tmp_path, synthetic_dataset, micro_config, finished, monkeypatch):
     import signal
 
-    from orbit4d.model.training import train as module
+    from orbit4d.model.training import steps as module
 
     real, calls = module.training_loss, []
 

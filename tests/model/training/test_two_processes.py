@@ -16,13 +16,14 @@ from orbit4d.model.config.presets import preset
 from orbit4d.model.config.settings import flatten, to_dict
 from orbit4d.model.run import checkpoint as run_checkpoint
 from orbit4d.model.run.log import read
-from orbit4d.model.training.train import stop_request, train
+from orbit4d.model.training.interrupt import stop_request
+from orbit4d.model.training.train import train
 
 #: SIGTERM reaches one of the two processes alone, in its third step.
 ONE_IS_STOPPED = """
     import os, signal
     from orbit4d.datasets.commands.command import leave, run
-    from orbit4d.model import train as module
+    from orbit4d.model.training import steps as module
     from orbit4d.model.cli import train
     real, calls = module.training_loss, []
 

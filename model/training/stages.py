@@ -1,0 +1,255 @@
+"""What a run loads once, where it stands, and what each of its stages opens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.training_utils import EMAModel
+from torch.utils.data import DataLoader
+
+from orbit4d.datasets.core.errors import InputError, WorkError
+from orbit4d.model.config.settings import Stage, TrainConfig
+from orbit4d.model.data.clip_source import TRAIN, VALIDATION, describe_clips, open_clips
+from orbit4d.model.data.motion_statistics import MotionStatistics
+from orbit4d.model.data.training_clips import ClipSource, StepBatches, TrainingClips, collate
+from orbit4d.model.diffusion.schedule import make_scheduler
+from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
+from orbit4d.model.network.build import build_unet, save_folder
+from orbit4d.model.network.unet import OrbitUNet
+from orbit4d.model.run import checkpoint as run_checkpoint
+from orbit4d.model.run.checkpoint import Checkpoint, State
+from orbit4d.model.run.claim import claimed
+from orbit4d.model.run.extension import start_of
+from orbit4d.model.run.log import write_json
+from orbit4d.model.training.calibrate import (
+    calibrate_cameras,
+    calibrate_image_branch,
+    first_views,
+    orbit_cameras,
+)
+from orbit4d.model.training.optimizers import make_optimizer
+
+# -- the run -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What every process of a run loads once."""
+
+    accelerator: Accelerator
+    frozen: FrozenParts
+    """Autoencoder and encoders."""
+    scheduler: DDIMScheduler
+    clips: ClipSource
+    """The training split."""
+    validation: ClipSource
+    unet: OrbitUNet
+    """The network, not wrapped for several processes."""
+    motion: MotionStatistics
+
+
+@dataclass
+class Position:
+    """Where a run stands."""
+
+    step: int
+    """Optimizer steps done, over all stages."""
+    stage: int
+    """Number of the stage the next step belongs to."""
+    done: int
+    """Steps done within that stage."""
+    began: float
+    """`time.monotonic()` of the run's begin, had it been one session."""
+    session_start: int
+    """`step` where this session began."""
+
+    @classmethod
+    def of(cls, start: State) -> Position:
+        """Where a session begins, now."""
+        began = time.monotonic() - start.seconds
+        return cls(start.step, start.stage, start.stage_step, began, start.step)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent so far, over all sessions."""
+        return time.monotonic() - self.began
+
+    def state(self) -> State:
+        """The same for a checkpoint."""
+        return State(self.step, self.stage, self.done, self.seconds)
+
+
+def open_accelerator(config: TrainConfig) -> Accelerator:
+    """accelerate's view of the processes and their devices. InputError for fp16 without a GPU."""
+    precision = config.optim.precision
+    # accelerate's own refusal is no one line of ours.
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise InputError("optim.precision=fp16 needs a GPU: use bf16 or no")
+    # accelerate keeps one state per process, which refuses a second training with another precision.
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+
+
+def micro_batches(config: TrainConfig, processes: int) -> int:
+    """Micro-batches per optimizer step and process, so that their sum over all is the effective batch."""
+    per_pass = config.optim.batch * processes
+    accumulate, rest = divmod(config.optim.effective_batch, per_pass)
+    if rest or accumulate < 1:
+        raise InputError(
+            f"optim.effective_batch={config.optim.effective_batch} is no multiple of "
+            f"batch {config.optim.batch} x {processes} processes: set optim.batch to a divisor"
+        )
+    return accumulate
+
+
+def claim_run(
+    config: TrainConfig, run: Path, resume: bool, accelerator: Accelerator, held: ExitStack
+) -> TrainConfig:
+    """Claim RUN for as long as `held` is open, on the main process; gives every process the settings that
+    the run has, which may have been extended."""
+    if accelerator.is_main_process:
+        config = held.enter_context(claimed(run, config, resume))
+    accelerator.wait_for_everyone()
+    settled: TrainConfig = broadcast_object_list([config])[0]
+    return settled
+
+
+def load_parts(
+    config: TrainConfig, dataset: str, accelerator: Accelerator, allow_missing: bool = False
+) -> Parts:
+    """Encoders, clips, the network as its file or its seed has it, statistics of motion."""
+    frozen = FrozenParts.load(PartsSpec.of(config), accelerator.device)
+    scheduler = make_scheduler(config.model.schedule, config.model.prediction, config.sample.spacing)
+    clips = open_clips(dataset, config, frozen, TRAIN)
+    validation = open_clips(dataset, config, frozen, VALIDATION)
+    unet = build_unet(config, frozen.latent_channels, allow_missing)
+    frozen.check_widths(unet)
+    motion = MotionStatistics.measure(clips, config, shown=accelerator.is_main_process)
+    unet.set_motion_statistics(motion.mean_log10, motion.std_log10)
+    return Parts(accelerator, frozen, scheduler, clips, validation, unet, motion)
+
+
+def write_facts(parts: Parts, config: TrainConfig, dataset: str, run: Path) -> None:
+    """RUN/motion.json, RUN/data.json and, where guidance wants it, RUN/base: the network as it was loaded."""
+    if not parts.accelerator.is_main_process:
+        return
+    write_json(run / "motion.json", parts.motion.to_dict())
+    write_json(run / "data.json", describe_clips(dataset, parts.clips, parts.validation))
+    # A resumed run has its base, maybe from its static stage.
+    if config.model.init and config.sample.w2 and not (run / "base").exists():
+        save_folder(parts.unet, run / "base")
+
+
+def calibrate(parts: Parts, config: TrainConfig) -> None:
+    """Scale the input layers of a network without weights to the clips (calibrate.py)."""
+    if config.model.init:
+        return
+    calibrate_cameras(parts.unet, orbit_cameras(parts.clips))
+    if parts.unet.is_image:
+        latents = parts.frozen.to_latents(first_views(parts.clips), parts.accelerator.device)
+        calibrate_image_branch(parts.unet, latents[:, :, 0].cpu())
+
+
+def resume_point(
+    parts: Parts, config: TrainConfig, run: Path, resume: bool
+) -> tuple[Checkpoint | None, State]:
+    """The newest checkpoint, its weights put back, and where the run goes on: at step 0 without one."""
+    found = run_checkpoint.latest(run) if resume else None
+    if found is None:
+        return None, State(step=0, stage=0, stage_step=0, seconds=0.0)
+    checkpoint = run_checkpoint.load(found, parts.accelerator.device)
+    # All that is left to do of a run whose stages are done.
+    unexpected = parts.unet.load_state_dict(checkpoint.model, strict=False).unexpected_keys
+    if unexpected:
+        raise WorkError(f"the checkpoint has weights this network lacks ({unexpected[0]}): other version?")
+    return checkpoint, start_of(checkpoint.state, config)
+
+
+# -- a stage -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StageState:
+    """What a stage opens."""
+
+    stage: Stage
+    batches: Iterator[dict[str, Any]]
+    """Collated micro-batches, from the first step that is left."""
+    accumulate: int
+    """Micro-batches per optimizer step."""
+    network: torch.nn.Module
+    """The network, wrapped for several processes."""
+    optimizer: torch.optim.Optimizer
+    ema: EMAModel | None
+    """Averaged weights, where the settings want them."""
+
+
+def open_stage(
+    parts: Parts, config: TrainConfig, position: Position, checkpoint: Checkpoint | None
+) -> StageState:
+    """Loader, optimizer and averaged weights of the stage at `position`, as `checkpoint` has them."""
+    stage, accelerator = config.stages[position.stage], parts.accelerator
+    parts.clips.require(static=stage.name == "static")
+    accumulate = micro_batches(config, accelerator.num_processes)
+    batches = open_batches(parts, config, position, accumulate)
+    optimizer = make_optimizer(parts.unet, config)
+    network, optimizer = accelerator.prepare(parts.unet, optimizer)
+    ema = None
+    if config.optim.ema:
+        ema = EMAModel(trainable(parts.unet), decay=config.optim.ema, foreach=True)
+    if checkpoint is not None:
+        restore_optimizer(checkpoint, parts, optimizer, ema)
+    parts.unet.train()
+    return StageState(stage, batches, accumulate, network, optimizer, ema)
+
+
+def open_batches(
+    parts: Parts, config: TrainConfig, position: Position, accumulate: int
+) -> Iterator[dict[str, Any]]:
+    """The micro-batches of this process from `position` on."""
+    accelerator, number = parts.accelerator, position.stage
+    clips = TrainingClips(parts.clips, config.data, config.loss, config.stages[number], config.seed, number)
+    return iter(
+        DataLoader(
+            clips,
+            batch_sampler=StepBatches(
+                len(parts.clips), config.seed, number, config.optim.batch, accumulate,
+                accelerator.process_index, accelerator.num_processes, position.done,
+            ),
+            num_workers=config.data.workers,
+            collate_fn=collate,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+    )  # fmt: skip
+
+
+def restore_optimizer(
+    checkpoint: Checkpoint, parts: Parts, optimizer: torch.optim.Optimizer, ema: EMAModel | None
+) -> None:
+    """Put the rest back. A checkpoint written between two stages has no optimizer: the stage starts
+    afresh."""
+    if checkpoint.optimizer:
+        optimizer.load_state_dict(checkpoint.optimizer)
+    if ema is not None:
+        # Between two stages the average starts from the weights just loaded.
+        shadow = checkpoint.ema if checkpoint.ema is not None else trainable(parts.unet)
+        ema.shadow_params = [value.detach().clone() for value in shadow]
+        ema.optimization_step = checkpoint.ema_step
+    scaler = parts.accelerator.scaler
+    if checkpoint.scaler is not None and scaler is not None:
+        scaler.load_state_dict(checkpoint.scaler)
+
+
+def trainable(unet: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Parameters that are trained, in a fixed order."""
+    return [p for p in unet.parameters() if p.requires_grad]
