@@ -22,10 +22,10 @@ Rows = npt.NDArray[np.int64]
 class OrbitSample(TypedDict):
     """One item of an `OrbitDataset`: an orbit of one action of an asset.
 
-    Clips are float32 [F, 3, H, W] in [0, 1] on the background, their alpha [F, 1, H, W]. c2w [F, 4, 4] float32
-    has OpenGL axes, K [F, 3, 3] is in pixels of the delivered size, time [F] lies in [0, 1]; they are those of
-    the dynamic orbit, else of the static one, else of the front view. What is not required is there where the
-    dataset holds it, and passes where they were asked for.
+    Clips are float32 [F, 3, H, W] in [0, 1] on the background, their alpha [F, 1, H, W]. c2w [F, 4, 4]
+    float32 has OpenGL axes, K [F, 3, 3] is in pixels of the delivered size, time [F] lies in [0, 1]; they are
+    those of the dynamic orbit, else of the static one, else of the front view. What is not required is there
+    where the dataset holds it, and passes where they were asked for.
     """
 
     uid: str
