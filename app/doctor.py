@@ -136,7 +136,8 @@ def command(no_browser: bool) -> int:
     _row("", "memory", _memory())
     _row("", "devices", _devices())
 
-    missing_packages, missing_for_tests = [], []
+    missing_packages: list[str] = []
+    missing_for_tests: list[str] = []
     click.echo("system packages")
     for package in system_packages():
         tests_only = package.needed_by == "browser tests"

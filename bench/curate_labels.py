@@ -22,7 +22,8 @@ import numpy as np
 import pyarrow as pa
 
 from orbit4d.curate import columns
-from orbit4d.curate.rules import PRESETS, Rules, reject_masks
+from orbit4d.curate.rule_settings import PRESETS, Rules
+from orbit4d.curate.rules import reject_masks
 from orbit4d.curate.tables import read_table
 from orbit4d.datasets.sources.lists import named
 

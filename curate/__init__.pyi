@@ -2,8 +2,8 @@ from orbit4d.curate.measuring import MeasureSettings as MeasureSettings
 from orbit4d.curate.measuring import measure as measure
 from orbit4d.curate.rendered import measure_rendered as measure_rendered
 from orbit4d.curate.report.page import write_report as write_report
-from orbit4d.curate.rules import PRESETS as PRESETS
-from orbit4d.curate.rules import Rules as Rules
+from orbit4d.curate.rule_settings import PRESETS as PRESETS
+from orbit4d.curate.rule_settings import Rules as Rules
 from orbit4d.curate.rules import decide as decide
 from orbit4d.curate.rules import make_rules as make_rules
 from orbit4d.curate.rules import rule_effects as rule_effects

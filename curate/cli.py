@@ -193,7 +193,7 @@ def _measured(
     resolved = measured.resolved
     for note in resolved.notes:
         click.echo(f"note: {note}", err=True)
-    status = {}
+    status: dict[str, str] = {}
     for uid, kind in zip(measured.table["uid"].to_pylist(), measured.table["status"].to_pylist()):
         # An asset of which some actions were measured is a measured one.
         status[uid] = "measured" if "measured" in (kind, status.get(uid)) else kind

@@ -25,7 +25,7 @@ from orbit4d.datasets.store.sealed import read_bytes
 
 if TYPE_CHECKING:
     from orbit4d.curate.measuring import MeasureSettings
-    from orbit4d.curate.rules import Rules
+    from orbit4d.curate.rule_settings import Rules
 
 
 def _place(path: str) -> tuple[Store, str]:

@@ -15,11 +15,12 @@ from orbit4d.datasets.index.index import Index as Index
 from orbit4d.datasets.index.reader import read_clip as read_clip
 from orbit4d.datasets.index.reference import open_reference as open_reference
 from orbit4d.datasets.layouts.diffusion4d import import_diffusion4d as import_diffusion4d
-from orbit4d.datasets.layouts.diffusion4d import import_gobjaverse as import_gobjaverse
 from orbit4d.datasets.layouts.exporting import export_dataset as export_dataset
+from orbit4d.datasets.layouts.gobjaverse import import_gobjaverse as import_gobjaverse
 from orbit4d.datasets.loader.batches import OrbitLoader as OrbitLoader
 from orbit4d.datasets.loader.collation import collate as collate
 from orbit4d.datasets.loader.dataset import OrbitDataset as OrbitDataset
+from orbit4d.datasets.loader.samples import OrbitSample as OrbitSample
 from orbit4d.datasets.operations.select import merge as merge
 from orbit4d.datasets.operations.select import select_view as select_view
 from orbit4d.datasets.operations.stats import statistics as statistics

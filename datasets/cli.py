@@ -164,7 +164,8 @@ def import_(
     Example: orbit4d import dynamic4d.tar.gz --out published --captions Cap3D.csv
              orbit4d import gobjaverse/0 --from gobjaverse --out views
     """
-    from orbit4d.datasets.layouts.diffusion4d import import_diffusion4d, import_gobjaverse
+    from orbit4d.datasets.layouts.diffusion4d import import_diffusion4d
+    from orbit4d.datasets.layouts.gobjaverse import import_gobjaverse
 
     if layout == "gobjaverse":
         done = import_gobjaverse(sources, out, captions=captions)

@@ -159,7 +159,7 @@ def video_(generated: str, truth: str, rig: str, orbit_index: int, caption: str,
     from orbit4d.evaluate.tasks.frames import load_frames
 
     def shape() -> dict[str, Any]:
-        first = load_frames(str((videos_in(generated) or [generated])[0]))
+        first = load_frames(str(next(iter(videos_in(generated)), generated)))
         return {"frames": len(first), "resolution": first.rgb.shape[-1]}
 
     settings = {"task": "video", "generated": generated, "truth": truth, "rig": rig, "orbit": orbit_index}
@@ -264,11 +264,13 @@ def run_(
     check_asked(asked)  # says what is wrong, before anything is rendered
     rigs = ("static_orbit", "dynamic_orbit", *(("front_view",) if reconstruct else ()))
     truth = _truth(dataset, shared, lambda: frame_shape(place), rigs=rigs)
-    settings = {"task": f"run {task}", "run": run, "dataset": dataset, "split": split, "motion": motion}
-    settings |= {"ids": _listed(ids), "steps": steps, "seed": seed, "reconstruct": reconstruct}
+    settings: dict[str, Any] = {"task": f"run {task}", "run": run, "dataset": dataset, "split": split}
+    settings |= {"motion": motion, "ids": _listed(ids), "steps": steps, "seed": seed}
+    settings["reconstruct"] = reconstruct
     settings |= {"w1": w1, "w2": w2, "w_motion": w_motion, "model": model_hash(place)}
     subjects = truth.subjects(None if split == "all" else split, settings["ids"])
-    cases, lacking = run_cases(truth, subjects, asked), {}
+    cases = run_cases(truth, subjects, asked)
+    lacking: dict[str, str] = {}
     if reconstruct:
         more, lacking = reconstruction_cases(truth, subjects, asked, reconstruct)
         # Asset by asset, so that the page shows a scene below the orbit that it was made from.

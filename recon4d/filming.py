@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,14 @@ from orbit4d.datasets.core.progress import track
 from orbit4d.recon4d.scene import Scene
 
 PATHS = ("front_view", "dynamic_orbit", "bullet_time")
+
+
+class PathOptions(TypedDict, total=False):
+    """What of `camera_path` may be given to `film`."""
+
+    radius: float | None
+    elevation_deg: float | None
+    time: float
 
 
 def camera_path(
@@ -66,7 +75,7 @@ def film(
     size: int | None = None,
     fps: float = 16.0,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    **path: float | None,
+    **path: Unpack[PathOptions],
 ) -> npt.NDArray[np.uint8]:
     """Render and write an mp4; returns its frames, uint8 [F, H, W, 3]."""
     from orbit4d.datasets.videos.video import write_video

@@ -257,7 +257,7 @@ def run_stages(folder: Path, plan: Plan, chain: Sequence[Stage], book: Book) -> 
             and _same_work(known.command, line)
             and all((folder / made).exists() for made in stage.makes)
         )
-        if done and not stage.always:
+        if known is not None and done and not stage.always:
             click.echo(f"[{number}/{len(chain)}] {stage.title}: done already, {known.outcome}")
             continue
         click.secho(f"[{number}/{len(chain)}] {stage.title}" + (f"  {line}" if line else ""), bold=True)

@@ -90,7 +90,8 @@ def _take_dataset(folder: Path, material: Material) -> None:
         media.write_loop(folder / name, media.clip_frames(clip))
         entry["loops"][row["rig"]] = name
     material.clips = list(shown.values())
-    digest = next((s for s in material.record["stages"] if s["name"] == "verify"), {"lines": []})
+    verified = (stage["lines"] for stage in material.record["stages"] if stage["name"] == "verify")
+    lines: list[str] = next(verified, [])
     material.dataset = {
         "clips": len(index),
         "assets": len({uid for uid, _ in shown}),
@@ -98,7 +99,7 @@ def _take_dataset(folder: Path, material: Material) -> None:
         "size": size,
         "shards": len(shards),
         "bytes": sum(count for _, count in shards),
-        "digest": next((ln.split()[-1] for ln in digest["lines"] if ln.startswith("digest ")), ""),
+        "digest": next((ln.split()[-1] for ln in lines if ln.startswith("digest ")), ""),
         "config": dict(index.manifest.config),
         "software": dict(index.manifest.software),
     }

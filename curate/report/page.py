@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 
 from orbit4d.curate.columns import COLUMNS, info_of
 from orbit4d.curate.report.histograms import histogram_svg
-from orbit4d.curate.rules import REASONS, Rules, rule_effects
+from orbit4d.curate.rule_settings import Rules
+from orbit4d.curate.rules import REASONS, rule_effects
 from orbit4d.datasets.assets.inspection import REASONS as BAD_FILES
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.remote import local_path

@@ -47,8 +47,12 @@ def _homes(stub: str) -> dict[str, str]:
     for statement in tree.body:
         if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
             continue  # a docstring
-        plain = isinstance(statement, ast.ImportFrom) and statement.module and statement.level == 0
-        if not plain or any(alias.asname != alias.name for alias in statement.names):
+        if (
+            not isinstance(statement, ast.ImportFrom)
+            or not statement.module
+            or statement.level != 0
+            or any(alias.asname != alias.name for alias in statement.names)
+        ):
             raise ImportError(
                 f"{stub}:{statement.lineno}: a stub of public names holds only "
                 "`from orbit4d.module import Name as Name`"

@@ -1,4 +1,4 @@
-"""Bring the published Diffusion4D renders, and G-Objaverse views, into a dataset; pixels stay exact.
+"""Bring the published Diffusion4D renders into a dataset; pixels stay exact.
 
 Diffusion4D (VITA-Group/Diffusion4D, rendering/blender.py): per folder `multi_frame<i>.png` (dynamic orbit),
 `multi_static_frame<i>.png` (static orbit), `front_frame<i>.png`, and camera JSON `multi<i>.json`,
@@ -9,27 +9,21 @@ is view 0 again), distance 2, elevation and azimuth from the folder's suffix. St
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from orbit4d.datasets.cameras.camera import Camera, orbit
-from orbit4d.datasets.core.paths import naturally
-from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.images.codec import Pixels, encode_webp
-from orbit4d.datasets.images.folders import UNREADABLE, rgba_of
 from orbit4d.datasets.images.measures import coverage, motion_magnitude
-from orbit4d.datasets.layouts.archives import Files, Locate, assets
+from orbit4d.datasets.layouts.archives import Files
+from orbit4d.datasets.layouts.importing import BadFolder, Imported, listed, read_json, run_import, stack
 from orbit4d.datasets.layouts.published_cameras import camera_from_json, parse_folder, polar
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.rejections import Rejection
-from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter
+from orbit4d.datasets.store.writer import SHARD_BYTES
 
 #: rig -> (name of its images, name of its camera files)
 LAYOUT = {
@@ -42,27 +36,6 @@ _KNOWN = re.compile(
 )
 #: Published clips are raw scene frames; Blender's start-up scene plays 24 of them a second.
 _FRAMES_PER_SECOND = 24.0
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What an import did."""
-
-    assets: int
-    clips: int
-    rejected: int
-    already: int
-    """Assets that the dataset held before."""
-    without_caption: int = 0
-    """New assets that a captions table was given for and does not name."""
-
-
-class BadFolder(Exception):
-    """A folder that cannot become clips: (reason code, detail)."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
 
 
 def import_diffusion4d(
@@ -84,72 +57,7 @@ def import_diffusion4d(
     def build(asset: str, files: Files) -> tuple[list[Clip], list[Rejection]]:
         return _diffusion4d_clips(asset, files, azimuth0_deg)
 
-    return _run(_listed(folder_or_tar), out, config, _locate_diffusion4d, build, captions, shard_bytes)
-
-
-def import_gobjaverse(
-    folder_or_tar: str | os.PathLike[str] | Sequence[str],
-    out: str | os.PathLike[str],
-    captions: str | None = None,
-    shard_bytes: int = SHARD_BYTES,
-) -> Imported:
-    """Import G-Objaverse views (`<id>/<view>/<view>.png` with camera JSON beside them) as clips of rig
-    `view_set`.
-    """
-    config = {"imported": "gobjaverse"}
-    return _run(
-        _listed(folder_or_tar), out, config, _locate_gobjaverse, _gobjaverse_clips, captions, shard_bytes
-    )
-
-
-def _listed(source: str | os.PathLike[str] | Sequence[str]) -> list[str]:
-    return [os.fspath(source)] if isinstance(source, str | os.PathLike) else [os.fspath(s) for s in source]
-
-
-def _run(
-    sources: Sequence[str],
-    out: str | os.PathLike[str],
-    config: Mapping[str, Any],
-    locate: Locate,
-    build: Callable[[str, Files], tuple[list[Clip], list[Rejection]]],
-    captions: str | None,
-    shard_bytes: int,
-) -> Imported:
-    from orbit4d.datasets.sources.captions import read_captions
-
-    texts = read_captions(captions) if captions else {}
-    found = assets(sources, locate)
-    first = next(found)  # Bad input is said before anything is written.
-    writer = DatasetWriter(out, config, shard_bytes=shard_bytes)
-    done, waiting, counts = writer.finished(), 0, [0, 0, 0, 0, 0]
-    with Progress("import", None, "asset") as progress:
-        for asset, files in (item for part in ([first], found) for item in part):
-            progress.update()
-            if asset in done:
-                counts[3] += 1
-                continue
-            clips, refused = build(asset, files)
-            writer.reject(refused)
-            counts[2] += len(refused)
-            if not clips:
-                continue
-            record = texts.get(asset, {})
-            counts[4] += captions is not None and not record
-            fields = {
-                key: record[key] for key in ("caption", "license", "author", "source_url") if record.get(key)
-            }
-            clips = [Clip(**{**clip.__dict__, **fields}) for clip in clips]
-            writer.stage(asset, clips)
-            counts[0], counts[1] = counts[0] + 1, counts[1] + len(clips)
-            waiting += sum(len(member) for clip in clips for member in clip.members)
-            if waiting >= writer.shard_bytes:
-                writer.roll()
-                waiting = 0
-    writer.roll(final=True)
-    return Imported(*counts)
-
-
-# Diffusion4D ------------------------------------------------------------------------------------------------
+    return run_import(listed(folder_or_tar), out, config, _locate_diffusion4d, build, captions, shard_bytes)
 
 
 def _locate_diffusion4d(parts: Sequence[str]) -> tuple[str, str, str] | None:
@@ -187,7 +95,7 @@ def _folder_clips(
     folder: str, files: dict[str, bytes], number: int, azimuth0_deg: float | None
 ) -> list[Clip]:
     name = parse_folder(folder)
-    ours = _json(files, "metadata.json").get("orbit4d", {})
+    ours = read_json(files, "metadata.json").get("orbit4d", {})
     pixels = {rig: _frames(files, images) for rig, (images, _) in LAYOUT.items()}
     pixels = {rig: frames for rig, frames in pixels.items() if len(frames)}
     if not pixels:
@@ -248,21 +156,11 @@ def _cameras(
         raise BadFolder("bad_file:missing_cameras", f"{len(have)} of {n} camera files of {rig}")
     if have:
         try:
-            return [camera_from_json(_json(files, file), size) for file in names]
+            return [camera_from_json(read_json(files, file), size) for file in names]
         except (KeyError, TypeError, ValueError) as error:
             raise BadFolder("bad_file:camera", f"{rig}: not a camera ({error!r})") from error
     turning = orbit(n, 2.0, elevation, azimuth0_deg=azimuth, size=size, closed=n > 1)
     return [turning[0]] * n if rig == "front_view" else turning
-
-
-def _json(files: dict[str, bytes], name: str) -> dict[str, Any]:
-    if name not in files:
-        return {}
-    try:
-        content = json.loads(files[name])
-    except ValueError as error:
-        raise BadFolder("bad_file:json", f"{name}: {error}") from error
-    return content if isinstance(content, dict) else {}
 
 
 def _frames(files: dict[str, bytes], pattern: str) -> Pixels:
@@ -278,68 +176,4 @@ def _frames(files: dict[str, bytes], pattern: str) -> Pixels:
     if numbers != list(range(len(numbers))):
         gap = next(i for i, number in enumerate(numbers) if i != number)
         raise BadFolder("bad_file:missing_frames", f"{pattern.format(i=gap)} is missing")
-    return _stack([(pattern.format(i=i), files[pattern.format(i=i)]) for i in numbers])
-
-
-def _stack(images: Sequence[tuple[str, bytes]]) -> Pixels:
-    frames = []
-    for name, data in images:
-        try:
-            frames.append(rgba_of(io.BytesIO(data)))
-        except UNREADABLE as error:
-            raise BadFolder("bad_file:truncated", f"{name}: {error}") from error
-    if len({frame.shape for frame in frames}) > 1:
-        raise BadFolder("bad_file:image", "images of different sizes")
-    return np.stack(frames)
-
-
-# G-Objaverse ------------------------------------------------------------------------------------------------
-
-
-def _locate_gobjaverse(parts: Sequence[str]) -> tuple[str, str, str] | None:
-    stem, _, ending = parts[-1].rpartition(".")
-    if len(parts) < 3 or ending not in ("png", "json") or not stem.isdigit() or parts[-2] != stem:
-        return None
-    owner = parts[-4] if parts[-3].startswith("campos") and len(parts) > 3 else parts[-3]
-    return owner, "views", parts[-1]
-
-
-def _gobjaverse_clips(asset: str, files: Files) -> tuple[list[Clip], list[Rejection]]:
-    content = files["views"]
-    try:
-        views = naturally(name[:-4] for name in content if name.endswith(".png"))
-        if not views:
-            raise BadFolder("bad_file:missing_frames", "no images")
-        missing = [view for view in views if f"{view}.json" not in content]
-        if missing:
-            raise BadFolder("bad_file:missing_cameras", f"{missing[0]}.json is missing")
-        frames = _stack([(f"{view}.png", content[f"{view}.png"]) for view in views])
-        size = (frames.shape[2], frames.shape[1])
-        try:
-            cameras = [camera_from_json(_json(content, f"{view}.json"), size) for view in views]
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadFolder("bad_file:camera", f"not a camera ({error!r})") from error
-        azimuth, elevation, radius = polar(cameras[0])
-        clip = Clip(
-            uid=asset,
-            action="",
-            action_index=0,
-            rig="view_set",
-            orbit=0,
-            frames=tuple(encode_webp(frame) for frame in frames),
-            cameras=tuple(cameras),
-            time=(0.0,) * len(frames),
-            seconds=(0.0,) * len(frames),
-            window=(0.0, 0.0),
-            scale=1.0,
-            centre=(0.0, 0.0, 0.0),
-            azimuth0_deg=azimuth,
-            elevation_deg=elevation,
-            radius=radius,
-            measures={"coverage": float(coverage(frames[..., 3]).mean())},
-            renderer={"engine": "published", "layout": "gobjaverse"},
-        )
-    except (BadFolder, ValueError) as error:
-        code = error.code if isinstance(error, BadFolder) else "bad_file:content"
-        return [], [Rejection(asset, "", "import", code, str(error))]
-    return [clip], []
+    return stack([(pattern.format(i=i), files[pattern.format(i=i)]) for i in numbers])

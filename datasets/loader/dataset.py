@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from orbit4d.datasets.index.reader import read_span
 from orbit4d.datasets.index.where import matching
 from orbit4d.datasets.loader.epoch import loading_epoch
 from orbit4d.datasets.loader.planes import clip_planes
-from orbit4d.datasets.loader.samples import RIG_OF, group
+from orbit4d.datasets.loader.samples import RIG_OF, OrbitSample, group
 from orbit4d.datasets.store.passes import missing_pass, pass_names, pass_planes
 from orbit4d.datasets.store.schema import SPLITS
 
@@ -39,10 +39,10 @@ _NAMED = {
 Background = str | Sequence[int]
 
 
-class OrbitDataset(Dataset[dict[str, Any]]):
+class OrbitDataset(Dataset[OrbitSample]):
     """Samples over (uid, action, orbit) of a dataset at a path or URI.
 
-    Item i is a dictionary:
+    Item i is a dictionary, an `OrbitSample` to type checkers:
         uid, action, action_index, orbit, split, caption
         dynamic [F,3,H,W] float32 in [0,1] on the background; alpha_dynamic [F,1,H,W]
         c2w [F,4,4] float32, OpenGL axes (see cameras.py); K [F,3,3] in pixels; time [F] in [0,1]
@@ -137,7 +137,7 @@ class OrbitDataset(Dataset[dict[str, Any]]):
         `OrbitLoader` sets the epoch of what it loads itself, behind wrappers as well."""
         self._epoch[0] = epoch
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
+    def __getitem__(self, i: int) -> OrbitSample:
         if not -len(self) <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         rows = {
@@ -146,7 +146,8 @@ class OrbitDataset(Dataset[dict[str, Any]]):
             if getattr(self.samples, name)[i] >= 0
         }
         anchor = next(rows[name] for name in RIG_OF if name in rows)
-        item = {k: getattr(anchor, k) for k in ("uid", "action", "action_index", "orbit", "split", "caption")}
+        facts = ("uid", "action", "action_index", "orbit", "split", "caption")
+        item: dict[str, Any] = {fact: getattr(anchor, fact) for fact in facts}
         colour = self._background_of(anchor)
         for name, row in rows.items():
             item[name], item[f"alpha_{name}"] = self._images(row, colour)
@@ -157,7 +158,8 @@ class OrbitDataset(Dataset[dict[str, Any]]):
             item["front_c2w"], item["front_K"], item["front_time"] = self._geometry(rows["front"])
         if anchor.motion_magnitude is not None:
             item["motion_magnitude"] = torch.tensor(anchor.motion_magnitude, dtype=torch.float32)
-        return item
+        # Keys are put together from the names of clips and passes, which a checker cannot follow.
+        return cast(OrbitSample, item)
 
     def rgba(self, i: int, clip: str = "dynamic") -> npt.NDArray[np.uint8]:
         """Stored pixels of one clip of a sample: straight RGBA, uint8 [F, H, W, 4]."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.index.keys import Keys
@@ -15,6 +17,49 @@ from orbit4d.datasets.index.keys import Keys
 RIG_OF = {"dynamic": "dynamic_orbit", "static": "static_orbit", "front": "front_view"}
 
 Rows = npt.NDArray[np.int64]
+
+
+class OrbitSample(TypedDict):
+    """One item of an `OrbitDataset`: an orbit of one action of an asset.
+
+    Clips are float32 [F, 3, H, W] in [0, 1] on the background, their alpha [F, 1, H, W]. c2w [F, 4, 4]
+    float32 has OpenGL axes, K [F, 3, 3] is in pixels of the delivered size, time [F] lies in [0, 1]; they are
+    those of the dynamic orbit, else of the static one, else of the front view. What is not required is there
+    where the dataset holds it, and passes where they were asked for.
+    """
+
+    uid: str
+    action: str
+    action_index: int
+    orbit: int
+    split: str
+    caption: str
+    c2w: Tensor
+    K: Tensor
+    time: Tensor
+    dynamic: NotRequired[Tensor]
+    alpha_dynamic: NotRequired[Tensor]
+    static: NotRequired[Tensor]
+    alpha_static: NotRequired[Tensor]
+    front: NotRequired[Tensor]
+    alpha_front: NotRequired[Tensor]
+    front_c2w: NotRequired[Tensor]
+    front_K: NotRequired[Tensor]
+    front_time: NotRequired[Tensor]
+    motion_magnitude: NotRequired[Tensor]
+    """[] mean squared difference of dynamic and static orbit, where it was measured."""
+    depth_dynamic: NotRequired[Tensor]
+    """[F, 1, H, W] float32, infinite where nothing is hit; as all passes of `datasets.store.passes`."""
+    depth_static: NotRequired[Tensor]
+    depth_front: NotRequired[Tensor]
+    normal_dynamic: NotRequired[Tensor]
+    """[F, 3, H, W] float32, axes of the clip's world."""
+    normal_static: NotRequired[Tensor]
+    normal_front: NotRequired[Tensor]
+    mask_dynamic: NotRequired[Tensor]
+    """[F, 1, H, W] int64."""
+    mask_static: NotRequired[Tensor]
+    mask_front: NotRequired[Tensor]
 
 
 @dataclass(frozen=True)

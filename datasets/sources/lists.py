@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
+from typing import TypeVar
 
 from orbit4d.datasets.core.errors import InputError
+
+Name = TypeVar("Name", bound=Hashable)
 
 #: Longest first: UTF-32's mark begins with that of UTF-16.
 _MARKS = (
@@ -77,7 +80,7 @@ def named(missing: Iterable[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
-def absent(asked: Iterable[str], present: Collection[str]) -> list[str]:
+def absent(asked: Iterable[Name], present: Collection[Name]) -> list[Name]:
     """What was asked for and is not there, in the order it was asked for, once each."""
     return [name for name in dict.fromkeys(asked) if name not in present]
 

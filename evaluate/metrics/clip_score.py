@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orbit4d.datasets.images.metric_weights import NotMeasured
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, CLIPTokenizer
 
 DEFAULT_MODEL = "openai/clip-vit-large-patch14"
 #: CLIP's own normalisation of RGB in [0, 1].
@@ -17,7 +22,10 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 class ClipScore(nn.Module):
     """Cosine similarities in CLIP's joint space. `model` is transformers' CLIPModel."""
 
-    def __init__(self, model: nn.Module, tokenizer: object = None) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer | None = None) -> None:
         super().__init__()
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -29,9 +37,9 @@ class ClipScore(nn.Module):
         from transformers import CLIPModel, CLIPTokenizer
 
         try:
-            options = {"local_files_only": not fetch}
             return cls(
-                CLIPModel.from_pretrained(name, **options), CLIPTokenizer.from_pretrained(name, **options)
+                CLIPModel.from_pretrained(name, local_files_only=not fetch),
+                CLIPTokenizer.from_pretrained(name, local_files_only=not fetch),
             )
         except (OSError, ValueError) as error:
             if fetch:
@@ -51,8 +59,10 @@ class ClipScore(nn.Module):
 
     def text(self, text: str) -> Tensor:
         """Unit vector [1, D] of a prompt."""
-        tokens = self.tokenizer([text], padding=True, truncation=True, return_tensors="pt")  # type: ignore
-        tokens = {name: ids.to(self.mean.device) for name, ids in tokens.items()}
+        if self.tokenizer is None:
+            raise ValueError("a prompt needs CLIP's tokenizer")
+        ids = self.tokenizer([text], padding=True, truncation=True, return_tensors="pt")
+        tokens = {name: values.to(self.mean.device) for name, values in ids.items()}
         return F.normalize(_tensor(self.model.get_text_features(**tokens)), dim=-1)
 
     def scores(self, images: Tensor, condition: Tensor | str) -> Tensor:

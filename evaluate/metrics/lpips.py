@@ -20,8 +20,9 @@ class FastLPIPS(nn.Module):
     def __init__(self, slow: LPIPS) -> None:
         super().__init__()
         self.slow = slow
-        fast = all(suits(conv) for conv in slow.convs)
-        self.convs = [WinogradConv(conv, relu=True) for conv in slow.convs] if fast else []
+        convs = [conv for conv in slow.convs if isinstance(conv, nn.Conv2d)]
+        fast = all(suits(conv) for conv in convs)
+        self.convs = [WinogradConv(conv, relu=True) for conv in convs] if fast else []
         self.weights = [weight.detach().contiguous() for weight in slow.linear]
 
     @torch.no_grad()

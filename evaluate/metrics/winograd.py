@@ -34,6 +34,8 @@ class WinogradConv(nn.Module):
     or stride s and a kernel of up to 3 s.
     """
 
+    bias: Tensor
+
     def __init__(self, conv: nn.Conv2d, relu: bool = False) -> None:
         super().__init__()
         self.relu = relu
@@ -58,10 +60,10 @@ class WinogradConv(nn.Module):
         # calls of BLAS, once the weights lie as it wants them.
         dense = kernels.reshape(36 * out, self.channels, 1, 1).contiguous()
         hint = [1, 36 * self.channels, 256, 1]
-        self.kernels = torch._C._nn.mkldnn_reorder_conv2d_weight(
+        self.kernels = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]  # stub lacks hint
             dense.to_mkldnn(), [0, 0], [1, 1], [1, 1], 36, hint
         )
-        self.register_buffer("bias", conv.bias.detach().clone(), persistent=False)
+        self.register_buffer("bias", conv.get_parameter("bias").detach().clone(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, out, H', W'], channels last in memory."""

@@ -305,11 +305,16 @@ def _matrix_pair(
     base = subject.ref("dynamic_orbit").read()
     both = [_filmed(folder, base, ref.read()) for ref in refs]
     grid = (len(both), len(both[0][0]))
-    made, real = (
-        Frames(torch.cat([f[k].rgb for f in both]), torch.cat([f[k].alpha for f in both])) for k in (0, 1)
-    )
+    made, real = (_joined(frames) for frames in zip(*both))
     extra = {"fitted_to_truth": fitted_to_truth(folder)}
     return Pair(name, "matrix", made.rgb, real.rgb, made.alpha, real.alpha, grid=grid, extra=extra)
+
+
+def _joined(parts: Sequence[Frames]) -> Frames:
+    """One after the other; without alpha where a part has none."""
+    alphas = [part.alpha for part in parts if part.alpha is not None]
+    alpha = torch.cat(alphas) if len(alphas) == len(parts) else None
+    return Frames(torch.cat([part.rgb for part in parts]), alpha)
 
 
 _SCENE_PAIRS: dict[str, Callable[..., Pair]] = {

@@ -82,7 +82,8 @@ def _pipeline(run: str) -> Any:
     """The model, loaded once per process."""
     from orbit4d.model.sampling.pipeline import OrbitPipeline
 
-    pipeline = OrbitPipeline.of_folder(run)
+    # What diffusers gives a pipeline is not seen by checkers: its lazy imports end in stand-ins.
+    pipeline: Any = OrbitPipeline.of_folder(run)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

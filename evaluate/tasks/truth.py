@@ -8,7 +8,7 @@ table), needs no dataset at all: everything is rendered on demand and cached (`t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -186,11 +186,13 @@ class Truth:
         return self.subject(uids.pop())
 
     def _rendered_subjects(self, assets: dict[str, Asset]) -> list[Subject]:
-        first = {
-            "azimuths_deg": self.settings.azimuths_deg[:1],
-            "window_shares": self.settings.window_shares[:1],
-        }
-        base = replace(self.settings, rigs=self.rigs, orbits=1, **first)
+        base = replace(
+            self.settings,
+            rigs=self.rigs,
+            orbits=1,
+            azimuths_deg=self.settings.azimuths_deg[:1],
+            window_shares=self.settings.window_shares[:1],
+        )
         wanted = {uid: Wanted(asset, base) for uid, asset in assets.items()}
         refused = self.cache.fill(list(wanted.values()))
         found = []
@@ -227,9 +229,14 @@ class Truth:
         azimuths = tuple(360.0 * i / views for i in range(views))
 
         def settings(subject: Subject) -> RenderSettings:
-            shares = (self.settings.window_share_of(0),) * views
-            own = {"orbits": views, "azimuths_deg": azimuths, "window_shares": shares}
-            return replace(self.settings, frames=frames, rigs=("front_view",), **own)
+            return replace(
+                self.settings,
+                frames=frames,
+                rigs=("front_view",),
+                orbits=views,
+                azimuths_deg=azimuths,
+                window_shares=(self.settings.window_share_of(0),) * views,
+            )
 
         folders = self._folders(subjects, settings)
         return [
@@ -243,10 +250,14 @@ class Truth:
         self, subjects: Sequence[Subject], rig: str, orbit: int, frames: int | None = None
     ) -> list[Ref | None]:
         def settings(subject: Subject) -> RenderSettings:
-            azimuth = (self.settings.azimuth0_of(subject.uid, orbit),)
-            own = {"rigs": (rig,), "orbits": 1, "azimuths_deg": azimuth}
-            own["window_shares"] = (self.settings.window_share_of(orbit),)
-            return replace(self.settings, frames=frames or self.settings.frames, **own)
+            return replace(
+                self.settings,
+                frames=frames or self.settings.frames,
+                rigs=(rig,),
+                orbits=1,
+                azimuths_deg=(self.settings.azimuth0_of(subject.uid, orbit),),
+                window_shares=(self.settings.window_share_of(orbit),),
+            )
 
         folders = self._folders(subjects, settings)
         return [
@@ -254,7 +265,9 @@ class Truth:
             for s, folder in zip(subjects, folders)
         ]
 
-    def _folders(self, subjects: Sequence[Subject], settings: Any) -> list[str | None]:
+    def _folders(
+        self, subjects: Sequence[Subject], settings: Callable[[Subject], RenderSettings]
+    ) -> list[str | None]:
         """Cached datasets with what `settings(subject)` says of each subject."""
         wanted: dict[Subject, Wanted] = {}
         for subject in subjects:

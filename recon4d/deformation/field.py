@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -56,12 +57,25 @@ def encode(x: Tensor, octaves: int) -> Tensor:
     return torch.cat([x, angles.sin().flatten(-2), angles.cos().flatten(-2)], dim=-1)
 
 
+def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A last layer that says 0 until it is trained."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class NodeField(Deformation):
     """Control nodes that move rigidly; a Gaussian follows a blend of the nodes around it.
 
     K nodes are picked from the Gaussians by farthest-point sampling on the first `bind`. `anchor` is the time
     at which the field is the identity whatever it learns: the moment that a static orbit shows.
     """
+
+    nodes: Tensor
+    """[K, 3]"""
+    placed: Tensor
+    """[] whether the nodes have been picked."""
 
     def __init__(
         self,
@@ -95,9 +109,7 @@ class NodeField(Deformation):
         for _ in range(depth - 1):
             layers += [nn.Linear(width, width), nn.SiLU()]
         self.trunk = nn.Sequential(*layers)
-        self.head = nn.Linear(width, 6)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = _zero_linear(width, 6)
         self._index = torch.zeros(0, neighbours, dtype=torch.long)
         self._weights = torch.zeros(0, neighbours)
         self._pairs = torch.zeros(0, 2, dtype=torch.long)
@@ -209,13 +221,10 @@ class HexPlaneField(Deformation):
         self.trunk = nn.Sequential(nn.Linear(channels * len(scales), width), nn.ReLU())
         self.heads = nn.ModuleDict(
             {
-                name: nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, _HEADS[name]))
+                name: nn.Sequential(nn.Linear(width, width), nn.ReLU(), _zero_linear(width, _HEADS[name]))
                 for name in heads
             }
         )
-        for head in self.heads.values():
-            nn.init.zeros_(head[-1].weight)
-            nn.init.zeros_(head[-1].bias)
 
     def forward(self, means: Tensor, quats: Tensor, log_scales: Tensor, time: float) -> tuple[Tensor, ...]:
         hidden = self._hidden(means, time)
@@ -237,12 +246,12 @@ class HexPlaneField(Deformation):
         position = torch.cat([means.detach() / self.config["extent"], t], dim=1)
         features = []
         for first in range(0, len(self.planes), 6):
-            product: Tensor | float = 1.0
-            for plane, axes in zip(self.planes[first : first + 6], self.PLANES):
-                grid = position[:, axes].view(1, -1, 1, 2)
-                sampled = F.grid_sample(plane, grid, align_corners=True, padding_mode="border")
-                product = product * sampled[0, :, :, 0].T
-            features.append(product)
+            grids = (position[:, axes].view(1, -1, 1, 2) for axes in self.PLANES)
+            sampled = (
+                F.grid_sample(plane, grid, align_corners=True, padding_mode="border")[0, :, :, 0].T
+                for plane, grid in zip(self.planes[first : first + 6], grids)
+            )
+            features.append(reduce(torch.mul, sampled))
         return self.trunk(torch.cat(features, dim=1))
 
     def regularisers(self, time: float, step: float) -> Terms:

@@ -94,7 +94,8 @@ def _folder(path: Path, record: Transforms | None, max_edge: int) -> Footage:
         found = listed_images(record, path)
         footage = _files(str(path), found.files, max_edge)
         return replace(footage, record=record, places=found.places, notes=found.notes)
-    files = next((found for sub in ("frames", "", "images") if (found := image_files(path / sub))), [])
+    inside = (image_files(path / sub) for sub in ("frames", "", "images"))
+    files: list[Path] = next(filter(None, inside), [])
     if not files:
         raise InputError(f"{path}: no image in this folder; give a video or a folder of frames")
     return replace(_files(str(path), files, max_edge), record=record)

@@ -147,7 +147,7 @@ def load_frames(
     notes += footage.notes
     if n < 2:
         raise InputError(f"{name}: {n} frame; an orbit needs at least two")
-    given = None if cameras is None or record is not None else tuple(cameras)  # type: ignore[arg-type]
+    given = None if cameras is None or isinstance(cameras, str | os.PathLike) else tuple(cameras)
     count = len(record) if record is not None else n if given is None else len(given)
     if count != n:
         where = f" in {record.path}" if record is not None else ""

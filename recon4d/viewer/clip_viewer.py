@@ -14,7 +14,7 @@ from orbit4d.datasets.index.reader import read_clip
 from orbit4d.datasets.index.reference import split_reference
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.recon4d.filming import over
-from orbit4d.recon4d.viewer.scene_viewer import add_frustum, face_front
+from orbit4d.recon4d.viewer.scene_viewer import add_frustum, face_front, set_value
 
 _WHITE = (1.0, 1.0, 1.0)
 #: A picker with more entries than this is of no use: name the asset as DATASET:uid.
@@ -94,7 +94,7 @@ class ClipViewer:
                 for i, (camera, image) in enumerate(zip(clip.cameras, self._images))
             ]
             self.slider.max = max(len(self._images) - 1, 1)
-            self.slider.value = 0
+            set_value(self.slider, 0)
             self.show(0)
 
     def show(self, frame: int) -> None:
@@ -112,7 +112,7 @@ class ClipViewer:
             while True:
                 clock.sleep(1 / max(int(self.fps.value), 1))
                 if self.playing.value:
-                    self.slider.value = (int(self.slider.value) + 1) % len(self._images)
+                    set_value(self.slider, (int(self.slider.value) + 1) % len(self._images))
         finally:
             self.stop()
 

@@ -10,7 +10,7 @@ import errno
 import socket
 import threading
 import time as clock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +22,21 @@ from orbit4d.recon4d import rotations
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.scene import Scene
 
+if TYPE_CHECKING:
+    from viser import GuiInputHandle
+
 
 def covariances(gaussians: Gaussians) -> np.ndarray:
     """[N, 3, 3] covariance matrices R S² Rᵀ."""
     turned = rotations.to_matrix(torch.nn.functional.normalize(gaussians.quats, dim=-1))
     axes = turned * gaussians.scales.unsqueeze(1)
     return (axes @ axes.transpose(1, 2)).detach().numpy()
+
+
+def set_value(handle: GuiInputHandle[int], value: int) -> None:
+    """Move a slider of a page, as its reader would."""
+    # viser defines the setter apart from its getter, which mypy overlooks.
+    handle.value = value  # type: ignore[misc]
 
 
 def add_frustum(
@@ -142,7 +151,7 @@ class Viewer:
             while True:
                 clock.sleep(1 / max(int(self.fps.value), 1))
                 if self.playing.value:
-                    self.slider.value = (int(self.slider.value) + 1) % self.frames
+                    set_value(self.slider, (int(self.slider.value) + 1) % self.frames)
         finally:
             self.stop()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from orbit4d.datasets.assets.inspection import PASSING
@@ -20,6 +19,7 @@ from orbit4d.datasets.store import manifest, parts
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter
 from orbit4d.render.dataset.asset_job import STAGE, asset_job
+from orbit4d.render.dataset.summary import RenderSummary
 from orbit4d.render.fleet.driver import FleetSettings, Outcome, run_fleet
 from orbit4d.render.planning.environment import check_environment
 from orbit4d.render.planning.settings import RenderSettings
@@ -33,42 +33,6 @@ NOT_HAD = (*PASSING, "download_failed", "unknown_id")
 _CONTENTS = re.compile(r"\(file ([0-9a-f]{12})\)$")
 #: Seconds between writes of the rejections gathered so far.
 REJECT_EVERY = 10.0
-
-
-@dataclass
-class RenderSummary:
-    """What became of every input."""
-
-    input: int = 0
-    done: int = 0
-    rejected: int = 0
-    quarantined: int = 0
-    duplicate: int = 0
-    left: int = 0
-    """Inputs without an end yet: the run was interrupted."""
-    rendered: int = 0
-    """Assets rendered by this run; the others were done before."""
-    pictures: int = 0
-    clips: int = 0
-    seconds: float = 0.0
-    attempts: int = 0
-    preemptions: int = 0
-    interrupted: bool = False
-    reasons: dict[str, int] = field(default_factory=dict)
-    """Reason code -> assets rejected or quarantined for it."""
-    timings: dict[str, float] = field(default_factory=dict)
-    """Phase -> seconds in the children, summed over assets of this run."""
-    still_actions: int = 0
-    """Actions of rendered assets that were reported and not rendered."""
-
-    @property
-    def line(self) -> str:
-        """input = done + rejected + quarantined + duplicate."""
-        left = f" + left {self.left}" if self.left else ""
-        return (
-            f"input {self.input} = done {self.done} + rejected {self.rejected} + "
-            f"quarantined {self.quarantined} + duplicate {self.duplicate}{left}"
-        )
 
 
 def render_assets(

@@ -16,7 +16,8 @@ from PIL import Image
 from orbit4d.curate import columns, measure
 from orbit4d.curate.cli import command
 from orbit4d.curate.measuring import MEASURE_VERSION, MeasureSettings, measure_sources
-from orbit4d.curate.rules import Rules, decide
+from orbit4d.curate.rule_settings import Rules
+from orbit4d.curate.rules import decide
 from orbit4d.datasets.assets.inspect import inspect
 from orbit4d.datasets.assets.inspection import BadFile
 from orbit4d.datasets.core.errors import InputError, OrbitError

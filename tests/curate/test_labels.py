@@ -7,7 +7,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from orbit4d.curate.rules import PRESETS, reject_masks
+from orbit4d.curate.rule_settings import PRESETS
+from orbit4d.curate.rules import reject_masks
 
 
 @pytest.fixture(scope="module")

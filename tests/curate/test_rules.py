@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from orbit4d.curate import columns
 from orbit4d.curate.cli import RULE_OPTIONS
-from orbit4d.curate.rules import PRESETS, REASONS, Rules, decide, make_rules, reject_masks, rule_effects
+from orbit4d.curate.rule_settings import PRESETS, Rules
+from orbit4d.curate.rules import REASONS, decide, make_rules, reject_masks, rule_effects
 from orbit4d.datasets.core.errors import InputError
 
 GOOD = {

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from orbit4d.curate import columns
-from orbit4d.curate.rules import Rules, decide
+from orbit4d.curate.rule_settings import Rules
+from orbit4d.curate.rules import decide
 from orbit4d.render.fleet.child import BlenderChild
 
 

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from orbit4d.curate import columns
 from orbit4d.curate.cli import command
 from orbit4d.curate.measuring import MEASURE_VERSION, MeasureSettings
-from orbit4d.curate.rules import PRESETS, decide
+from orbit4d.curate.rule_settings import PRESETS
+from orbit4d.curate.rules import decide
 from orbit4d.curate.tables import known_rows, read_measured, read_table, write_table
 from orbit4d.datasets.core.errors import InputError, WorkError
 

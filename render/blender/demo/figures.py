@@ -318,7 +318,8 @@ def _petal(length: float, width: float, base: tuple, angle_deg: float, rise_deg:
     along, across = np.linspace(0, 1, 9), np.linspace(-1, 1, 5)
     outline = width * np.sqrt(np.clip(np.sin(np.pi * (0.06 + 0.94 * along) ** 0.8), 0, 1))
     outline[-1] = 0.004
-    top, bottom = [], []
+    top: list[tuple[float, float, float]] = []
+    bottom: list[tuple[float, float, float]] = []
     for t, half in zip(along, outline):
         for s in across:
             curl = 0.06 * np.sin(np.pi * t) - 0.05 * t * t + 0.035 * s * s * half / width

@@ -79,7 +79,7 @@ def surface(field: Field, lo: Sequence[float], hi: Sequence[float], cell: float)
     axes = [lo[i] + cell * np.arange(n[i]) for i in range(3)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     value = field(grid.reshape(-1, 3)).reshape(n)
-    corners = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+    corners: list[tuple[int, ...]] = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
     m = n - 1
     at = {c: value[c[0] : c[0] + m[0], c[1] : c[1] + m[1], c[2] : c[2] + m[2]] for c in corners}
     total, count = np.zeros((*m, 3)), np.zeros(m)
@@ -154,7 +154,7 @@ def sphere(radius: float = 1.0, segments: int = 24, rings: int = 14) -> Mesh:
     return lathe(profile, segments)
 
 
-def tube(path: npt.ArrayLike, radii: Sequence[float] | float, segments: int = 8) -> Mesh:
+def tube(path: npt.ArrayLike, radii: Sequence[float] | Array | float, segments: int = 8) -> Mesh:
     """A closed tube along a path [P, 3] that never runs straight along the x axis."""
     p = np.asarray(path, float)
     r = np.broadcast_to(np.asarray(radii, float), len(p))

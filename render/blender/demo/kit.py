@@ -78,9 +78,9 @@ def painted(name: str, mesh: Mesh, colour: Callable[[Array], Array], size: int =
     data.loop_triangles.foreach_get("loops", loops)
     corner = np.empty(len(data.loops), np.int32)
     data.loops.foreach_get("vertex_index", corner)
-    uv = np.empty(len(data.loops) * 2, np.float32)
-    data.uv_layers.active.data.foreach_get("uv", uv)
-    uv = uv.reshape(-1, 2)[loops].reshape(-1, 3, 2).astype(float)
+    flat = np.empty(len(data.loops) * 2, np.float32)
+    data.uv_layers.active.data.foreach_get("uv", flat)
+    uv = flat.reshape(-1, 2)[loops].reshape(-1, 3, 2).astype(float)
     texture = bake(uv, np.asarray(mesh[0])[corner[loops]].reshape(-1, 3, 3), colour, size)
     data.materials.append(_material(f"{name}_skin", _image(f"{name}_skin", texture / 255.0)))
     return thing

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import bpy
 import numpy as np
 
@@ -171,9 +173,7 @@ def orrery() -> None:
             ring = lathe([(0.13, -0.008), (0.20, -0.008), (0.20, 0.008), (0.13, 0.008), (0.13, -0.008)], 36)
             arm.add(moved(ring, (reach, 0, high), 1.0, (18, 12, 0)), "ring", smooth=False)
         thing = arm.build(name)
-        kit.key_object(
-            thing, frames, turn_deg=lambda t, turns=turns, start=start: (0, 0, start + 360 * turns * t)
-        )
+        kit.key_object(thing, frames, turn_deg=_spinning(start, turns))
         if name == "earth":
             moon = kit.Parts(look)
             moon.add(moved(sphere(0.032, 14, 10), (0.155, 0, 0.03)), "moon")
@@ -185,6 +185,11 @@ def orrery() -> None:
             moon_object.parent = thing
             moon_object.location = (reach, 0, high)
             kit.key_object(moon_object, frames, turn_deg=lambda t: (0, 0, 360 * 4 * t))
+
+
+def _spinning(start_deg: float, turns: int) -> Callable[[float], Sequence[float]]:
+    """Whole turns about z over the action."""
+    return lambda t: (0, 0, start_deg + 360 * turns * t)
 
 
 def ball() -> None:
@@ -237,7 +242,7 @@ def ball() -> None:
         return (0.0, 0.0, 0.265 + 0.62 * height(t) - 0.125 * press(t))
 
     def scale(t: float) -> tuple[float, float, float]:
-        up = 0.10 * smoothstep(0.1, 0.5, height(t)) * smoothstep(0.98, 0.6, height(t))
+        up = float(0.10 * smoothstep(0.1, 0.5, height(t)) * smoothstep(0.98, 0.6, height(t)))
         wide = 1 + 0.26 * press(t) - 0.5 * up
         return (wide, wide, 1 - 0.34 * press(t) + up)
 

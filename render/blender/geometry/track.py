@@ -52,8 +52,14 @@ class Track:
         self.extremes.append(beyond)
         every = np.concatenate(list(whole.values())) if whole else _NOTHING
         self._boxes.append(geometry.box_of(every if whole else np.zeros((1, 3), np.float32)))
-        same = self.edges is not None and self.counts == {key: len(points) for key, points in whole.items()}
-        self.lengths.append(geometry.edge_lengths(every, self.edges) if same and whole else None)
+        lengths = None
+        if (
+            whole
+            and self.edges is not None
+            and self.counts == {k: len(points) for k, points in whole.items()}
+        ):
+            lengths = geometry.edge_lengths(every, self.edges)
+        self.lengths.append(lengths)
         return every
 
     def __len__(self) -> int:

@@ -42,7 +42,7 @@ class Reading:
 
     def ignored_pointers(self) -> list[str]:
         """Animated properties of the file that are drawn still."""
-        ignored = {}
+        ignored: dict[str, None] = {}
         for pointer in _pointers(self.document):
             parts = pointer.split("/")
             if pointer in self.played or parts[1:2] in ([key] for key in _OTHERWISE[1:]):

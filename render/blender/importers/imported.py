@@ -143,4 +143,8 @@ def _rest_value(owner: Any, data_path: str) -> list[tuple[Callable[[Any], None],
         return []
     if hasattr(value, "__len__") and not isinstance(value, str):
         value = tuple(value)
-    return [(lambda v, holder=holder, name=name: setattr(holder, name, v), value)]
+
+    def put(given: Any) -> None:
+        setattr(holder, name, given)
+
+    return [(put, value)]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 #: What is this close to fully transparent shows nothing at 8 bits.
@@ -95,13 +96,14 @@ def _arithmetic(node: Any, depth: int) -> float | None:
         return a * b if a is not None and b is not None else None
     if a is None or (b is None and node.operation not in ("ROUND", "FLOOR", "CEIL")):
         return None
-    results = {
-        "ADD": lambda: a + b,
-        "SUBTRACT": lambda: a - b,
-        "GREATER_THAN": lambda: float(a > b),
-        "LESS_THAN": lambda: float(a < b),
-        "MINIMUM": lambda: min(a, b),
-        "MAXIMUM": lambda: max(a, b),
-        "ROUND": lambda: float(round(a)),
+    x, y = a, 0.0 if b is None else b
+    results: dict[str, Callable[[], float]] = {
+        "ADD": lambda: x + y,
+        "SUBTRACT": lambda: x - y,
+        "GREATER_THAN": lambda: float(x > y),
+        "LESS_THAN": lambda: float(x < y),
+        "MINIMUM": lambda: min(x, y),
+        "MAXIMUM": lambda: max(x, y),
+        "ROUND": lambda: float(round(x)),
     }
     return results[node.operation]() if node.operation in results else None

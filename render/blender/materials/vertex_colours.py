@@ -102,8 +102,10 @@ def _painted(colour: str, opacity: str) -> Any:
 
 def _tint(material: Any, colour: str) -> None:
     """Multiply an untextured base colour by the colours of the vertices, once."""
-    tree = material.node_tree if material.use_nodes else None
-    for node in list(tree.nodes) if tree is not None else []:
+    tree = material.node_tree
+    if tree is None or not material.use_nodes:
+        return
+    for node in list(tree.nodes):
         base = node.inputs["Base Color"] if node.type == "BSDF_PRINCIPLED" else None
         if base is None or base.is_linked:
             continue

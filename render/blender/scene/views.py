@@ -60,7 +60,8 @@ def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing)
     for i in (len(plan.shots) // 4, (5 * len(plan.shots)) // 8):
         loaded.set_seconds(plan.shots[i].seconds)
         vertices = None if hides_geometry(loaded) else points_now(loaded)
-        pairs.append(tuple(studio.take(plan.shots[i].camera, vertices, seed) for seed in PROBE_SEEDS))
+        one, other = (studio.take(plan.shots[i].camera, vertices, seed) for seed in PROBE_SEEDS)
+        pairs.append((one, other))
     target = engine.target_psnr_db, engine.target_ssim
     chosen = samples_for(quality_at_probe(pairs), *target, engine.least_samples, engine.samples)
     studio.set_samples(chosen)

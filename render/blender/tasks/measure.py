@@ -144,9 +144,9 @@ def _measure_action(
         row["motion_shape"] = _shape_change(loaded, start, shown, topology)
     # Seen from the orbit's distance, an object scaled down by g covers about 1 / g² of what it covered.
     row["coverage_fit"] = row["coverage_mean"] / max(row["union_growth"], 1.0) ** 2
-    lengths = [track.lengths[i] for i in inside]
+    lengths = [each for each in (track.lengths[i] for i in inside) if each is not None]
     row["torn_edges"] = 0.0
-    if rest is not None and len(topology.edges) and all(each is not None for each in lengths):
+    if rest is not None and len(topology.edges) and len(lengths) == len(inside):
         row["torn_edges"] = geometry.torn_edges(np.stack(lengths), *rest)
     return row
 

@@ -106,7 +106,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         )
         clock.lap("measure")
     if not rendered:
-        first = (
+        first: dict[str, Any] = (
             rejected[0] if rejected else {"reason": "no_action", "detail": "none of the actions asked for"}
         )
         raise RefusedInput(first["reason"], first["detail"])

@@ -15,7 +15,8 @@ from PIL import Image
 from orbit4d.curate import columns
 from orbit4d.curate.report.histograms import histogram_svg
 from orbit4d.curate.report.page import margins, write_report
-from orbit4d.curate.rules import PRESETS, decide
+from orbit4d.curate.rule_settings import PRESETS
+from orbit4d.curate.rules import decide
 from orbit4d.datasets.core.errors import InputError
 
 CHROMIUM = shutil.which("chromium")

@@ -1,0 +1,41 @@
+"""What a render run says of its inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class RenderSummary:
+    """What became of every input."""
+
+    input: int = 0
+    done: int = 0
+    rejected: int = 0
+    quarantined: int = 0
+    duplicate: int = 0
+    left: int = 0
+    """Inputs without an end yet: the run was interrupted."""
+    rendered: int = 0
+    """Assets rendered by this run; the others were done before."""
+    pictures: int = 0
+    clips: int = 0
+    seconds: float = 0.0
+    attempts: int = 0
+    preemptions: int = 0
+    interrupted: bool = False
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Reason code -> assets rejected or quarantined for it."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Phase -> seconds in the children, summed over assets of this run."""
+    still_actions: int = 0
+    """Actions of rendered assets that were reported and not rendered."""
+
+    @property
+    def line(self) -> str:
+        """input = done + rejected + quarantined + duplicate."""
+        left = f" + left {self.left}" if self.left else ""
+        return (
+            f"input {self.input} = done {self.done} + rejected {self.rejected} + "
+            f"quarantined {self.quarantined} + duplicate {self.duplicate}{left}"
+        )
