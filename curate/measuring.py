@@ -28,7 +28,8 @@ from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.render.protocol.wire import RefusedInput
 
 if TYPE_CHECKING:
-    from orbit4d.render.fleet.driver import FleetSettings, Outcome
+    from orbit4d.render.fleet.driver import Outcome
+    from orbit4d.render.fleet.settings import FleetSettings
     from orbit4d.render.fleet.worker import Job
 
 #: Changes whenever a measure changes its meaning; tables of different versions are not mixed.
@@ -92,7 +93,8 @@ def measure_sources(
     With `journal`, rows are appended to that file as they come, and found again by the next call with the
     same settings, so that an interrupted run goes on where it stopped; the caller deletes it in the end.
     """
-    from orbit4d.render.fleet.driver import FleetSettings, run_fleet
+    from orbit4d.render.fleet.driver import run_fleet
+    from orbit4d.render.fleet.settings import FleetSettings
     from orbit4d.render.fleet.worker import Job
 
     settings = settings or MeasureSettings()

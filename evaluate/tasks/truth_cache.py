@@ -24,9 +24,6 @@ from orbit4d.datasets.sources.asset import Asset
 from orbit4d.datasets.store import manifest
 from orbit4d.render.planning.settings import RenderSettings
 
-#: Attempts at an asset whose Blender crashes or hangs.
-ATTEMPTS = 2
-
 
 @dataclass(frozen=True)
 class Wanted:
@@ -143,19 +140,20 @@ class TruthCache:
         return failed
 
     def _run(self, jobs: list, keep: Callable, progress) -> None:
-        from orbit4d.render.fleet.driver import FleetSettings, Outcome, run_fleet
+        from orbit4d.render.fleet.driver import Outcome, run_fleet
+        from orbit4d.render.fleet.settings import FleetSettings
         from orbit4d.render.fleet.worker import Worker, WorkerSettings
 
-        settings = FleetSettings(workers=self.workers, attempts=ATTEMPTS, asset_timeout=900.0)
+        settings = FleetSettings(workers=self.workers)
         if len(jobs) > 1:
             if run_fleet(jobs, settings, keep, progress).interrupted:
                 raise KeyboardInterrupt
             return
         # One asset is not worth starting Ray for.
-        worker = Worker(WorkerSettings(threads=usable_cores(), asset_timeout=900.0, import_timeout=300.0))
+        worker = Worker(WorkerSettings(usable_cores(), settings.limits))
         try:
             attempts = 0
-            while attempts < ATTEMPTS:
+            while attempts < settings.limits.attempts:
                 attempts += 1
                 reply = worker.run(jobs[0])
                 if reply.result is not None or not reply.retry:
