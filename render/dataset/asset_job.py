@@ -1,6 +1,6 @@
 """One asset through one worker: fetch and look into the file, render in the child, stage the clips.
 
-`prepare` and `stage` run in the Ray actor, before and after the child's task `shoot`.
+`prepare` and `stage` run in the Ray actor, before and after the child's task `render_clips`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def asset_job(asset: Asset, out: str, config: dict[str, Any]) -> Job:
     """
     return Job(
         key=asset.uid,
-        task="shoot",
+        task="render_clips",
         payload={
             "uid": asset.uid,
             # Workers run in a folder of their own.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""Task `shoot`: import one asset, find each action's window, frame it, render its clips into scratch
+"""Task `render_clips`: import one asset, find each action's window, frame it, render its clips into scratch
 files.
 """
 
