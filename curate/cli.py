@@ -94,21 +94,19 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--preview-samples", default=4, show_default=True, help="Cycles samples of a preview.")
 @click.option("--remeasure", is_flag=True, help="Take nothing over from the table that is there.")
 @click.option("--workers", type=int, default=None, help="Blender children at work (one a core).")
-@click.option(
-    "--attempts", default=Limits.attempts, show_default=True, help="Tries before an asset counts as failed."
-)
+@click.option("--attempts", default=Limits.attempts, show_default=True, help="Attempts per asset.")
 @click.option(
     "--asset-timeout",
     default=Limits.asset_timeout,
     show_default=True,
-    help="Seconds Blender may take for an action.",
+    help="Time limit per action, s.",
 )
 @click.option(
     "--import-timeout",
     type=float,
     default=Limits.import_timeout,
     show_default=True,
-    help="Seconds Blender may take to read it.",
+    help="Import time limit, s.",
 )
 @click.option(
     "--max-rss",
@@ -116,7 +114,7 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
     type=Size(),
     default=size_text(Limits.max_rss_bytes),
     show_default=True,
-    help="Memory at which a Blender is killed, say 8G.",
+    help="Memory limit per Blender process.",
 )
 @click.option("--address", default=None, help="Ray cluster: auto, or an address.")
 def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, **options: Any) -> int:

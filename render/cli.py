@@ -115,28 +115,28 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     type=int,
     default=Limits.attempts,
     show_default=True,
-    help="Failures of Blender before quarantine.",
+    help="Failed attempts per asset before quarantine.",
 )
 @click.option(
     "--max-preemptions",
     type=int,
     default=Limits.max_preemptions,
     show_default=True,
-    help="Lost workers before quarantine.",
+    help="Preempted attempts per asset before quarantine.",
 )
 @click.option(
     "--asset-timeout",
     type=float,
     default=Limits.asset_timeout,
     show_default=True,
-    help="Seconds Blender may take for an action.",
+    help="Time limit per action, s.",
 )
 @click.option(
     "--import-timeout",
     type=float,
     default=Limits.import_timeout,
     show_default=True,
-    help="Seconds Blender may take to read it.",
+    help="Import time limit, s.",
 )
 @click.option(
     "--max-rss",
@@ -144,14 +144,14 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     type=Size(),
     default=size_text(Limits.max_rss_bytes),
     show_default=True,
-    help="Memory at which a Blender is killed, say 8G.",
+    help="Memory limit per Blender process.",
 )
 @click.option(
     "--recycle-after",
     type=int,
     default=Limits.recycle_after,
     show_default=True,
-    help="Assets after which a Blender is replaced.",
+    help="Assets after which a Blender process is replaced.",
 )
 @click.option(
     "--order", type=click.Choice(["largest_first", "given"]), default="largest_first", show_default=True

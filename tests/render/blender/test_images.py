@@ -230,7 +230,8 @@ def test_what_was_rendered_is_checked_before_it_is_kept(
     from orbit4d.render.blender.scene import studio
     from orbit4d.render.protocol.wire import RefusedInput
     from orbit4d.render.planning.settings import preset
-    real_load, real_buffer, real_take = render_clips.load_asset, studio.Studio.float_buffer, studio.Studio.take
+    real_load, real_buffer = render_clips.load_asset, studio.Studio.float_buffer
+    real_take = studio.Studio.take
     def load_with_nan(path, merge):
         loaded = real_load(path, merge)
         image = bpy.data.images.new("nan", 4, 4, float_buffer=True)
