@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orbit4d.datasets.assets.inspection import PASSING
+from orbit4d.datasets.core.atomic import write_text
 from orbit4d.datasets.core.cores import usable_cores
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.sources.asset import Asset
@@ -127,7 +128,7 @@ class TruthCache:
                 failed[one.name] = f"{outcome.reason}: {outcome.detail}".strip(": ")
                 if outcome.refused and outcome.reason not in PASSING:
                     # The input itself is bad: the next evaluation need not try it again.
-                    self._note(one).write_text(failed[one.name], encoding="utf-8")
+                    write_text(self._note(one), failed[one.name])
             shutil.rmtree(partial, ignore_errors=True)
 
         print(f"rendering ground truth of {len(jobs)} assets into {self.folder}", file=sys.stderr)

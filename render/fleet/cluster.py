@@ -10,8 +10,7 @@ from typing import Any
 
 from orbit4d.datasets.core.cores import usable_cores
 from orbit4d.datasets.core.errors import WorkError
-from orbit4d.datasets.core.scratch import scratch_folder, sweep_scratch
-from orbit4d.datasets.core.short_temp import socket_folder
+from orbit4d.datasets.core.scratch import scratch_folder, socket_folder, sweep_scratch
 from orbit4d.render.fleet.settings import FleetSettings
 
 
