@@ -34,7 +34,8 @@ def measure_all(sources: list[str], workers: int, limit: int | None) -> tuple[fl
     """Wall seconds of measuring `sources` from nothing, Ray's start left out, and the table."""
     from orbit4d.curate.measuring import MeasureSettings, measure_sources
     from orbit4d.datasets.sources.resolve import resolve
-    from orbit4d.render.fleet.driver import FleetSettings, ray_cluster
+    from orbit4d.render.fleet.cluster import ray_cluster
+    from orbit4d.render.fleet.settings import FleetSettings
 
     fleet = FleetSettings(workers=workers, threads_per_worker=1)
     if limit is not None:

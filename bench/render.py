@@ -37,7 +37,7 @@ from orbit4d.datasets.store.writer import DatasetWriter
 from orbit4d.render.dataset.asset_job import asset_job
 from orbit4d.render.dataset.render_assets import render_assets
 from orbit4d.render.fleet.child import BlenderChild
-from orbit4d.render.fleet.driver import FleetSettings
+from orbit4d.render.fleet.settings import FleetSettings
 from orbit4d.render.fleet.worker import Job, Worker, WorkerSettings
 from orbit4d.render.planning.sample_count import PROBE_SAMPLES, PROBE_SEEDS
 from orbit4d.render.planning.settings import PRESETS, RenderSettings, preset

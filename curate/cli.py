@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orbit4d.datasets.commands.options import RESUMED, Command, Place
-from orbit4d.render.cli import Size
+from orbit4d.render.cli import Size, size_text
+from orbit4d.render.fleet.settings import FleetSettings, Limits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,9 +94,28 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--preview-samples", default=4, show_default=True, help="Cycles samples of a preview.")
 @click.option("--remeasure", is_flag=True, help="Take nothing over from the table that is there.")
 @click.option("--workers", type=int, default=None, help="Blender children at work (one a core).")
-@click.option("--attempts", default=2, show_default=True, help="Tries before an asset counts as failed.")
-@click.option("--asset-timeout", default=600.0, show_default=True, help="Seconds an asset may take.")
-@click.option("--max-rss", "max_rss_bytes", type=Size(), help="Memory at which a Blender is killed, say 8G.")
+@click.option("--attempts", default=Limits.attempts, show_default=True, help="Attempts per asset.")
+@click.option(
+    "--asset-timeout",
+    default=Limits.asset_timeout,
+    show_default=True,
+    help="Time limit per action, s.",
+)
+@click.option(
+    "--import-timeout",
+    type=float,
+    default=Limits.import_timeout,
+    show_default=True,
+    help="Import time limit, s.",
+)
+@click.option(
+    "--max-rss",
+    "max_rss_bytes",
+    type=Size(),
+    default=size_text(Limits.max_rss_bytes),
+    show_default=True,
+    help="Memory limit per Blender process.",
+)
 @click.option("--address", default=None, help="Ray cluster: auto, or an address.")
 def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, **options: Any) -> int:
     """Measure animated assets and decide which are fit for training.
@@ -168,7 +188,6 @@ def _measured(
         return table, f"{table.num_rows} rendered actions measured", None
 
     from orbit4d.curate.measuring import MeasureSettings, measure_sources
-    from orbit4d.render.fleet.driver import FleetSettings
 
     compares = rules.max_ssim is not None or rules.min_ssim is not None
     default = "both" if compares and rules.ssim_frames == "raw" else "window"
@@ -179,6 +198,7 @@ def _measured(
         workers=options["workers"],
         attempts=options["attempts"],
         asset_timeout=options["asset_timeout"],
+        import_timeout=options["import_timeout"],
         max_rss_bytes=options["max_rss_bytes"],
         address=options["address"],
     )

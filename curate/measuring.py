@@ -18,6 +18,7 @@ import pyarrow as pa
 from orbit4d.curate import columns
 from orbit4d.curate.duplicates import mark_duplicates
 from orbit4d.datasets.assets.inspection import PASSING
+from orbit4d.datasets.core.atomic import write_text
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.paths import localize
 from orbit4d.datasets.core.progress import Progress
@@ -28,7 +29,8 @@ from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.render.protocol.wire import RefusedInput
 
 if TYPE_CHECKING:
-    from orbit4d.render.fleet.driver import FleetSettings, Outcome
+    from orbit4d.render.fleet.driver import Outcome
+    from orbit4d.render.fleet.settings import FleetSettings
     from orbit4d.render.fleet.worker import Job
 
 #: Changes whenever a measure changes its meaning; tables of different versions are not mixed.
@@ -92,7 +94,8 @@ def measure_sources(
     With `journal`, rows are appended to that file as they come, and found again by the next call with the
     same settings, so that an interrupted run goes on where it stopped; the caller deletes it in the end.
     """
-    from orbit4d.render.fleet.driver import FleetSettings, run_fleet
+    from orbit4d.render.fleet.driver import run_fleet
+    from orbit4d.render.fleet.settings import FleetSettings
     from orbit4d.render.fleet.worker import Job
 
     settings = settings or MeasureSettings()
@@ -247,10 +250,8 @@ class _Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Rewritten whole, so that a torn last line never gets anything appended to it.
-            draft = self.path.with_name(self.path.name + ".new")
             entries = [self._line(uid, sha256, rows) for (uid, sha256), rows in self.rows.items()]
-            draft.write_text("\n".join([head, *entries]) + "\n", encoding="utf-8")
-            os.replace(draft, self.path)
+            write_text(self.path, "\n".join([head, *entries]) + "\n")
         except OSError as error:
             raise InputError(
                 f"{self.path}: cannot be written ({error.strerror}); choose another --out"

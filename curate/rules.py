@@ -115,76 +115,6 @@ def _either(*tests: Test | None) -> Test | None:
     return (lambda columns: np.logical_or.reduce([test(columns) for test in on])) if on else None
 
 
-def _tests(rules: Rules) -> list[tuple[str, Test, tuple[str, ...]]]:
-    """(reason, which rows it rejects, columns it cannot do without) of every rule that is on."""
-    suffix = "_raw" if rules.ssim_frames == "raw" else ""
-    quarter, half = f"ssim_quarter{suffix}", f"ssim_half{suffix}"
-    # Where all previews are one and the same image nothing is seen to move, however much it does.
-    alike = None if rules.max_alike is None else max(rules.max_alike, SAME_IMAGE)
-    rigid_limit = rules.min_nonrigid if rules.rigid == "drop" else None
-
-    def moving(test: Test | None) -> Test | None:
-        # What does not move at all is `static`; saying `low_motion` as well would blur the counts.
-        if test is None:
-            return None
-        return lambda columns: test(columns) & ~_static(columns)
-
-    def staying(test: Test | None) -> Test | None:
-        # What flies away is small in the frame that holds all of its flight, and `flies_away` says so.
-        if test is None or rules.max_growth is None:
-            return test
-        limit = float(rules.max_growth)
-        return lambda columns: test(columns) & ~(columns["union_growth"] > limit)
-
-    def window(columns: _Columns) -> npt.NDArray[np.float64]:
-        return columns["window_end"] - columns["window_start"]
-
-    def shape_share(columns: _Columns) -> npt.NDArray[np.float64]:
-        moved = columns["motion_geometry"]
-        return np.divide(columns["motion_shape"], moved, out=np.full(columns.n, np.nan), where=moved > 0)
-
-    def licensed(columns: _Columns) -> Mask:
-        names = columns.table["license"].combine_chunks().dictionary_encode()
-        wanted = [
-            any(fnmatch.fnmatchcase((name or "").lower(), pattern.lower()) for pattern in rules.license)
-            for name in names.dictionary.to_pylist()
-        ]
-        codes = pc.fill_null(names.indices, -1).to_numpy()
-        return ~np.append(np.array(wanted, bool), False)[codes]
-
-    on: list[tuple[str, Test | None, tuple[str, ...]]] = [
-        ("static", _static if rules.still == "drop" else None, ()),
-        ("low_motion", moving(_below(rules.min_motion, "motion_geometry")), ()),
-        ("drastic", _above(rules.max_motion, "motion_geometry"), ()),
-        ("flies_away", _above(rules.max_growth, "union_growth"), ()),
-        ("boundary", _either(_above(rules.max_boundary, "out_of_frame"),
-                             _above(rules.max_touch, "boundary_touch")), ()),
-        ("empty", _either(_below(rules.min_coverage, "coverage_mean", "alpha_coverage", "coverage"),
-                          None if rules.min_coverage is None else _above(0.0, "blank_frames")), ()),
-        ("small", staying(_below(rules.min_fit, "coverage_fit")), ()),
-        ("unseen", moving(_either(
-            _all(
-                _compare(shape_share, np.less, rules.min_shape),
-                *(_above(rules.max_alike, f"ssim_object_{moment}") for moment in MOMENTS),
-            ),
-            _all(*(_above(alike, f"ssim_object_{moment}") for moment in MOMENTS)),
-        )), ()),
-        ("exploded", _above(rules.max_torn, "torn_edges"), ()),
-        ("too_short", _compare(window, np.less, rules.min_seconds), ()),
-        ("too_long", _compare(window, np.greater, rules.max_seconds), ()),
-        ("too_heavy", _above(rules.max_triangles, "n_triangles"), ()),
-        ("missing_textures", _above(rules.max_missing_textures, "n_missing_textures"), ()),
-        ("rigid", moving(_below(rigid_limit, "motion_nonrigid")), ()),
-        ("flat", (lambda c: c["flat"] > 0.5) if rules.flat == "drop" else None, ()),
-        ("near_duplicate", (lambda c: _duplicates(c.table)) if rules.duplicates == "drop" else None,
-         ("phash",)),
-        ("license", licensed if rules.license else None, ("license",)),
-        ("ssim_still", _both(_above(rules.max_ssim, quarter), _above(rules.max_ssim, half)), (quarter, half)),
-        ("ssim_drastic", _below(rules.min_ssim, quarter, half), (quarter, half)),
-    ]  # fmt: skip
-    return [(reason, test, needs) for reason, test, needs in on if test is not None]
-
-
 def _static(columns: _Columns) -> Mask:
     # Rows of rendered datasets have no window to speak of; geometry says whether one was looked for.
     return np.isnan(columns["window_start"]) & ~np.isnan(columns["motion_geometry"])
@@ -192,6 +122,107 @@ def _static(columns: _Columns) -> Mask:
 
 def _duplicates(table: pa.Table) -> Mask:
     return pc.is_valid(table["duplicate_of"]).to_numpy()
+
+
+def _moving(test: Test | None) -> Test | None:
+    # What does not move at all is `static`; saying `low_motion` as well would blur the counts.
+    if test is None:
+        return None
+    return lambda columns: test(columns) & ~_static(columns)
+
+
+def _staying(test: Test | None, max_growth: float | None) -> Test | None:
+    # What flies away is small in the frame that holds all of its flight, and `flies_away` says so.
+    if test is None or max_growth is None:
+        return test
+    limit = float(max_growth)
+    return lambda columns: test(columns) & ~(columns["union_growth"] > limit)
+
+
+def _window(columns: _Columns) -> npt.NDArray[np.float64]:
+    return columns["window_end"] - columns["window_start"]
+
+
+def _shape_share(columns: _Columns) -> npt.NDArray[np.float64]:
+    moved = columns["motion_geometry"]
+    return np.divide(columns["motion_shape"], moved, out=np.full(columns.n, np.nan), where=moved > 0)
+
+
+def _unseen(rules: Rules) -> Test | None:
+    # Where all previews are one and the same image nothing is seen to move, however much it does.
+    same = None if rules.max_alike is None else max(rules.max_alike, SAME_IMAGE)
+    alike, identical = (
+        [_above(limit, f"ssim_object_{moment}") for moment in MOMENTS] for limit in (rules.max_alike, same)
+    )
+    return _either(_all(_compare(_shape_share, np.less, rules.min_shape), *alike), _all(*identical))
+
+
+def _licensed(patterns: tuple[str, ...]) -> Test:
+    """Rejects licences that match none of the patterns."""
+
+    def test(columns: _Columns) -> Mask:
+        names = columns.table["license"].combine_chunks().dictionary_encode()
+        wanted = [
+            any(fnmatch.fnmatchcase((name or "").lower(), pattern.lower()) for pattern in patterns)
+            for name in names.dictionary.to_pylist()
+        ]
+        codes = pc.fill_null(names.indices, -1).to_numpy()
+        return ~np.append(np.array(wanted, bool), False)[codes]
+
+    return test
+
+
+def _previews(rules: Rules) -> tuple[str, str]:
+    """The two columns of the published preview rule."""
+    suffix = "_raw" if rules.ssim_frames == "raw" else ""
+    return f"ssim_quarter{suffix}", f"ssim_half{suffix}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One reason to reject a row."""
+
+    reason: str
+    """Its code, a key of REASONS."""
+    test: Callable[[Rules], Test | None]
+    """Which rows it rejects under given thresholds; None when they switch it off."""
+    needs: Callable[[Rules], tuple[str, ...]] = lambda rules: ()
+    """Columns it cannot do without."""
+
+
+#: Every rule, in the order in which a row's reasons are listed.
+RULES = (
+    Rule("static", lambda r: _static if r.still == "drop" else None),
+    Rule("low_motion", lambda r: _moving(_below(r.min_motion, "motion_geometry"))),
+    Rule("drastic", lambda r: _above(r.max_motion, "motion_geometry")),
+    Rule("flies_away", lambda r: _above(r.max_growth, "union_growth")),
+    Rule("boundary", lambda r: _either(_above(r.max_boundary, "out_of_frame"),
+                                       _above(r.max_touch, "boundary_touch"))),
+    Rule("empty", lambda r: _either(_below(r.min_coverage, "coverage_mean", "alpha_coverage", "coverage"),
+                                    None if r.min_coverage is None else _above(0.0, "blank_frames"))),
+    Rule("small", lambda r: _staying(_below(r.min_fit, "coverage_fit"), r.max_growth)),
+    Rule("unseen", lambda r: _moving(_unseen(r))),
+    Rule("exploded", lambda r: _above(r.max_torn, "torn_edges")),
+    Rule("too_short", lambda r: _compare(_window, np.less, r.min_seconds)),
+    Rule("too_long", lambda r: _compare(_window, np.greater, r.max_seconds)),
+    Rule("too_heavy", lambda r: _above(r.max_triangles, "n_triangles")),
+    Rule("missing_textures", lambda r: _above(r.max_missing_textures, "n_missing_textures")),
+    Rule("rigid",
+         lambda r: _moving(_below(r.min_nonrigid, "motion_nonrigid")) if r.rigid == "drop" else None),
+    Rule("flat", lambda r: _above(0.5, "flat") if r.flat == "drop" else None),
+    Rule("near_duplicate",
+         lambda r: (lambda columns: _duplicates(columns.table)) if r.duplicates == "drop" else None,
+         lambda r: ("phash",)),
+    Rule("license", lambda r: _licensed(r.license) if r.license else None, lambda r: ("license",)),
+    Rule("ssim_still", lambda r: _both(*(_above(r.max_ssim, name) for name in _previews(r))), _previews),
+    Rule("ssim_drastic", lambda r: _below(r.min_ssim, *_previews(r)), _previews),
+)  # fmt: skip
+
+
+def _tests(rules: Rules) -> list[tuple[str, Test, tuple[str, ...]]]:
+    """(reason, which rows it rejects, columns it cannot do without) of every rule that is on."""
+    on = [(rule.reason, rule.test(rules), rule.needs(rules)) for rule in RULES]
+    return [(reason, test, needs) for reason, test, needs in on if test is not None]
 
 
 def reject_masks(table: pa.Table, rules: Rules) -> dict[str, Mask]:

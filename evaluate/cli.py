@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orbit4d.evaluate.results.rows import Results
     from orbit4d.evaluate.tasks.cases import Case
     from orbit4d.evaluate.tasks.truth import Truth
-    from orbit4d.render.fleet.driver import FleetSettings
+    from orbit4d.render.fleet.settings import FleetSettings
 
 F = Callable[..., Any]
 _TRUTH = Place(as_text=True, native=not_a_video)
@@ -305,7 +305,7 @@ def _truth(
 
 def _spread(shared: dict[str, Any], device: str = "cpu") -> FleetSettings | None:
     """How to spread, None for this process."""
-    from orbit4d.render.fleet.driver import FleetSettings
+    from orbit4d.render.fleet.settings import FleetSettings
 
     workers, address = shared["workers"], shared["address"]
     if workers == 1 and address is None:

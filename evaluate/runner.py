@@ -25,7 +25,8 @@ from orbit4d.evaluate.metrics.suite import Row, Suite
 from orbit4d.evaluate.results.page import SHOWN, encode_videos, video_stem
 from orbit4d.evaluate.results.rows import Results, plain, row_of
 from orbit4d.evaluate.tasks.cases import Case
-from orbit4d.render.fleet.driver import FleetSettings, Job, Outcome, run_fleet
+from orbit4d.render.fleet.driver import Job, Outcome, run_fleet
+from orbit4d.render.fleet.settings import FleetSettings
 
 
 @dataclass(frozen=True)

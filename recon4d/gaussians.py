@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orbit4d.datasets.core.atomic import write_bytes
 from orbit4d.datasets.core.errors import InputError
 
 #: Constant of the degree-0 spherical harmonic: colour = 0.5 + SH_C0 * f_dc.
@@ -132,9 +133,7 @@ def save_ply(gaussians: Gaussians, path: str | Path, eps2d: float = EPS2D) -> No
     header += [f"element vertex {len(g)}"]
     names = (*_HEAD, *_rest(g.harmonics.shape[1]), *_TAIL)
     header += [f"property float {name}" for name in names] + ["end_header", ""]
-    partial = Path(path).with_suffix(".ply.partial")
-    partial.write_bytes("\n".join(header).encode() + rows.numpy().astype("<f4").tobytes())
-    partial.replace(path)
+    write_bytes(path, "\n".join(header).encode() + rows.numpy().astype("<f4").tobytes())
 
 
 def load_ply(path: str | Path) -> Gaussians:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.cameras.transforms import cameras_record, parse_transforms
+from orbit4d.datasets.core.atomic import replacing_file, write_json
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.remote import local_path
 from orbit4d.recon4d.deformation.field import Deformation, build_field
@@ -79,15 +80,14 @@ class Scene:
         out = Path(folder)
         out.mkdir(parents=True, exist_ok=True)
         save_ply(self.gaussians, out / "canonical.ply", self.eps2d)
-        partial = out / "deformation.safetensors.partial"
         tensors = {name: tensor.contiguous() for name, tensor in self.field.state_dict().items()}
-        save_file(tensors, partial, metadata={"config": json.dumps(self.field.config)})
-        partial.replace(out / "deformation.safetensors")
-        put_json(out / "cameras.json", cameras_record(self.cameras, self.time))
-        put_json(out / "metrics.json", self.metrics)
+        with replacing_file(out / "deformation.safetensors") as draft:
+            save_file(tensors, draft, metadata={"config": json.dumps(self.field.config)})
+        write_json(out / "cameras.json", cameras_record(self.cameras, self.time))
+        write_json(out / "metrics.json", self.metrics)
         info = {"format": FORMAT_VERSION, "orbit4d": version("orbit4d"), **self.info, **stored(self.world)}
         info["eps2d"] = self.eps2d
-        put_json(out / "scene.json", info)
+        write_json(out / "scene.json", info)
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,3 @@ def load_scene(folder: str | os.PathLike[str]) -> Scene:
         posed = parse_transforms(record, root / "cameras.json")
         scene.cameras, scene.time = posed.cameras, posed.times or ()
     return scene
-
-
-def put_json(path: Path, record: Any) -> None:
-    """Write JSON in one step: a reader sees the old file or the new one."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -1,6 +1,6 @@
 from orbit4d.render.dataset.render_assets import render_assets as render_assets
 from orbit4d.render.dataset.summary import RenderSummary as RenderSummary
-from orbit4d.render.fleet.driver import FleetSettings as FleetSettings
+from orbit4d.render.fleet.settings import FleetSettings as FleetSettings
 from orbit4d.render.planning.settings import EngineSettings as EngineSettings
 from orbit4d.render.planning.settings import LightSettings as LightSettings
 from orbit4d.render.planning.settings import RenderSettings as RenderSettings

@@ -8,6 +8,7 @@ import re
 import click
 
 from orbit4d.datasets.commands.options import RESUMED, Command
+from orbit4d.render.fleet.settings import FleetSettings, Limits
 
 EXAMPLE = """
 \b
@@ -31,6 +32,11 @@ class Size(click.ParamType):
             self.fail(f"{value!r} is not a size; write 512M or 8G", param, ctx)
         power = " KMGT".index(match.group(2).upper() or " ")
         return int(float(match.group(1)) * 1024**power)
+
+
+def size_text(n_bytes: int | None) -> str | None:
+    """`Size` of a whole number of GiB as text, say 8G; None stays None, no size."""
+    return None if n_bytes is None else f"{n_bytes >> 30}G"
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -105,39 +111,47 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 )
 @click.option("--gpus-per-worker", type=float, default=0.0, help="May be a fraction.")
 @click.option(
-    "--attempts", type=int, default=2, show_default=True, help="Failures of Blender before quarantine."
+    "--attempts",
+    type=int,
+    default=Limits.attempts,
+    show_default=True,
+    help="Failed attempts per asset before quarantine.",
 )
 @click.option(
-    "--max-preemptions", type=int, default=10, show_default=True, help="Lost workers before quarantine."
+    "--max-preemptions",
+    type=int,
+    default=Limits.max_preemptions,
+    show_default=True,
+    help="Preempted attempts per asset before quarantine.",
 )
 @click.option(
     "--asset-timeout",
     type=float,
-    default=900.0,
+    default=Limits.asset_timeout,
     show_default=True,
-    help="Seconds Blender may take for an action.",
+    help="Time limit per action, s.",
 )
 @click.option(
     "--import-timeout",
     type=float,
-    default=300.0,
+    default=Limits.import_timeout,
     show_default=True,
-    help="Seconds Blender may take to read it.",
+    help="Import time limit, s.",
 )
 @click.option(
     "--max-rss",
     "max_rss_bytes",
     type=Size(),
-    default="8G",
+    default=size_text(Limits.max_rss_bytes),
     show_default=True,
-    help="Memory at which a Blender is killed, say 8G.",
+    help="Memory limit per Blender process.",
 )
 @click.option(
     "--recycle-after",
     type=int,
-    default=50,
+    default=Limits.recycle_after,
     show_default=True,
-    help="Assets after which a Blender is replaced.",
+    help="Assets after which a Blender process is replaced.",
 )
 @click.option(
     "--order", type=click.Choice(["largest_first", "given"]), default="largest_first", show_default=True
@@ -159,7 +173,6 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     """
     from orbit4d.datasets.core.errors import InputError, WorkError
     from orbit4d.render.dataset.render_assets import render_assets
-    from orbit4d.render.fleet.driver import FleetSettings
     from orbit4d.render.planning.settings import preset as make_preset
 
     taken = {

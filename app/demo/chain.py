@@ -25,6 +25,7 @@ from typing import Any
 import click
 
 from orbit4d.datasets.commands.options import RESUMED, Command, Place
+from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError, WorkError
 
 RECORD = "demo.json"
@@ -223,9 +224,7 @@ class Book:
     def save(self) -> None:
         """Write demo.json."""
         held = {"version": 1, "plan": self.plan, "stages": [asdict(r) for r in self.records.values()]}
-        part = self.path.with_name(f".{self.path.name}.part")
-        part.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.path)
+        write_json(self.path, held)
 
     def outdate(self, names: Sequence[str]) -> None:
         """Note that these stages stand on input that is being made anew."""

@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError, WorkError
 
 #: Enough of them for a quick run: a rig, morph targets, rigid parts, three actions, and all that is rejected.
@@ -69,9 +70,7 @@ def build_assets(
         raise WorkError(
             f"Blender could not build the assets: {error.detail} (see `orbit4d doctor`)"
         ) from error
-    part = out / f".{MANIFEST}.part"
-    part.write_text(json.dumps({"want": want, "assets": rows}, indent=1) + "\n", encoding="utf-8")
-    part.replace(out / MANIFEST)
+    write_json(out / MANIFEST, {"want": want, "assets": rows})
     return rows
 
 

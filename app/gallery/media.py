@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from orbit4d.datasets.core.atomic import write_bytes
 from orbit4d.datasets.images.codec import decode
 from orbit4d.datasets.images.measures import composite, psnr
 from orbit4d.datasets.store.clip import Clip
@@ -26,9 +26,7 @@ SHOWN_PIXELS = 256
 def put(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
+    write_bytes(path, data)
 
 
 def clip_frames(clip: Clip) -> Frames:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 import numpy.typing as npt
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 360, 150, 30, 22, 16
+_PLOT_WIDTH, _PLOT_HEIGHT = _WIDTH - _LEFT - 6, _HEIGHT - _BOTTOM - _TOP
+_BASE = _TOP + _PLOT_HEIGHT
 _BINS = 40
 
 
@@ -27,13 +30,50 @@ def histogram_svg(
     values, accepted = values[known], accepted[known]
     if len(values) == 0:
         return ""
+    scale = _scale(values, [value for _, value in thresholds], log)
+    counts = [np.histogram(scale.clipped(values[mask]), scale.edges)[0] for mask in (accepted, ~accepted)]
+    top = max(int((counts[0] + counts[1]).max()), 1)
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">',
+        *_axis(top),
+        *_bars(scale, counts, top),
+        *_tick_labels(scale),
+        *_threshold_lines(scale, thresholds),
+    ]
+    return "".join(parts) + "</svg>"
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The horizontal axis: its ends in values, or in powers of ten where `log`."""
+
+    low: float
+    high: float
+    log: bool
+
+    @property
+    def edges(self) -> npt.NDArray[np.float64]:
+        """Borders of the bins [_BINS + 1]."""
+        return np.linspace(self.low, self.high, _BINS + 1)
+
+    def clipped(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Values on the axis; those beyond its ends at the ends."""
+        on_axis = np.log10(np.maximum(values, 10.0**self.low)) if self.log else values
+        return np.clip(on_axis, self.low, self.high)
+
+    def at(self, place: float) -> float:
+        """Pixels from the left of a place on the axis."""
+        return _LEFT + (place - self.low) / (self.high - self.low) * _PLOT_WIDTH
+
+
+def _scale(values: npt.NDArray[np.float64], thresholds: Sequence[float], log: bool) -> _Scale:
+    """An axis that shows nearly all `values` and every threshold."""
     positive = values[values > 0]
     if log and len(positive) == 0:
         log = False
-    floor = float(np.quantile(positive, 0.002)) if log else 0.0
-    marks = [value for _, value in thresholds if value > 0 or not log]
+    marks = [value for value in thresholds if value > 0 or not log]
     # A handful of runaways must not squeeze everyone else into one bin: they are counted in the last one.
-    low = min([float(np.quantile(values, 0.002)) if not log else floor, *marks])
+    low = min([float(np.quantile(positive if log else values, 0.002)), *marks])
     high = max([float(np.quantile(values, 0.995)), *marks])
     if log:
         # Below a ten-thousandth of the largest there is only rounding noise.
@@ -41,56 +81,60 @@ def histogram_svg(
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
     margin = 0.03 * (high - low)
-    low, high = low - margin, high + margin
+    return _Scale(low - margin, high + margin, log)
 
-    def scaled(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.log10(np.maximum(x, 10.0**low)) if log else x
 
-    edges = np.linspace(low, high, _BINS + 1)
-    counts = [
-        np.histogram(np.clip(scaled(values[mask]), low, high), edges)[0] for mask in (accepted, ~accepted)
-    ]
-    top = max(int((counts[0] + counts[1]).max()), 1)
-    plot_width, plot_height = _WIDTH - _LEFT - 6, _HEIGHT - _BOTTOM - _TOP
-    base = _TOP + plot_height
-
-    def at(x: float) -> float:
-        return _LEFT + (x - low) / (high - low) * plot_width
-
-    parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">',
-        f'<line class="axis" x1="{_LEFT}" y1="{base}" x2="{_WIDTH - 6}" y2="{base}"/>',
+def _axis(top: int) -> list[str]:
+    """The base line, and the count that the full height stands for."""
+    return [
+        f'<line class="axis" x1="{_LEFT}" y1="{_BASE}" x2="{_WIDTH - 6}" y2="{_BASE}"/>',
         f'<text x="{_LEFT - 4}" y="{_TOP + 8}" text-anchor="end">{top}</text>',
-        f'<text x="{_LEFT - 4}" y="{base}" text-anchor="end">0</text>',
+        f'<text x="{_LEFT - 4}" y="{_BASE}" text-anchor="end">0</text>',
     ]
-    width = plot_width / _BINS
+
+
+def _bars(scale: _Scale, counts: Sequence[npt.NDArray[np.int64]], top: int) -> list[str]:
+    """A column a bin: accepted (`counts[0]`) below, rejected (`counts[1]`) above."""
+    parts = []
+    edges, width = scale.edges, _PLOT_WIDTH / _BINS
     for i in range(_BINS):
-        bottom = float(base)
+        bottom = float(_BASE)
         for name, count in zip(("good", "bad"), (int(counts[0][i]), int(counts[1][i]))):
             if count > 0:
-                height = max(count / top * plot_height, 1.0)
+                height = max(count / top * _PLOT_HEIGHT, 1.0)
                 bottom -= height
-                span = _interval(edges[i], edges[i + 1], log)
+                span = _interval(edges[i], edges[i + 1], scale.log)
                 said = f"{count} {'accepted' if name == 'good' else 'rejected'}, {span}"
                 parts.append(
-                    f'<rect class="{name}" x="{at(edges[i]) + 0.5:.1f}" y="{bottom:.1f}" '
+                    f'<rect class="{name}" x="{scale.at(edges[i]) + 0.5:.1f}" y="{bottom:.1f}" '
                     f'width="{width - 1:.1f}" height="{height:.1f}"><title>{said}</title></rect>'
                 )
-    for tick in _ticks(low, high, log):
-        value = 10.0**tick if log else tick
-        parts.append(f'<text x="{at(tick):.1f}" y="{base + 13}" text-anchor="middle">{_number(value)}</text>')
+    return parts
+
+
+def _tick_labels(scale: _Scale) -> list[str]:
+    return [
+        f'<text x="{scale.at(tick):.1f}" y="{_BASE + 13}" text-anchor="middle">'
+        f"{_number(10.0**tick if scale.log else tick)}</text>"
+        for tick in _ticks(scale.low, scale.high, scale.log)
+    ]
+
+
+def _threshold_lines(scale: _Scale, thresholds: Sequence[tuple[str, float]]) -> list[str]:
+    """Dashed lines with names; a logarithmic axis has no place for thresholds at or below zero."""
+    parts = []
     for name, value in thresholds:
-        if log and value <= 0:
+        if scale.log and value <= 0:
             continue
-        x = at(np.log10(value) if log else value)
+        x = scale.at(np.log10(value) if scale.log else value)
         anchor = "start" if x < _WIDTH * 0.6 else "end"
         shift = 4 if anchor == "start" else -4
         parts.append(
-            f'<line class="threshold" x1="{x:.1f}" y1="{_TOP - 4}" x2="{x:.1f}" y2="{base}"/>'
+            f'<line class="threshold" x1="{x:.1f}" y1="{_TOP - 4}" x2="{x:.1f}" y2="{_BASE}"/>'
             f'<text class="threshold-text" x="{x + shift:.1f}" y="{_TOP - 6}" text-anchor="{anchor}">'
             f"{escape(name)} {value:g}</text>"
         )
-    return "".join(parts) + "</svg>"
+    return parts
 
 
 def _interval(low: float, high: float, log: bool) -> str:

@@ -24,6 +24,7 @@ from orbit4d.curate.report.histograms import histogram_svg
 from orbit4d.curate.rule_settings import Rules
 from orbit4d.curate.rules import REASONS, rule_effects
 from orbit4d.datasets.assets.inspection import REASONS as BAD_FILES
+from orbit4d.datasets.core.atomic import write_text
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.remote import local_path
 
@@ -71,11 +72,9 @@ def write_report(table: pa.Table, folder: str | os.PathLike[str], rules: Rules |
         rules = Rules(**{**stored, "license": tuple(stored["license"])})
     page = _page(table, rules)
     target = local_path(folder) / "index.html"
-    draft = target.with_name(".index.html.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page, encoding="utf-8", errors="surrogateescape")
-        os.replace(draft, target)
+        write_text(target, page, errors="surrogateescape")
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise InputError(
             f"{folder}: the report cannot be written ({error.strerror}); choose another folder"

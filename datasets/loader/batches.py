@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.nearest import or_known
-from orbit4d.datasets.core.short_temp import shorten_listeners
+from orbit4d.datasets.core.scratch import shorten_listeners
 from orbit4d.datasets.loader import collation
 from orbit4d.datasets.loader.epoch import EpochDataset
 from orbit4d.datasets.loader.order import n_batches, permutation, rank_batches

@@ -13,6 +13,7 @@ import re
 
 from orbit4d.datasets.assets.inspect import inspect
 from orbit4d.datasets.assets.inspection import BadFile
+from orbit4d.datasets.core.atomic import write_text
 
 #: Folder of the `objaverse` package's cache. Elsewhere a `.sha256` file beside an asset is the user's.
 CACHE = "hf-objaverse-v1"
@@ -36,11 +37,8 @@ def first_seen_sha256(path: str) -> str:
         sha256 = inspect(path).sha256
     except BadFile:
         return ""
-    draft = f"{note_of(path)}.{os.getpid()}.part"
     try:
-        with open(draft, "w", encoding="ascii") as file:
-            file.write(sha256)
-        os.replace(draft, note_of(path))
+        write_text(note_of(path), sha256)
     except OSError:
         # A read-only cache is as good as any: without a note there is nothing to hold the file against.
         return ""

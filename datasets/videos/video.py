@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from orbit4d.datasets.core.atomic import replacing_file
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path
 from orbit4d.datasets.videos.animated_image import animated_frames, is_animated_image
@@ -85,22 +86,20 @@ def write_video(path: str | os.PathLike[str], frames: Frames, fps: float = 8.0, 
     if width % 2 or height % 2:
         frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     target = local_path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(
-            os.path.abspath(partial), "w", format="mp4", options={"movflags": "+faststart"}
-        ) as container:
+        with (
+            replacing_file(target) as draft,
+            av.open(
+                os.path.abspath(draft), "w", format="mp4", options={"movflags": "+faststart"}
+            ) as container,
+        ):
             if frames.shape[1:3] != (height, width):
                 container.metadata["comment"] = true_size_comment(width, height)
             _encode(container, frames, fps, crf)
-        os.replace(partial, target)
     except OSError as error:
         reason = error.strerror or "cannot be written"
         raise InputError(f"{target}: {reason}; choose another place for the video") from error
-    finally:
-        if partial.exists():
-            partial.unlink()
 
 
 def _steady() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from orbit4d.datasets.core.atomic import replacing_file
 from orbit4d.datasets.core.scratch import scratch_folder
 from orbit4d.evaluate.metrics.registry import METRICS
 from orbit4d.evaluate.metrics.suite import Pair, Row
@@ -95,8 +96,10 @@ def write_page(
     """`folder`/index.html, written row by row. Clips whose videos were kept are shown with their plots."""
     names = columns(name for values in summary.values() for name in values)
     page = results.folder / "index.html"
-    partial = page.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8", errors="surrogateescape") as out:
+    with (
+        replacing_file(page) as draft,
+        draft.open("w", encoding="utf-8", errors="surrogateescape") as out,
+    ):
         out.write(
             f'<!doctype html><html lang="en"><meta charset="utf-8">'
             f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
@@ -121,7 +124,6 @@ def write_page(
             cells = "".join(f"<td>{number(n, row.values.get(n, _extra(row, n)))}</td>" for n in names)
             out.write(f"<tr><td>{html.escape(row.name)}</td>{cells}</tr>")
         out.write("</table></div></html>")
-    partial.replace(page)
     return page
 
 

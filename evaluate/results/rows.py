@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from orbit4d.datasets.core.atomic import write_text
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path, publish
 from orbit4d.evaluate.metrics.i3d import I3D
@@ -49,7 +50,7 @@ class Results:
         self._file = self.folder / "rows.jsonl"
         if self._settings_file.exists():
             self._continue(json.loads(self._settings_file.read_text(encoding="utf-8")))
-        put(self._settings_file, json.dumps(self.settings, indent=1))
+        _put(self._settings_file, json.dumps(self.settings, indent=1))
         self._places: dict[str, tuple[int, int]] = {}
         """Clip -> (number of its case, first byte of its line)."""
         self._end = 0
@@ -144,13 +145,13 @@ class Results:
             **provenance,
             "rows": facts.rows,
         }
-        put(self.folder / "results.json", json.dumps(record, indent=1, allow_nan=True))
+        _put(self.folder / "results.json", json.dumps(record, indent=1, allow_nan=True))
         misfit = facts.misfit(protocol, summary)
         text = markdown(summary, unmeasured, "" if misfit else protocol)
         if misfit:
             text += f"\nPublished rows of {protocol} are not shown: {misfit}.\n"
-        put(self.folder / "table.md", text)
-        put(self.folder / "table.tex", latex(summary, "" if misfit else protocol))
+        _put(self.folder / "table.md", text)
+        _put(self.folder / "table.tex", latex(summary, "" if misfit else protocol))
         record["misfit"] = misfit
         return record
 
@@ -232,8 +233,6 @@ def row_of(held: dict[str, Any]) -> Row:
     return Row(**{**fields, "size": tuple(held["size"])})
 
 
-def put(path: Path, text: str) -> None:
-    """Write a file in one step."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8", errors="surrogateescape")
-    partial.replace(path)
+def _put(path: Path, text: str) -> None:
+    """Write a text in one step; names of files that are no UTF-8 keep their bytes."""
+    write_text(path, text, durable=True, errors="surrogateescape")

@@ -18,14 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orbit4d.datasets.assets.inspection import PASSING
+from orbit4d.datasets.core.atomic import write_text
 from orbit4d.datasets.core.cores import usable_cores
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.sources.asset import Asset
 from orbit4d.datasets.store import manifest
 from orbit4d.render.planning.settings import RenderSettings
-
-#: Attempts at an asset whose Blender crashes or hangs.
-ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class TruthCache:
                 failed[one.name] = f"{outcome.reason}: {outcome.detail}".strip(": ")
                 if outcome.refused and outcome.reason not in PASSING:
                     # The input itself is bad: the next evaluation need not try it again.
-                    self._note(one).write_text(failed[one.name], encoding="utf-8")
+                    write_text(self._note(one), failed[one.name])
             shutil.rmtree(partial, ignore_errors=True)
 
         print(f"rendering ground truth of {len(jobs)} assets into {self.folder}", file=sys.stderr)
@@ -143,19 +141,20 @@ class TruthCache:
         return failed
 
     def _run(self, jobs: list, keep: Callable, progress) -> None:
-        from orbit4d.render.fleet.driver import FleetSettings, Outcome, run_fleet
+        from orbit4d.render.fleet.driver import Outcome, run_fleet
+        from orbit4d.render.fleet.settings import FleetSettings
         from orbit4d.render.fleet.worker import Worker, WorkerSettings
 
-        settings = FleetSettings(workers=self.workers, attempts=ATTEMPTS, asset_timeout=900.0)
+        settings = FleetSettings(workers=self.workers)
         if len(jobs) > 1:
             if run_fleet(jobs, settings, keep, progress).interrupted:
                 raise KeyboardInterrupt
             return
         # One asset is not worth starting Ray for.
-        worker = Worker(WorkerSettings(threads=usable_cores(), asset_timeout=900.0, import_timeout=300.0))
+        worker = Worker(WorkerSettings(usable_cores(), settings.limits))
         try:
             attempts = 0
-            while attempts < ATTEMPTS:
+            while attempts < settings.limits.attempts:
                 attempts += 1
                 reply = worker.run(jobs[0])
                 if reply.result is not None or not reply.retry:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import os
-import shutil
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from orbit4d.datasets.core.atomic import replacing_folder
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.network.unet import OrbitUNet
@@ -119,8 +118,5 @@ def save_folder(unet: OrbitUNet, folder: Path) -> None:
     """`save_pretrained` into a folder that appears only when it is whole; adapters are folded in a copy."""
     if getattr(unet, "peft_config", None):
         unet = merge_lora(copy.deepcopy(unet))
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    unet.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with replacing_folder(folder) as draft:
+        unet.save_pretrained(draft)

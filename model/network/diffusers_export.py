@@ -9,11 +9,11 @@ It draws what ours draws when it is given neither cameras nor motion, which plai
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import torch
 
+from orbit4d.datasets.core.atomic import replacing_folder
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.network.unet import OrbitUNet
 
@@ -45,12 +45,9 @@ def export_diffusers(unet: OrbitUNet, folder: str | os.PathLike[str]) -> tuple[s
             f"{theirs.get(key)}): it needs 4 latent channels, transformer_in_heads=8 and latent_token_grid=8"
         )
     target = Path(folder)
-    partial = target.with_name(f".{target.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        inner.save_pretrained(partial)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
+        with replacing_folder(target) as draft:
+            inner.save_pretrained(draft)
     except OSError as error:
         raise InputError(f"{folder}: cannot write there ({error.strerror}): give another folder") from error
     return tuple(key for key in unet.state_dict() if key.startswith(OWN_PREFIXES))

@@ -11,14 +11,13 @@ its `unet`: so diffusers' prefix "unet" leads to that network, and no prefix to 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
+from orbit4d.datasets.core.atomic import replacing_folder
 from orbit4d.model.network.unet import OrbitUNet
 
 #: Beside the adapters, what is new in the network is trained whole.
@@ -40,18 +39,15 @@ def save_adapters(unet: OrbitUNet, folder: Path, base: str) -> None:
         for key, value in unet.state_dict().items()
         if key.startswith(tuple(f"{name}." for name in TRAINED_WHOLE))
     }
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     told = {"lora_adapter_metadata": json.dumps(settings, indent=2, sort_keys=True), "format": "pt"}
-    save_file(adapters, partial / "pytorch_lora_weights.safetensors", metadata=told)
     peft_keys: dict[str, Tensor] = {f"base_model.model.{k}": v for k, v in (adapters | whole).items()}
-    save_file(peft_keys, partial / "adapter_model.safetensors", metadata={"format": "pt"})
     settings |= {"base_model_name_or_path": base, "modules_to_save": list(TRAINED_WHOLE)}
     settings |= {"inference_mode": True, "peft_type": "LORA"}
-    (partial / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    config = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+    with replacing_folder(folder) as draft:
+        save_file(adapters, draft / "pytorch_lora_weights.safetensors", metadata=told)
+        save_file(peft_keys, draft / "adapter_model.safetensors", metadata={"format": "pt"})
+        (draft / "adapter_config.json").write_text(config, encoding="utf-8")
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

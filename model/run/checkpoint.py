@@ -9,7 +9,6 @@ own number (training_clips.py, training/steps.py), and the sampler's position is
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from orbit4d.datasets.core.atomic import replacing_folder
 from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.paths import naturally
@@ -60,25 +60,18 @@ def folder_of(run: Path, step: int) -> Path:
 def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write a checkpoint and remove all but the newest `keep`. WorkError when the disk does not take it."""
     final = folder_of(run, checkpoint.state.step)
-    partial = final.parent / f".{final.name}"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file({k: v.contiguous() for k, v in checkpoint.model.items()}, partial / "model.safetensors")
-        crash_point("checkpoint_half")
-        torch.save(checkpoint.optimizer, partial / "optimizer.pt")
-        if checkpoint.ema is not None:
-            save_file({f"{i:06d}": t for i, t in enumerate(checkpoint.ema)}, partial / "ema.safetensors")
-        if checkpoint.scaler is not None:
-            torch.save(checkpoint.scaler, partial / "scaler.pt")
-        state = asdict(checkpoint.state) | {"ema_step": checkpoint.ema_step}
-        (partial / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-        for path in [*partial.iterdir(), partial]:
-            _flush(path)
-        crash_point("checkpoint_before_rename")
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
-        _flush(final.parent)
+        with replacing_folder(final, durable=True) as draft:
+            save_file({k: v.contiguous() for k, v in checkpoint.model.items()}, draft / "model.safetensors")
+            crash_point("checkpoint_half")
+            torch.save(checkpoint.optimizer, draft / "optimizer.pt")
+            if checkpoint.ema is not None:
+                save_file({f"{i:06d}": t for i, t in enumerate(checkpoint.ema)}, draft / "ema.safetensors")
+            if checkpoint.scaler is not None:
+                torch.save(checkpoint.scaler, draft / "scaler.pt")
+            state = asdict(checkpoint.state) | {"ema_step": checkpoint.ema_step}
+            (draft / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+            crash_point("checkpoint_before_rename")
     except OSError as error:
         raise WorkError(
             f"{final}: the checkpoint could not be written ({error}): free space and --resume"
@@ -123,12 +116,3 @@ def load(folder: Path, device: torch.device) -> Checkpoint:
         raise WorkError(
             f"{folder}: damaged checkpoint ({error}): delete that folder and --resume from the one before"
         ) from error
-
-
-def _flush(path: Path) -> None:
-    """Ask the disk to keep a file or a folder's list of names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from orbit4d.datasets.core.atomic import write_json, write_text
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.videos.video import write_video
 
@@ -112,13 +113,6 @@ def wandb_id(run: Path) -> str:
     return str(json.loads(path.read_text(encoding="utf-8"))["id"])
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a JSON file under its name only when it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-
-
 def read(path: Path) -> list[dict[str, Any]]:
     """Rows of a log; a last line that a kill tore apart is left out."""
     if not path.exists():
@@ -137,6 +131,4 @@ def rewind(path: Path, step: int) -> None:
     rows = read(path)
     kept = [row for row in rows if row["step"] <= step]
     if path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        os.replace(partial, path)
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from PIL import Image
 
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.cameras.transforms import transforms_record
+from orbit4d.datasets.core.atomic import replacing_folder
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path, named
 
@@ -181,16 +181,13 @@ def write_orbit(
     folder = path.with_suffix("")
     if folder.exists() and not (folder / "transforms.json").is_file():
         raise InputError(f"{folder}: holds something else than frames of a video; give another --out")
-    partial = folder.with_name(f".{folder.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        (partial / "frames").mkdir(parents=True)
-        for i, frame in enumerate(frames):
-            Image.fromarray(frame).save(partial / "frames" / f"{i:03d}.png")
-        record = transforms(cameras, about, background)
-        (partial / "transforms.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        with replacing_folder(folder) as draft:
+            (draft / "frames").mkdir()
+            for i, frame in enumerate(frames):
+                Image.fromarray(frame).save(draft / "frames" / f"{i:03d}.png")
+            record = transforms(cameras, about, background)
+            (draft / "transforms.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot write there ({error.strerror}): give another --out") from error
     write_video(path, frames, fps)

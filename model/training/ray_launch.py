@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
-from orbit4d.datasets.core.scratch import make_scratch
-from orbit4d.datasets.core.short_temp import shorten_listeners, socket_folder
+from orbit4d.datasets.core.scratch import make_scratch, shorten_listeners, socket_folder
 from orbit4d.model.config.settings import PATHS, TrainConfig, assign, flatten, from_dict, to_dict
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import torch
 from PIL import Image
 
 from orbit4d.datasets.cameras.transforms import cameras_record
+from orbit4d.datasets.core.atomic import replacing_file, replacing_folder, write_json
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import naturally
 from orbit4d.datasets.core.progress import track
@@ -19,7 +18,7 @@ from orbit4d.datasets.core.remote import local_path
 from orbit4d.recon4d.export.upright import check_up, turn_camera, turn_gaussians
 from orbit4d.recon4d.filming import camera_path
 from orbit4d.recon4d.gaussians import EPS2D, SH_C0, Gaussians, save_ply
-from orbit4d.recon4d.scene import Scene, put_json
+from orbit4d.recon4d.scene import Scene
 
 FORMATS = ("ply-sequence", "splat", "spz", "frames")
 #: Those that are one file, named like their suffix.
@@ -55,35 +54,24 @@ def export_scene(
     check_up(up)
     target = local_path(out)
     check_suffix(target, format)
-    # A library may go by the suffix, so the partial file keeps it.
-    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
     folder = format in ("ply-sequence", "frames")
     if target.is_dir() and (not folder or any(target.iterdir())):
         raise InputError(f"{target}: a folder that holds something; give a new name as --out")
     try:
-        (partial if folder else partial.parent).mkdir(parents=True)
-    except FileExistsError:
-        pass
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (replacing_folder if folder else replacing_file)(target) as draft:
+            if format == "splat":
+                draft.write_bytes(splat_bytes(turn_gaussians(scene.at(time), up)))
+            elif format == "spz":
+                _write_spz(turn_gaussians(scene.at(time), up), draft)
+            elif format == "ply-sequence":
+                for i in track(range(frames), "export", unit="file"):
+                    upright = turn_gaussians(scene.at(i / max(frames - 1, 1)), up)
+                    save_ply(upright, draft / f"{i:03d}.ply", scene.eps2d)
+            else:
+                _write_views(scene, draft, rig, frames, size, up)
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror}); give another --out") from None
-    try:
-        if format == "splat":
-            partial.write_bytes(splat_bytes(turn_gaussians(scene.at(time), up)))
-        elif format == "spz":
-            _write_spz(turn_gaussians(scene.at(time), up), partial)
-        elif format == "ply-sequence":
-            for i in track(range(frames), "export", unit="file"):
-                upright = turn_gaussians(scene.at(i / max(frames - 1, 1)), up)
-                save_ply(upright, partial / f"{i:03d}.ply", scene.eps2d)
-        else:
-            _write_views(scene, partial, rig, frames, size, up)
-        partial.replace(target)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); give another --out") from None
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        partial.unlink(missing_ok=True)
     return naturally(target.iterdir()) if folder else [target]
 
 
@@ -120,7 +108,7 @@ def _write_views(scene: Scene, folder: Path, rig: str, frames: int, size: int | 
         rgba = (scene.render(camera, t) * 255 + 0.5).astype(np.uint8)
         Image.fromarray(rgba).save(folder / f"{i:03d}.png")
         record["frames"][i]["file_path"] = f"{i:03d}.png"
-    put_json(folder / "transforms.json", record)
+    write_json(folder / "transforms.json", record)
 
 
 def splat_bytes(gaussians: Gaussians) -> bytes:

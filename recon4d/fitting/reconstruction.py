@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.cores import limit_torch_threads
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path, named
@@ -31,7 +32,7 @@ from orbit4d.recon4d.inputs.find_world import find_world, frames_in
 from orbit4d.recon4d.inputs.footage import MAX_EDGE
 from orbit4d.recon4d.inputs.hull import Hull, carve, sample_surface
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
-from orbit4d.recon4d.scene import Scene, load_scene, put_json
+from orbit4d.recon4d.scene import Scene, load_scene
 from orbit4d.recon4d.world import World
 
 #: Coverage of the silhouettes by the visual hull below which the cameras are said not to fit. Right cameras
@@ -98,7 +99,7 @@ def reconstruct(
     start = None if checkpoint.exists() else first_gaussians(fitted, chosen, seed)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        put_json(folder / "run.json", run)
+        write_json(folder / "run.json", run)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); give another --out") from None
     gains = exposure_of(inputs.dynamic, inputs.static) if chosen.exposure else None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orbit4d.datasets.core.atomic import replacing_file
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.remote import publish
 from orbit4d.recon4d.deformation.field import Deformation, build_field
@@ -109,9 +110,9 @@ def save_checkpoint(fit: Fit, path: Path) -> None:
             "history": fit.history,
         },
     }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    # By a handle: torch writes a path's name into the file, and the draft's is random.
+    with replacing_file(path) as draft, open(draft, "wb") as file:
+        torch.save(state, file)
     publish(path.parent)
 
 

@@ -1,6 +1,6 @@
 """One asset through one worker: fetch and look into the file, render in the child, stage the clips.
 
-`prepare` and `stage` run in the Ray actor, before and after the child's task `shoot`.
+`prepare` and `stage` run in the Ray actor, before and after the child's task `render_clips`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter
 from orbit4d.render.dataset.asset_job import STAGE, asset_job
 from orbit4d.render.dataset.summary import RenderSummary
-from orbit4d.render.fleet.driver import FleetSettings, Outcome, run_fleet
+from orbit4d.render.fleet.driver import Outcome, run_fleet
+from orbit4d.render.fleet.settings import FleetSettings
 from orbit4d.render.planning.environment import check_environment
 from orbit4d.render.planning.settings import RenderSettings
 

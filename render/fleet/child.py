@@ -21,14 +21,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from orbit4d.datasets.core.scratch import make_scratch
+from orbit4d.render.fleet.settings import START_TIMEOUT, Limits
 from orbit4d.render.protocol import wire as protocol
 
 #: Bytes of the child's log that are kept with a failure.
 LOG_TAIL_BYTES = 4000
 #: Seconds between looks at the child's memory and clock.
 POLL_SECONDS = 0.2
-#: Longest that `import bpy` may take; 31 s were seen on a cold disk.
-START_TIMEOUT = 180.0
 
 # The kernel's parent-death signal follows the thread that forked, not the process: a child started from a
 # short thread would die with it. One thread that lives as long as the process starts them all.
@@ -71,15 +70,14 @@ class BlenderChild:
     def __init__(
         self,
         threads: int = 1,
-        max_rss_bytes: int | None = None,
-        recycle_after: int = 50,
+        limits: Limits | None = None,
         recycle_growth_bytes: int = 2 << 30,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """`max_rss_bytes` kills a task; `recycle_after` tasks, or a child that keeps more than
+        """`limits.max_rss_bytes` kills a task; `limits.recycle_after` tasks, or a child that keeps more than
         `recycle_growth_bytes` above what it had when it started, make the next task start a fresh child."""
-        self.threads, self.max_rss_bytes = threads, max_rss_bytes
-        self.recycle_after, self.recycle_growth_bytes = recycle_after, recycle_growth_bytes
+        self.threads, self.limits = threads, limits or Limits()
+        self.recycle_growth_bytes = recycle_growth_bytes
         self.env = dict(env or {})
         self.versions: dict[str, str] = {}
         self.peak_rss_bytes = 0
@@ -208,13 +206,12 @@ class BlenderChild:
                     self._buffer += data
                 rss = rss_bytes(process.pid)
                 self.peak_rss_bytes = max(self.peak_rss_bytes, rss)
-                if self.max_rss_bytes is not None and rss > self.max_rss_bytes:
-                    raise self._died(
-                        "memory", f"{rss >> 20} MiB resident, the limit is {self.max_rss_bytes >> 20}"
-                    )
+                most = self.limits.max_rss_bytes
+                if most is not None and rss > most:
+                    raise self._died("memory", f"{rss >> 20} MiB resident, the limit is {most >> 20}")
 
     def _died(self, reason: str, detail: str) -> ChildDied:
-        """Bury the child and say how it ended."""
+        """Close the child and say how it ended."""
         process = self._process
         assert process is not None
         if reason == "crash":
@@ -230,7 +227,7 @@ class BlenderChild:
     def _is_spent(self) -> bool:
         assert self._process is not None
         grown = rss_bytes(self._process.pid) - self._rss_at_start
-        return self._served >= self.recycle_after or grown > self.recycle_growth_bytes
+        return self._served >= self.limits.recycle_after or grown > self.recycle_growth_bytes
 
     def log_tail(self) -> str:
         """The end of what the child has printed during the task."""

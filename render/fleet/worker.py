@@ -14,6 +14,7 @@ from typing import Any
 from orbit4d.datasets.core.errors import OrbitError
 from orbit4d.datasets.core.scratch import make_scratch, sweep_scratch
 from orbit4d.render.fleet.child import BlenderChild, ChildError
+from orbit4d.render.fleet.settings import Limits
 from orbit4d.render.protocol.wire import RefusedInput
 
 
@@ -42,13 +43,10 @@ class WorkerSettings:
     """How one actor runs its child."""
 
     threads: int = 1
-    asset_timeout: float = 600.0
-    """Seconds that a task, or each action of its asset, may take inside the child."""
-    import_timeout: float | None = None
-    """Seconds in which an asset must have been read; only for tasks that emit `imported`."""
-    max_rss_bytes: int | None = None
-    recycle_after: int = 50
+    """Render threads of the child."""
+    limits: Limits = field(default_factory=Limits)
     child_env: tuple[tuple[str, str], ...] = ()
+    """Extra environment of the child."""
 
 
 @dataclass
@@ -69,12 +67,7 @@ class Worker:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
-        self._child = BlenderChild(
-            threads=settings.threads,
-            max_rss_bytes=settings.max_rss_bytes,
-            recycle_after=settings.recycle_after,
-            env=dict(settings.child_env),
-        )
+        self._child = BlenderChild(settings.threads, settings.limits, env=dict(settings.child_env))
         sweep_scratch()
 
     def ready(self) -> dict[str, Any]:
@@ -113,11 +106,9 @@ class Worker:
             job = replace(job, payload=resolve(job.before)(job))
         result: dict[str, Any] = {}
         if job.task:
+            limits = self.settings.limits
             result = self._child.call(
-                job.task,
-                job.payload,
-                self.settings.asset_timeout,
-                import_timeout=self.settings.import_timeout,
+                job.task, job.payload, limits.asset_timeout, import_timeout=limits.import_timeout
             )
         if job.after is not None:
             result = resolve(job.after)(job, result) or result

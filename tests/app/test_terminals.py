@@ -88,13 +88,13 @@ def test_a_path_beyond_the_locale_is_one_line(tmp_path: Path) -> None:
 
 def test_a_long_tmpdir_is_no_hindrance(tmp_path: Path) -> None:
     """Sockets of loader workers and of Ray lie where their paths are short."""
-    from orbit4d.datasets.core.short_temp import LONGEST
+    from orbit4d.datasets.core.scratch import LONGEST
 
     folder = tmp_path / ("t" * 120)
     folder.mkdir()
     code = (
         "import os\nfrom multiprocessing.connection import Listener\n"
-        "from orbit4d.datasets.core.short_temp import shorten_listeners, socket_folder\n"
+        "from orbit4d.datasets.core.scratch import shorten_listeners, socket_folder\n"
         "shorten_listeners()\nListener(family='AF_UNIX').close()\nprint(socket_folder())"
     )
     done = subprocess.run(
@@ -109,13 +109,13 @@ def test_a_long_tmpdir_is_no_hindrance(tmp_path: Path) -> None:
 
 
 def test_nowhere_for_sockets_names_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orbit4d.datasets.core import short_temp
+    from orbit4d.datasets.core import scratch
     from orbit4d.datasets.core.errors import InputError
 
-    monkeypatch.setattr(short_temp.tempfile, "gettempdir", lambda: str(tmp_path / ("t" * 90)))
-    monkeypatch.setattr(short_temp.os, "access", lambda *_: False)
+    monkeypatch.setattr(scratch.tempfile, "gettempdir", lambda: str(tmp_path / ("t" * 90)))
+    monkeypatch.setattr(scratch.os, "access", lambda *_: False)
     with pytest.raises(InputError, match="TMPDIR="):
-        short_temp.socket_folder()
+        scratch.socket_folder()
 
 
 def test_what_killed_processes_left_is_swept(tmp_path: Path, synthetic_dataset: Path) -> None:

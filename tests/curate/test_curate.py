@@ -23,7 +23,8 @@ from orbit4d.datasets.assets.inspection import BadFile
 from orbit4d.datasets.core.errors import InputError, OrbitError
 from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.render.fleet.child import BlenderChild, ChildError, TaskRefused
-from orbit4d.render.fleet.driver import FleetSettings, ray_cluster
+from orbit4d.render.fleet.cluster import ray_cluster
+from orbit4d.render.fleet.settings import FleetSettings
 
 HOP = [(0, 0, 0), (0, 0, 0.3), (0, 0, 0)]
 

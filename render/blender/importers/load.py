@@ -143,23 +143,7 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
     Raises LoadError when the file cannot be read, holds nothing to draw, or reaches outside its folder.
     """
     path = Path(path).resolve()
-    importer = importers.IMPORTERS.get(path.suffix.lower())
-    if importer is None:
-        raise LoadError("bad_file:format", f"no importer for '{path.suffix}'")
-    if not path.is_file():
-        raise LoadError("bad_file:missing", f"no file at {path}")
-    _empty_scene()
-    try:
-        joined = {"merge_vertices": True} if merge_vertices and importer is importers.import_gltf else {}
-        imported = importer(path, **joined)
-    except importers.Refused as refusal:
-        raise LoadError(refusal.code, str(refusal)) from None
-    except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError) as error:
-        # Importers are Python or C++ code fed with untrusted bytes: they fail in every way there is.
-        raise LoadError("bad_file:import", cause_of(error)) from error
-    if refused := _outside_references(path.parent):
-        raise LoadError("bad_file:outside_reference", f"refers to {refused}, outside the asset's folder")
-
+    imported = _import(path, merge_vertices)
     scene = bpy.context.scene
     if not imported.actions and plays_by_itself():
         frames = float(scene.frame_start), float(scene.frame_end)
@@ -177,7 +161,7 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
     if not meshes:
         raise LoadError("bad_file:no_geometry", "nothing in the file has a surface that is drawn")
     flags += repair_materials(meshes, path)
-    if importer is importers.import_gltf:
+    if importers.IMPORTERS[path.suffix.lower()] is importers.import_gltf:
         single_sided_when_bare(meshes, gltf_material_names(str(path)))
     else:
         flags += paint_vertex_colours(meshes, path)
@@ -203,6 +187,27 @@ def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Lo
     # A box measured at the frame that the asset before this one left behind would be wrong.
     loaded.set_seconds(loaded.actions[0].seconds_start if loaded.actions else 0.0)
     return loaded
+
+
+def _import(path: Path, merge_vertices: bool) -> importers.Imported:
+    """Read the file into an empty scene. Raises LoadError as `load_asset` does."""
+    importer = importers.IMPORTERS.get(path.suffix.lower())
+    if importer is None:
+        raise LoadError("bad_file:format", f"no importer for '{path.suffix}'")
+    if not path.is_file():
+        raise LoadError("bad_file:missing", f"no file at {path}")
+    _empty_scene()
+    try:
+        joined = {"merge_vertices": True} if merge_vertices and importer is importers.import_gltf else {}
+        imported = importer(path, **joined)
+    except importers.Refused as refusal:
+        raise LoadError(refusal.code, str(refusal)) from None
+    except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError, OSError) as error:
+        # Importers are Python or C++ code fed with untrusted bytes: they fail in every way there is.
+        raise LoadError("bad_file:import", cause_of(error)) from error
+    if refused := _outside_references(path.parent):
+        raise LoadError("bad_file:outside_reference", f"refers to {refused}, outside the asset's folder")
+    return imported
 
 
 def _drawn(keyed: set[bpy.types.Object]) -> list[bpy.types.Object]:

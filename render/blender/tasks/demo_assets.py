@@ -23,6 +23,7 @@ from typing import Any
 
 import bpy
 
+from orbit4d.datasets.core.atomic import write_bytes
 from orbit4d.render.blender.demo import creatures as demo_creatures
 from orbit4d.render.blender.demo import figures as demo_figures
 from orbit4d.render.blender.demo import toys as demo_toys
@@ -119,9 +120,7 @@ def _write(
     out: Path, name: str, data: bytes, animations: Sequence[str], accepted: Sequence[str], start: float
 ) -> dict[str, Any]:
     path = out / f"{name}.glb"
-    part = path.with_suffix(".part")
-    part.write_bytes(data)
-    part.replace(path)
+    write_bytes(path, data)
     return {
         "name": name,
         "file": path.name,

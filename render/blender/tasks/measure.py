@@ -21,7 +21,7 @@ import numpy.typing as npt
 from orbit4d.render.blender.geometry.surfaces import Points, visible_surfaces
 from orbit4d.render.blender.importers.load import ActionInfo, Loaded, load_asset
 from orbit4d.render.blender.scene.preview import PreviewStudio
-from orbit4d.render.blender.scene.sampling import Topology, points_of, sample, sizes, topology_of
+from orbit4d.render.blender.scene.sampling import Samples, Topology, points_of, sample, sizes, topology_of
 from orbit4d.render.planning import vertex_measures as geometry
 from orbit4d.render.planning import window
 
@@ -96,59 +96,74 @@ def _measure_action(
     moves = bool(loaded.actions)
     loaded.activate(action.index if moves else None)
     samples = sample(loaded, action if moves else None, topology)
+    seconds = action.seconds_end - action.seconds_start
+    row: dict[str, Any] = {"action": action.name, "action_index": action.index, "seconds": seconds}
     if not samples.track.is_finite():
         # Numbers that are finite in the file may overflow on the way through its nodes.
-        return {
-            "action": action.name,
-            "action_index": action.index,
-            "seconds": action.seconds_end - action.seconds_start,
-            "status": "refused",
-            "failure": "bad_file:non_finite",
-            "detail": "positions become infinite or undefined while the action plays",
-        }
-    found, inside, track = samples.window, samples.inside, samples.track
-    body, box = track.body(inside), track.boxes(inside)
-    times = [samples.seconds[i] for i in inside]
-    start, end = found or (times[0], times[0])
-    scale, centre = geometry.first_frame_scale(box)
-    row: dict[str, Any] = {
-        "action": action.name,
-        "action_index": action.index,
-        "seconds": action.seconds_end - action.seconds_start,
-        "window_start": start if found else None,
-        "window_end": end if found else None,
+        detail = "positions become infinite or undefined while the action plays"
+        return {**row, "status": "refused", "failure": "bad_file:non_finite", "detail": detail}
+    looks = _Looks(samples)
+    row |= {
+        "window_start": looks.start if samples.window else None,
+        "window_end": looks.end if samples.window else None,
         "n_samples": samples.n_looks,
-        "union_growth": geometry.union_growth(box),
-        "drift": geometry.drift(box),
-        "size": float((box[0, 1] - box[0, 0]).max()),
+        "union_growth": geometry.union_growth(looks.box),
+        "drift": geometry.drift(looks.box),
+        "size": float((looks.box[0, 1] - looks.box[0, 0]).max()),
+        "motion_geometry": looks.motion,
+        "_scale": (looks.scale, looks.centre.tolist(), looks.start, looks.end, looks.peak),
     }
-    empty = body.shape[1] == 0
-    displacement = track.displacement(inside, body)
-    row["motion_geometry"] = 0.0 if empty else geometry.relative(float(displacement.max()), body[0])
-    peak = times[int(np.argmax(displacement))]
-    row["_scale"] = (scale, centre.tolist(), start, end, peak)
-    still = empty or found is None
-    even = [k for k, t in enumerate(times) if t not in samples.keys]
-    # Averages over vertices settle long before MAX_VERTICES; the largest displacement above uses them all.
-    body = body[even, :: max(1, body.shape[1] // MAX_KINEMATIC)]
-    row |= _kinematics(body, [times[k] for k in even], still)
-    # The nearest dense samples to the moments that a clip of 24 frames shows.
-    moments = sorted({int(i) for i in np.linspace(0, len(even) - 1, N_MOMENTS).round()})
-    normalised = (body[moments].astype(np.float64) - centre) * scale
-    outside = [0.0] * geometry.N_VIEWS if empty else geometry.out_of_frame(normalised).tolist()
-    row |= {"out_of_frame_views": outside, "out_of_frame": max(outside)}
-    row |= _seen_at(loaded, start, topology, (scale, centre))
-    row["motion_shape"] = 0.0
-    if not still:
-        shown = sorted({peak, *(times[even[i]] for i in moments[:: len(moments) // N_SHAPES + 1])} - {start})
-        row["motion_shape"] = _shape_change(loaded, start, shown, topology)
+    row |= _kinematics(looks.even_body, looks.even_times, looks.is_still)
+    row |= _out_of_frame(looks)
+    row |= _seen_at(loaded, looks.start, topology, (looks.scale, looks.centre))
+    row["motion_shape"] = 0.0 if looks.is_still else _shape_change(loaded, looks, topology)
     # Seen from the orbit's distance, an object scaled down by g covers about 1 / g² of what it covered.
     row["coverage_fit"] = row["coverage_mean"] / max(row["union_growth"], 1.0) ** 2
-    lengths = [each for each in (track.lengths[i] for i in inside) if each is not None]
-    row["torn_edges"] = 0.0
-    if rest is not None and len(topology.edges) and len(lengths) == len(inside):
-        row["torn_edges"] = geometry.torn_edges(np.stack(lengths), *rest)
+    row["torn_edges"] = _torn_edges(samples, topology, rest)
     return row
+
+
+class _Looks:
+    """What was sampled of one action inside its window, as the measures take it."""
+
+    def __init__(self, samples: Samples) -> None:
+        inside, track = samples.inside, samples.track
+        body = track.body(inside)
+        self.box = track.boxes(inside)
+        times = [samples.seconds[i] for i in inside]
+        self.start, self.end = samples.window or (times[0], times[0])
+        self.scale, self.centre = geometry.first_frame_scale(self.box)
+        self.is_empty = body.shape[1] == 0
+        """No vertex is there in every sample."""
+        self.is_still = self.is_empty or samples.window is None
+        displacement = track.displacement(inside, body)
+        self.motion = 0.0 if self.is_empty else geometry.relative(float(displacement.max()), body[0])
+        self.peak = times[int(np.argmax(displacement))]
+        """Seconds of the largest displacement."""
+        even = [k for k, t in enumerate(times) if t not in samples.keys]
+        self.even_times = [times[k] for k in even]
+        # Averages over vertices settle long before MAX_VERTICES; the largest displacement uses them all.
+        self.even_body = body[even, :: max(1, body.shape[1] // MAX_KINEMATIC)]
+        # The nearest dense samples to the moments that a clip of 24 frames shows.
+        self.clip = sorted({int(i) for i in np.linspace(0, len(even) - 1, N_MOMENTS).round()})
+        """Which of the even samples those are."""
+
+
+def _out_of_frame(looks: _Looks) -> dict[str, Any]:
+    """How far the body reaches out of each view's frame at the scale of the first frame."""
+    normalised = (looks.even_body[looks.clip].astype(np.float64) - looks.centre) * looks.scale
+    outside = [0.0] * geometry.N_VIEWS if looks.is_empty else geometry.out_of_frame(normalised).tolist()
+    return {"out_of_frame_views": outside, "out_of_frame": max(outside)}
+
+
+def _torn_edges(
+    samples: Samples, topology: Topology, rest: tuple[npt.NDArray[np.float64], float] | None
+) -> float:
+    """Edges that the action stretches beyond what skin does; 0 where they cannot be followed."""
+    lengths = [length for i in samples.inside if (length := samples.track.lengths[i]) is not None]
+    if rest is None or not len(topology.edges) or len(lengths) < len(samples.inside):
+        return 0.0
+    return geometry.torn_edges(np.stack(lengths), *rest)
 
 
 def _kinematics(body: Points, times: Sequence[float], still: bool) -> dict[str, float]:
@@ -180,10 +195,13 @@ def _seen_at(
     }
 
 
-def _shape_change(loaded: Loaded, start: float, seconds: Sequence[float], topology: Topology) -> float | None:
-    """`geometry.shape_change` of the active action at `seconds` from `start`, over the surfaces that are seen
-    at all of them with the same vertices; None where there are none with faces.
+def _shape_change(loaded: Loaded, looks: _Looks, topology: Topology) -> float | None:
+    """`geometry.shape_change` of the active action at N_SHAPES moments and the largest displacement from the
+    window's start, over the surfaces that are seen at all of them with the same vertices; None where there
+    are none with faces.
     """
+    start, few = looks.start, looks.clip[:: len(looks.clip) // N_SHAPES + 1]
+    seconds = sorted({looks.peak, *(looks.even_times[i] for i in few)} - {start})
     moments = []
     for t in (start, *seconds):
         loaded.set_seconds(t)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""Task `shoot`: import one asset, find each action's window, frame it, render its clips into scratch
+"""Task `render_clips`: import one asset, find each action's window, frame it, render its clips into scratch
 files.
 """
 
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
+import numpy.typing as npt
 
 from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.images import measures as image_measures
@@ -28,14 +30,67 @@ from orbit4d.render.planning.window import is_long
 from orbit4d.render.protocol.wire import RefusedInput
 
 
+@dataclass(frozen=True)
+class RejectedAction:
+    """An action of which no clip is made, and why."""
+
+    index: int
+    name: str
+    reason: str
+    detail: str
+
+
+@dataclass
+class _Stage:
+    """One asset in Blender's scene, and what all of its actions are rendered with."""
+
+    settings: RenderSettings
+    uid: str
+    scratch: Path
+    loaded: Loaded
+    studio: Studio
+    clock: Clock
+    emit: Callable[..., None]
+    samples: int | None = None
+    """Chosen on the first action that is rendered, for all of them."""
+
+
 def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     """Render the clips of payload["path"].
 
     payload: path, uid, settings (RenderSettings.as_config), threads, scratch, and actions: indices, or None
     for all. Returns {"actions": [{index, name, window, scale, centre, files, passes, measures, seconds}],
-    "rejected": [{index, name, reason, detail}], "flags", "samples", "timings"}; files are WebP pictures in
+    "rejected": [{index, name, reason, detail}], "flags", "samples", "timings"}; files are WebP images in
     scratch, one per shot of the plan that `plan_action` makes of the same settings and window.
     """
+    stage = _open_asset(payload, emit)
+    wanted = payload.get("actions")
+    rendered: list[dict[str, Any]] = []
+    rejected: list[RejectedAction] = []
+    for action in stage.loaded.actions or [ActionInfo(0, "", 0.0, 0.0)]:
+        if wanted is not None and action.index not in wanted:
+            continue
+        made = _render_action(stage, action)
+        if isinstance(made, RejectedAction):
+            rejected.append(made)
+        else:
+            rendered.append(made)
+    if not rendered:
+        if not rejected:
+            raise RefusedInput("no_action", "none of the actions asked for")
+        raise RefusedInput(rejected[0].reason, rejected[0].detail)
+    return {
+        "actions": rendered,
+        "rejected": [asdict(action) for action in rejected],
+        "flags": stage.loaded.flags,
+        "samples": stage.samples,
+        "timings": stage.clock.seconds,
+        "versions": {"blender": bpy.app.version_string},
+    }
+
+
+def _open_asset(payload: dict[str, Any], emit: Callable[..., None]) -> _Stage:
+    """Import the asset and set up cameras, light and engine."""
     settings = RenderSettings.from_config(payload["settings"])
     uid, scratch = payload["uid"], payload["scratch"]
     clock = Clock()
@@ -46,78 +101,69 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         os.abort()  # what the tests' poison asset does on every attempt
     emit("imported", actions=len(loaded.actions))
     studio = Studio(settings, uid, int(payload.get("threads", 1)), scratch)
-    wanted = payload.get("actions")
-    rendered, rejected = [], []
-    samples: int | None = None
-    for action in loaded.actions or [ActionInfo(0, "", 0.0, 0.0)]:
-        if wanted is not None and action.index not in wanted:
-            continue
-        name = {"index": action.index, "name": action.name}
-        window = _window(loaded, action, settings)
-        clock.lap("window")
-        if window is None:
-            detail = "nothing moves in this action" if loaded.actions else "the file holds no animation"
-            detail += "; --rigs static_orbit renders it still"
-            rejected.append({**name, "reason": "still", "detail": detail})
-            continue
-        if is_long(action.seconds_start, action.seconds_end, loaded.fps):
-            loaded.flags = [*dict.fromkeys([*loaded.flags, "long_window"])]
-        plan = plan_action(settings, uid, window)
-        try:
-            framing = frame_action(loaded, settings, plan)
-        except ValueError as error:
-            rejected.append({**name, "reason": "bad_file:non_finite", "detail": str(error)})
-            continue
-        clock.lap("framing")
-        began = time.perf_counter()
-        if samples is None:
-            samples = choose_samples(loaded, studio, plan, framing)
-            clock.lap("probe")
-        pictures, passes, motion, finite = take_views(loaded, studio, plan, framing, clock)
-        emit("action", index=action.index, pictures=len(pictures))
-        problem = _problem(settings, pictures, finite)
-        if problem is not None:
-            rejected.append({**name, "reason": problem[0], "detail": problem[1]})
-            continue
-        clock.lap("render")
-        files = []
-        for k, picture in enumerate(pictures):
-            file = f"a{action.index:03d}_{k:04d}.webp"
-            (Path(scratch) / file).write_bytes(encode_webp(picture))
-            files.append(file)
-        pass_files: dict[str, list[str]] = {}
-        for k, arrays in enumerate(passes):
-            for kind, array in arrays.items():
-                file = f"a{action.index:03d}_{k:04d}_{kind}.npy"
-                np.save(Path(scratch) / file, array)
-                pass_files.setdefault(kind, []).append(file)
-        clock.lap("encode")
-        rendered.append(
-            {
-                **name,
-                "window": list(window),
-                "scale": framing.scale,
-                "centre": list(framing.centre),
-                "files": files,
-                "passes": pass_files,
-                "measures": _measures(plan, pictures, motion),
-                "seconds": time.perf_counter() - began,
-            }
-        )
-        clock.lap("measure")
-    if not rendered:
-        first: dict[str, Any] = (
-            rejected[0] if rejected else {"reason": "no_action", "detail": "none of the actions asked for"}
-        )
-        raise RefusedInput(first["reason"], first["detail"])
-    return {
-        "actions": rendered,
-        "rejected": rejected,
-        "flags": loaded.flags,
-        "samples": samples,
-        "timings": clock.seconds,
-        "versions": {"blender": bpy.app.version_string},
+    return _Stage(settings, uid, Path(scratch), loaded, studio, clock, emit)
+
+
+def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | RejectedAction:
+    """Find the action's window, frame it, render and store its views, measure its clips."""
+    settings, loaded, clock = stage.settings, stage.loaded, stage.clock
+    window = _window(loaded, action, settings)
+    clock.lap("window")
+    if window is None:
+        detail = "nothing moves in this action" if loaded.actions else "the file holds no animation"
+        detail += "; --rigs static_orbit renders it still"
+        return RejectedAction(action.index, action.name, "still", detail)
+    if is_long(action.seconds_start, action.seconds_end, loaded.fps):
+        loaded.flags = [*dict.fromkeys([*loaded.flags, "long_window"])]
+    plan = plan_action(settings, stage.uid, window)
+    try:
+        framing = frame_action(loaded, settings, plan)
+    except ValueError as error:
+        return RejectedAction(action.index, action.name, "bad_file:non_finite", str(error))
+    clock.lap("framing")
+    began = time.perf_counter()
+    if stage.samples is None:
+        stage.samples = choose_samples(loaded, stage.studio, plan, framing)
+        clock.lap("probe")
+    images, passes, motion, finite = take_views(loaded, stage.studio, plan, framing, clock)
+    stage.emit("action", index=action.index, pictures=len(images))
+    problem = _problem(settings, images, finite)
+    if problem is not None:
+        return RejectedAction(action.index, action.name, *problem)
+    clock.lap("render")
+    files, pass_files = _write_views(stage.scratch, action.index, images, passes)
+    clock.lap("encode")
+    made = {
+        "index": action.index,
+        "name": action.name,
+        "window": list(window),
+        "scale": framing.scale,
+        "centre": list(framing.centre),
+        "files": files,
+        "passes": pass_files,
+        "measures": _measures(plan, images, motion),
+        "seconds": time.perf_counter() - began,
     }
+    clock.lap("measure")
+    return made
+
+
+def _write_views(
+    scratch: Path, action: int, images: Sequence[Pixels], passes: Sequence[Mapping[str, npt.NDArray[Any]]]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Names of the files in `scratch` that hold the images, and those of each pass, in the plan's order."""
+    files = []
+    for k, image in enumerate(images):
+        file = f"a{action:03d}_{k:04d}.webp"
+        (scratch / file).write_bytes(encode_webp(image))
+        files.append(file)
+    pass_files: dict[str, list[str]] = {}
+    for k, arrays in enumerate(passes):
+        for kind, array in arrays.items():
+            file = f"a{action:03d}_{k:04d}_{kind}.npy"
+            np.save(scratch / file, array)
+            pass_files.setdefault(kind, []).append(file)
+    return files, pass_files
 
 
 def _window(loaded: Loaded, action: ActionInfo, settings: RenderSettings) -> tuple[float, float] | None:

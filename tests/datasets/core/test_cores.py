@@ -83,9 +83,10 @@ import os
 os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 import torch
 from orbit4d.datasets.core.cores import limit_torch_threads, usable_cores
-from orbit4d.render.fleet import driver as fleet
+from orbit4d.render.fleet import cluster as fleet
+from orbit4d.render.fleet.settings import FleetSettings
 print(usable_cores(), limit_torch_threads(), *fleet.share_cores(None, None, usable_cores()))
-settings = fleet.FleetSettings()
+settings = FleetSettings()
 with fleet.ray_cluster(settings) as ray:
     print(*fleet.crew_size(settings, ray), int(ray.cluster_resources()["CPU"]))
 """

@@ -19,7 +19,7 @@ from orbit4d.evaluate.tasks.frames import clip_frames
 from orbit4d.evaluate.tasks.truth import RenderChoice, Truth, read_ids
 from orbit4d.evaluate.tasks.truth_cache import TruthCache
 from orbit4d.render.dataset.render_assets import render_assets
-from orbit4d.render.fleet.driver import FleetSettings
+from orbit4d.render.fleet.settings import FleetSettings
 from orbit4d.render.planning.settings import preset
 
 #: As small as Blender and the metrics allow.

@@ -226,11 +226,12 @@ def test_what_was_rendered_is_checked_before_it_is_kept(
     gltf(tmp_path / "flat.glb", [part(colour=black, unlit=True)])
     code = """
     import bpy, numpy as np
-    from orbit4d.render.blender.tasks import render_clips as shoot
+    from orbit4d.render.blender.tasks import render_clips
     from orbit4d.render.blender.scene import studio
     from orbit4d.render.protocol.wire import RefusedInput
     from orbit4d.render.planning.settings import preset
-    real_load, real_buffer, real_take = shoot.load_asset, studio.Studio.float_buffer, studio.Studio.take
+    real_load, real_buffer = render_clips.load_asset, studio.Studio.float_buffer
+    real_take = studio.Studio.take
     def load_with_nan(path, merge):
         loaded = real_load(path, merge)
         image = bpy.data.images.new("nan", 4, 4, float_buffer=True)
@@ -259,14 +260,14 @@ def test_what_was_rendered_is_checked_before_it_is_kept(
         settings = preset("draft", frames=3, resolution=16, rigs=("static_orbit",)).as_config()
         payload = {"path": f"{folder}/{name}.glb", "uid": name, "settings": settings, "scratch": folder}
         try:
-            return len(shoot.run(payload, lambda *a, **k: None)["actions"])
+            return len(render_clips.run(payload, lambda *a, **k: None)["actions"])
         except RefusedInput as refused:
             return refused.code
     answer = {"calm": run("toy"), "flat": run("flat")}
     studio.Studio.float_buffer = buffer
-    shoot.load_asset = load_with_nan
+    render_clips.load_asset = load_with_nan
     answer["texture"], answer["seen"] = run("toy"), seen
-    shoot.load_asset = real_load
+    render_clips.load_asset = real_load
     studio.Studio.float_buffer = buffer_with_nan
     answer["nan"] = run("toy")
     studio.Studio.float_buffer = real_buffer

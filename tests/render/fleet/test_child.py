@@ -16,13 +16,14 @@ import pytest
 
 from orbit4d.datasets.core.scratch import sweep_scratch
 from orbit4d.render.fleet.child import BlenderChild, ChildDied, TaskFailed, TaskRefused
+from orbit4d.render.fleet.settings import Limits
 from orbit4d.render.fleet.worker import Job, Worker, WorkerSettings
 from orbit4d.render.protocol import wire as protocol
 
 
 @pytest.fixture(scope="module")
 def child() -> Iterator[BlenderChild]:
-    with BlenderChild(max_rss_bytes=2 << 30) as child:
+    with BlenderChild(limits=Limits(max_rss_bytes=2 << 30)) as child:
         yield child
 
 
@@ -87,7 +88,7 @@ def test_the_time_limit_is_one_of_each_action(child: BlenderChild) -> None:
 
 
 def test_a_child_is_replaced_after_its_share_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    with BlenderChild(recycle_after=2) as child:
+    with BlenderChild(limits=Limits(recycle_after=2)) as child:
         pids = [child.call("selftest", {}, 60)["pid"] for _ in range(3)]
     assert pids[0] == pids[1] != pids[2] and child.starts == 2
 
@@ -137,7 +138,7 @@ def test_a_worker_answers_every_job_and_cleans_up(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("tempfile.tempdir", None)
     here = "test_child_hooks"
     monkeypatch.setitem(sys.modules, here, sys.modules[__name__])
-    worker = Worker(WorkerSettings(asset_timeout=60.0))
+    worker = Worker(WorkerSettings(limits=Limits(asset_timeout=60.0)))
     try:
         reply = worker.run(Job("a", "selftest", {}, before=f"{here}:leave_a_file"))
         assert reply.result is not None and reply.result["echo"] == "from before"

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.render.fleet.driver import FleetSettings, Job, Outcome, run_fleet, share_cores
+from orbit4d.render.fleet.cluster import share_cores
+from orbit4d.render.fleet.driver import FleetSettings, Job, Outcome, run_fleet
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +197,8 @@ def root_run(repo_root: Path, tmp_path_factory: pytest.TempPathFactory, children
     token = str(tmp_path_factory.mktemp("root_run"))
     code = """
 import json
-from orbit4d.render.fleet.driver import FleetSettings, Job, ray_cluster, run_fleet
+from orbit4d.render.fleet.cluster import ray_cluster
+from orbit4d.render.fleet.driver import FleetSettings, Job, run_fleet
 with ray_cluster(FleetSettings(workers=1)) as ray:
     @ray.remote(num_cpus=0)
     def look():

@@ -1,0 +1,91 @@
+"""The fleet's settings and limits. Commands take their defaults from here, so it imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orbit4d.datasets.core.errors import InputError
+
+#: Longest that `import bpy` may take; 31 s were seen on a cold disk.
+START_TIMEOUT = 180.0
+#: Beyond the child's own limits: hooks, storage, and the child's start.
+STUCK_GRACE = START_TIMEOUT + 300.0
+#: The child's limit holds for each action of an asset; an actor that is silent for this many of them is
+#: stuck itself.
+STUCK_ACTIONS = 50
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a job may cost before it is given up. Every command that starts Blender has these defaults."""
+
+    attempts: int = 2
+    """Failures of the child after which a job is failed."""
+    max_preemptions: int = 10
+    """Lost actors or nodes after which a job is failed."""
+    asset_timeout: float = 900.0
+    """Seconds for one task inside the child, or for each action of an asset where the task tells of them."""
+    import_timeout: float | None = 300.0
+    """Seconds in which a child must have read its asset, for tasks that emit `imported`; None: no limit."""
+    max_rss_bytes: int | None = 8 << 30
+    """Resident memory at which a child is killed; None: no limit."""
+    recycle_after: int = 50
+    """Tasks after which a child is replaced."""
+
+    @property
+    def stuck_seconds(self) -> float:
+        """Silence after which the worker itself, and not its child, counts as stuck."""
+        return STUCK_ACTIONS * self.asset_timeout + STUCK_GRACE
+
+
+@dataclass(frozen=True)
+class FleetSettings:
+    """How many workers, how patient, and where. None of this changes what is rendered."""
+
+    workers: int | None = None
+    """Actors; None: as many as the cluster's cores take at `threads_per_worker`."""
+    threads_per_worker: int | None = None
+    """Render threads of a child, and the cores Ray reserves for its actor; None: cores divided by `workers`,
+    or 1 when neither is given."""
+    attempts: int = Limits.attempts
+    """Failures of the child after which a job is failed."""
+    max_preemptions: int = Limits.max_preemptions
+    """Lost actors or nodes after which a job is failed."""
+    asset_timeout: float = Limits.asset_timeout
+    """Seconds for one task inside the child, or for each action of an asset where the task tells of them."""
+    import_timeout: float | None = Limits.import_timeout
+    """Seconds in which a child must have read its asset, for tasks that emit `imported`; None: no limit."""
+    max_rss_bytes: int | None = Limits.max_rss_bytes
+    """Resident memory at which a child is killed; None: no limit."""
+    recycle_after: int = Limits.recycle_after
+    """Tasks after which a child is replaced."""
+    address: str | None = None
+    """Ray cluster: None starts one inside this process, `auto` finds the running one."""
+    shared_paths: bool = False
+    """Every machine of the cluster sees the same files under the same local paths."""
+    gpus_per_worker: float = 0.0
+    """May be a fraction: 0.25 puts four workers on one GPU."""
+    order: str = "largest_first"
+    """`largest_first` (no long tail), or `given`, which pulls jobs lazily."""
+    child_env: tuple[tuple[str, str], ...] = ()
+    """Extra environment of the children."""
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "threads_per_worker", "attempts", "recycle_after"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; it must be at least 1")
+        if self.order not in ("largest_first", "given"):
+            raise InputError(f"order is {self.order!r}; choose largest_first or given")
+
+    @property
+    def limits(self) -> Limits:
+        """The limits among these settings, as driver, worker and child take them."""
+        return Limits(
+            attempts=self.attempts,
+            max_preemptions=self.max_preemptions,
+            asset_timeout=self.asset_timeout,
+            import_timeout=self.import_timeout,
+            max_rss_bytes=self.max_rss_bytes,
+            recycle_after=self.recycle_after,
+        )
