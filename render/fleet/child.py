@@ -214,7 +214,7 @@ class BlenderChild:
                     )
 
     def _died(self, reason: str, detail: str) -> ChildDied:
-        """Bury the child and say how it ended."""
+        """Close the child and say how it ended."""
         process = self._process
         assert process is not None
         if reason == "crash":
