@@ -28,32 +28,38 @@ Examples:
 
 #: Options that set a rule of the same name (`-` for `_`); a test holds this list against `Rules`.
 RULE_OPTIONS: dict[str, tuple[Any, str]] = {
-    "min_motion": (float, "Least motion_geometry (0.014)."),
-    "max_motion": (float, "Most motion_geometry (1.5)."),
-    "max_growth": (float, "Most union_growth (3); beyond it an asset flies away."),
-    "max_boundary": (float, "Largest share of vertices outside the frame in any orbit view (1)."),
-    "max_touch": (float, "Rendered dataset: largest share of a frame's border that is covered (0)."),
-    "min_coverage": (float, "Least share of the frame that must be covered (0.005)."),
+    "min_motion": (float, "Reject actions with motion_geometry below this (0.014)."),
+    "max_motion": (float, "Reject actions with motion_geometry above this (1.5)."),
+    "max_growth": (float, "Reject actions with union_growth above this (3): the asset flies away."),
+    "max_boundary": (
+        float,
+        "Reject actions with a larger share of vertices outside the frame in any orbit view (1).",
+    ),
+    "max_touch": (float, "Rendered dataset: reject clips that cover a larger share of a frame's border (0)."),
+    "min_coverage": (float, "Reject actions that cover a smaller share of the frame (0.005)."),
     "min_fit": (
         float,
-        "Least share of the frame covered at the scale at which the whole action fits (0.02).",
+        "Reject actions that cover a smaller share at the scale at which the whole action fits (0.02).",
     ),
-    "min_shape": (float, "Least motion_shape, as a share of motion_geometry, of what looks alike (0.16)."),
-    "max_alike": (float, "SSIM around the object above which moments look alike (0.7)."),
-    "max_torn": (float, "Largest share of torn edges (0.1)."),
-    "min_seconds": (float, "Shortest moving window."),
-    "max_seconds": (float, "Longest moving window."),
-    "max_triangles": (int, "Most triangles."),
-    "max_missing_textures": (int, "Most missing textures."),
-    "min_nonrigid": (float, "Least motion_nonrigid, with --rigid drop (0.005)."),
-    "rigid": (click.Choice(["keep", "drop"]), "What only moves as one rigid body."),
-    "flat": (click.Choice(["keep", "drop"]), "What is seen in one single colour."),
-    "duplicates": (click.Choice(["keep", "drop"]), "What looks like an earlier asset."),
-    "license": (str, "Patterns, with commas between: CC0*,CC-BY-4.0."),
-    "max_ssim": (float, "Both preview SSIM above this: too little motion."),
-    "min_ssim": (float, "Either preview SSIM below this: too much motion."),
-    "ssim_frames": (click.Choice(["window", "raw"]), "Moments that the preview rule compares."),
-    "still": (click.Choice(["keep", "drop"]), "What does not move at all."),
+    "min_shape": (
+        float,
+        "Of previews that look alike: reject motion_shape below this share of motion_geometry (0.16).",
+    ),
+    "max_alike": (float, "SSIM around the object above which previews look alike (0.7)."),
+    "max_torn": (float, "Reject actions with a larger share of torn edges (0.1)."),
+    "min_seconds": (float, "Reject windows shorter than this, s."),
+    "max_seconds": (float, "Reject windows longer than this, s."),
+    "max_triangles": (int, "Reject assets with more triangles."),
+    "max_missing_textures": (int, "Reject assets with more missing textures."),
+    "min_nonrigid": (float, "With --rigid drop: motion_nonrigid below this is rigid (0.005)."),
+    "rigid": (click.Choice(["keep", "drop"]), "`drop`: reject actions that move only as one rigid body."),
+    "flat": (click.Choice(["keep", "drop"]), "`drop`: reject assets of one single colour."),
+    "duplicates": (click.Choice(["keep", "drop"]), "`drop`: reject near duplicates of an earlier asset."),
+    "license": (str, "Accepted licences, comma-separated patterns, e.g. `CC0*`."),
+    "max_ssim": (float, "Reject actions with both preview SSIM above this: too little motion."),
+    "min_ssim": (float, "Reject actions with either preview SSIM below this: too much motion."),
+    "ssim_frames": (click.Choice(["window", "raw"]), "Frames that the preview SSIM compares."),
+    "still": (click.Choice(["keep", "drop"]), "`drop`: reject actions that do not move at all."),
 }
 
 
@@ -89,11 +95,13 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @_rule_options
 @click.option("--previews", default=None, type=click.Choice(["none", "window", "raw", "both"]),
-              help="Small pictures of actions (window; both where rules compare raw frames).")  # fmt: skip
-@click.option("--preview-size", default=128, show_default=True, help="Pixels a side of a preview.")
-@click.option("--preview-samples", default=4, show_default=True, help="Cycles samples of a preview.")
-@click.option("--remeasure", is_flag=True, help="Take nothing over from the table that is there.")
-@click.option("--workers", type=int, default=None, help="Blender children at work (one a core).")
+              help="Preview images per action (window; both where rules compare raw frames).")  # fmt: skip
+@click.option("--preview-size", default=128, show_default=True, help="Size of a preview, pixels per side.")
+@click.option(
+    "--preview-samples", default=4, show_default=True, help="Cycles samples per pixel of a preview."
+)
+@click.option("--remeasure", is_flag=True, help="Measure again what the table holds.")
+@click.option("--workers", type=int, default=None, help="Workers (one per core).")
 @click.option("--attempts", default=Limits.attempts, show_default=True, help="Attempts per asset.")
 @click.option(
     "--asset-timeout",
@@ -116,7 +124,9 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="Memory limit per Blender process.",
 )
-@click.option("--address", default=None, help="Ray cluster: auto, or an address.")
+@click.option(
+    "--address", default=None, help="Ray address (`auto`: the running cluster). Default: a local Ray."
+)
 def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, **options: Any) -> int:
     """Measure animated assets and decide which are fit for training.
 

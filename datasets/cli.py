@@ -62,10 +62,10 @@ def stats(dataset: str, as_json: bool) -> None:
 @click.argument("dataset")
 @click.option("--where", help="SQL expression on the index, e.g. \"rig = 'front_view'\".")
 @click.option("--split", help="train, validation or test.")
-@click.option("--uids", is_flag=True, help="Only the uids, one a line, as `orbit4d eval --ids` reads them.")
+@click.option("--uids", is_flag=True, help="Only the uids, one per line, as `orbit4d eval --ids` reads them.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON per clip.")
 def list_(dataset: str, where: str | None, split: str | None, uids: bool, as_json: bool) -> None:
-    """List the clips of a dataset, one a line: uid, action, rig, orbit, split, frames and licence.
+    """List the clips of a dataset, one per line: uid, action, rig, orbit, split, frames and licence.
 
     Columns are separated by tabs. DATASET:uid:action names an asset's action elsewhere, for example in
     `orbit4d view` and `orbit4d recon4d`.
@@ -125,7 +125,7 @@ def select(
 @click.option("--out", required=True, help="Dataset to write.")
 @click.option("--force", is_flag=True, help="Merge datasets of different configurations too.")
 def merge(datasets: tuple[str, ...], out: str, force: bool) -> None:
-    """Join datasets, clips held twice kept once.
+    """Join datasets; duplicate clips are kept once.
 
     A clip is known by (uid, action, rig, orbit); of several the first input's is kept.
 

@@ -58,7 +58,7 @@ _spread_options = _options(
     click.option(
         "--out", required=True, type=Place("run"), help="Results folder or URI; an existing one is resumed."
     ),
-    click.option("--workers", default=1, show_default=True, help="Ray actors; 1 measures in this process."),
+    click.option("--workers", default=1, show_default=True, help="Workers (Ray actors); 1: this process."),
     click.option("--address", help="Ray address (`auto`: the running cluster). Default: a local Ray."),
     click.option("--shared-paths", is_flag=True, help="Local paths are the same files on every machine."),
 )
@@ -66,42 +66,49 @@ _metric_options = _options(
     click.option("--weights", type=Place(), help="Folder with LPIPS and I3D weights."),
     click.option("--fetch-weights", is_flag=True, help="Download missing LPIPS and I3D weights once."),
     click.option("--clip", default="openai/clip-vit-large-patch14", help="CLIP: hub name or folder."),
-    click.option("--no-learned", is_flag=True, help="Leave LPIPS, FVD and CLIP out."),
+    click.option("--no-learned", is_flag=True, help="Leave out LPIPS, FVD and CLIP."),
     click.option(
         "--protocol",
         type=click.Choice(list(PROTOCOLS)),
-        help="Print the rows that were published of it beside ours, where task, assets, views and size are "
-        "the same; says why where they are not. May be given to a finished evaluation.",
+        help="Print its published rows beside ours where task, assets, views and size are the same; reports "
+        "why where they are not. May be given to a finished evaluation.",
     ),
     click.option(
         "--device",
         callback=_device,
-        help="Where to measure, such as cpu or cuda:1; default: a GPU if there is one.",
+        help="Device, such as cpu or cuda:1. Default: a GPU if there is one.",
     ),
 )
 _truth_options = _options(
     click.option(
-        "--assets", multiple=True, metavar="SOURCE", help="Asset files to render what the dataset lacks from."
+        "--assets",
+        multiple=True,
+        metavar="SOURCE",
+        help="Asset files from which missing ground truth is rendered.",
     ),
     click.option("--cache", type=Place("local"), help="Folder for ground truth rendered on demand."),
     click.option(
         "--preset",
         type=click.Choice(["default", "draft", "diffusion4d"]),
         default="default",
-        help="How truth is rendered where no dataset says it.",
+        help="Render preset of ground truth that no dataset holds.",
     ),
-    click.option("--frames", type=int, help="Frames of rendered truth; default: what it is held against."),
-    click.option("--resolution", type=int, help="Pixels a side of rendered truth; default: likewise."),
-    click.option("--samples", type=int, help="Cycles samples per pixel of rendered truth."),
+    click.option("--frames", type=int, help="Frames of rendered ground truth; default: as the input."),
+    click.option(
+        "--resolution",
+        type=int,
+        help="Size of rendered ground truth, pixels per side; default: as the input.",
+    ),
+    click.option("--samples", type=int, help="Cycles samples per pixel of rendered ground truth."),
 )
 
 
-@click.group(cls=Group, short_help="Measure datasets, videos, scenes and runs like the papers.")
+@click.group(cls=Group, short_help="Evaluate datasets, videos, scenes and runs with the published protocols.")
 def command() -> None:
-    """Measure every stage the way the papers do.
+    """Evaluate with the published protocols.
 
     Ground truth is a rendered dataset, or asset files: what is needed of them is rendered on demand and
-    cached. The same command goes on where a stopped one stood.
+    cached. The same command resumes after any stop.
 
     \b
     Example: orbit4d eval video orbit.mp4 --truth demo/dataset:walker --out results
@@ -139,8 +146,8 @@ def dataset_(dataset: str, split: str | None, ids: Path | None, **shared: Any) -
     type=_TRUTH,
     help="Video, folder of frames, or DATASET or SOURCE with :uid[:action].",
 )
-@click.option("--rig", default="dynamic_orbit", show_default=True)
-@click.option("--orbit", "orbit_index", default=0, show_default=True)
+@click.option("--rig", default="dynamic_orbit", show_default=True, help="Rig of the ground truth.")
+@click.option("--orbit", "orbit_index", default=0, show_default=True, help="Orbit of the ground truth.")
 @click.option("--caption", default="", help="Prompt that the video was made from, for CLIP.")
 @_truth_options
 @_metric_options
@@ -172,9 +179,14 @@ def video_(generated: str, truth: str, rig: str, orbit_index: int, caption: str,
 @command.command("scene", cls=Command, on_interrupt=RESUMED)
 @click.argument("scene", type=Place(as_text=True))
 @click.option("--truth", required=True, help="DATASET or SOURCE, with :uid[:action]: the scene's asset.")
-@click.option("--views", default="front,orbit,clip36", show_default=True, help="Of these and matrix.")
+@click.option(
+    "--views",
+    default="front,orbit,clip36",
+    show_default=True,
+    help="Views, comma-separated: front, orbit, clip36, matrix.",
+)
 @click.option("--held-out-orbit", default=1, show_default=True, help="Orbit that the fit did not see.")
-@click.option("--grid", default="9x21", show_default=True, help="Views x moments of the matrix.")
+@click.option("--grid", default="9x21", show_default=True, help="Views x times of the matrix.")
 @_truth_options
 @_metric_options
 @_spread_options
@@ -183,7 +195,7 @@ def scene_(scene: str, truth: str, views: str, held_out_orbit: int, grid: str, *
 
     SCENE is a scene, or a folder of scenes named uid or uid__a<action index>. front: time runs, the camera
     stands. orbit: a dynamic orbit that the fit did not see. clip36: 36 uniform views of an orbit. matrix:
-    every view at every moment, for the four forms of FVD.
+    every view at every time, for the four forms of FVD.
 
     \b
     Example: orbit4d eval scene demo/scene --truth demo/dataset:walker --assets demo/assets --out results
@@ -210,17 +222,29 @@ def scene_(scene: str, truth: str, views: str, held_out_orbit: int, grid: str, *
 @click.option("--dataset", "--truth", "dataset", required=True, help="Dataset or asset files: ground truth.")
 @click.option("--split", default="test", show_default=True, help="Split to generate for; all: every asset.")
 @click.option("--ids", type=Place(), help="Text file of uids, instead of --split.")
-@click.option("--task", type=click.Choice(["image", "text", "static"]), default="image", show_default=True)
-@click.option("--motion", default=None, help="Raw m or a quantile such as q0.9; default: the truth's own m.")
+@click.option(
+    "--task",
+    type=click.Choice(["image", "text", "static"]),
+    default="image",
+    show_default=True,
+    help="Condition that the model is given.",
+)
+@click.option(
+    "--motion",
+    default=None,
+    help="Motion magnitude or its quantile, such as q0.9; default: that of the ground truth.",
+)
 @click.option("--steps", type=click.IntRange(1, 1000), help="DDIM steps; default: the run's own.")
-@click.option("--w1", type=float, help="Guidance against no condition; default: the run's own.")
-@click.option("--w2", type=float, help="Guidance against the frozen base; default: the run's own.")
-@click.option("--w-motion", type=float, help="Guidance against no motion alone; default: the run's own.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--w1", type=float, help="Guidance weight w1 (unconditional branch); default: the run's own.")
+@click.option("--w2", type=float, help="Guidance weight w2 (frozen base branch); default: the run's own.")
+@click.option(
+    "--w-motion", type=float, help="Guidance weight of motion (branch without it); default: the run's own."
+)
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
 @click.option(
     "--reconstruct",
     type=click.Choice(["fast", "default", "best"]),
-    help="Turn each orbit into 4D Gaussians with this preset of recon4d and measure their front view too.",
+    help="Also reconstruct each orbit with this preset of recon4d and measure the front view.",
 )
 @_truth_options
 @_metric_options
@@ -293,7 +317,7 @@ def _listed(ids: Path | None) -> list[str] | None:
 def _truth(
     where: str, shared: dict[str, Any], shape: Callable[[], dict[str, Any]] | None = None, **how: Any
 ) -> Truth:
-    """The ground truth that the options name; `shape` says what it is held against."""
+    """The ground truth that the options name; `shape`: that of the input it is compared with."""
     from orbit4d.evaluate.tasks.truth import RenderChoice, Truth, is_dataset
     from orbit4d.evaluate.tasks.truth_cache import TruthCache
 

@@ -79,7 +79,7 @@ _SET = click.option(
     metavar="KEY=VALUE",
     help="Any setting, e.g. optim.lr=1e-4. Repeat for more.",
 )
-_WHERE = click.option("--where", default="", help="Use only the clips for which this index expression holds.")
+_WHERE = click.option("--where", default="", help="SQL filter on the index.")
 
 
 def _parts(command: Callable[..., None]) -> Callable[..., None]:
@@ -123,7 +123,7 @@ def _one_voice() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stopped(run: Path) -> Iterator[None]:
-    """An interrupted training ends in the command that goes on with it."""
+    """An interrupted training names the command that resumes it."""
     try:
         yield
     except KeyboardInterrupt:
@@ -187,23 +187,30 @@ def encode(dataset: str, **options: Any) -> None:
 @_parts
 @click.option("--allow-missing", is_flag=True, help="Accept unknown or missing keys in --init.")
 @click.option(
-    "--resume", is_flag=True, help="Go on from the newest checkpoint in RUN; with more --steps, extend it."
+    "--resume", is_flag=True, help="Resume from the newest checkpoint in RUN; with more --steps, extend it."
 )
 @click.option("--steps", type=int, help="Optimizer steps over all stages.")
 @click.option("--batch", type=int, help="Clips per micro-batch and process.")
-@click.option("--seed", type=int, help="The one seed.")
+@click.option("--seed", type=int, help="Random seed.")
 @_WHERE
-@click.option("--latents", default="", metavar="FOLDER", help="What `encode --out FOLDER` wrote.")
+@click.option("--latents", default="", metavar="FOLDER", help="Latents that `encode --out FOLDER` wrote.")
 @click.option(
     "--sample-every",
     type=click.IntRange(0),
     metavar="N",
-    help="Sample clips every N steps, to RUN/samples and to --track.",
+    help="Generate clips every N steps, to RUN/samples and to --track.",
 )
 @_SET
-@click.option("--ray", "ray_workers", type=int, help="Run the same loop on N Ray Train workers.")
-@click.option("--address", help="Ray cluster for --ray; 'auto' for the one this machine is part of.")
-@click.option("--track", multiple=True, type=click.Choice(["tensorboard", "wandb"]), help="Also log there.")
+@click.option("--ray", "ray_workers", type=int, help="Train on N Ray Train workers.")
+@click.option(
+    "--address", help="With --ray: Ray address (`auto`: the running cluster). Default: a local Ray."
+)
+@click.option(
+    "--track",
+    multiple=True,
+    type=click.Choice(["tensorboard", "wandb"]),
+    help="Tracker that also gets the log.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the settings and the memory a step needs, and stop.")
 @_one_voice()
 def train(
@@ -222,7 +229,7 @@ def train(
     Several GPUs: `accelerate launch -m orbit4d.model.train_main DATASET --out RUN ...`, or --ray N. --resume
     continues a run that was stopped, with the same losses as if it had not been. With more --steps it extends
     a run, finished or not: its last stage takes the further steps, at the learning rates of the longer stage
-    (a constant rate goes on, a cosine rises to where the longer one stands).
+    (a constant rate stays, a cosine rises to where the longer one stands).
 
     \b
     Examples:
@@ -273,12 +280,15 @@ def train(
     "--image",
     type=Place(as_text=True),
     default="",
-    help="A picture of the object: any size, with or without alpha.",
+    help="Image of the object: any size, with or without alpha.",
 )
-@click.option("--text", default="", help="A caption.")
-@click.option("--static", default="", help="DATASET:uid[:action], whose static orbit is set in motion.")
+@click.option("--text", default="", help="Text prompt.")
+@click.option("--static", default="", help="Static orbit to animate (DATASET:uid[:action]).")
 @click.option(
-    "--motion", default="q0.5", show_default=True, help="Raw magnitude (0.004), quantile (q0.9), or none."
+    "--motion",
+    default="q0.5",
+    show_default=True,
+    help="Motion magnitude (0.004), its quantile (q0.9), or none.",
 )
 @click.option(
     "--out",
@@ -287,28 +297,28 @@ def train(
     help="Video to write, *.mp4 (a path or a URI); frames and cameras go to a folder beside it.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing videos and their folders.")
-@click.option("--samples", default=1, show_default=True, help="How many, each with its own seed.")
+@click.option("--samples", default=1, show_default=True, help="Number of videos, each with its own seed.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the first sample.")
 @click.option("--steps", type=click.IntRange(1, 1000), help="DDIM steps. Default: the run's.")
-@click.option("--w1", type=float, help="Guidance against no condition. Default: the run's (published: 7).")
 @click.option(
-    "--w2", type=float, help="Guidance against the frozen base. Default: the run's (published: 0.5)."
-)
-@click.option("--w-motion", type=float, help="Guidance against no motion alone. Default: the run's.")
-@click.option("--azimuth", "azimuth0_deg", default=0.0, help="Where the orbit starts; 0 is the front.")
-@click.option(
-    "--elevation", "elevation_deg", type=float, help="Height of the orbit in degrees. Default: as trained."
+    "--w1", type=float, help="Guidance weight w1 (unconditional branch). Default: the run's (published: 7)."
 )
 @click.option(
-    "--crop/--no-crop", default=None, help="Crop the picture to the object. Default: decided by looking."
+    "--w2", type=float, help="Guidance weight w2 (frozen base branch). Default: the run's (published: 0.5)."
 )
+@click.option(
+    "--w-motion", type=float, help="Guidance weight of motion (branch without it). Default: the run's."
+)
+@click.option("--azimuth", "azimuth0_deg", default=0.0, help="Starting azimuth, degrees; 0 is the front.")
+@click.option("--elevation", "elevation_deg", type=float, help="Elevation, degrees. Default: as trained.")
+@click.option("--crop/--no-crop", default=None, help="Crop the image to the object. Default: automatic.")
 @click.option(
     "--matte", type=click.Choice(["flat", "rembg", "none"]), default="flat", show_default=True,
-    help="How an image without alpha is cut out: off a flat background, by rembg (an extra), or not at all.",
+    help="Matting method for input without alpha: flat background, rembg (an extra), or none.",
 )  # fmt: skip
 @click.option("--fps", default=8.0, show_default=True, help="Frame rate of the video.")
 def generate(run: str, out: str, overwrite: bool, **options) -> None:
-    """Generate an orbit video with a trained RUN, from a picture, a caption, or a static orbit.
+    """Generate an orbit video with a trained RUN, from an image, a caption, or a static orbit.
 
     \b
     Examples:

@@ -36,33 +36,41 @@ _ORBIT = click.Choice(["open", "closed"])
     help="transforms.json of the video. Default: the one in the folder or beside the video, else --orbit.",
 )
 @click.option("--static-cameras", type=Place(), help="transforms.json of the static orbit.")
-@click.option("--static-time", default=0.0, show_default=True, help="Time that the static orbit shows.")
+@click.option("--static-time", default=0.0, show_default=True, help="Time in [0, 1] of the static orbit.")
 @click.option(
-    "--orbit", "kind", type=_ORBIT, default="open", show_default=True, help="closed: last = first view."
+    "--orbit",
+    "kind",
+    type=_ORBIT,
+    default="open",
+    show_default=True,
+    help="`closed`: the last frame repeats the first view.",
 )
-@click.option("--radius", default=2.0, show_default=True, help="Distance of the cameras.")
+@click.option("--radius", default=2.0, show_default=True, help="Camera distance from the centre.")
 @click.option("--fov", default=39.5978, show_default=True, help="Horizontal field of view, degrees.")
-@click.option("--elevation", default=0.0, show_default=True, help="Degrees above the horizon.")
+@click.option("--elevation", default=0.0, show_default=True, help="Camera elevation, degrees.")
 @click.option("--mask", type=Place(), help="Folder of masks, one per frame.")
 @click.option(
     "--matte", type=click.Choice(["flat", "rembg"]), default="flat", show_default=True,
-    help="How an object without alpha is cut out: off a flat background, or by rembg (an extra).",
+    help="Matting method for input without alpha: flat background, or rembg (an extra).",
 )  # fmt: skip
 @click.option(
     "--preset",
     type=click.Choice(["fast", "default", "best", "published"]),
     default="default",
     show_default=True,
+    help="Preset: speed against quality; published: the steps of the paper.",
 )
-@click.option("--resolution", type=int, help="Longer side that is fitted; default: the preset's.")
-@click.option("--steps", type=int, help="Fine steps; default: the preset's.")
+@click.option(
+    "--resolution", type=int, help="Longer side of the fitted images, pixels. Default: the preset's."
+)
+@click.option("--steps", type=int, help="Steps of the fine stage. Default: the preset's.")
 @click.option(
     "--exposure/--no-exposure", default=None,
-    help="Fit a grey gain per training view; default: where a static orbit of others is given, whose light "
-    "may differ from the video's.",
+    help="Fit a grey gain per training view. Default: where --static is given, whose light may differ from "
+    "the video's.",
 )  # fmt: skip
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all.")
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
 def recon4d(
     source: str,
     out: Path | None,
@@ -85,8 +93,8 @@ def recon4d(
 ) -> None:
     """Turn an orbit video into explicit 4D Gaussians, on a CPU too.
 
-    The same command goes on after any stop. A DATASET:uid brings its cameras, its static orbit and views to
-    hold the result against.
+    The same command resumes after any stop. DATASET:uid brings its cameras, its static orbit and held-out
+    views to compare with.
 
     \b
     Example: orbit4d recon4d orbit.mp4                    (writes orbit.scene beside it)
@@ -147,18 +155,18 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
 
 @click.command(cls=Command, short_help="Film a scene along a camera path.")
 @click.argument("scene", type=Place())
-@click.option("--out", required=True, type=Place("file"), help="Video file or URI, say clip.mp4.")
+@click.option("--out", required=True, type=Place("file"), help="Video file or URI, such as clip.mp4.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
 @click.option(
     "--rig", type=click.Choice(["front_view", "dynamic_orbit", "bullet_time"]), default="front_view",
-    show_default=True,
+    show_default=True, help="Camera path.",
 )  # fmt: skip
-@click.option("--frames", default=48, show_default=True)
-@click.option("--size", type=int, help="Longer side in pixels; default: as trained.")
-@click.option("--fps", default=16.0, show_default=True)
-@click.option("--elevation", type=float, help="Degrees above the horizon; default: as trained.")
-@click.option("--radius", type=float, help="Distance of the camera; default: as trained.")
-@click.option("--time", default=0.5, show_default=True, help="Moment of bullet_time, in [0, 1].")
+@click.option("--frames", default=48, show_default=True, help="Frames of the video.")
+@click.option("--size", type=int, help="Longer side, pixels. Default: as trained.")
+@click.option("--fps", default=16.0, show_default=True, help="Frame rate of the video.")
+@click.option("--elevation", type=float, help="Camera elevation, degrees. Default: as trained.")
+@click.option("--radius", type=float, help="Camera distance. Default: as trained.")
+@click.option("--time", default=0.5, show_default=True, help="Time of bullet_time, in [0, 1].")
 def film(
     scene: Path, out: Path, overwrite: bool, rig: str, frames: int, size: int | None, fps: float,
     elevation: float | None, radius: float | None, time: float,
@@ -182,7 +190,7 @@ def film(
     click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
 
 
-@click.command(cls=Command, short_help="Look at a scene or a dataset in the browser, with a time slider.")
+@click.command(cls=Command, short_help="Inspect a scene or a dataset in the browser, with a time slider.")
 @click.argument("source", type=Place(as_text=True, native=in_dataset), metavar="SCENE|DATASET[:uid[:action]]")
 @click.option(
     "--port",
@@ -191,16 +199,21 @@ def film(
     show_default=True,
     help="Port of the page; the next free one where it is in use.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 lets other machines look too.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Interface to serve on; 0.0.0.0: other machines may connect.",
+)
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
     default=24,
     show_default=True,
-    help="Moments that a scene's slider has.",
+    help="Steps of the time slider.",
 )
 def view(source: str, port: int, host: str, frames: int) -> None:
-    """Look at a scene, or at the views and cameras of a dataset, in the browser.
+    """Inspect a scene, or the views and cameras of a dataset, in the browser.
 
     \b
     Example: orbit4d view scene
@@ -234,12 +247,12 @@ def view(source: str, port: int, host: str, frames: int) -> None:
 @click.option("--out", required=True, type=Place("file"), help="Folder or URI; a file for splat and spz.")
 @click.option(
     "--format", "format_", default="ply-sequence", show_default=True,
-    type=click.Choice(["ply-sequence", "splat", "spz", "frames"]),
+    type=click.Choice(["ply-sequence", "splat", "spz", "frames"]), help="Layout to write.",
 )  # fmt: skip
-@click.option("--frames", default=24, show_default=True, help="Moments, or views of --format frames.")
-@click.option("--time", default=0.0, show_default=True, help="Moment of splat and spz, in [0, 1].")
+@click.option("--frames", default=24, show_default=True, help="Times of ply-sequence, or views of frames.")
+@click.option("--time", default=0.0, show_default=True, help="Time of splat and spz, in [0, 1].")
 @click.option("--rig", default="dynamic_orbit", show_default=True, help="Camera path of --format frames.")
-@click.option("--size", type=int, help="Longer side of --format frames; default: as trained.")
+@click.option("--size", type=int, help="Longer side of --format frames, pixels. Default: as trained.")
 @click.option(
     "--up", type=click.Choice(["y", "z"]), default="z", show_default=True,
     help="Axis of the written world that points up. Scenes have z; most viewers take y.",
@@ -247,7 +260,7 @@ def view(source: str, port: int, host: str, frames: int) -> None:
 def export_scene(
     scene: Path, out: Path, format_: str, frames: int, time: float, rig: str, size: int | None, up: str
 ) -> None:
-    """Write a scene in another layout: a PLY per moment, .splat, .spz, or frames of novel views.
+    """Write a scene in another layout: a PLY per time, .splat, .spz, or frames of novel views.
 
     \b
     Example: orbit4d export scene --format splat --time 0.5 --up y --out scene.splat

@@ -53,39 +53,45 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     type=click.Choice(PRESETS),
     default="default",
     show_default=True,
-    help="Starting point of all settings.",
+    help="Preset; other options override it.",
 )
-@click.option("--frames", type=int, help="Views of an orbit and moments of a window.")
-@click.option("--resolution", type=int, help="Pixels a side.")
+@click.option("--frames", type=int, help="Frames per clip.")
+@click.option("--resolution", type=int, help="Image size, pixels per side.")
 @click.option("--samples", type=int, help="Cycles samples per pixel.")
-@click.option("--rigs", metavar="A,B", help="Of static_orbit, dynamic_orbit, front_view.")
+@click.option(
+    "--rigs", metavar="A,B", help="Rigs (views), comma-separated: static_orbit, dynamic_orbit, front_view."
+)
 @click.option("--orbits", type=int, help="Orbits per action; the first starts at the front.")
 @click.option(
-    "--azimuths", metavar="DEG,DEG", help="Starting azimuths of the orbits; further ones are drawn."
+    "--azimuths", metavar="DEG,DEG", help="Starting azimuths of the orbits; further ones are random."
 )
-@click.option("--elevation", "elevation_deg", type=float, help="Degrees above the horizon.")
+@click.option("--elevation", "elevation_deg", type=float, help="Camera elevation, degrees.")
 @click.option(
-    "--elevation-range", type=(int, int), help="Draw each asset's elevation from whole degrees LOW HIGH."
+    "--elevation-range", type=(int, int), help="Random elevation per asset, whole degrees LOW HIGH."
 )
-@click.option("--radius", type=float, help="Distance of the cameras.")
-@click.option("--fov", "fov_x_deg", type=float, help="Horizontal field of view in degrees.")
+@click.option("--radius", type=float, help="Camera distance from the centre.")
+@click.option("--fov", "fov_x_deg", type=float, help="Horizontal field of view, degrees.")
 @click.option("--closed/--open", "closed", default=None, help="Whether the last view repeats the first.")
 @click.option(
     "--normalise",
     type=click.Choice(["fit", "union_box", "first_frame"]),
-    help="What the scale is taken from.",
+    help="How assets are scaled.",
 )
-@click.option("--window", type=click.Choice(["moving", "raw_frames"]), help="Which moments are rendered.")
+@click.option(
+    "--window",
+    type=click.Choice(["moving", "raw_frames"]),
+    help="Part of an action that is rendered: where it moves, or its raw frames.",
+)
 @click.option(
     "--window-shares", metavar="A,B", help="Share of the window that each orbit plays; further ones play all."
 )
-@click.option("--passes", metavar="A,B", help="Extra images: depth, normal, mask.")
+@click.option("--passes", metavar="A,B", help="Extra passes, comma-separated: depth, normal, mask.")
 @click.option("--environment", type=click.Path(), help="EXR or HDR panorama that lights the scene.")
 @click.option("--shadows/--no-shadows", default=None, help="Whether the suns cast shadows.")
-@click.option("--denoise/--no-denoise", default=None, help="OpenImageDenoise.")
+@click.option("--denoise/--no-denoise", default=None, help="Denoise with OpenImageDenoise.")
 @click.option("--filter-width", type=float, help="Pixel filter in pixels; 0.01 samples the pixel's centre.")
 @click.option(
-    "--transparent-bounces", type=click.IntRange(0), help="See-through layers that a ray passes; then black."
+    "--transparent-bounces", type=click.IntRange(0), help="Transparent layers that a ray passes; then black."
 )
 @click.option(
     "--backface-culling/--no-backface-culling",
@@ -101,15 +107,15 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 @click.option(
     "--device",
     type=click.Choice(["cpu", "cuda", "optix", "hip", "metal", "oneapi"]),
-    help="What Cycles runs on.",
+    help="Cycles device.",
 )
-@click.option("--seed", type=int, help="Seed of all draws.")
+@click.option("--seed", type=int, help="Random seed.")
 @click.option("--captions", help="CSV of uid,caption.")
-@click.option("--workers", type=int, help="Ray actors; default: one per core.")
+@click.option("--workers", type=int, help="Workers (Ray actors). Default: one per core.")
 @click.option(
-    "--threads-per-worker", type=int, help="Render threads of each; default: cores divided by workers."
+    "--threads-per-worker", type=int, help="Render threads per worker. Default: cores divided by workers."
 )
-@click.option("--gpus-per-worker", type=float, default=0.0, help="May be a fraction.")
+@click.option("--gpus-per-worker", type=float, default=0.0, help="GPUs per worker (0.25: four share one).")
 @click.option(
     "--attempts",
     type=int,
@@ -154,12 +160,23 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     help="Assets after which a Blender process is replaced.",
 )
 @click.option(
-    "--order", type=click.Choice(["largest_first", "given"]), default="largest_first", show_default=True
+    "--order",
+    type=click.Choice(["largest_first", "given"]),
+    default="largest_first",
+    show_default=True,
+    help="Order in which assets are rendered; large ones first shorten the end.",
 )
-@click.option("--shard-size", "shard_bytes", type=Size(), default="256M", show_default=True)
+@click.option(
+    "--shard-size",
+    "shard_bytes",
+    type=Size(),
+    default="256M",
+    show_default=True,
+    help="Size at which a shard is closed.",
+)
 @click.option("--retry-quarantined", is_flag=True, help="Give quarantined assets new attempts.")
 @click.option(
-    "--resume/--no-resume", default=True, help="Go on with an existing dataset (the default), or refuse one."
+    "--resume/--no-resume", default=True, help="Resume an existing dataset (the default), or refuse one."
 )
 @click.option(
     "--shared-paths", is_flag=True, help="Local paths are the same files on every machine of the cluster."
@@ -169,7 +186,7 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     """Render orbits of animated assets into a dataset.
 
     SOURCE is a table made by `orbit4d curate`, a file, a folder, a glob, a text file of ids, or
-    objaverse:animated. Assets that are done already are skipped, so the same command goes on after any stop.
+    objaverse:animated. Assets that are done are skipped: the same command resumes after any stop.
     """
     from orbit4d.datasets.core.errors import InputError, WorkError
     from orbit4d.render.dataset.render_assets import render_assets
@@ -258,4 +275,4 @@ def _refuse_existing(out: str) -> None:
     from orbit4d.datasets.core.storage import Store
 
     if Store(out).entries():
-        raise InputError(f"{out}: is not empty; leave out --no-resume to go on, or choose another --out")
+        raise InputError(f"{out}: is not empty; leave out --no-resume to resume, or choose another --out")

@@ -20,7 +20,7 @@ from orbit4d.datasets.core.errors import InputError, OrbitError
 
 Use = Literal["input", "file", "folder", "run", "local"]
 #: What the user reads when Ctrl-C ends a command whose work is kept.
-RESUMED = "interrupted: what was committed is kept; run the same command again to resume"
+RESUMED = "interrupted; run the same command again to resume"
 #: What videos are called; other URIs of a truth are datasets and assets, which are read where they are.
 VIDEOS = (".mp4", ".webm", ".gif", ".mov", ".avi", ".mkv", ".m4v")
 

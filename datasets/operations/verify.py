@@ -201,7 +201,7 @@ def _check_orphans(store: Store, used: set[str], uids: set[str], seen: Verificat
 def _check_orphan(name: str, lost: list[str], seen: Verification) -> None:
     if lost:
         named = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
-        what = f"no index part names it, and {named} is nowhere else: a foreign tar, or a part is lost"
+        what = f"named by no index part; holds uncommitted assets ({named})"
         seen.findings.append(Finding("damage", name, what))
     else:
         seen.findings.append(Finding("uncommitted", name, "a shard that no index part names"))

@@ -87,7 +87,7 @@ def _read(candidate: Candidate) -> tuple[str, int, tuple[str, str] | None]:
     try:
         sha256, size = hash_asset(candidate.path)
     except FileNotFoundError:
-        return "", 0, ("bad_file:missing", "the file is not there any more")
+        return "", 0, ("bad_file:missing", "file not found")
     except OSError as error:
         return "", 0, ("bad_file:unreadable", error.strerror or str(error))
     # A table or a publisher that promised other contents describes another asset than the one on disk.

@@ -77,9 +77,9 @@ class DatasetWriter:
             )
 
     def _create(self, config: dict[str, Any], software: Mapping[str, str] | None) -> None:
-        strangers = [name for name in self.store.entries() if name not in ("staging", "rejected")]
-        if strangers:
-            raise InputError(f"{self.uri}: holds {strangers[0]} but no dataset; choose an empty folder")
+        foreign = [name for name in self.store.entries() if name not in ("staging", "rejected")]
+        if foreign:
+            raise InputError(f"{self.uri}: holds {foreign[0]} but no dataset; choose an empty folder")
         versions = {**manifest.software_versions(), **(software or {})}
         self.manifest = manifest.Manifest(config=config, software=versions)
         crash_point("create_before_manifest")

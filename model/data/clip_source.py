@@ -225,7 +225,9 @@ def describe_clips(dataset: str, train: ClipSource, validation: ClipSource) -> d
     used, held = train.keys(), validation.keys()
     both = set(used) & set(held)
     if both:
-        raise WorkError(f"{dataset}: {sorted(both)[0]} stands in two splits: run `orbit4d verify`")
+        raise WorkError(
+            f"{dataset}: {sorted(both)[0]} is in both training and validation: run `orbit4d verify`"
+        )
     return {
         "dataset": dataset,
         "clips": len(train),

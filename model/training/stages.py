@@ -171,7 +171,7 @@ def resume_point(
     # All that is left to do of a run whose stages are done.
     unexpected = parts.unet.load_state_dict(checkpoint.model, strict=False).unexpected_keys
     if unexpected:
-        raise WorkError(f"the checkpoint has weights this network lacks ({unexpected[0]}): other version?")
+        raise WorkError(f"checkpoint key {unexpected[0]} is not in this network")
     return checkpoint, start_of(checkpoint.state, config)
 
 

@@ -1,4 +1,4 @@
-"""Reading weight files of strangers: tensors only, never code, and one line when a file is something else."""
+"""Reading untrusted weight files: tensors only, never code, and one line when a file is something else."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def reconstruct(
     chosen = affordable(exposed(anchored(chosen, inputs), inputs), inputs.notes)
     run = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
     if (scene := _finished(folder, run)) is not None:
-        print(f"{folder}: finished already, nothing to do")
+        print(f"{folder}: already finished")
         return scene
     for note in inputs.notes:
         print(note)
@@ -207,7 +207,7 @@ def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
     if len(hull.points) < 4 or hull.coverage < 0.4:
         raise InputError(
             f"{inputs.dynamic.name}: the silhouettes share no common volume (hull covers "
-            f"{hull.coverage:.0%}): this is no orbit with these cameras; {_advice(inputs.dynamic)}"
+            f"{hull.coverage:.0%}): the cameras do not fit this video; {_advice(inputs.dynamic)}"
         )
     if hull.coverage < limit:
         inputs.notes.append(

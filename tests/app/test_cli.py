@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
+from orbit4d.app.cli import command as umbrella
 from orbit4d.app.doctor import system_packages
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.core.errors import InputError, WorkError
@@ -63,3 +64,22 @@ def test_system_packages_are_read_and_probed() -> None:
     assert all(package.probe.split(":")[0] in {"lib", "bin", "venv"} for package in packages)
     missing = type(packages[0])("nothing", "lib:libnothing-at-all.so.9", "nobody")
     assert not missing.present()
+
+
+def options_of(
+    command: click.Command, parent: click.Context | None, name: str
+) -> list[tuple[str, click.Option]]:
+    """(command as typed, option) of a command and of those below it."""
+    context = click.Context(command, info_name=name, parent=parent)
+    found = [(context.command_path, param) for param in command.params if isinstance(param, click.Option)]
+    if isinstance(command, click.Group):
+        for child in command.list_commands(context):
+            member = command.get_command(context, child)
+            assert member is not None
+            found += options_of(member, context, child)
+    return found
+
+
+def test_every_option_has_a_description() -> None:
+    bare = [(path, option.opts) for path, option in options_of(umbrella, None, "orbit4d") if not option.help]
+    assert bare == []

@@ -197,7 +197,7 @@ def test_recon4d_writes_beside_its_video(
     assert "scene shots/at 7:30.scene: " in capsys.readouterr().out
     assert (tmp_path / "shots" / "at 7:30.scene" / "scene.json").is_file()
     assert run(cli.recon4d, ["shots/at 7:30.mp4", *more]) == 0
-    assert "finished already" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
     assert run(cli.recon4d, ["shots/at 7:30.mp4", *more, "--seed", "5"]) == 2
     assert "give another --out" in error(capsys)
     assert run(cli.recon4d, [f"{tiny_dataset}:asset-000", *more]) == 0

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from orbit4d.datasets.assets.inspect import Inspection, inspect
 from orbit4d.datasets.assets.inspection import LIMITS, REASONS, BadFile
 
+#: Seconds of processor time for a look into one file.
 PATIENCE = 5.0
 
 
 def look(path) -> str:
     """'' when the file passes, else its code. Any other exception, or slowness, fails the test."""
-    started, cpu = time.monotonic(), time.process_time()
+    cpu = time.process_time()
     try:
         found = inspect(path)
         assert isinstance(found, Inspection)
@@ -32,9 +33,9 @@ def look(path) -> str:
         assert bad.code.removeprefix("bad_file:") in REASONS
         assert "\n" not in str(bad)
         code = bad.code
-    # Processor time for work, and the clock, generously, for waiting on something that never comes.
+    # Processor time, which other work on the machine does not use up; waiting for what never comes is
+    # ended by pytest's own time limit.
     assert time.process_time() - cpu < PATIENCE
-    assert time.monotonic() - started < 12 * PATIENCE
     return code
 
 

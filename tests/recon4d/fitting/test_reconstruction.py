@@ -168,7 +168,7 @@ def test_refused_input_leaves_nothing(tmp_path: Path, moving_ball: dict[str, np.
     torn = np.zeros((8, 48, 48, 4), np.uint8)
     for i in range(8):
         torn[i, 5 * i : 5 * i + 6, 42 - 5 * i : 48 - 5 * i] = [200, 40, 40, 255]
-    with pytest.raises(InputError, match="no orbit with these cameras"):
+    with pytest.raises(InputError, match="the cameras do not fit this video"):
         reconstruct(torn, out)
     assert not out.exists()
     (tmp_path / "other").mkdir()

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,10 +64,9 @@ def test_an_abort_a_hang_and_a_glut_cost_one_child_each(child: BlenderChild) -> 
     assert (died.value.reason, died.value.detail) == ("crash", "the child ended with SIGABRT")
     assert "about to abort" in died.value.log_tail
     child.start()
-    began = time.monotonic()
-    with pytest.raises(ChildDied) as died:
+    with pytest.raises(ChildDied) as died:  # the hang is one of an hour, so an earlier end is the limit's
         child.call("selftest", {"do": "hang"}, 1.0)
-    assert died.value.reason == "time_out" and time.monotonic() - began < 10.0
+    assert (died.value.reason, died.value.detail) == ("time_out", "no answer within the time limit")
     with pytest.raises(ChildDied) as died:
         child.call("selftest", {"do": "hang"}, 60.0, import_timeout=0.5)
     assert died.value.reason == "time_out" and "not read" in died.value.detail
@@ -80,9 +78,10 @@ def test_an_abort_a_hang_and_a_glut_cost_one_child_each(child: BlenderChild) -> 
 
 
 def test_the_time_limit_is_one_of_each_action(child: BlenderChild) -> None:
-    began = time.monotonic()
-    child.call("selftest", {"do": "actions", "count": 4, "seconds": 1.0}, 3.5)
-    assert time.monotonic() - began > 3.5
+    events: list[dict[str, Any]] = []
+    # Four sleeps of 1 s are longer than the limit, each of them is not.
+    child.call("selftest", {"do": "actions", "count": 4, "seconds": 1.0}, 3.5, events.append)
+    assert [event["index"] for event in events if event["event"] == "action"] == [0, 1, 2, 3]
     with pytest.raises(ChildDied):
         child.call("selftest", {"do": "actions", "count": 1, "seconds": 30.0}, 1.0)
 
