@@ -1,4 +1,4 @@
-"""Pages of docs/reference that are made from the code: commands, public names, the schema of the index.
+"""Pages of docs/reference made from the code: commands, public names, schema of the index, packages.
 
 python docs/generated.py            write them
 python docs/generated.py --check    exit 1 when one is stale (tests/test_docs.py does the same)
@@ -121,7 +121,22 @@ def schema() -> str:
     return NOTE + "\n".join(lines) + "\n"
 
 
-PAGES = {"reference/cli.md": commands, "reference/api.md": names, "reference/index-schema.md": schema}
+def packages() -> str:
+    """reference/packages.md: every package and sub-package with the first line of its docstring."""
+    lines = ["# Packages and sub-packages\n", "| folder | what it is |", "|---|---|"]
+    for package in PACKAGES:
+        for home in sorted((HERE.parent / package).rglob("__init__.py")):
+            text = (ast.get_docstring(ast.parse(home.read_text())) or "").split("\n\n")[0]
+            lines.append(f"| `{home.parent.relative_to(HERE.parent)}/` | {_cell(text)} |")
+    return NOTE + "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "reference/cli.md": commands,
+    "reference/api.md": names,
+    "reference/index-schema.md": schema,
+    "reference/packages.md": packages,
+}
 
 
 def stale() -> list[str]:

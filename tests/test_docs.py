@@ -126,6 +126,18 @@ def test_a_wrong_option_is_found() -> None:
     assert _wrong(found[0], rest) == "no --wrkers"
 
 
+def test_files_and_folders_that_pages_name_exist() -> None:
+    """Paths in backticks that begin with a package or tests; `tests/x.py` and so on."""
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":
+            continue
+        pattern = (
+            r"`((?:datasets|render|curate|model|recon4d|evaluate|app|tests|bench|examples|docs)/[\w./-]*)`"
+        )
+        for name in re.findall(pattern, page.read_text()):
+            assert (ROOT / name).exists(), f"{page.relative_to(ROOT)} names {name}"
+
+
 def test_modules_that_the_changelog_moves_to_exist() -> None:
     rows = re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \|$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert len(rows) > 150 and len({was for was, _ in rows}) == len(rows)

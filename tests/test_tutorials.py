@@ -100,7 +100,7 @@ def follow(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[li
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, make_clips: Callable[..., list[Clip]]) -> Path:
-    """What `make demo` leaves, in small: three assets, a curated table, a dataset of drawn clips, an image."""
+    """What `make demo` leaves, in small: three assets, their table, a dataset of drawn clips, an image."""
     from orbit4d.app.demo.source import build_assets
     from orbit4d.datasets import decode
 
