@@ -185,7 +185,7 @@ def objects_section(assets: list[Path], args: argparse.Namespace) -> dict[str, A
             payload = {"path": str(asset), "uid": asset.stem, "scratch": scratch, "actions": [0]}
             few = replace(published, frames=max(2, n), rigs=("front_view",))
             began = time.perf_counter()
-            result = child.call("shoot", {**payload, "settings": few.as_config()}, 36000)
+            result = child.call("render_clips", {**payload, "settings": few.as_config()}, 36000)
             whole = time.perf_counter() - began
             per_picture = result["timings"]["render"] / few.frames
             theirs.append(start + whole - result["timings"]["render"] + 72 * per_picture)

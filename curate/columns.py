@@ -142,7 +142,7 @@ def conformed(table: pa.Table, where: str) -> pa.Table:
     more = [n for n in table.column_names if n not in COLUMNS and not n.startswith("__index_level")]
     for name in COLUMNS:
         # A measure under another name would be null without a word, and null rejects nothing.
-        alike = [] if name in table.column_names else difflib.get_close_matches(name, more, 1, 0.8)
+        alike = [] if name in table.column_names else difflib.get_close_matches(name, more, 1, 0.75)
         if alike:
             raise InputError(
                 f"{where}: has no column {name} but {alike[0]}: give it its name back, or drop it"

@@ -210,7 +210,7 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     click.echo(summary.line)
     if summary.interrupted:
         raise KeyboardInterrupt
-    if not summary.done:
+    if summary.input and not summary.done:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(summary.reasons.items()))
         raise WorkError(f"{out}: no asset was rendered: {summary.line} ({reasons})")
 

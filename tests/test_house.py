@@ -324,4 +324,5 @@ def _is_text(node: ast.AST) -> bool:
     if not isinstance(node.func, ast.Name) or node.func.id != "open":
         return False
     modes = [word.value for word in node.keywords if word.arg == "mode"] + node.args[1:2]
-    return not any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in modes)
+    words = [part for mode in modes for part in ast.walk(mode) if isinstance(part, ast.Constant)]
+    return not any("b" in str(word.value) for word in words)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orbit4d.datasets.core.cores import usable_cores
@@ -24,7 +25,7 @@ from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.index.keys import COLUMNS as KEY_COLUMNS
 from orbit4d.datasets.index.keys import Keys, load_keys
 from orbit4d.datasets.store import manifest
-from orbit4d.datasets.store.parts import NOT_READABLE, check_columns, live_parts
+from orbit4d.datasets.store.parts import NOT_READABLE, check_columns, live_parts, whole
 
 #: Decoded row groups kept for `Index.row`.
 _KEEP_GROUPS = 8
@@ -65,6 +66,7 @@ class Index:
         self._lock = threading.Lock()
         self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
         self._groups: OrderedDict[tuple[int, int, tuple[str, ...]], pa.Table] = OrderedDict()
+        self._known_bounds: dict[int, list[tuple[str, str] | None]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"uri": self.store.uri}
@@ -139,7 +141,7 @@ class Index:
 
         def table(part: Part) -> pa.Table:
             with self._reading(part.name), self._open(part.name, None, dictionaries) as file:
-                return file.read(columns=list(columns), use_threads=False)
+                return whole(file.read(columns=list(columns), use_threads=False))
 
         for part, found in self._side_by_side(table, self.parts):
             yield part.first_row, found
@@ -188,37 +190,45 @@ class Index:
         """Decode one row group of a part: all columns, or some."""
         part = self.parts[part_number]
         with self._reading(part.name), self._open(part.name, self._footer(part)) as file:
-            return file.read_row_group(group, columns=list(columns) or None, use_threads=False)
+            return whole(file.read_row_group(group, columns=list(columns) or None, use_threads=False))
 
     def rows_of(self, uid: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """All rows of an asset; [] when there is none. Uses the statistics of the row groups."""
-        # No checksum covers statistics: before an asset is said not to be there, its name is looked for.
-        return self._rows_of(uid, tuple(columns or ()), True) or self._rows_of(
-            uid, tuple(columns or ()), False
-        )
-
-    def _rows_of(self, uid: str, columns: tuple[str, ...], skip: bool) -> list[dict[str, Any]]:
+        """All rows of an asset; [] when there is none. Decodes only the row groups that may hold it."""
         found: list[dict[str, Any]] = []
         for part_number, part in enumerate(self.parts):
-            with self._reading(part.name):
-                found += self._rows_in(part_number, part, uid, columns, skip)
+            for group, bounds in enumerate(self._bounds(part_number)):
+                if bounds is not None and not bounds[0] <= uid <= bounds[1]:
+                    continue
+                with self._reading(part.name):
+                    names = self._group(part_number, group, ("uid",)).column("uid").to_pylist()
+                    if uid in names:
+                        table = self._group(part_number, group, tuple(columns or ()))
+                        found += table.take([i for i, name in enumerate(names) if name == uid]).to_pylist()
         return found
 
-    def _rows_in(
-        self, part_number: int, part: Part, uid: str, columns: tuple[str, ...], skip: bool
-    ) -> list[dict[str, Any]]:
-        """Rows of an asset in one part; `skip` passes over groups by their statistics."""
+    def _bounds(self, part_number: int) -> list[tuple[str, str] | None]:
+        """(first, last) uid of each row group in the order of text; None where it is not known.
+
+        On a disk from the uids themselves: no checksum covers the footer's statistics, and Arrow aborts the
+        process where those are damaged in some ways. Object stores have checksums of their own, and there a
+        column costs one request a group.
+        """
+        if part_number not in self._known_bounds:
+            part = self.parts[part_number]
+            with self._reading(part.name):
+                read = self._bounds_of_uids if self.store.local is not None else self._bounds_of_footer
+                self._known_bounds[part_number] = read(part)
+        return self._known_bounds[part_number]
+
+    def _bounds_of_uids(self, part: Part) -> list[tuple[str, str] | None]:
+        with self._open(part.name) as file:
+            uids = whole(file.read(columns=["uid"], use_threads=False)).column("uid")
+        starts = [0, *part.group_ends[:-1].tolist()]
+        groups = [pc.min_max(uids.slice(a, b - a)).as_py() for a, b in zip(starts, part.group_ends.tolist())]
+        return [None if bounds["min"] is None else (bounds["min"], bounds["max"]) for bounds in groups]
+
+    def _bounds_of_footer(self, part: Part) -> list[tuple[str, str] | None]:
         footer = self._footer(part)
-        uid_column = footer.schema.names.index("uid")
-        found: list[dict[str, Any]] = []
-        for group in range(footer.num_row_groups):
-            statistics = footer.row_group(group).column(uid_column).statistics if skip else None
-            bounded = statistics is not None and statistics.has_min_max
-            if bounded and not statistics.min <= uid <= statistics.max:  # type: ignore[union-attr]
-                continue
-            names = self._group(part_number, group, ("uid",)).column("uid").to_pylist()
-            if uid in names:
-                table = self._group(part_number, group, columns)
-                hits = [i for i, name in enumerate(names) if name == uid]
-                found += table.take(hits).to_pylist()
-        return found
+        column = footer.schema.names.index("uid")
+        groups = [footer.row_group(i).column(column).statistics for i in range(footer.num_row_groups)]
+        return [None if s is None or not s.has_min_max else (s.min, s.max) for s in groups]

@@ -105,7 +105,16 @@ def read_part(store: Store, name: str, columns: Sequence[str] | None = None) -> 
     """Columns of one part, page checksums verified; damage raises WorkError."""
     with _reading(store, name), pq.ParquetFile(store.open(name), page_checksum_verification=True) as file:
         check_columns(file)
-        return file.read(columns=None if columns is None else list(columns))
+        return whole(file.read(columns=None if columns is None else list(columns)))
+
+
+def whole(table: pa.Table) -> pa.Table:
+    """The table, once its texts, offsets and dictionaries were found sound; raises where they are not.
+
+    Arrow looks at them only when a value is taken out, which may be far from here.
+    """
+    table.validate(full=True)
+    return table
 
 
 def check_columns(file: pq.ParquetFile) -> None:

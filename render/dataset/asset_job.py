@@ -35,7 +35,7 @@ def asset_job(asset: Asset, out: str, config: dict[str, Any]) -> Job:
     """
     return Job(
         key=asset.uid,
-        task="shoot",
+        task="render_clips",
         payload={
             "uid": asset.uid,
             # Workers run in a folder of their own.

@@ -1,6 +1,6 @@
 """What a driver and its Blender child say to each other: one JSON object per line.
 
-To the child:     {"task": "shoot", "payload": {...}}
+To the child:     {"task": "render_clips", "payload": {...}}
 From the child:   {"type": "ready", "versions": {...}}               once, after bpy is imported
                   {"type": "event", "event": "imported", ...}        any number while a task runs
                   {"type": "result", "result": {...}}                the task is done

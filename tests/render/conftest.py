@@ -312,7 +312,7 @@ def look(child: BlenderChild, tmp_path: Path) -> Callable[..., tuple[dict[str, n
             "uid": path.stem, "path": str(path), "sha256": "", "scratch": str(tmp_path), "actions": None,
             "settings": settings.as_config(), "provenance": {},
         }  # fmt: skip
-        result = child.call("shoot", payload, 120)
+        result = child.call("render_clips", payload, 120)
         clips = [c for a in result["actions"] for c in clips_of_action(payload, settings, a, result)]
         return {clip.rig: clip.pixels() for clip in reversed(clips)}, result["flags"]
 

@@ -140,7 +140,11 @@ def test_wrong_conditions_are_refused_in_one_line(pipeline, picture):
 def test_generation_leaves_video_frames_and_cameras(run, tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "in.png")
     out = tmp_path / "orbit.mp4"
-    written = generate(run, out, Request(image=str(tmp_path / "in.png"), motion="q0.9", steps=2, samples=2))
+    with pytest.raises(InputError, match="--matte none"):
+        generate(run, out, Request(image=str(tmp_path / "in.png"), steps=2))
+    assert not out.exists(), "a photo before no flat background"
+    whole = Request(image=str(tmp_path / "in.png"), matte="none", motion="q0.9", steps=2, samples=2)
+    written = generate(run, out, whole)
     assert written == [out, tmp_path / "orbit-1.mp4"]
     for path in written:
         assert len(read_video(path).frames) == 4
@@ -238,6 +242,8 @@ def test_the_command_line(run, tmp_path, picture):
         str(run),
         "--image",
         str(tmp_path / "in.png"),
+        "--matte",
+        "none",
         "--out",
         str(tmp_path / "a.mp4"),
         "--steps",
@@ -245,7 +251,7 @@ def test_the_command_line(run, tmp_path, picture):
     ]
     result = CliRunner().invoke(cli.generate, arguments)
     assert result.exit_code == 0, result.output
-    assert "wrote" in result.output and "neither alpha nor" in result.output
+    assert "wrote" in result.output and "the whole image is taken" in result.output
     for command in (cli.train, cli.encode, cli.generate):
         assert "Example" in CliRunner().invoke(command, ["--help"]).output
 

@@ -40,7 +40,7 @@ def curate_and_render(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
             payload = {"uid": path.stem, "path": str(path), "sha256": "", "settings": settings.as_config(),
                        "scratch": str(tmp_path_factory.mktemp(path.stem)), "provenance": {},
                        "actions": [0]}  # fmt: skip
-            result = child.call("shoot", payload, 120)
+            result = child.call("render_clips", payload, 120)
             clips = clips_of_action(payload, settings, result["actions"][0], result)
             return table, {c.rig: np.stack([decode(image) for image in c.frames]) for c in clips}
 

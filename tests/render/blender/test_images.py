@@ -36,7 +36,7 @@ def render() -> Iterator[Callable[..., list[Any]]]:
                 "provenance": {},
                 "actions": actions,
             }
-            result = child.call("shoot", payload, 120)
+            result = child.call("render_clips", payload, 120)
             return [
                 clip
                 for action in result["actions"]

@@ -238,7 +238,9 @@ def test_a_gltf_that_reaches_out_of_its_folder_is_refused_before_blender(
     (tmp_path / "secret.png").write_bytes(PNG)
     path = gltf(tmp_path / "asset" / "a.gltf", [part(texture=uri)])
     job = Job(
-        "a", "shoot", {"path": str(path), "sha256": "0" * 64, "scratch": str(tmp_path), "provenance": {}}
+        "a",
+        "render_clips",
+        {"path": str(path), "sha256": "0" * 64, "scratch": str(tmp_path), "provenance": {}},
     )
     with pytest.raises(RefusedInput) as refused:
         prepare(job)

@@ -350,7 +350,7 @@ def clips_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
             payload = {"uid": "x", "path": str(path), "sha256": "", "settings": settings.as_config(),
                        "scratch": str(tmp_path_factory.mktemp("clips")), "provenance": {},
                        "actions": None}  # fmt: skip
-            result = child.call("shoot", payload, 120)
+            result = child.call("render_clips", payload, 120)
             clips = clips_of_action(payload, settings, result["actions"][0], result)
             return [np.stack([decode(image) for image in clip.frames]) for clip in clips]
 

@@ -315,7 +315,7 @@ def test_a_device_that_is_not_there_stops_the_run_and_leaves_no_dataset(
 
     def one_worker_answers(jobs: Any, settings: Any, on_outcome: Any) -> None:
         with BlenderChild() as child, pytest.raises(TaskRefused) as refused:
-            child.call("shoot", {**jobs[0].payload, "scratch": str(tmp_path)}, 60)
+            child.call("render_clips", {**jobs[0].payload, "scratch": str(tmp_path)}, 60)
         why = refused.value
         on_outcome(Outcome(jobs[0], "failed", None, why.reason, why.detail, 1, refused=not why.retry))
 
