@@ -1,4 +1,4 @@
-"""Pages of docs/reference that are made from the code: commands, public names, the schema of the index.
+"""Pages of docs/reference made from the code: commands, public names, schema of the index, packages.
 
 python docs/generated.py            write them
 python docs/generated.py --check    exit 1 when one is stale (tests/test_docs.py does the same)
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import textwrap
 from pathlib import Path
 
 import click
@@ -20,18 +21,24 @@ NOTE = "<!-- made by docs/generated.py: edit the code, not this page -->\n\n"
 def commands() -> str:
     """reference/cli.md: every command with its help, options in a table."""
     from orbit4d.app.cli import command
+    from orbit4d.datasets.cli import export
+    from orbit4d.recon4d.cli import export_scene
 
     lines = ["# Commands\n", "Every command takes `--help`. `orbit4d COMMAND --debug` shows tracebacks.\n"]
     context = click.Context(command, info_name="orbit4d")
     for name in command.list_commands(context):
         lines += _command(command.get_command(context, name), f"orbit4d {name}", context, 2)
+        if name == "export":  # hands over to one of two commands by what lies in the folder
+            lines += _command(export, "orbit4d export DATASET", context, 3)
+            lines += _command(export_scene, "orbit4d export SCENE", context, 3)
     return NOTE + "\n".join(lines) + "\n"
 
 
 def _command(command: click.Command, name: str, parent: click.Context, level: int) -> list[str]:
     context = click.Context(command, info_name=name, parent=parent)
-    usage = " ".join(command.collect_usage_pieces(context))
-    lines = [f"{'#' * level} {name}\n", f"    {name} {usage}\n", _dedent(command.help or ""), ""]
+    pieces = command.collect_usage_pieces(context)
+    usage = " ".join([name, *(piece for piece in pieces if piece not in name.split())])
+    lines = [f"{'#' * level} {name}\n", f"    {usage}\n", _dedent(command.help or ""), ""]
     options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
     if options:
         lines += ["| option | what it does |", "|---|---|"]
@@ -57,7 +64,8 @@ def _dedent(text: str) -> str:
         if lines and lines[0].strip() == "\b":
             blocks.append("```text\n" + "\n".join(line.strip("\b") for line in lines[1:]) + "\n```")
         else:
-            blocks.append(" ".join(line.strip() for line in lines))
+            words = " ".join(line.strip() for line in lines)
+            blocks.append(textwrap.fill(words, 118, break_long_words=False, break_on_hyphens=False))
     return "\n\n".join(blocks)
 
 
@@ -113,7 +121,22 @@ def schema() -> str:
     return NOTE + "\n".join(lines) + "\n"
 
 
-PAGES = {"reference/cli.md": commands, "reference/api.md": names, "reference/index-schema.md": schema}
+def packages() -> str:
+    """reference/packages.md: every package and sub-package with the first line of its docstring."""
+    lines = ["# Packages and sub-packages\n", "| folder | what it is |", "|---|---|"]
+    for package in PACKAGES:
+        for home in sorted((HERE.parent / package).rglob("__init__.py")):
+            text = (ast.get_docstring(ast.parse(home.read_text())) or "").split("\n\n")[0]
+            lines.append(f"| `{home.parent.relative_to(HERE.parent)}/` | {_cell(text)} |")
+    return NOTE + "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "reference/cli.md": commands,
+    "reference/api.md": names,
+    "reference/index-schema.md": schema,
+    "reference/packages.md": packages,
+}
 
 
 def stale() -> list[str]:

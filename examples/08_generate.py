@@ -15,7 +15,7 @@ image = sys.argv[2] if len(sys.argv) > 2 else "demo/generated/input.png"
 out = sys.argv[3] if len(sys.argv) > 3 else "orbit"
 
 pipeline = OrbitPipeline.of_folder(run)
-photo = prepare_photo(image, size=pipeline.config.resolution, background=tuple(pipeline.config.background))
+photo = prepare_photo(image, size=pipeline.config.resolution, background=pipeline.background)
 cameras = pipeline.orbit()  # as in training, from the front; any others of ours do as well
 
 for quantile in ("q0.1", "q0.9"):  # of the motion magnitudes that it was trained on

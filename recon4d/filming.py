@@ -77,7 +77,12 @@ def film(
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     **path: Unpack[PathOptions],
 ) -> npt.NDArray[np.uint8]:
-    """Render and write an mp4; returns its frames, uint8 [F, H, W, 3]."""
+    """Render and write an mp4; returns its frames, uint8 [F, H, W, 3].
+
+    `rig` is front_view, dynamic_orbit or bullet_time. `size` is the longer side in pixels, `fps` frames per
+    second, `background` RGB in [0, 1]. `path` may hold radius (world units), elevation_deg (degrees) and
+    time in [0, 1]; see `camera_path`. InputError for values out of range and an `out` that cannot be written.
+    """
     from orbit4d.datasets.videos.video import write_video
 
     shots = [

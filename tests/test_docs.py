@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
+
+from orbit4d.app.cli import command
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -47,6 +52,97 @@ def test_lines_are_short_and_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         if "://" not in target and not target.startswith("mailto:"):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def _lines(page: Path) -> list[str]:
+    """Commands of a page's console blocks; a backslash at the end joins a line with the next."""
+    blocks = re.findall(r"^```console\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    joined = "".join(blocks).replace("\\\n", " ")
+    return [line[2:] for line in joined.splitlines() if line.startswith("$ ")]
+
+
+def _target(words: Sequence[str]) -> tuple[list[click.Command], Sequence[str]]:
+    """The click commands, one of which a line names, and the words for it; [] for another program."""
+    from orbit4d.datasets.cli import export
+    from orbit4d.recon4d.cli import export_scene
+
+    context = click.Context(command)
+    # Launchers hand over to the commands that these modules and the job script are.
+    for launcher, name in (
+        ("orbit4d.model.train_main", "train"),
+        ("orbit4d.render.job", "render"),
+        ("render/job.py", "render"),
+    ):
+        if launcher in words:
+            words = ["orbit4d", name, *words[words.index(launcher) + 1 :]]
+    if words[0] != "orbit4d":
+        return [], words
+    if words[1] == "export":
+        return [export, export_scene], words[2:]
+    found = command.get_command(context, words[1])
+    assert found is not None, f"there is no command {words[1]}"
+    if isinstance(found, click.Group):
+        found = found.get_command(context, words[2])
+        assert found is not None, f"{words[1]} has no {words[2]}"
+        return [found], words[3:]
+    return [found], words[2:]
+
+
+def _wrong(found: click.Command, words: Sequence[str]) -> str:
+    """What is wrong with the options of a line, '' when nothing is."""
+    options = {
+        name: p for p in found.params if isinstance(p, click.Option) for name in (*p.opts, *p.secondary_opts)
+    }
+    for word, value in zip(words, [*words[1:], ""]):
+        if word.startswith("--") and word != "--":
+            if word not in options:
+                return f"no {word}"
+            kind = options[word].type
+            if isinstance(kind, click.Choice) and value not in kind.choices:
+                return f"{word} does not take {value}"
+    return ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_command_lines_name_options_that_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in _lines(page):
+        words = shlex.split(line)
+        if words[0] == "make":
+            assert set(words[1:]) <= targets, line
+            continue
+        found, rest = _target(words)
+        assert found or words[:2] in (["ray", "up"], ["ray", "down"]), (
+            f"{page.name}: {line}: an unknown program"
+        )
+        wrong = [_wrong(one, rest) for one in found]
+        assert not wrong or "" in wrong, f"{page.relative_to(ROOT)}: {line}: {wrong}"
+
+
+def test_a_wrong_option_is_found() -> None:
+    found, rest = _target(shlex.split("orbit4d recon4d clip.mp4 --preset slow"))
+    assert _wrong(found[0], rest) == "--preset does not take slow"
+    found, rest = _target(shlex.split("ray submit c.yaml render/job.py -- t --out d --wrkers 2"))
+    assert _wrong(found[0], rest) == "no --wrkers"
+
+
+def test_files_and_folders_that_pages_name_exist() -> None:
+    """Paths in backticks that begin with a package or tests; `tests/x.py` and so on."""
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":
+            continue
+        pattern = (
+            r"`((?:datasets|render|curate|model|recon4d|evaluate|app|tests|bench|examples|docs)/[\w./-]*)`"
+        )
+        for name in re.findall(pattern, page.read_text()):
+            assert (ROOT / name).exists(), f"{page.relative_to(ROOT)} names {name}"
+
+
+def test_modules_that_the_changelog_moves_to_exist() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \|$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert len(rows) > 150 and len({was for was, _ in rows}) == len(rows)
+    for was, now in rows:
+        assert (ROOT / Path(*now.split("."))).with_suffix(".py").is_file(), f"{was} -> {now}"
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

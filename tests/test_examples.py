@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -82,20 +81,28 @@ def test_reconstruct_export_and_film(run: Callable[..., str], scene: Path, tmp_p
     assert (tmp_path / "out" / "half.splat").stat().st_size % 32 == 0
 
 
-def test_render_an_asset(run: Callable[..., str], toy: Any, tmp_path: Path) -> None:
-    asset = toy(tmp_path / "toy.glb")
-    said = run("05_render_an_asset.py", asset, tmp_path / "dataset")
+@pytest.fixture(scope="module")
+def slime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of the built-in assets, as `make demo` leaves it."""
+    from orbit4d.app.demo.source import build_assets
+
+    folder = tmp_path_factory.mktemp("assets")
+    build_assets(folder, ("slime",))
+    return folder / "slime.glb"
+
+
+def test_render_an_asset(run: Callable[..., str], slime: Path, tmp_path: Path) -> None:
+    said = run("05_render_an_asset.py", slime, tmp_path / "dataset")
     assert "input 1 = done 1 + rejected 0 + quarantined 0 + duplicate 0" in said
     assert "dynamic_orbit" in said
 
 
-def test_own_curation_rule(run: Callable[..., str], toy: Any, tmp_path: Path) -> None:
+def test_own_curation_rule(run: Callable[..., str], slime: Path, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    asset = toy(tmp_path / "toy.glb")
-    said = run("06_own_curation_rule.py", asset, tmp_path / "mine.parquet")
+    said = run("06_own_curation_rule.py", slime, tmp_path / "mine.parquet")
     assert "accepted" in said
-    assert pq.read_table(tmp_path / "mine.parquet")["uid"].to_pylist() == ["toy"]
+    assert pq.read_table(tmp_path / "mine.parquet")["uid"].to_pylist() == ["slime"]
 
 
 def test_generate(run: Callable[..., str], trained: Path, synthetic_dataset: Path, tmp_path: Path) -> None:

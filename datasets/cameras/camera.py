@@ -26,7 +26,7 @@ FLIP_YZ: Array = np.diag([1.0, -1.0, -1.0, 1.0])
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A pinhole camera without distortion."""
+    """A pinhole camera without distortion. ValueError for a `c2w` that is no finite 4x4 matrix."""
 
     c2w: Array
     """Camera-to-world, [4, 4], OpenGL axes."""

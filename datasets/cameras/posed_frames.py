@@ -29,9 +29,9 @@ class Transforms:
     """F times what is given of w, h, fl_x, fl_y, cx, cy, camera_angle_x, camera_angle_y (radians)."""
     lenses: tuple[Lens, ...]
     files: tuple[str, ...]
-    """F `file_path`s as listed; () where none is given."""
+    """Values of `file_path` of F frames as listed; () where none is given."""
     masks: tuple[str, ...] = ()
-    """F `mask_path`s as listed; () where none is given."""
+    """Values of `mask_path` of F frames as listed; () where none is given."""
     times: tuple[float, ...] | None = None
     """F times in [0, 1]."""
     seconds: tuple[float, ...] | None = None

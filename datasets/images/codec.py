@@ -42,7 +42,7 @@ WEBP_OPTIONS = {"lossless": True, "exact": True, "method": 2, "quality": 25}
 
 
 def encode_webp(rgba: Pixels) -> bytes:
-    """Encode straight RGBA, uint8 [H, W, 4], without loss."""
+    """Encode straight RGBA, uint8 [H, W, 4], as lossless WebP. ValueError for another dtype or shape."""
     rgba = np.ascontiguousarray(rgba)
     if rgba.dtype != np.uint8 or rgba.ndim != 3 or rgba.shape[2] != 4:
         raise ValueError(f"expected uint8 [H, W, 4], got {rgba.dtype} {list(rgba.shape)}")

@@ -38,7 +38,11 @@ _FILES: dict[str, Pinned] = {"alex": LPIPS_ALEX, "vgg": LPIPS_VGG}
 
 
 class LPIPS(nn.Module):
-    """LPIPS of image batches. `net` is "alex" or "vgg". Weights start random: see `from_weights`."""
+    """Learned perceptual distance, version 0.1 (Zhang et al. 2018, arXiv 1801.03924).
+
+    Two batches [B, 3, H, W] in [0, 1] of at least 32 pixels give [B]; 0 is equal, lower is better. `net` is
+    "alex" or "vgg", anything else raises ValueError. Weights start random: see `from_weights`.
+    """
 
     shift: Tensor
     scale: Tensor

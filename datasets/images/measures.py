@@ -112,7 +112,10 @@ def ssim_on_white(rgba: npt.NDArray[np.uint8], margin: int) -> tuple[list[float]
 
 
 def psnr(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """Peak signal-to-noise ratio in dB, peak 1; infinite for equal pictures."""
+    """Peak signal-to-noise ratio in dB of two arrays of one shape, peak 1; infinite for equal ones.
+
+    uint8 counts as 0 to 255, floats as [0, 1]. `orbit4d.evaluate.psnr` is the one of tensors, per image.
+    """
     error = float(np.mean((as_unit(a) - as_unit(b)) ** 2))
     return float("inf") if error == 0.0 else float(-10.0 * np.log10(error))
 
@@ -122,6 +125,7 @@ def motion_magnitude(dynamic: npt.ArrayLike, static: npt.ArrayLike) -> float:
 
     Both are [F, H, W, 3], or straight RGBA [F, H, W, 4], which is put on white. m is the mean over frames of
     the mean over pixels and RGB of the squared difference, values in [0, 1] (Diffusion4D, eq. 1, as a mean).
+    ValueError where the shapes differ.
     """
     pictures = []
     for frames in (dynamic, static):

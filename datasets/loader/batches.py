@@ -46,7 +46,7 @@ class OrbitLoader:
 
     The order depends on (seed, epoch) alone. `state_dict()` counts the batches that were handed out, not
     those the workers have prefetched: after `load_state_dict` on as many samples the next batch is the one
-    that would have come. Each iteration runs to the end of the epoch and moves on to the next one.
+    that would have come. Each iteration runs to the end of the epoch and moves on to the next one::
 
         loader = OrbitLoader(OrbitDataset(path), batch_size=4, num_workers=2)
         for epoch in range(loader.epoch, 10):

@@ -42,26 +42,32 @@ Background = str | Sequence[int]
 class OrbitDataset(Dataset[OrbitSample]):
     """Samples over (uid, action, orbit) of a dataset at a path or URI.
 
-    Item i is a dictionary, an `OrbitSample` to type checkers:
-        uid, action, action_index, orbit, split, caption
-        dynamic [F,3,H,W] float32 in [0,1] on the background; alpha_dynamic [F,1,H,W]
-        c2w [F,4,4] float32, OpenGL axes (see cameras.py); K [F,3,3] in pixels; time [F] in [0,1]
-        static, alpha_static                                          where there is a static orbit
-        front, alpha_front, front_c2w [F,4,4], front_K [F,3,3], front_time [F]   where there is a front view
-        motion_magnitude []                                           where it was measured
-        depth_dynamic, normal_static, mask_front, ... [F,C,H,W]       the stored passes that `passes` asks for
-    c2w, K and time are those of the dynamic orbit, else of the static one, else of the front view.
+    Item i is a dictionary (`OrbitSample`) of
 
-    where       SQL expression on the index (see where.py), looked up in the dynamic orbit's row, or else the
-                static one's, or the front view's
-    split       train, validation, test, or None for all
-    background  white, grey (128), black, random (a colour per sample and epoch), "#rrggbb", or (r, g, b)
-    0-255 size        edge in pixels to resize to, or (width, height); K follows; None keeps what is stored
-    require     clips a sample must have, of dynamic, static, front; others are given where they exist
-    passes      stored passes to deliver for each clip, as `<pass>_<clip>`: depth float32, inf where nothing
-                is hit; normal float32; mask int64; resized by the nearest pixel. Units and axes: passes.py
-    seed        of the random backgrounds
-    threads     decodes the frames of an item side by side; loader workers are the other way to use cores
+    - `uid`, `action`, `action_index`, `orbit`, `split`, `caption`
+    - `dynamic` [F,3,H,W] float32 in [0,1] on the background; `alpha_dynamic` [F,1,H,W]
+    - `c2w` [F,4,4] float32, OpenGL axes (see cameras/camera.py); `K` [F,3,3] in pixels; `time` [F] in [0,1]
+    - `static`, `alpha_static`, where there is a static orbit
+    - `front`, `alpha_front`, `front_c2w` [F,4,4], `front_K` [F,3,3], `front_time` [F], where there is a
+      front view
+    - `motion_magnitude` [], where it was measured
+    - `depth_dynamic`, `normal_static`, `mask_front`, ... [F,C,H,W]: the stored passes that `passes` asks for
+
+    `c2w`, `K` and `time` are those of the dynamic orbit, else of the static one, else of the front view.
+
+    Args:
+        path: of a dataset, or its URI.
+        where: SQL expression on the index (see index/where.py), looked up in the dynamic orbit's row, or else
+            the static one's, or the front view's.
+        split: train, validation, test, or None for all.
+        background: white, grey (128), black, random (a colour per sample and epoch), "#rrggbb", or
+            (r, g, b) of 0-255.
+        size: edge in pixels to resize to, or (width, height); K follows; None keeps what is stored.
+        require: clips a sample must have, of dynamic, static, front; others are given where they exist.
+        passes: stored passes to deliver for each clip, as `<pass>_<clip>`: depth float32, inf where nothing
+            is hit; normal float32; mask int64; resized by the nearest pixel. Units and axes: store/passes.py.
+        seed: of the random backgrounds.
+        threads: decode the frames of an item side by side; loader workers are the other way to use cores.
 
     InputError for an unknown split, background, clip name or column, and for a pass that is not stored. Each
     clip is one ranged read, its passes another.

@@ -20,7 +20,11 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ClipScore(nn.Module):
-    """Cosine similarities in CLIP's joint space. `model` is transformers' CLIPModel."""
+    """Cosine similarities in CLIP's joint space (Radford et al. 2021, arXiv 2103.00020), in [-1, 1].
+
+    `model` is transformers' CLIPModel, `tokenizer` its CLIPTokenizer (needed for texts). Images are
+    [N, 3, H, W] in [0, 1].
+    """
 
     mean: Tensor
     std: Tensor

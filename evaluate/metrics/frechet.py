@@ -50,8 +50,9 @@ class Moments:
 
 
 def frechet_distance(mean1: Array, cov1: Array, mean2: Array, cov2: Array) -> float:
-    """Squared Fréchet distance of two Gaussians.
+    """Squared Fréchet distance of two Gaussians (Heusel et al. 2017, arXiv 1706.08500); lower is better.
 
+    Means are [D], covariances [D, D], float64, as `Moments` gathers them.
     tr (S1 S2)^(1/2) is the sum of the roots of the eigenvalues of S1^(1/2) S2 S1^(1/2), which is symmetric,
     so it needs no complex matrix root and stays exact for singular covariances (fewer videos than features).
     """

@@ -94,7 +94,11 @@ class Inception(nn.Module):
 
 
 class I3D(nn.Module):
-    """I3D on RGB. Weights start random: see `from_weights`."""
+    """I3D on RGB (Carreira and Zisserman 2017, arXiv 1705.07750), the network of the Fréchet video distance.
+
+    Videos [B, F, 3, H, W] in [0, 1], F at least 9, give features [B, 400]; another shape raises ValueError.
+    Weights start random: see `from_weights`.
+    """
 
     #: Side that the network was trained at; videos are resized to it.
     size = 224

@@ -23,8 +23,9 @@ VIDEOMV_FROM_ORBIT4D = np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0
 def videomv_cameras(cameras: Sequence[Camera] | Any) -> Tensor:
     """Cameras as VideoMV's networks take them: [..., F, 16] float32, row-major camera-to-world.
 
-    `cameras` is a sequence of F `Camera`s, or an array or tensor [..., F, 4, 4] of camera-to-world matrices
-    in orbit4d's world. Intrinsics are no part of the published condition. Raises ValueError for other shapes.
+    `cameras` is a sequence of F objects `Camera`, or an array or tensor [..., F, 4, 4] of camera-to-world
+    matrices in orbit4d's world. Intrinsics are no part of the published condition. Raises ValueError for
+    other shapes.
     """
     import torch
 

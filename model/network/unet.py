@@ -45,21 +45,25 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
     Arguments up to `attention_head_dim` are diffusers' own and default to the published size (1.4 B
     parameters). `attention_head_dim` is the width of a head (diffusers' naming is historic).
 
-    variant: "text", "image" (first view) or "static3d" (a whole static orbit; the image network's weights).
-    camera_dim: numbers per frame given to the camera MLP, 16 for a flattened 4x4 camera-to-world.
-    camera_harmonics: additional cos(k a), sin(k a) of the azimuth for k = 1..n. 0 is the published network.
-    camera_zero_init: start the camera MLP at zero output, which leaves the base network as it was. False lets
-        a network trained from nothing feel its cameras from the first step.
-    frame_index_embedding: tell the network the index of each frame (for ablations; the base has none).
-    temporal_dropout: dropout inside the temporal convolutions (diffusers and VideoMV: 0.1).
-    transformer_in_heads: heads of the temporal transformer behind `conv_in` (published and fixed in
-        diffusers: 8). It is heads * attention_head_dim wide whatever the level is, which makes it the most
-        expensive layer of a small network.
-    latent_token_grid: the first view's latent gives grid^2 cross-attention tokens (published: 8).
-    double_add_folded: `conv_in` of the image network is right for an image branch that is joined once, as
-        here. False marks weights that lack upstream's doubling (diffusers' own conversion): see videomv.py.
-    first_view: what the image branch sees of a first view: "ramp" (published: frame 0, then the index of the
-        frame) or "repeat" (the first view at every frame).
+    Args:
+        variant: "text", "image" (first view) or "static3d" (a whole static orbit; the image network's
+            weights).
+        camera_dim: numbers per frame given to the camera MLP, 16 for a flattened 4x4 camera-to-world.
+        camera_harmonics: additional cos(k a), sin(k a) of the azimuth for k = 1..n. 0 is the published
+            network.
+        camera_zero_init: start the camera MLP at zero output, which leaves the base network as it was. False
+            lets a network trained from nothing feel its cameras from the first step.
+        frame_index_embedding: tell the network the index of each frame (for ablations; the base has none).
+        temporal_dropout: dropout inside the temporal convolutions (diffusers and VideoMV: 0.1).
+        transformer_in_heads: heads of the temporal transformer behind `conv_in` (published and fixed in
+            diffusers: 8). It is heads * attention_head_dim wide whatever the level is, which makes it the
+            most expensive layer of a small network.
+        latent_token_grid: the first view's latent gives grid^2 cross-attention tokens (published: 8).
+        double_add_folded: `conv_in` of the image network is right for an image branch that is joined once, as
+            here. False marks weights that lack upstream's doubling (diffusers' own conversion): see
+            videomv.py.
+        first_view: what the image branch sees of a first view: "ramp" (published: frame 0, then the index of
+            the frame) or "repeat" (the first view at every frame).
     """
 
     _supports_gradient_checkpointing = True
@@ -200,20 +204,25 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
     ) -> UNet3DConditionOutput | tuple[Tensor]:
         """One denoising pass.
 
-        sample [B, C, F, h, w] noisy latents; h and w multiples of 2^(levels - 1).
-        timestep [B] (or one for all).
-        encoder_hidden_states [B, L, D] text tokens. None: no text (one zero token in the text network).
-        camera [B, F, 16] row-major camera-to-world in the checkpoint's world (`videomv_cameras`). None adds
-            nothing, as upstream does; it is not the MLP of zeros.
-        motion [B] raw motion magnitude; None, or NaN / None for one sample, adds nothing.
-        image_latents [B, C, h, w] latent of the first view; the ramp over frames is built here.
-        image_embeddings [B, D] or [B, 1, D] image vector; None is zeros, the unconditional branch.
-        static_latents [B, C, F, h, w] a static orbit: takes the place of the ramp, and its frame 0 feeds the
-            image tokens. Needed by "static3d"; on "image" it wins over `image_latents`.
-        fps [B]; None is 8. Only the image network has an fps embedding.
+        Args:
+            sample: [B, C, F, h, w] noisy latents; h and w multiples of 2^(levels - 1).
+            timestep: [B] (or one for all).
+            encoder_hidden_states: [B, L, D] text tokens. None: no text (one zero token in the text network).
+            camera: [B, F, 16] row-major camera-to-world in the checkpoint's world (`videomv_cameras`). None
+                adds nothing, as upstream does; it is not the MLP of zeros.
+            motion: [B] raw motion magnitude; None, or NaN / None for one sample, adds nothing.
+            image_latents: [B, C, h, w] latent of the first view; the ramp over frames is built here.
+            image_embeddings: [B, D] or [B, 1, D] image vector; None is zeros, the unconditional branch.
+            static_latents: [B, C, F, h, w] a static orbit: takes the place of the ramp, and its frame 0 feeds
+                the image tokens. Needed by "static3d"; on "image" it wins over `image_latents`.
+            fps: [B]; None is 8. Only the image network has an fps embedding.
 
-        Returns the prediction in `.sample` [B, C, F, h, w]: noise or velocity, as the schedule has it.
-        Raises ValueError where inputs and variant do not fit.
+        Returns:
+            The prediction in `.sample` [B, C, F, h, w]: noise or velocity, as the schedule has it; with
+            `return_dict=False` a tuple of it.
+
+        Raises:
+            ValueError: inputs and variant do not fit.
         """
         batch, _, frames, height, width = sample.shape
         step = 2 ** (len(self.config.block_out_channels) - 1)

@@ -18,7 +18,7 @@ from orbit4d.model.training.train import train
 
 
 def examples(repo_root):
-    text = (repo_root / "docs" / "model.md").read_text()
+    text = (repo_root / "docs" / "measured" / "model.md").read_text()
     section = text.split("\n## From Python\n")[1].split("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", section, re.S)
 

@@ -1,0 +1,175 @@
+"""Each tutorial is followed word for word, on small data: every console block, then every Python block.
+
+Blocks behind a comment `<!-- needs ... -->` are not run (a cluster); test_docs.py checks their options.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orbit4d.datasets import Clip, DatasetWriter, write_video
+
+ROOT = Path(__file__).resolve().parent.parent
+TUTORIALS = ROOT / "docs" / "tutorials"
+
+#: Behind the words of a page's command: the same work, smaller. Of an option given twice the last counts.
+SMALLER = {
+    "curate": ["--workers", "1", "--previews", "none"],
+    "render": ["--frames", "4", "--resolution", "64", "--samples", "1", "--workers", "1"],
+    "train": ["--steps", "2", "--batch", "1"],
+    "generate": ["--steps", "2"],
+    "recon4d": ["--steps", "10", "--threads", "1"],
+    "film": ["--frames", "3", "--size", "32"],
+    "eval run": ["--steps", "1"],
+}
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """(language, text) of a page's blocks that can be run here, in order."""
+    text = (TUTORIALS / page).read_text()
+    found = re.findall(
+        r"(<!-- needs [^>]*-->\n)?^```(console|python)\n(.*?)^```", text, re.MULTILINE | re.DOTALL
+    )
+    assert found
+    return [(language, body) for mark, language, body in found if not mark]
+
+
+def smaller(words: list[str]) -> list[str]:
+    """The line of a page as it is run here."""
+    name = " ".join(words[1:3]) if words[1] == "eval" else words[1]
+    # A dry run has no steps; what is measured already is decided without workers and previews.
+    if "--dry-run" in words or (name == "curate" and "assets" not in words[2]):
+        return words
+    return [*words, *SMALLER.get(name, [])]
+
+
+def run(words: list[str], folder: Path) -> str:
+    """What a line says; its exit code must be 0. `view`, which serves for ever, is stopped by Ctrl-C."""
+    command = [sys.executable, "-m", "orbit4d.app", *smaller(words)[1:]]
+    if words[1] == "view":
+        return view(command, folder)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def view(command: list[str], folder: Path) -> str:
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=env) as child:
+        assert child.stdout is not None
+        said, end = "", time.monotonic() + 200
+        while "http://" not in said and child.poll() is None and time.monotonic() < end:
+            if select.select([child.stdout], [], [], 1.0)[0]:
+                said += child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=60)
+    assert "http://" in said
+    return said
+
+
+def follow(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], dict[str, Any]]:
+    """Run a page's blocks in `folder`; returns what each line said, and the names of the Python blocks."""
+    monkeypatch.chdir(folder)
+    said: list[str] = []
+    names: dict[str, Any] = {}
+    for language, body in blocks(page):
+        if language == "python":
+            exec(compile(body, page, "exec"), names)
+            continue
+        for line in body.replace("\\\n", " ").splitlines():
+            if line.startswith("$ "):
+                words = shlex.split(line[2:])
+                assert words[0] == "orbit4d", f"{page}: {line}: mark what cannot be run here"
+                said.append(run(words, folder))
+    return said, names
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, make_clips: Callable[..., list[Clip]]) -> Path:
+    """What `make demo` leaves, in small: three assets, their table, a dataset of drawn clips, an image."""
+    from orbit4d.app.demo.source import build_assets
+    from orbit4d.datasets import decode
+
+    folder = tmp_path_factory.mktemp("made") / "demo"
+    build_assets(folder / "assets", ("dino", "slime", "vase"))
+    table = ["curate", "assets", "--captions", "assets/captions.csv", "--out", "table.parquet"]
+    run(["orbit4d", *table], folder)
+    writer = DatasetWriter(str(folder / "dataset"), {"frames": 8})
+    for uid in ("dino", "slime"):
+        clips = make_clips(uid, caption=f"a {uid}")
+        writer.stage(uid, clips)
+    writer.roll(final=True)
+    (folder / "generated").mkdir()
+    Image.fromarray(decode(clips[2].frames[0])).save(folder / "generated" / "input.png")
+    return folder
+
+
+@pytest.fixture
+def work(tmp_path: Path, demo: Path) -> Path:
+    """A folder to follow a page in, with a `demo/` of its own."""
+    shutil.copytree(demo, tmp_path / "work" / "demo")
+    return tmp_path / "work"
+
+
+def test_every_tutorial_is_followed_here() -> None:
+    followed = set(re.findall(r'follow\(\s*"([\w-]+\.md)"', Path(__file__).read_text()))
+    assert followed == {page.name for page in TUTORIALS.glob("*.md")}
+
+
+def test_only_what_needs_a_cluster_is_left_out() -> None:
+    for page in TUTORIALS.glob("*.md"):
+        marks = re.findall(r"<!-- needs ([^>]*) -->", page.read_text())
+        assert set(marks) <= {"a cluster"} and (not marks or page.name == "dataset-on-a-cluster.md")
+
+
+def test_curating(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, _ = follow("curating.md", work, monkeypatch)
+    assert "accepted 2, rejected 1, failed 0" in said[0]
+    assert (work / "report" / "index.html").is_file()
+    assert "done 2 " in said[2] and (work / "good" / "dataset.json").is_file()
+
+
+def test_dataset_on_a_cluster(work: Path, monkeypatch: pytest.MonkeyPatch, make_dataset: Any) -> None:
+    make_dataset(str(work / "night1"), assets=2)
+    make_dataset(str(work / "night2"), assets=4)
+    said, names = follow("dataset-on-a-cluster.md", work, monkeypatch)
+    assert "input 2 = done 2" in said[0] and "digest " in said[1]
+    assert names["video"].shape == (4, 3, 128, 128)
+    assert any((work / "published").iterdir())
+
+
+def test_finetuning(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, names = follow("finetuning.md", work, monkeypatch)
+    assert "GiB" in said[1]
+    assert (work / "high.mp4").is_file() and (work / "high" / "transforms.json").is_file()
+    assert names["frames"].ndim == 4 and names["frames"].shape[-1] == 3
+    assert (work / "results" / "index.html").is_file()
+
+
+def test_from_an_orbit_video(
+    work: Path, monkeypatch: pytest.MonkeyPatch, make_clips: Callable[..., list[Clip]]
+) -> None:
+    clip = make_clips("ball", rigs=("dynamic_orbit",), n_frames=12, size=64)[0]
+    rgba = np.stack(clip.pixels()).astype(np.float32)
+    alpha = rgba[..., 3:] / 255
+    frames = (rgba[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
+    write_video(work / "orbit.mp4", frames)
+    said, names = follow("from-an-orbit-video.md", work, monkeypatch)
+    assert "PSNR" in said[0] and (work / "orbit.scene" / "scene.json").is_file()
+    assert (work / "film.mp4").is_file() and (work / "half.splat").stat().st_size % 32 == 0
+    assert names["image"].shape[-1] == 4
