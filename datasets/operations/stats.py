@@ -17,7 +17,10 @@ _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
 def statistics(uri: str) -> dict[str, Any]:
-    """Numbers of a dataset, as JSON holds them. Motion is the raw magnitude of the dynamic orbits."""
+    """Numbers of a dataset, as JSON holds them. Motion is the raw magnitude of the dynamic orbits.
+
+    InputError for what is no dataset.
+    """
     index = Index(uri)
     keys = index.keys
     rigs, licences, sizes, frames = Counter[str](), Counter[str](), Counter[str](), 0

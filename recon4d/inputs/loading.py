@@ -75,13 +75,19 @@ class Frames:
 
 @dataclass(frozen=True)
 class OrbitSpec:
-    """Cameras of a video that brings none."""
+    """Cameras of a video that brings none: a circle, seen from the front first, one view per frame.
+
+    InputError for a radius, field of view or elevation that no orbit has.
+    """
 
     closed: bool = False
     """Last frame repeats the first view (the published orbit)."""
     radius: float = DEFAULT_RADIUS
+    """Distance from the origin, world units."""
     fov_x_deg: float = DEFAULT_FOV_X_DEG
+    """Horizontal field of view, degrees."""
     elevation_deg: float = 0.0
+    """Angle above the horizon, degrees."""
 
     def __post_init__(self) -> None:
         if not (self.radius > 0 and 1 <= self.fov_x_deg <= 170 and -89 <= self.elevation_deg <= 89):
