@@ -117,7 +117,7 @@ def _activations(unet: OrbitUNet, config: TrainConfig, downscale: int, checkpoin
         blocks.append((counter.bytes - before, sum(_bytes(a) for a in args if isinstance(a, Tensor))))
         return out
 
-    unet._run = counted  # type: ignore[method-assign]
+    unet._run = counted  # type: ignore[method-assign]  # counts blocks in this one pass
     parameters = {id(p.untyped_storage()) for p in unet.parameters()}
     counter.ignore = parameters
     try:
