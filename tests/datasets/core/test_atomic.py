@@ -196,7 +196,7 @@ def test_errors_are_the_systems(tmp_path: Path) -> None:
 
 
 def test_nothing_else_renames_what_it_wrote(repo_root: Path) -> None:
-    """`os.replace(a, b)` and `path.replace(b)` stand in the home alone, and where a draft outlives a process."""
+    """`os.replace(a, b)` and `path.replace(b)` stand here alone, and where a draft outlives its process."""
     allowed = {
         "datasets/core/atomic.py",
         "datasets/sources/objaverse.py",  # a download that a later run resumes
