@@ -7,6 +7,7 @@ not measured is not held against an asset. All rules are monotone: a looser thre
 from __future__ import annotations
 
 import fnmatch
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -178,8 +179,7 @@ def _previews(rules: Rules) -> tuple[str, str]:
     return f"ssim_quarter{suffix}", f"ssim_half{suffix}"
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(typing.NamedTuple):
     """One reason to reject a row."""
 
     reason: str

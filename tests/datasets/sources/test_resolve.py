@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.paths import localize
+from orbit4d.datasets.sources import expand
 from orbit4d.datasets.sources import objaverse as objaverse_source
-from orbit4d.datasets.sources import resolve as sources
 from orbit4d.datasets.sources.asset import Candidate, Expanded, clean_uid
 from orbit4d.datasets.sources.resolve import resolve
 
@@ -169,8 +170,8 @@ def test_captions_join_by_hash(folder):
 
 
 def test_a_registered_scheme_is_served(folder, monkeypatch):
-    monkeypatch.setattr(sources, "_SCHEMES", {})
-    sources.register_scheme("demo", lambda source: Expanded([Candidate("made", str(folder / "a b.glb"))]))
+    monkeypatch.setattr(expand, "_SCHEMES", {})
+    expand.register_scheme("demo", lambda source: Expanded([Candidate("made", str(folder / "a b.glb"))]))
     assert uids("demo:") == ["made"]
 
 
@@ -182,7 +183,7 @@ def test_files_behind_a_uri_are_resolved_and_fetched(tmp_path):
     fs.pipe_file("/bucket/x/two.txt", b"two")
     [asset] = resolve(["memory://bucket/x"]).assets
     assert (asset.uid, asset.bytes) == ("one", 3)
-    copy = sources.localize(asset.path, tmp_path)
+    copy = localize(asset.path, tmp_path)
     assert Path(copy).read_bytes() == b"one" and copy.endswith(".glb")
     with pytest.raises(InputError):
         resolve(["memory://bucket/none"])
