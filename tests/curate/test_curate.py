@@ -24,6 +24,8 @@ from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.render.fleet.child import BlenderChild, ChildError, TaskRefused
 from orbit4d.render.fleet.driver import FleetSettings, ray_cluster
 
+pytestmark = pytest.mark.blender
+
 HOP = [(0, 0, 0), (0, 0, 0.3), (0, 0, 0)]
 
 
