@@ -37,7 +37,18 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name for name in re.split(r"[,\s]+", text) if name)
 
 
-@click.command(cls=Command, epilog=EXAMPLE, on_interrupt=RESUMED)
+GROUPS = {
+    "Input and output": "--out --preset --captions --shard-size --resume --retry-quarantined --seed",
+    "Views": "--frames --rigs --orbits --azimuths --elevation --elevation-range --radius --fov --closed "
+    "--normalise --window --window-shares",
+    "Images": "--resolution --samples --passes --environment --shadows --denoise --filter-width "
+    "--transparent-bounces --backface-culling --transparent-glass --view-transform --device",
+    "Workers": "--workers --threads-per-worker --gpus-per-worker --attempts --max-preemptions "
+    "--asset-timeout --import-timeout --max-rss --recycle-after --order --shared-paths --address",
+}
+
+
+@click.command(cls=Command, epilog=EXAMPLE, on_interrupt=RESUMED, groups=GROUPS)
 @click.argument("sources", nargs=-1, required=True, metavar="TABLE|SOURCE...")
 @click.option(
     "--out", required=True, metavar="DATASET", help="Dataset folder or URI; an existing one is resumed."
