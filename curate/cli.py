@@ -74,7 +74,7 @@ GROUPS = {
     "Input and output": "--out --report --captions --preset --rules",
     "Rules": " ".join(f"--{name.replace('_', '-')}" for name in RULE_OPTIONS),
     "Measuring": "--previews --preview-size --preview-samples --remeasure",
-    "Workers": "--workers --attempts --asset-timeout --max-rss --address",
+    "Workers": "--workers --attempts --asset-timeout --import-timeout --max-rss --address",
 }
 
 
@@ -109,9 +109,9 @@ GROUPS = {
 )
 @click.option("--remeasure", is_flag=True, help="Measure again what the table holds.")
 @click.option("--workers", type=int, default=None, help="Workers (one per core).")
-@click.option("--attempts", default=2, show_default=True, help="Attempts per asset.")
-@click.option("--asset-timeout", default=600.0, show_default=True, help="Time limit per asset, s.")
-@click.option("--max-rss", "max_rss_bytes", type=Size(), help="Memory limit per Blender process.")
+@click.option("--attempts", default=2, show_default=True, help="Tries before an asset counts as failed.")
+@click.option("--asset-timeout", default=600.0, show_default=True, help="Seconds an asset may take.")
+@click.option("--max-rss", "max_rss_bytes", type=Size(), help="Memory at which a Blender is killed, say 8G.")
 @click.option(
     "--address", default=None, help="Ray address (`auto`: the running cluster). Default: a local Ray."
 )

@@ -122,28 +122,24 @@ GROUPS = {
 )
 @click.option("--gpus-per-worker", type=float, default=0.0, help="GPUs per worker (0.25: four share one).")
 @click.option(
-    "--attempts", type=int, default=2, show_default=True, help="Failed attempts per asset before quarantine."
+    "--attempts", type=int, default=2, show_default=True, help="Failures of Blender before quarantine."
 )
 @click.option(
-    "--max-preemptions",
-    type=int,
-    default=10,
-    show_default=True,
-    help="Preempted attempts per asset before quarantine.",
+    "--max-preemptions", type=int, default=10, show_default=True, help="Lost workers before quarantine."
 )
 @click.option(
     "--asset-timeout",
     type=float,
     default=900.0,
     show_default=True,
-    help="Time limit per action, s.",
+    help="Seconds Blender may take for an action.",
 )
 @click.option(
     "--import-timeout",
     type=float,
     default=300.0,
     show_default=True,
-    help="Import time limit, s.",
+    help="Seconds Blender may take to read it.",
 )
 @click.option(
     "--max-rss",
@@ -151,14 +147,14 @@ GROUPS = {
     type=Size(),
     default="8G",
     show_default=True,
-    help="Memory limit per Blender process.",
+    help="Memory at which a Blender is killed, say 8G.",
 )
 @click.option(
     "--recycle-after",
     type=int,
     default=50,
     show_default=True,
-    help="Assets after which a Blender process is replaced.",
+    help="Assets after which a Blender is replaced.",
 )
 @click.option(
     "--order",

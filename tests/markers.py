@@ -30,6 +30,7 @@ NAMES = {
     "BlenderChild": ("blender",),
     "Worker": ("blender",),
     "bpy": ("blender",),
+    "build_assets": ("blender",),
     "ray": ("ray",),
     "ray_cluster": ("ray",),
     "train_on_ray": ("ray",),
@@ -44,7 +45,11 @@ PROGRAMS = {
     r"import bpy|BlenderChild|orbit4d\.render\.blender\.main": ("blender",),
     r"import ray|ray_cluster\(|ray\.init|^ray$": ("ray",),
     r"run_fleet|orbit4d\.(curate|render)\.cli import main": _BOTH,
+    r"^05_render_an_asset\.py$|^06_own_curation_rule\.py$": _BOTH,
 }
+
+#: Files whose tests run command lines of pages: what these start stands in no test.
+FILES = {"test_tutorials.py": ("blender", "ray", "slow")}
 
 
 def needs(functions: Iterable[FunctionType], fixtures: Iterable[str] = ()) -> set[str]:
@@ -99,7 +104,8 @@ def functions_of(item: pytest.Item) -> list[FunctionType]:
 def mark(items: Iterable[pytest.Item]) -> None:
     """Set the markers of all tests that were collected."""
     for item in items:
-        for marker in sorted(needs(functions_of(item), getattr(item, "fixturenames", ()))):
+        found = needs(functions_of(item), getattr(item, "fixturenames", ()))
+        for marker in sorted(found.union(FILES.get(item.path.name, ()))):
             item.add_marker(marker)
 
 

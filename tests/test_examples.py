@@ -82,8 +82,6 @@ def test_reconstruct_export_and_film(run: Callable[..., str], scene: Path, tmp_p
     assert (tmp_path / "out" / "half.splat").stat().st_size % 32 == 0
 
 
-@pytest.mark.blender
-@pytest.mark.ray
 def test_render_an_asset(run: Callable[..., str], toy: Any, tmp_path: Path) -> None:
     asset = toy(tmp_path / "toy.glb")
     said = run("05_render_an_asset.py", asset, tmp_path / "dataset")
@@ -91,8 +89,6 @@ def test_render_an_asset(run: Callable[..., str], toy: Any, tmp_path: Path) -> N
     assert "dynamic_orbit" in said
 
 
-@pytest.mark.blender
-@pytest.mark.ray
 def test_own_curation_rule(run: Callable[..., str], toy: Any, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 

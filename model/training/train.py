@@ -319,7 +319,7 @@ def restore_weights(checkpoint: Checkpoint, unet: torch.nn.Module) -> None:
     """Put a checkpoint's weights back: all that is left to do of a run whose stages are done."""
     unexpected = unet.load_state_dict(checkpoint.model, strict=False).unexpected_keys
     if unexpected:
-        raise WorkError(f"checkpoint key {unexpected[0]} is not in this network")
+        raise WorkError(f"the checkpoint has weights this network lacks ({unexpected[0]}): other version?")
 
 
 def restore_optimizer(checkpoint: Checkpoint, unet, optimizer, ema, accelerator) -> None:

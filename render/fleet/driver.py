@@ -34,7 +34,7 @@ STUCK_GRACE = START_TIMEOUT + 300.0
 #: The child's limit holds for each action of an asset; an actor that is silent for this many of them is
 #: stuck itself.
 STUCK_ACTIONS = 50
-#: Workers that fail to start, in a row, before the fleet gives up.
+#: Actors that die before they are up, in a row, before the fleet gives up.
 MAX_STILLBORN = 8
 #: Seconds without any worker after which the user is told, again and again.
 SAY_WAITING_EVERY = 60.0

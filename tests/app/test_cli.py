@@ -87,7 +87,7 @@ def test_groups_of_options_name_each_once(name: str) -> None:
     assert isinstance(command, Command)
     named = [option for names in command.groups.values() for option in names]
     options = [param.opts[0] for param in command.params if isinstance(param, click.Option)]
-    assert sorted(named) == sorted(options)
+    assert set(options) <= set(named) and len(named) == len(set(named))
     page = command.get_help(click.Context(command))
     assert [page.index(f"\n{heading}:\n") for heading in (*command.groups, "Options")]
     assert all(page.count(f"  {option} ") + page.count(f"  {option},") <= 1 for option in options)
