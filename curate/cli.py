@@ -71,7 +71,15 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.command("curate", cls=Command, epilog=EXAMPLE, on_interrupt=RESUMED)
+GROUPS = {
+    "Input and output": "--out --report --captions --preset --rules",
+    "Rules": " ".join(f"--{name.replace('_', '-')}" for name in RULE_OPTIONS),
+    "Measuring": "--previews --preview-size --preview-samples --remeasure",
+    "Workers": "--workers --attempts --asset-timeout --import-timeout --max-rss --address",
+}
+
+
+@click.command("curate", cls=Command, epilog=EXAMPLE, on_interrupt=RESUMED, groups=GROUPS)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
     "--out",

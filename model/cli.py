@@ -168,7 +168,15 @@ def encode(dataset: str, **options: Any) -> None:
 
 
 @click.command(
-    cls=Command, on_interrupt="interrupted: the last checkpoint is kept; add --resume to the command to go on"
+    cls=Command,
+    on_interrupt="interrupted: the last checkpoint is kept; resume by the same command and --resume",
+    groups={
+        "Run": "--out --resume --track --sample-every --dry-run",
+        "Settings": "--preset --config --steps --batch --seed --set",
+        "Data": "--where --latents",
+        "Weights": "--init --allow-missing --vae --text-encoder --image-encoder",
+        "Workers": "--ray --address",
+    },
 )
 @click.argument("dataset")
 @click.option(
@@ -274,7 +282,15 @@ def train(
     print(f"model: {model}")
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    groups={
+        "Conditions": "--image --text --static --motion --crop --matte",
+        "Camera": "--azimuth --elevation",
+        "Sampling": "--samples --seed --steps --w1 --w2 --w-motion",
+        "Output": "--out --overwrite --fps",
+    },
+)
 @click.argument("run", type=Place(as_text=True, leave_out=_NOT_THE_MODEL))
 @click.option(
     "--image",

@@ -14,7 +14,14 @@ _ORBIT = click.Choice(["open", "closed"])
 
 
 @click.command(
-    cls=Command, short_help="Turn an orbit video into explicit 4D Gaussians.", on_interrupt=RESUMED
+    cls=Command,
+    short_help="Turn an orbit video into explicit 4D Gaussians.",
+    on_interrupt=RESUMED,
+    groups={
+        "Input and output": "--out --static --mask --matte",
+        "Cameras": "--cameras --static-cameras --static-time --orbit --radius --fov --elevation",
+        "Fitting": "--preset --resolution --steps --exposure --threads --seed",
+    },
 )
 @click.argument(
     "source",

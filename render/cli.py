@@ -43,7 +43,18 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name for name in re.split(r"[,\s]+", text) if name)
 
 
-@click.command(cls=Command, epilog=EXAMPLE, on_interrupt=RESUMED)
+GROUPS = {
+    "Input and output": "--out --preset --captions --shard-size --resume --retry-quarantined --seed",
+    "Views": "--frames --rigs --orbits --azimuths --elevation --elevation-range --radius --fov --closed "
+    "--normalise --window --window-shares",
+    "Images": "--resolution --samples --passes --environment --shadows --denoise --filter-width "
+    "--transparent-bounces --backface-culling --transparent-glass --view-transform --device",
+    "Workers": "--workers --threads-per-worker --gpus-per-worker --attempts --max-preemptions "
+    "--asset-timeout --import-timeout --max-rss --recycle-after --order --shared-paths --address",
+}
+
+
+@click.command(cls=Command, epilog=EXAMPLE, on_interrupt=RESUMED, groups=GROUPS)
 @click.argument("sources", nargs=-1, required=True, metavar="TABLE|SOURCE...")
 @click.option(
     "--out", required=True, metavar="DATASET", help="Dataset folder or URI; an existing one is resumed."
@@ -135,14 +146,14 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     type=float,
     default=Limits.asset_timeout,
     show_default=True,
-    help="Time limit per action, s.",
+    help="Seconds Blender may take for an action.",
 )
 @click.option(
     "--import-timeout",
     type=float,
     default=Limits.import_timeout,
     show_default=True,
-    help="Import time limit, s.",
+    help="Seconds Blender may take to read it.",
 )
 @click.option(
     "--max-rss",
@@ -150,14 +161,14 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     type=Size(),
     default=size_text(Limits.max_rss_bytes),
     show_default=True,
-    help="Memory limit per Blender process.",
+    help="Memory at which a Blender is killed, say 8G.",
 )
 @click.option(
     "--recycle-after",
     type=int,
     default=Limits.recycle_after,
     show_default=True,
-    help="Assets after which a Blender process is replaced.",
+    help="Assets after which a Blender is replaced.",
 )
 @click.option(
     "--order",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import random
 import socket
@@ -10,6 +11,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hypothesis
@@ -19,6 +21,18 @@ import pytest
 from orbit4d.datasets import Camera, Clip, DatasetWriter, encode_webp, orbit
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def _beside(name: str) -> ModuleType:
+    """A module of this folder, which is on no path."""
+    spec = importlib.util.spec_from_file_location(f"orbit4d_tests_{name}", ROOT / "tests" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+markers = _beside("markers")
 
 # Chance in tests ------------------------------------------------------------------------------------------
 
@@ -31,7 +45,7 @@ hypothesis.settings.load_profile("fresh" if SEED else "fixed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "random: draws its inputs; `make test-random` draws other ones")
+    config.pluginmanager.register(markers.Watch())
     _seed_all(SEED)
 
 
@@ -40,6 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         drawn = hypothesis.is_hypothesis_test(getattr(item, "obj", None))
         if drawn or "seed" in getattr(item, "fixturenames", ()):
             item.add_marker("random")
+    markers.mark(items)
 
 
 def _seed_all(seed: int) -> None:

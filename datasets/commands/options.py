@@ -10,7 +10,7 @@ import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,11 +91,33 @@ class ReaderLeft(Exception):
 
 
 class Command(click.Command):
-    """A command that serves parameters of type `Place` and `-h`; `on_interrupt` is printed at Ctrl-C."""
+    """A command that serves parameters of type `Place` and `-h`; `on_interrupt` is printed at Ctrl-C.
 
-    def __init__(self, *args: Any, on_interrupt: str = "interrupted", **kwargs: Any) -> None:
+    `groups` are the sections of its help: heading -> the options below it, as one line of words. What no
+    group names stands under `Options`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        on_interrupt: str = "interrupted",
+        groups: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **_with_short_help(kwargs))
         self.on_interrupt = on_interrupt
+        self.groups = {heading: tuple(names.split()) for heading, names in (groups or {}).items()}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        heading_of = {name: heading for heading, names in self.groups.items() for name in names}
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in (*self.groups, "Options")}
+        for option in self.get_params(ctx):
+            if (record := option.get_help_record(ctx)) is not None:
+                sections[heading_of.get(option.opts[0], "Options")].append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -8,6 +8,7 @@ import pytest
 from orbit4d.app.cli import command as umbrella
 from orbit4d.app.doctor import system_packages
 from orbit4d.datasets.commands.command import run
+from orbit4d.datasets.commands.options import Command
 from orbit4d.datasets.core.errors import InputError, WorkError
 
 
@@ -78,6 +79,18 @@ def options_of(
             assert member is not None
             found += options_of(member, context, child)
     return found
+
+
+@pytest.mark.parametrize("name", ["render", "curate", "train", "generate", "recon4d"])
+def test_groups_of_options_name_each_once(name: str) -> None:
+    command = umbrella.get_command(click.Context(umbrella), name)
+    assert isinstance(command, Command)
+    named = [option for names in command.groups.values() for option in names]
+    options = [param.opts[0] for param in command.params if isinstance(param, click.Option)]
+    assert set(options) <= set(named) and len(named) == len(set(named))
+    page = command.get_help(click.Context(command))
+    assert [page.index(f"\n{heading}:\n") for heading in (*command.groups, "Options")]
+    assert all(page.count(f"  {option} ") + page.count(f"  {option},") <= 1 for option in options)
 
 
 def test_every_option_has_a_description() -> None:

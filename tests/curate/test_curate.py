@@ -26,6 +26,8 @@ from orbit4d.render.fleet.child import BlenderChild, ChildError, TaskRefused
 from orbit4d.render.fleet.cluster import ray_cluster
 from orbit4d.render.fleet.settings import FleetSettings
 
+pytestmark = pytest.mark.blender
+
 HOP = [(0, 0, 0), (0, 0, 0.3), (0, 0, 0)]
 
 

@@ -39,6 +39,7 @@ def drawn(number: int, frames: int = 6, size: int = 16) -> Pair:
     return Pair(f"clip-{number}", "dynamic_orbit", made, truth)
 
 
+@pytest.mark.slow
 def test_three_hundred_clips_never_hold_more_than_two_in_memory(tmp_path: Path) -> None:
     """Frames are counted where they are made and where they are freed."""
     alive, most, loaded = 0, 0, 0
@@ -102,6 +103,7 @@ def measured(out: Path) -> dict[str, dict[str, float]]:
     return {row["name"]: row["values"] for row in record["rows"]} | record["summary"]
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_and_ends_the_same(
     synthetic_dataset: Path, micro_run: Path, tmp_path: Path
 ) -> None:
@@ -129,6 +131,7 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(
     assert isinstance(other.exception, InputError) and "another seed" in str(other.exception)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grain", [0.0, 0.1])
 def test_an_orbit_becomes_a_scene_whose_front_is_measured(
     synthetic_dataset: Path, micro_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grain: float
@@ -165,6 +168,7 @@ def test_an_orbit_becomes_a_scene_whose_front_is_measured(
     assert (out / "generated" / "asset-000__a0.scene" / "canonical.ply").is_file()
 
 
+@pytest.mark.slow
 def test_a_scene_is_shown_below_its_orbit_and_made_after_all_orbits(
     synthetic_dataset: Path, micro_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +211,7 @@ def test_a_worker_that_would_measure_less_than_the_driver_is_refused(tmp_path: P
     assert "\n" not in str(one.value)
 
 
+@pytest.mark.ray
 def test_ray_workers_measure_what_one_process_does(
     synthetic_dataset: Path, tmp_path: Path, moving: torch.Tensor, write
 ) -> None:

@@ -36,6 +36,7 @@ def losses(log: Path) -> list[float]:
     return [row["loss"] for row in read(log)]
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_from_s3_with_the_same_losses(
     bucket: str,
     words: list[str],

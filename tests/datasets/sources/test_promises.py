@@ -64,6 +64,8 @@ def test_a_sound_file_is_held_to_its_hash_and_the_message_names_the_note(cache, 
     assert row[2] == "bad_file:changed" and note_of(str(place)) in row[3]
 
 
+@pytest.mark.blender
+@pytest.mark.ray
 def test_what_curate_refuses_takes_its_hash_back(cache, tmp_path, pack_glb):
     """A file that passes the first look and that Blender refuses, then the right one in its place."""
     place, whole, ids = cache

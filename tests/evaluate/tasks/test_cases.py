@@ -27,6 +27,7 @@ def run_video(tmp_path: Path, made: str, truth: str, name: str) -> dict[str, flo
     return record["summary"]["dynamic_orbit"]
 
 
+@pytest.mark.slow
 def test_truth_shuffled_and_frozen_come_out_in_order(tmp_path: Path, moving: torch.Tensor, write) -> None:
     truth = write(tmp_path / "truth", moving)
     jittered = moving.roll(1, dims=-1)

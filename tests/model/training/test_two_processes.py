@@ -38,6 +38,7 @@ ONE_IS_STOPPED = """
 """
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_and_go_through_the_losses_of_one(
     tmp_path, synthetic_dataset, micro_config
 ):

@@ -89,6 +89,7 @@ def test_a_loaded_scene_draws_what_the_fitted_one_drew(tiny_scene: Path, tmp_pat
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(
     tmp_path: Path, moving_ball: dict[str, np.ndarray], tiny_settings: Any
 ) -> None:
@@ -118,6 +119,7 @@ reconstruct(np.load(sys.argv[1]), sys.argv[3], settings=settings, threads=1)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(
     tmp_path: Path, moving_ball: dict[str, np.ndarray], tiny_settings: Any
 ) -> None:

@@ -96,6 +96,7 @@ def test_a_missing_gsplat_is_named_with_the_mend(monkeypatch):
         cuda.rasterize(*positional(arguments()))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_gsplat_on_a_gpu_equals_the_twin():
     pytest.importorskip("gsplat", reason="the extra orbit4d[gpu] is not installed")

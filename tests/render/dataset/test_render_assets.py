@@ -31,6 +31,8 @@ from orbit4d.render.fleet.child import BlenderChild, TaskRefused
 from orbit4d.render.fleet.driver import FleetSettings, Outcome
 from orbit4d.render.planning.settings import preset
 
+pytestmark = [pytest.mark.blender, pytest.mark.ray]
+
 POISON = "toy_poison"
 TOYS = ("toy_a", "toy_b", "toy_c", "toy_d")
 SMALL = ["--preset", "draft", "--frames", "3", "--resolution", "16", "--samples", "2", "--shard-size", "1K"]
