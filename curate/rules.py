@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
