@@ -43,8 +43,8 @@ def cgroup_quota(root: Path = Path("/")) -> float | None:
     system's /proc and /sys lie.
     """
     try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
-        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+        mounts = (root / "proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except (OSError, UnicodeDecodeError):
         return None  # not Linux, or no /proc
     found = [_granted(folder) for folder in _folders(groups, mounts, root)]
@@ -82,10 +82,10 @@ def _granted(folder: Path) -> float | None:
     """Cores' worth of time that one group grants; None without a limit."""
     try:
         if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
         else:
-            quota = (folder / "cpu.cfs_quota_us").read_text()
-            period = (folder / "cpu.cfs_period_us").read_text()
+            quota = (folder / "cpu.cfs_quota_us").read_text(encoding="ascii")
+            period = (folder / "cpu.cfs_period_us").read_text(encoding="ascii")
         granted = int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
         return None  # `max`, or a group without the file

@@ -20,6 +20,7 @@ from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.data.training_clips import ClipSource
 
 if TYPE_CHECKING:
+    from orbit4d.datasets.loader.samples import OrbitSample
     from orbit4d.model.data.latent_cache import Identity
     from orbit4d.model.encoders.frozen import FrozenParts
 
@@ -147,7 +148,7 @@ class PixelClips:
                 f"{self.name}: clip {item['uid']} has {len(dynamic)} frames, "
                 f"data.frames={self.frames}: set it lower"
             )
-        clip = {"dynamic": dynamic, "c2w": item["c2w"].to(torch.float64)}
+        clip: dict[str, Any] = {"dynamic": dynamic, "c2w": item["c2w"].to(torch.float64)}
         if "static" in item:
             clip["static"] = item["static"]
             clip["motion_frames"] = motion_per_frame(item, self.background)
@@ -185,7 +186,7 @@ def _to_float(clip: dict[str, Any]) -> dict[str, Any]:
     return {k: v.float() / 255 if k in ("dynamic", "static") else v for k, v in clip.items()}
 
 
-def motion_per_frame(item: dict[str, Any], background: tuple[int, int, int]) -> Tensor:
+def motion_per_frame(item: OrbitSample, background: tuple[int, int, int]) -> Tensor:
     """[N] mean over pixels and RGB of (dynamic - static)^2, both on white, whatever they were composited
     on."""
     colour = torch.tensor(background, dtype=torch.float32).view(3, 1, 1) / 255
