@@ -89,7 +89,7 @@ def _lengths_alone_differ(one: tuple[Stage, ...], other: tuple[Stage, ...]) -> b
 
 def _extensions(run: Path) -> list[dict[str, int]]:
     path = run / "extended.json"
-    return json.loads(path.read_text())["extensions"] if path.exists() else []
+    return json.loads(path.read_text(encoding="utf-8"))["extensions"] if path.exists() else []
 
 
 def _weights_of(run: Path) -> str:
