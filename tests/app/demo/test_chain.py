@@ -126,7 +126,7 @@ def test_a_stop_reaches_the_running_command_once(tmp_path: Path, number: int) ->
     folder = tmp_path / "demo"
     script = tmp_path / "drive.py"
     script.write_text(
-        f"import sys\nfrom pathlib import Path\nfrom orbit4d.app import demo\n"
+        f"import sys\nfrom pathlib import Path\nfrom orbit4d.app.demo import chain as demo\n"
         f"demo.ORBIT4D = (sys.executable, '-c', {FAKE!r})\nfolder = Path({str(folder)!r})\n"
         "book = demo.Book.open(folder, demo.FULL)\n"
         "chain = [demo.Stage(n, n, (v, str(folder / n)), (n,)) for n, v in (('a', 'make'), ('b', 'wait'))]\n"
