@@ -49,7 +49,6 @@ def test_lines_are_short_and_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 
-@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("sphinx", reason="sphinx is not installed (pip install 'orbit4d[docs]')")
     pytest.importorskip("furo", reason="furo is not installed (pip install 'orbit4d[docs]')")

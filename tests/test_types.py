@@ -64,7 +64,6 @@ def check(path: Path, text: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.slow
 def test_a_users_file_sees_the_types(tmp_path: Path) -> None:
     lines = HEAD + "\n".join(f"reveal_type({expression})" for expression in REVEALED) + "\n"
     said = check(tmp_path / "user.py", lines + "from orbit4d.datasets import Typo\n")
