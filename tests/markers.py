@@ -40,11 +40,12 @@ NAMES = {
     "orbit4d.curate.measuring.measure": _BOTH,
     "orbit4d.curate.measuring.measure_sources": _BOTH,
 }
-#: The same in programs that a test hands to another process.
+#: The same in programs, or their names, that a test hands to another process.
 PROGRAMS = {
     r"import bpy|BlenderChild|orbit4d\.render\.blender\.main": ("blender",),
     r"import ray|ray_cluster\(|ray\.init|^ray$": ("ray",),
     r"run_fleet|orbit4d\.(curate|render)\.cli import main": _BOTH,
+    r"^(mypy|sphinx)$": ("slow",),
     r"^05_render_an_asset\.py$|^06_own_curation_rule\.py$": _BOTH,
 }
 
