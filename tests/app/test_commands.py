@@ -139,7 +139,7 @@ def test_an_evaluation_at_a_uri_is_resumed(
     Store(out).put("rows.jsonl", b"".join(rows.splitlines(keepends=True)[:7]))
     assert run(command, words) == 0
     assert Store(out).read("rows.jsonl").count(b"\n") == 24
-    assert run(command, ["eval", "dataset", str(synthetic_dataset), "--split", "test", "--out", out]) == 2
+    assert run(command, ["eval", "dataset", str(synthetic_dataset), "--split", "train", "--out", out]) == 2
     assert f"{out}: holds an evaluation with another split" in error(capsys)
     assert list(tmp_path.iterdir()) == []
 

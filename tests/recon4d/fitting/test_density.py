@@ -10,9 +10,11 @@ import torch
 
 from orbit4d.recon4d.fitting import optimize, reconstruction
 from orbit4d.recon4d.fitting.density import Density, DensityState
+from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.settings import PRESETS, DensitySettings
 from orbit4d.recon4d.fitting.state import new_fit, replace_gaussians
 from orbit4d.recon4d.gaussians import Gaussians
+from orbit4d.recon4d.inputs.loading import load_frames
 
 S = DensitySettings(every=10, grow_gradient=1.0, split_scale=0.02, prune_opacity=0.01, max_gaussians=100)
 
@@ -89,8 +91,8 @@ def test_survivors_keep_their_moments_in_adam() -> None:
 def test_an_optimisation_grows_where_it_needs_to(moving_ball: dict[str, np.ndarray]) -> None:
     growing = DensitySettings(every=10, start=0.0, stop=1.0, grow_gradient=1e-5, max_gaussians=400)
     settings = replace(PRESETS["published"], n_gaussians=200, coarse_steps=30, fine_steps=20, density=growing)
-    frames = reconstruction.load_frames(moving_ball["dynamic_orbit"])
-    inputs = reconstruction.Inputs(frames, None, {}, [])
+    frames = load_frames(moving_ball["dynamic_orbit"])
+    inputs = Inputs(frames, None, {}, [])
     fit = new_fit(reconstruction.first_gaussians(inputs, settings, 0), settings, 0)
     optimize.optimise(fit, frames, None, settings)
     assert 200 < len(fit.gaussians) <= 400
@@ -126,8 +128,8 @@ def test_centres_are_skinned_anew_after_the_last_round_too(
         PRESETS["fast"], n_gaussians=60, coarse_steps=0, fine_steps=251, resolution=16, density=few,
         deformation=field,
     )  # fmt: skip
-    frames = reconstruction.load_frames(moving_ball["dynamic_orbit"]).resized(16)
-    inputs = reconstruction.Inputs(frames, None, {}, [])
+    frames = load_frames(moving_ball["dynamic_orbit"]).resized(16)
+    inputs = Inputs(frames, None, {}, [])
     fit = new_fit(reconstruction.first_gaussians(inputs, settings, 0), settings, 0)
     bound: list[int] = []
     bind = fit.field.bind

@@ -16,7 +16,7 @@ from orbit4d.datasets.cameras.camera import orbit
 from orbit4d.recon4d import load_scene, reconstruct
 from orbit4d.recon4d.fitting import optimize, reconstruction
 from orbit4d.recon4d.fitting.exposure import Exposure, exposure_of, gain_between, in_time, side_by_side
-from orbit4d.recon4d.fitting.inputs import read_inputs
+from orbit4d.recon4d.fitting.inputs import Inputs, read_inputs
 from orbit4d.recon4d.fitting.reconstruction import exposed
 from orbit4d.recon4d.fitting.settings import PRESETS
 from orbit4d.recon4d.fitting.state import load_checkpoint, new_fit, save_checkpoint
@@ -39,7 +39,7 @@ def test_known_gains_are_found(
     still = load_frames(moving_ball["static_orbit"])
     dynamic, static = lit(still, 0.6 * of_video), lit(still.at_time(0.0), 0.6 * of_static)
     settings = replace(tiny_settings, coarse_steps=200, fine_steps=300, exposure=True, warmup_share=0.1)
-    inputs = reconstruction.Inputs(dynamic, static, {}, [])
+    inputs = Inputs(dynamic, static, {}, [])
     settings = reconstruction.anchored(settings, inputs)
     start = reconstruction.first_gaussians(inputs, settings, 0)
     fit = new_fit(start, settings, 0, exposure_of(dynamic, static))
@@ -147,7 +147,7 @@ def test_a_checkpoint_brings_the_gains_back(
 ) -> None:
     dynamic = load_frames(moving_ball["dynamic_orbit"])
     settings = replace(tiny_settings, coarse_steps=0, fine_steps=60, exposure=True)
-    inputs = reconstruction.Inputs(dynamic, None, {}, [])
+    inputs = Inputs(dynamic, None, {}, [])
     start = reconstruction.first_gaussians(inputs, settings, 0)
     whole = new_fit(start, settings, 0, exposure_of(dynamic, None))
     optimize.optimise(whole, dynamic, None, settings)

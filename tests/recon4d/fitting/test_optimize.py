@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from orbit4d.recon4d.fitting import optimize, reconstruction
+from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.state import Fit, new_fit
 from orbit4d.recon4d.gaussians import load_ply, save_ply
+from orbit4d.recon4d.inputs.loading import load_frames
 
 
 def fitted(moving_ball: dict[str, np.ndarray], settings: Any, with_static: bool = True) -> Fit:
-    dynamic = reconstruction.load_frames(moving_ball["dynamic_orbit"])
-    static = reconstruction.load_frames(moving_ball["static_orbit"]).at_time(0.0) if with_static else None
-    inputs = reconstruction.Inputs(dynamic, static, {}, [])
+    dynamic = load_frames(moving_ball["dynamic_orbit"])
+    static = load_frames(moving_ball["static_orbit"]).at_time(0.0) if with_static else None
+    inputs = Inputs(dynamic, static, {}, [])
     settings = reconstruction.anchored(settings, inputs)
     fit = new_fit(reconstruction.first_gaussians(inputs, settings, 0), settings, 0)
     return optimize.optimise(fit, dynamic, static, settings)
@@ -57,7 +59,7 @@ def test_the_video_joins_the_static_orbit_when_the_field_moves(
 def test_moments_join_in_outwards_from_the_anchor(
     moving_ball: dict[str, np.ndarray], tiny_settings: Any
 ) -> None:
-    pool = optimize.views(reconstruction.load_frames(moving_ball["dynamic_orbit"]))
+    pool = optimize.views(load_frames(moving_ball["dynamic_orbit"]))
     field = {**tiny_settings.deformation, "anchor": 0.0}
     settings = replace(tiny_settings, deformation=field, unroll_share=0.5)
     counts = [len(optimize._within_reach(pool, settings, p)) for p in (0.0, 0.1, 0.2, 0.4, 0.5, 0.9)]

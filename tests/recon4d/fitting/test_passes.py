@@ -14,6 +14,7 @@ import torch
 
 from orbit4d.recon4d import reconstruct
 from orbit4d.recon4d.fitting import optimize, reconstruction
+from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.passes import Passes, compare
 from orbit4d.recon4d.fitting.settings import LearningRates
 from orbit4d.recon4d.fitting.state import Fit, new_fit
@@ -83,7 +84,7 @@ def uneven(rgba: np.ndarray) -> Frames:
 
 
 def run(frames: Frames, settings: Any, seed: int) -> Fit:
-    inputs = reconstruction.Inputs(frames, None, {}, [])
+    inputs = Inputs(frames, None, {}, [])
     fit = new_fit(reconstruction.first_gaussians(inputs, settings, seed), settings, seed)
     return optimize.optimise(fit, frames, None, settings)
 

@@ -152,7 +152,7 @@ def test_finished_work_is_loaded_and_other_work_refused(
 ) -> None:
     before = files(tiny_scene)
     reconstruct(f"{tiny_dataset}:asset-000:Run", tiny_scene, settings=tiny_settings)
-    assert "nothing to do" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
     with pytest.raises(InputError, match="another seed"):
         reconstruct(f"{tiny_dataset}:asset-000:Run", tiny_scene, settings=tiny_settings, seed=5)
     with pytest.raises(InputError, match="another settings"):
