@@ -237,7 +237,7 @@ class _Journal:
         self.path = Path(path)
         self.rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
         head = json.dumps({"measure_version": MEASURE_VERSION, **asdict(settings)}, sort_keys=True)
-        text = self.path.read_text("utf-8", "replace") if self.path.exists() else ""
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
         lines = text.splitlines()
         if lines and lines[0] == head:
             for line in lines[1:]:
