@@ -54,6 +54,7 @@ def read_inputs(
     one_light = True
     dataset, uid, action = split_reference(source) if isinstance(source, str) else ("", None, "")
     if uid is not None:
+        _refuse_its_own(source, cameras, mask, spec)
         clip = read_clip(dataset, uid, action, "dynamic_orbit", 0)
         dynamic = from_clip(clip)
         one_light = clip.renderer.get("engine") != "published"
@@ -78,6 +79,21 @@ def read_inputs(
             still = still.resized(max(dynamic.rgba.shape[1:3]))
     known = {name: gain for name, gain in gains.items() if gain is not None and name in held_out}
     return Inputs(dynamic, still, held_out, notes, one_light, known)
+
+
+def _refuse_its_own(source: str, cameras: Any, mask: str | Path | None, spec: OrbitSpec | None) -> None:
+    """InputError where something is given that a dataset's clip has: it would not be looked at."""
+    given = {
+        "--cameras": cameras is not None,
+        "--mask": mask is not None,
+        "--orbit, --radius, --fov and --elevation": spec not in (None, OrbitSpec()),
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise InputError(
+                f"{source}: a clip of a dataset has cameras and alpha; leave {option} out, or export the "
+                "frames and give their folder"
+            )
 
 
 def unseen(frames: Frames, train: Frames) -> Frames | None:

@@ -137,3 +137,19 @@ def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureF
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and "\n" not in error and "--static-cameras" in error
     assert not (tmp_path / "scene").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [("--cameras", {"cameras": closed(8)}), ("--mask", {"mask": "masks"}), ("--orbit", {"spec": True})],
+)
+def test_what_a_dataset_brings_itself_is_not_passed_over(
+    tiny_dataset: Path, option: str, given: dict[str, object]
+) -> None:
+    if "spec" in given:
+        given = {"spec": OrbitSpec(elevation_deg=25.0)}
+    chosen = {"cameras": None, "spec": None, "mask": None, **given}
+    source = f"{tiny_dataset}:asset-000"
+    with pytest.raises(InputError, match=option) as refused:
+        read_inputs(source, None, chosen["cameras"], None, 0.0, chosen["spec"], chosen["mask"])
+    assert source in str(refused.value)
