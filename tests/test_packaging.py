@@ -55,6 +55,9 @@ def test_wheel_holds_the_rooms_and_no_bare_top_level(built: tuple[Path, Path]) -
     inside = {name.split("/")[1] for name in names if name.startswith("orbit4d/")}
     assert inside == ROOMS
     assert "orbit4d/app/system_packages.txt" in names
+    for room in ROOMS:
+        # Without the stub a package has no names; without the marker, type checkers do not look at it.
+        assert {f"orbit4d/{room}/__init__.pyi", f"orbit4d/{room}/py.typed"} <= set(names)
     tracked = {str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob("*.py")}
     assert {f"orbit4d/{name}" for name in tracked} <= set(names)
 
@@ -104,5 +107,11 @@ def test_wheel_runs_in_an_empty_venv(built: tuple[Path, Path], tmp_path: Path) -
 
     where = run(str(python), "-c", "import orbit4d.datasets.cameras.camera as c; print(c.__file__)")
     assert where.startswith(str(site))
+    every = (
+        f"import importlib; rooms = {sorted(ROOMS)}\n"
+        "packages = [importlib.import_module(f'orbit4d.{room}') for room in rooms]\n"
+        "print(len([getattr(package, name) for package in packages for name in package.__all__]))"
+    )
+    assert int(run(str(python), "-c", every)) >= 80
     for script in ("orbit4d", "curate", "recon4d"):
         assert "Usage" in run(str(tmp_path / "venv" / "bin" / script), "--help")
