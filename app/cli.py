@@ -87,3 +87,19 @@ def command() -> None:
 def main() -> None:
     """Entry point of the script `orbit4d`."""
     leave(run(command, prog_name="orbit4d"))
+
+
+def curate_main() -> None:
+    """Entry point of the script `curate`: it knows what the umbrella knows, `demo:` too."""
+    _alone("curate")
+
+
+def recon4d_main() -> None:
+    """Entry point of the script `recon4d`."""
+    _alone("recon4d")
+
+
+def _alone(name: str) -> None:
+    found = command.get_command(click.Context(command), name)
+    assert found is not None, name
+    leave(run(found, prog_name=name))

@@ -257,10 +257,3 @@ def _print_counts(table: pa.Table, accounting: str) -> None:
     reasons = Counter(reason for row in table["reasons"].to_pylist() for reason in row)
     for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
         click.echo(f"  {reason:<24} {count}")
-
-
-def main() -> None:
-    """The script `curate`."""
-    from orbit4d.datasets.commands.command import leave, run
-
-    leave(run(command, prog_name="curate"))

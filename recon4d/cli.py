@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from orbit4d.datasets.commands.command import leave, run
 from orbit4d.datasets.commands.options import RESUMED, Command, Place, in_dataset
 
 _ORBIT = click.Choice(["open", "closed"])
@@ -287,8 +286,3 @@ def export_scene(
     hint = ", which viewers that take +Y as up show from above: --up y turns it" if up == "z" else ""
     if format_ != "frames":
         click.echo(f"up is +{up.upper()}{hint}")
-
-
-def main() -> None:
-    """Entry point of the script `recon4d`."""
-    leave(run(recon4d, prog_name="recon4d"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import click
 import pytest
 
@@ -96,3 +99,14 @@ def test_groups_of_options_name_each_once(name: str) -> None:
 def test_every_option_has_a_description() -> None:
     bare = [(path, option.opts) for path, option in options_of(umbrella, None, "orbit4d") if not option.help]
     assert bare == []
+
+
+def test_the_script_curate_knows_the_built_in_assets() -> None:
+    """`demo:` is registered by the app, which the script starts in, too."""
+    code = (
+        "import sys; sys.argv = ['curate', 'demo:other']; "
+        "from orbit4d.app.cli import curate_main; curate_main()"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "write demo: or demo:small" in done.stderr

@@ -19,7 +19,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(make_cube, tmp_path):
     folder.mkdir()
     for i in range(N):
         make_cube(folder / f"cube{i:02d}.glb", {"hop": [(0, 0, 0), (0.01 * (i + 3), 0, 0), (0, 0, 0)]})
-    code = "from orbit4d.curate.cli import main; main()"
+    code = "from orbit4d.app.cli import curate_main; curate_main()"
     arguments = [str(folder), "--out", str(out), "--preview-size", "32", "--workers", "1"]
     journal = out.with_name(out.name + ".journal")
     run = subprocess.Popen(

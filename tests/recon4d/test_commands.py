@@ -94,7 +94,10 @@ def test_bad_use_is_one_line_and_leaves_nothing(
 
 
 def test_help_is_quick_and_shows_an_example() -> None:
-    code = "import sys; sys.argv = ['recon4d', '--help']; from orbit4d.recon4d.cli import main; main()"
+    code = (
+        "import sys; sys.argv = ['recon4d', '--help']; "
+        "from orbit4d.app.cli import recon4d_main; recon4d_main()"
+    )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "Example" in done.stdout
     code = "import sys, orbit4d.recon4d.cli; print([m for m in ('torch', 'numba', 'av') if m in sys.modules])"
