@@ -25,7 +25,7 @@ def commands() -> str:
     from orbit4d.recon4d.cli import export_scene
 
     lines = ["# Commands\n", "Every command takes `--help`. `orbit4d COMMAND --debug` shows tracebacks.\n"]
-    context = click.Context(command, info_name="orbit4d")
+    context = click.Context(command, info_name="orbit4d", **command.context_settings)
     for name in command.list_commands(context):
         lines += _command(command.get_command(context, name), f"orbit4d {name}", context, 2)
         if name == "export":  # hands over to one of two commands by what lies in the folder
@@ -35,7 +35,7 @@ def commands() -> str:
 
 
 def _command(command: click.Command, name: str, parent: click.Context, level: int) -> list[str]:
-    context = click.Context(command, info_name=name, parent=parent)
+    context = click.Context(command, info_name=name, parent=parent, **command.context_settings)
     pieces = command.collect_usage_pieces(context)
     usage = " ".join([name, *(piece for piece in pieces if piece not in name.split())])
     lines = [f"{'#' * level} {name}\n", f"    {usage}\n", _dedent(command.help or ""), ""]

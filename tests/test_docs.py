@@ -66,7 +66,7 @@ def _target(words: Sequence[str]) -> tuple[list[click.Command], Sequence[str]]:
     from orbit4d.datasets.cli import export
     from orbit4d.recon4d.cli import export_scene
 
-    context = click.Context(command)
+    context = click.Context(command, **command.context_settings)
     # Launchers hand over to the commands that these modules and the job script are.
     for launcher, name in (
         ("orbit4d.model.train_main", "train"),

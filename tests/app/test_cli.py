@@ -74,7 +74,7 @@ def options_of(
     command: click.Command, parent: click.Context | None, name: str
 ) -> list[tuple[str, click.Option]]:
     """(command as typed, option) of a command and of those below it."""
-    context = click.Context(command, info_name=name, parent=parent)
+    context = click.Context(command, info_name=name, parent=parent, **command.context_settings)
     found = [(context.command_path, param) for param in command.params if isinstance(param, click.Option)]
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
@@ -91,7 +91,7 @@ def test_groups_of_options_name_each_once(name: str) -> None:
     named = [option for names in command.groups.values() for option in names]
     options = [param.opts[0] for param in command.params if isinstance(param, click.Option)]
     assert set(options) <= set(named) and len(named) == len(set(named))
-    page = command.get_help(click.Context(command))
+    page = command.get_help(click.Context(command, **command.context_settings))
     assert [page.index(f"\n{heading}:\n") for heading in (*command.groups, "Options")]
     assert all(page.count(f"  {option} ") + page.count(f"  {option},") <= 1 for option in options)
 
