@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import sys
+import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -282,6 +283,10 @@ def bucket() -> Iterator[str]:
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
+    # Servers of one process share what they hold: that of an earlier module is forgotten first.
+    reset = urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")
+    with urllib.request.urlopen(reset, timeout=30):
+        pass
     s3fs.S3FileSystem().mkdir("orbit")
     yield "s3://orbit"
     s3fs.S3FileSystem.clear_instance_cache()
