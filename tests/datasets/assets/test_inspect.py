@@ -178,7 +178,7 @@ def two_parents(doc, binary):
 
 
 def unknown_required_extension(doc, binary):
-    doc["extensionsRequired"] = ["EXT_meshopt_compression"]
+    doc["extensionsRequired"] = ["EXT_of_nobody"]
     return doc, binary
 
 
