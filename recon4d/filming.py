@@ -12,6 +12,7 @@ import numpy.typing as npt
 from orbit4d.datasets.cameras.camera import Camera, orbit, orbit_c2w
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.progress import track
+from orbit4d.datasets.images.over import over
 from orbit4d.recon4d.scene import Scene
 
 PATHS = ("front_view", "dynamic_orbit", "bullet_time")
@@ -86,7 +87,7 @@ def film(
     from orbit4d.datasets.videos.video import write_video
 
     shots = [
-        over(scene.render(camera, time), background)
+        on_colour(scene.render(camera, time), background)
         for camera, time in track(camera_path(scene, rig, frames, size, **path), f"film {rig}", unit="frame")
     ]
     stacked = np.stack(shots)
@@ -94,8 +95,10 @@ def film(
     return stacked
 
 
-def over(straight: npt.NDArray[np.float32], background: tuple[float, float, float]) -> npt.NDArray[np.uint8]:
+def on_colour(
+    straight: npt.NDArray[np.float32], background: tuple[float, float, float]
+) -> npt.NDArray[np.uint8]:
     """Straight RGBA float [H, W, 4] on a colour, uint8 [H, W, 3]."""
     alpha = straight[..., 3:]
-    mixed = straight[..., :3] * alpha + np.array(background, np.float32) * (1 - alpha)
+    mixed = over(straight[..., :3], alpha, np.array(background, np.float32))
     return (mixed.clip(0, 1) * 255 + 0.5).astype(np.uint8)

@@ -176,6 +176,24 @@ def test_bpy_is_imported_only_inside_blender() -> None:
                 )
 
 
+def test_kernels_are_compiled_in_one_way() -> None:
+    """numba is named where it is wrapped, and where a kernel needs its types or its parallel loops."""
+    users = {str(path.relative_to(ROOT)) for room in ROOMS for path in sources(room) if _uses_numba(path)}
+    assert users == {
+        "datasets/core/jit.py",
+        "datasets/loader/planes.py",
+        "evaluate/metrics/kernels.py",
+        "recon4d/raster/simd.py",
+    }
+    for path in (path for room in ROOMS for path in sources(room)):
+        compiles = "numba.njit" in path.read_text(encoding="utf-8")
+        assert not compiles or path == ROOT / "datasets" / "core" / "jit.py", f"{path}: take core.jit"
+
+
+def _uses_numba(path: Path) -> bool:
+    return "numba" in {name.split(".")[0] for name in imports(path)}
+
+
 def test_render_and_curate_never_import_torch() -> None:
     for room in ("render", "curate"):
         for path in sources(room):

@@ -55,9 +55,9 @@ class Place(click.ParamType):
 
     def open(self, value: Any, params: dict[str, Any], held: contextlib.ExitStack) -> Any:
         """The local path of a converted value; what has to be undone or uploaded is put on `held`."""
-        from orbit4d.datasets.core.remote import fetched, is_uri, stand_in
+        from orbit4d.datasets.core.remote import fetched, is_remote, stand_in
 
-        if not isinstance(value, str) or not is_uri(value) or (self.native and self.native(value)):
+        if not isinstance(value, str) or not is_remote(value) or (self.native and self.native(value)):
             return value
         if self.use == "local":
             raise InputError(f"{value}: is a URI where a local path is needed; give a path")

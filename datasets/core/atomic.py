@@ -75,11 +75,16 @@ def replacing_file(path: str | os.PathLike[str], durable: bool = False, sweep: b
 
 
 @contextmanager
-def replacing_folder(path: str | os.PathLike[str], durable: bool = False) -> Iterator[Path]:
+def replacing_folder(
+    path: str | os.PathLike[str], durable: bool = False, alone: bool = False
+) -> Iterator[Path]:
     """The draft of a folder, there and empty, which takes its place, and that of what stands there, when the
-    body ends well."""
+    body ends well.
+
+    `alone`: no other process writes here (a lock is held), so every draft that is there is abandoned.
+    """
     target, draft = Path(path), draft_of(path)
-    _remove_abandoned(target)
+    _remove_abandoned(target, 0.0 if alone else ABANDONED_AFTER)
     draft.mkdir(parents=True)
     try:
         yield draft
@@ -130,8 +135,8 @@ def flush(path: str | os.PathLike[str]) -> None:
         os.close(handle)
 
 
-def _remove_abandoned(target: Path) -> None:
-    """Remove drafts of `target` whose writers were killed."""
+def _remove_abandoned(target: Path, after: float = ABANDONED_AFTER) -> None:
+    """Remove drafts of `target` whose writers were killed: those unchanged for `after` seconds."""
     try:
         with os.scandir(target.parent) as entries:
             old = [
@@ -139,7 +144,7 @@ def _remove_abandoned(target: Path) -> None:
                 for entry in entries
                 if entry.name.startswith(TEMPORARY)
                 and entry.name[len(TEMPORARY) + 12 :] == f"-{target.name}"
-                and time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_AFTER
+                and time.time() - entry.stat(follow_symlinks=False).st_mtime >= after
             ]
     except OSError:
         return  # no such folder yet, or another process was faster

@@ -36,7 +36,7 @@ _STAND_INS: dict[str, StandIn] = {}
 _NAMES: dict[str, str] = {}
 
 
-def is_uri(place: str | os.PathLike[str]) -> bool:
+def is_remote(place: str | os.PathLike[str]) -> bool:
     """Whether `place` is an fsspec URI other than file://, also one that `pathlib` has taken a slash from."""
     text = os.fspath(place)
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(/+)", text)
@@ -51,7 +51,7 @@ def is_uri(place: str | os.PathLike[str]) -> bool:
 
 def local_path(place: str | os.PathLike[str]) -> Path:
     """`place` as a local path. Raises InputError for a URI, which `Path` would turn into a local folder."""
-    if is_uri(place):
+    if is_remote(place):
         raise InputError(f"{os.fspath(place)}: is a URI where a local path is needed; give a path")
     return Path(os.fspath(place).removeprefix("file://"))
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from orbit4d.datasets.core.jit import jit
 
 #: Pixels handled at a time: 16 KiB of words.
 STRETCH = 4096
 
 
 # Without fastmath: a fused 1 - alpha would let a trace of the background into opaque pixels.
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def compose_words(words, background, rgb, alpha):  # type: ignore[no-untyped-def]
     """words uint32 [F, P], one pixel each; rgb float32 [F, 3, P], alpha float32 [F, P].
 

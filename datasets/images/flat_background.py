@@ -26,6 +26,8 @@ _MAX_GRAIN = 0.12
 _FLAT = 0.06
 #: The same from the colour that a generator was told to draw: what it drew may have a tint.
 _TINT = 0.12
+#: The same for a single photo, in 255ths: cameras and JPEG stray further than renders do.
+_PHOTO = 24
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,23 @@ def find_background(rgb: Float, known: Float | None = None) -> Background | None
     per_frame = np.stack([np.median(r[n], axis=0) if n.mean() > 0.25 else colour for r, n in zip(ring, near)])
     grain = float(np.percentile(np.abs(ring - per_frame[:, None]).max(-1)[near], 75)) / 1.5
     return Background(colour, per_frame, grain) if grain <= _MAX_GRAIN else None
+
+
+def behind_one_image(rgb: npt.NDArray[np.uint8]) -> tuple[Float, npt.NDArray[np.bool_]] | None:
+    """(colour [3] of 0 to 255, where the background is [H, W]) of one image uint8 [H, W, 3], a photo.
+
+    The rule for a single image that no generator drew: the border must be flat but for a tenth, and only what
+    is connected with it is background, so that a white shirt on white stays part of the object where it is
+    enclosed. None where the border is not flat.
+    """
+    values = rgb.astype(np.int16)
+    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+    colour = np.median(border, axis=0)
+    if (np.abs(border - colour).max(axis=1) <= _PHOTO).mean() < 0.9:
+        return None
+    labels, _ = ndimage.label(np.abs(values - colour).max(axis=2) <= _PHOTO)
+    edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    return colour, np.isin(labels, edge[edge > 0])
 
 
 def _ring(rgb: Float) -> Float:

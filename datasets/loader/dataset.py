@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from orbit4d.datasets.core.damage import reading
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.codec import decode_clip
+from orbit4d.datasets.images.over import colour_of
 from orbit4d.datasets.index.details import Details, DetailsCache
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_span
@@ -28,13 +29,6 @@ from orbit4d.datasets.loader.planes import clip_planes
 from orbit4d.datasets.loader.samples import RIG_OF, OrbitSample, group
 from orbit4d.datasets.store.passes import missing_pass, pass_names, pass_planes
 from orbit4d.datasets.store.schema import SPLITS
-
-_NAMED = {
-    "white": (1.0, 1.0, 1.0),
-    "grey": (128 / 255,) * 3,
-    "gray": (128 / 255,) * 3,
-    "black": (0.0, 0.0, 0.0),
-}
 
 Background = str | Sequence[int]
 
@@ -255,14 +249,9 @@ def _colour(background: Background) -> tuple[float, float, float] | None:
     if isinstance(background, str):
         if background == "random":
             return None
-        if background in _NAMED:
-            return _NAMED[background]
-        if len(background) == 7 and background.startswith("#"):
-            try:
-                r, g, b = bytes.fromhex(background[1:])
-                return (r / 255, g / 255, b / 255)
-            except ValueError:
-                pass
+        if (named := colour_of(background)) is not None:
+            r, g, b = named
+            return (r / 255, g / 255, b / 255)
     elif len(background) == 3 and all(0 <= value <= 255 for value in background):
         r, g, b = background
         return (r / 255, g / 255, b / 255)

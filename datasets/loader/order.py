@@ -11,9 +11,27 @@ import numpy as np
 import numpy.typing as npt
 
 
-def permutation(n: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """Order of the `n` samples in an epoch, [n]."""
-    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(n)
+def permutation(n: int, *key: int) -> npt.NDArray[np.int64]:
+    """Order [n] of `n` samples: a function of the numbers of `key` alone, the same on every machine.
+
+    The loader's key is (seed, epoch), the trainer's (seed, stage, epoch, a number of its own).
+    """
+    return np.random.Generator(np.random.PCG64(list(key))).permutation(n)
+
+
+def strided(chunk: npt.NDArray[np.int64], rank: int, world: int) -> npt.NDArray[np.int64]:
+    """The loader's share: every `world`-th sample of a global step, from the `rank`-th on."""
+    return chunk[rank::world]
+
+
+def contiguous(first: int, batch: int, rank: int, world: int) -> range:
+    """The trainer's share: `batch` numbers in a row of the `world` times `batch` that start at `first`.
+
+    The union over ranks does not depend on how many there are, for one `world` times `batch`.
+    """
+    if not 0 <= rank < world:
+        raise ValueError(f"rank {rank} of {world}")
+    return range(first + rank * batch, first + (rank + 1) * batch)
 
 
 def rank_batches(
@@ -30,7 +48,7 @@ def rank_batches(
         chunk = order[at : at + step]
         if len(chunk) < step and (drop_last or len(chunk) < world):
             break
-        batches.append(chunk[rank::world])
+        batches.append(strided(chunk, rank, world))
     return batches
 
 

@@ -12,7 +12,6 @@ import itertools
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
@@ -20,6 +19,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from orbit4d.datasets.core.errors import WorkError
+from orbit4d.datasets.core.jit import jit
 from orbit4d.datasets.images.codec import decode, decoder_address
 from orbit4d.datasets.images.composite import compose, compose_words
 from orbit4d.datasets.loader.blocks import Blocks
@@ -42,7 +42,7 @@ def _call_decoder(typing_context, address, data, length, out, out_bytes, stride)
     return types.intp(*[types.intp] * 6), generate
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def _lossless_size(data, start, length):  # type: ignore[no-untyped-def]
     """(width, height) in the header of a plain lossless WebP, (0, 0) for anything else.
 
@@ -60,7 +60,7 @@ def _lossless_size(data, start, length):  # type: ignore[no-untyped-def]
     return (bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit
 def _planes(address, data, starts, lengths, first, width, words, background, rgb, alpha):  # type: ignore[no-untyped-def]
     """Frames first.. of data uint8 [B] by way of words uint32 [1, P]; rgb [F, 3, P], alpha [F, P].
 

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orbit4d.datasets.core.jit import jit
+
 #: Sums may be taken in any order; infinities and NaN keep their meaning.
-FAST: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "cache": True, "nogil": True}
+FAST: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}}
 
 
 def use_torch_threads() -> None:
@@ -35,7 +37,7 @@ def squared_error(a: Tensor, b: Tensor) -> Tensor:
     return torch.from_numpy(_squared_error(x, y))
 
 
-@numba.njit(parallel=True, **FAST)
+@jit(parallel=True, **FAST)
 def _squared_error(a: Any, b: Any) -> Any:
     n, size = a.shape
     # Blocks, so that few frames still keep all threads busy and float32 sums stay short.
@@ -65,7 +67,7 @@ def ssim_planes(a: Tensor, b: Tensor, window: Tensor) -> Tensor:
 
 
 # Not fast mathematics: a fused p p + q q is not twice p q where p = q, and equal pictures would not score 1.
-@numba.njit(cache=True, nogil=True)
+@jit
 def _moments(p: Any, q: Any, row: Any) -> None:
     """p, q, p^2 + q^2 and p q of one row. Around 1/2: variances do not change, their rounding shrinks."""
     half = np.float32(0.5)
@@ -77,7 +79,7 @@ def _moments(p: Any, q: Any, row: Any) -> None:
         row[3, x] = u * v
 
 
-@numba.njit(cache=True, nogil=True)
+@jit
 def _score(sums: Any, scores: Any) -> None:
     """SSIM of one row of filtered moments, in float64: variances are small differences of squares."""
     c1, c2 = 0.01**2, 0.03**2
@@ -91,7 +93,7 @@ def _score(sums: Any, scores: Any) -> None:
         )
 
 
-@numba.njit(parallel=True, **FAST)
+@jit(parallel=True, **FAST)
 def _ssim(a: Any, b: Any, window: Any) -> Any:
     planes, h, w = a.shape
     k = window.shape[0]
@@ -142,7 +144,7 @@ def _ssim(a: Any, b: Any, window: Any) -> Any:
 # Arrays are indexed whole and are contiguous: of a slice the compiler does not know that its last axis is.
 
 
-@numba.njit(parallel=True, **FAST)
+@jit(parallel=True, **FAST)
 def winograd_into(x: Any, first: int, down: int, across: int, out: Any) -> None:
     """Transformed 6 x 6 tiles of images x [N, H, W, C], stride 4: out [T, 36, C], T tiles from `first` on."""
     channels = x.shape[3]
@@ -185,7 +187,7 @@ def winograd_into(x: Any, first: int, down: int, across: int, out: Any) -> None:
                 out[t, o + 5, c] = four * r[i, 1, c] - five * r[i, 3, c] + r[i, 5, c]
 
 
-@numba.njit(parallel=True, **FAST)
+@jit(parallel=True, **FAST)
 def winograd_back(d: Any, bias: Any, relu: bool, first: int, down: int, across: int, out: Any) -> None:
     """Tiles d [T, 36, O] to 4 x 4 outputs plus bias, into out [N, H, W, O] as far as they lie in it."""
     high, wide, channels = out.shape[1:]
@@ -224,7 +226,7 @@ def winograd_back(d: Any, bias: Any, relu: bool, first: int, down: int, across: 
 
 
 # No "contract": a fused product would leave a rest where two equal products are subtracted.
-@numba.njit(parallel=True, fastmath={"reassoc", "nsz"}, cache=True, nogil=True)
+@jit(parallel=True, fastmath={"reassoc", "nsz"})
 def lpips_distance(a: Any, b: Any, weight: Any) -> Any:
     """Weighted squared distance of channel-normalised features [N, P, C], averaged over positions: [N]."""
     n, positions, channels = a.shape

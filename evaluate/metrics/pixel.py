@@ -10,25 +10,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from orbit4d.datasets.images.measures import LEAST_ERROR, squared_difference
 from orbit4d.evaluate.metrics.kernels import fits, squared_error, ssim_planes
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of images [N, 3, H, W], per image [N].
 
-    At most 100 dB (a mean squared error of 1e-10), so that one equal frame does not swallow a mean.
+    At most 100 dB (a mean squared error of `LEAST_ERROR`), so that one equal frame does not swallow a mean.
     """
     if a.shape != b.shape:
         raise ValueError(f"PSNR needs equal images, got {a.shape} and {b.shape}")
     if not fits(a, b):
         return psnr_reference(a, b)
-    return -10 * torch.log10(squared_error(a, b).clamp(min=1e-10))
+    return -10 * torch.log10(squared_error(a, b).clamp(min=LEAST_ERROR))
 
 
 def psnr_reference(a: Tensor, b: Tensor) -> Tensor:
     """The slow twin of `psnr`, on any device and in any precision."""
     mse = (a - b).square().mean((-3, -2, -1))
-    return -10 * torch.log10(mse.clamp(min=1e-10))
+    return -10 * torch.log10(mse.clamp(min=LEAST_ERROR))
 
 
 def gaussian_window(sigma: float = 1.5, size: int = 11) -> Tensor:
@@ -95,4 +96,5 @@ def flicker(video: Tensor) -> Tensor:
 
 def motion_magnitude(dynamic: Tensor, static: Tensor) -> Tensor:
     """Diffusion4D's m (arXiv 2405.16645, eq. 1): mean squared difference of two orbits [F, 3, H, W]."""
-    return (dynamic - static).square().mean()
+    found: Tensor = squared_difference(dynamic, static).mean()
+    return found

@@ -14,6 +14,7 @@ from torch import Tensor
 from orbit4d.datasets.cameras.transforms import find_transforms, read_transforms
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.folders import image_files, read_images
+from orbit4d.datasets.images.over import over
 from orbit4d.datasets.store.clip import Clip
 
 VIDEOS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif", ".m4v")
@@ -41,7 +42,7 @@ def on_background(rgba: np.ndarray, colour: Colour = WHITE) -> Frames:
     pixels = torch.from_numpy(np.ascontiguousarray(values)).permute(0, 3, 1, 2)
     alpha = pixels[:, 3:4]
     behind = torch.tensor(colour, dtype=torch.float32).view(3, 1, 1)
-    return Frames(pixels[:, :3] * alpha + behind * (1 - alpha), alpha)
+    return Frames(over(pixels[:, :3], alpha, behind), alpha)
 
 
 def clip_frames(clip: Clip, colour: Colour = WHITE) -> Frames:

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from orbit4d.datasets.core.errors import InputError, WorkError
+from orbit4d.datasets.images.measures import squared_difference
+from orbit4d.datasets.images.over import colour_of, over, over_premultiplied
 from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.data.training_clips import ClipSource
 
@@ -25,22 +27,15 @@ if TYPE_CHECKING:
     from orbit4d.model.encoders.frozen import FrozenParts
 
 TRAIN, VALIDATION = "train", "validation"
-_BACKGROUNDS = {"white": (255, 255, 255), "grey128": (128, 128, 128)}
 
 
 def background_rgb(text: str) -> tuple[int, int, int]:
-    """ "white", "grey128" or "r,g,b" to three values of 0 to 255."""
-    if text in _BACKGROUNDS:
-        return _BACKGROUNDS[text]
-    try:
-        r, g, b = (int(part) for part in text.split(","))
-    except ValueError:
+    """Red, green, blue in 0 to 255 of a colour's text (`colour_of`). InputError for any other."""
+    if (colour := colour_of(text)) is None:
         raise InputError(
-            f"data.background={text}: give white, grey128, or r,g,b such as 255,255,255"
-        ) from None
-    if not all(0 <= value <= 255 for value in (r, g, b)):
-        raise InputError(f"data.background={text}: values go from 0 to 255")
-    return r, g, b
+            f"data.background={text}: give white, grey128, or r,g,b such as 255,255,255 (0 to 255 each)"
+        )
+    return colour
 
 
 def open_clips(dataset: str, config: TrainConfig, frozen: FrozenParts, split: str) -> ClipSource:
@@ -190,9 +185,11 @@ def motion_per_frame(item: OrbitSample, background: tuple[int, int, int]) -> Ten
     """[N] mean over pixels and RGB of (dynamic - static)^2, both on white, whatever they were composited
     on."""
     colour = torch.tensor(background, dtype=torch.float32).view(3, 1, 1) / 255
-    dynamic = item["dynamic"] + (1 - item["alpha_dynamic"]) * (1 - colour)
-    static = item["static"] + (1 - item["alpha_static"]) * (1 - colour)
-    return (dynamic - static).square().flatten(1).mean(1)
+    # What is on `colour` becomes what is on white by the same formula as premultiplied colours.
+    dynamic = over_premultiplied(item["dynamic"], item["alpha_dynamic"], 1 - colour)
+    static = over_premultiplied(item["static"], item["alpha_static"], 1 - colour)
+    found: Tensor = squared_difference(dynamic, static).flatten(1).mean(1)
+    return found
 
 
 def frames_on(
@@ -202,7 +199,7 @@ def frames_on(
     values = torch.from_numpy(np.ascontiguousarray(rgba)).permute(0, 3, 1, 2).float() / 255
     alpha = values[:, 3:]
     colour = torch.tensor(background, dtype=torch.float32).view(1, 3, 1, 1) / 255
-    rgb = values[:, :3] * alpha + colour * (1 - alpha)
+    rgb = over(values[:, :3], alpha, colour)
     if rgb.shape[-1] != size or rgb.shape[-2] != size:
         # As OrbitDataset resizes.
         rgb = F.interpolate(rgb, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
+from orbit4d.datasets.loader.order import contiguous, permutation
 from orbit4d.model.config.settings import DataSettings, LossSettings, Stage
 from orbit4d.model.network.cameras import videomv_cameras
 
@@ -65,7 +66,7 @@ class Draw:
 
 def epoch_order(n: int, seed: int, stage: int, epoch: int) -> np.ndarray:
     """Permutation of n clips, the same on every machine."""
-    return np.random.default_rng([seed, stage, epoch, 0x0BB17]).permutation(n)
+    return permutation(n, seed, stage, epoch, 0x0BB17)
 
 
 class StepBatches(Sampler[list[Draw]]):
@@ -98,9 +99,9 @@ class StepBatches(Sampler[list[Draw]]):
         while True:
             first = step * self.batch * self.accumulate * self.world
             for micro in range(self.accumulate):
-                begin = first + (micro * self.world + self.rank) * self.batch
+                begin = first + micro * self.world * self.batch
                 draws = []
-                for number in range(begin, begin + self.batch):
+                for number in contiguous(begin, self.batch, self.rank, self.world):
                     epoch, position = divmod(number, self.n)
                     if cached[0] != epoch:
                         cached = (epoch, epoch_order(self.n, self.seed, self.stage, epoch))

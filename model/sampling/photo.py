@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy import ndimage
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.images.flat_background import behind_one_image
 from orbit4d.datasets.images.folders import UNREADABLE, rgba_of, upright
 from orbit4d.datasets.images.matting import cut_out
+from orbit4d.datasets.images.over import over_premultiplied
 
 MATTES = ("flat", "rembg", "none")
 
@@ -24,8 +25,6 @@ MATTES = ("flat", "rembg", "none")
 FILL = 0.8
 #: Alpha (of 255) from which a pixel counts as object.
 _SOLID = 13
-#: Largest distance (of 255, per channel) from the border's colour that still counts as flat background.
-_FLAT = 24
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def prepare_photo(
     rgba_small = _resize(rgba, size)
     notes.append(f"scaled to {size} x {size} on background {background}")
     opacity = rgba_small[..., 3:]
-    rgb = rgba_small[..., :3] + (1.0 - opacity) * (np.array(background, dtype=np.float32) / 255.0)
+    rgb = over_premultiplied(rgba_small[..., :3], opacity, np.array(background, dtype=np.float32) / 255.0)
     return Photo(np.rint(rgb.clip(0, 1) * 255).astype(np.uint8), opacity[..., 0], tuple(notes))
 
 
@@ -112,20 +111,13 @@ def _matte(rgba: npt.NDArray[np.uint8], matte: str, name: str) -> tuple[npt.NDAr
     if matte == "rembg":
         instead = "give an image with alpha, or --matte none to take the whole image for the object"
         return cut_out(rgba[None], name, instead)[0], "matte made by rembg"
-    rgb = rgba[..., :3].astype(np.int16)
-    border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
-    colour = np.median(border, axis=0)
-    flat = np.abs(border - colour).max(axis=1) <= _FLAT
-    if flat.mean() < 0.9:
+    found = behind_one_image(rgba[..., :3])
+    if found is None:
         raise InputError(
             f"{name}: neither alpha nor a flat background: give an image with alpha, cut it out with "
             "--matte rembg, or take the whole image for the object with --matte none"
         )
-    # Only background that touches the border: a white shirt on white stays part of the object where enclosed.
-    distance = np.abs(rgb - colour).max(axis=2)
-    labels, _ = ndimage.label(distance <= _FLAT)
-    edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    outside = np.isin(labels, edge[edge > 0])
+    colour, outside = found
     if outside.all():
         return np.zeros_like(alpha), "the image is one flat colour"
     how = f"cut out a flat background of colour {tuple(colour.astype(int))}"

@@ -20,14 +20,14 @@ step. A run that is killed and resumed therefore goes through the same losses, b
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from orbit4d.datasets.commands.interrupt import stop_request
+from orbit4d.datasets.core.atomic import replacing_folder
 from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.index.index import Index
 from orbit4d.model.config.settings import TrainConfig
@@ -36,7 +36,6 @@ from orbit4d.model.network.build import make_trainable, merge_lora, save_folder
 from orbit4d.model.run.adapters import save_adapters
 from orbit4d.model.sampling.pipeline import OrbitPipeline
 from orbit4d.model.training.advice import memory_advice
-from orbit4d.model.training.interrupt import stop_request
 from orbit4d.model.training.record import RunRecord
 from orbit4d.model.training.stages import (
     Parts,
@@ -92,11 +91,11 @@ def train(
             record = RunRecord(dataset, config, run, start.step, trackers)
 
         position = Position.of(start)
-        with stop_request() as stopping:
+        with stop_request("interrupt") as stop:
             while position.stage < len(config.stages):
                 state = open_stage(parts, config, position, checkpoint)
                 checkpoint = None  # the first stage of the session alone goes on from it
-                run_stage(state, parts, config, run, position, record, stopping)
+                run_stage(state, parts, config, run, position, record, stop.is_set)
                 finish_stage(state, parts, config, run, position)
 
         if record is not None:
@@ -171,9 +170,6 @@ def save_pipeline(parts: Parts, config: TrainConfig, run: Path) -> None:
         parts.motion,
         trained_orbit(parts.clips),
     )
-    partial = run / ".model.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    pipeline.save_pretrained(partial)
-    crash_point("pipeline_half")
-    shutil.rmtree(run / "model", ignore_errors=True)
-    os.replace(partial, run / "model")
+    with replacing_folder(run / "model", alone=True) as draft:
+        pipeline.save_pretrained(draft)
+        crash_point("pipeline_half")

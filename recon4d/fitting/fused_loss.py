@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.jit import jit
+from orbit4d.datasets.images.over import over_premultiplied
 from orbit4d.recon4d.raster import threads
 from orbit4d.recon4d.raster.simd import fma, load, reciprocal, splat, splat_at, store, take_next, total
 
@@ -60,8 +61,8 @@ def terms_reference(
     color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`terms` in plain torch operations, any floating dtype."""
-    drawn = color + (1 - alpha) * background
-    wanted = truth[..., :3] + (1 - truth[..., 3:]) * background
+    drawn = over_premultiplied(color, alpha, background)
+    wanted = over_premultiplied(truth[..., :3], truth[..., 3:], background)
     window = torch.tensor(np.exp(-(_OFFSETS**2) / (2 * SIGMA**2))).to(color)
     window = window / window.sum()
     kernel = torch.outer(window, window).expand(CHANNELS, 1, TAPS, TAPS)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from orbit4d.datasets.images.lpips import LPIPS
 from orbit4d.datasets.images.metric_weights import LPIPS_ALEX, NotMeasured, locate
+from orbit4d.datasets.images.over import over_premultiplied
 from orbit4d.recon4d.fitting.fused_loss import TAPS, terms
 from orbit4d.recon4d.fitting.settings import LossWeights
 
@@ -29,8 +30,8 @@ def depth_smoothness(depth: Tensor, alpha: Tensor) -> Tensor:
 def image_terms(color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor) -> dict[str, Tensor]:
     """Terms of premultiplied color [H, W, 3] and alpha [H, W, 1] against truth [H, W, 4], premultiplied."""
     if min(color.shape[:2]) < TAPS:
-        drawn = color + (1 - alpha) * background
-        wanted = truth[..., :3] + (1 - truth[..., 3:]) * background
+        drawn = over_premultiplied(color, alpha, background)
+        wanted = over_premultiplied(truth[..., :3], truth[..., 3:], background)
         return {"l1": F.l1_loss(drawn, wanted), "alpha": F.l1_loss(alpha, truth[..., 3:])}
     l1, alpha_l1, ssim = terms(color, alpha, truth, background)
     return {"l1": l1, "alpha": alpha_l1, "ssim": 1 - ssim}
@@ -44,8 +45,8 @@ class Perceptual:
 
     def __call__(self, color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor) -> Tensor:
         """Distance [] of the pictures that `image_terms` compares; H and W at least 32."""
-        drawn = color + (1 - alpha) * background
-        wanted = truth[..., :3] + (1 - truth[..., 3:]) * background
+        drawn = over_premultiplied(color, alpha, background)
+        wanted = over_premultiplied(truth[..., :3], truth[..., 3:], background)
         images = [image.permute(2, 0, 1)[None] for image in (drawn, wanted)]
         return self.net(*images)[0]
 

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orbit4d.datasets.images.measures import LEAST_ERROR
+
 #: A pass counts as better when its loss is below the best one's times this.
 _BETTER = 0.999
 
@@ -80,7 +82,7 @@ def compare(color: Tensor, alpha: Tensor, truth: Tensor) -> tuple[float, float]:
     colour_off, alpha_off = color - truth[..., :3], alpha - truth[..., 3:]
     loss = (3 * colour_off.abs().mean() + alpha_off.abs().mean()).item() / 4
     mse = (colour_off - alpha_off).square().mean().item()
-    return loss, -10 * math.log10(max(mse, 1e-10))
+    return loss, -10 * math.log10(max(mse, LEAST_ERROR))
 
 
 def _mean(values: list[float]) -> float:

@@ -9,17 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orbit4d.datasets.images.measures import psnr, ssim
+from orbit4d.datasets.images.measures import READ_CEILING, psnr, ssim
 from orbit4d.recon4d.fitting.losses import Perceptual, why_no_lpips
 from orbit4d.recon4d.inputs.loading import Frames
 from orbit4d.recon4d.scene import Scene
 
 if TYPE_CHECKING:
     from orbit4d.recon4d.fitting.inputs import Inputs
-
-#: A picture without a fault counts as much as one with faults of 8-bit rounding: a clip that ends as it began
-#: repeats its first frame, and one infinity would be the mean.
-_BEST_DB = 60.0
 
 
 def measure(scene: Scene, inputs: Inputs) -> dict[str, Any]:
@@ -80,7 +76,7 @@ def nearest_frame(train: Frames, wanted: Frames) -> tuple[float, float]:
         cosine = (ways @ (camera.position / np.linalg.norm(camera.position))).clip(-1, 1)
         order = np.lexsort((np.abs(times - t), np.degrees(np.arccos(cosine)).round(3)))
         pictures = [image[..., :3] + 1 - image[..., 3:] for image in (train.rgba[order[0]], truth)]
-        psnrs.append(min(psnr(*pictures), _BEST_DB))
+        psnrs.append(min(psnr(*pictures), READ_CEILING))
         ssims.append(ssim(*pictures))
     return float(np.mean(psnrs)), float(np.mean(ssims))
 
@@ -97,7 +93,7 @@ def score(scene: Scene, frames: Frames, gains: Sequence[float] | None = None) ->
             straight[..., :3] = (straight[..., :3] * gains[i]).clip(0, 1)
         ours = straight[..., :3] * straight[..., 3:] + 1 - straight[..., 3:]
         wanted = truth[..., :3] + 1 - truth[..., 3:]
-        psnrs.append(min(psnr(ours, wanted), _BEST_DB))
+        psnrs.append(min(psnr(ours, wanted), READ_CEILING))
         ssims.append(ssim(ours, wanted))
     return float(np.mean(psnrs)), float(np.mean(ssims))
 

@@ -13,7 +13,7 @@ from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_clip
 from orbit4d.datasets.index.reference import split_reference
 from orbit4d.datasets.store.clip import Clip
-from orbit4d.recon4d.filming import over
+from orbit4d.recon4d.filming import on_colour
 from orbit4d.recon4d.viewer.scene_viewer import add_frustum, face_front, set_value
 
 _WHITE = (1.0, 1.0, 1.0)
@@ -52,7 +52,7 @@ class ClipViewer:
         self.slider = gui.add_slider("frame", 0, 1, 1, 0)
         self.playing = gui.add_checkbox("play", False)
         self.fps = gui.add_slider("frames per second", 1, 30, 1, 8)
-        self.picture = gui.add_image(over(first.pixels()[0] / 255.0, _WHITE))
+        self.picture = gui.add_image(on_colour(first.pixels()[0] / 255.0, _WHITE))
         self._open(first)
         self.picker.on_update(lambda _: self._open(self._read(self.picker.value)))
         self.slider.on_update(lambda _: self.show(int(self.slider.value)))
@@ -88,7 +88,7 @@ class ClipViewer:
         with self._lock:
             for frustum in self._frusta:
                 frustum.remove()
-            self._images = [over(image / 255.0, _WHITE) for image in clip.pixels()]
+            self._images = [on_colour(image / 255.0, _WHITE) for image in clip.pixels()]
             self._frusta = [
                 add_frustum(self.server, f"/cameras/{i:03d}", camera, scale=0.25, image=image)
                 for i, (camera, image) in enumerate(zip(clip.cameras, self._images))

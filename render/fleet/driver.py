@@ -7,13 +7,12 @@ at a time to actors that have said they are up, so nothing piles up behind a slo
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
+from orbit4d.datasets.commands.interrupt import stop_request
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.render.fleet.books import Books, FleetSummary, Outcome, Retry
 from orbit4d.render.fleet.cluster import crew_size, ray_cluster
@@ -52,7 +51,7 @@ def run_fleet(
         if progress is not None:
             progress.update(1, done=summary.done, failed=summary.failed)
 
-    with ray_cluster(settings) as ray, _stop_signals() as stop:
+    with ray_cluster(settings) as ray, stop_request("usual") as stop:
         workers, threads = crew_size(settings, ray)
         summary.workers, summary.threads_per_worker = workers, threads
         worker_settings = WorkerSettings(threads, settings.limits, settings.child_env)
@@ -130,29 +129,3 @@ class _Waiting:
                 f"waiting for a worker to start; the cluster has {pool.free_cores():g} free cores",
                 file=sys.stderr,
             )
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; the second signal gets its usual effect."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.getsignal(number) for number in numbers}
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    def handle(number: int, frame: object) -> None:
-        stop.set()
-        restore()
-
-    for number in numbers:
-        signal.signal(number, handle)
-    try:
-        yield stop
-    finally:
-        restore()

@@ -27,8 +27,10 @@ def files(uri: str) -> list[str]:
 
 def test_uris_are_told_from_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert remote.is_uri("s3://b/x") and remote.is_uri("memory://x") and remote.is_uri(Path("gs://b/x"))
-    assert not any(map(remote.is_uri, ("a/b", "file:///a", "a:b", "run:5/a", Path("run:5/a"), "C:/x")))
+    assert (
+        remote.is_remote("s3://b/x") and remote.is_remote("memory://x") and remote.is_remote(Path("gs://b/x"))
+    )
+    assert not any(map(remote.is_remote, ("a/b", "file:///a", "a:b", "run:5/a", Path("run:5/a"), "C:/x")))
     assert remote.local_path("file:///a/b") == Path("/a/b")
     for uri in ("s3://b/x", Path("s3://b/x")):
         with pytest.raises(InputError, match="is a URI"):

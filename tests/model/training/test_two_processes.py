@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 
@@ -16,7 +14,6 @@ from orbit4d.model.config.presets import preset
 from orbit4d.model.config.settings import flatten, to_dict
 from orbit4d.model.run import checkpoint as run_checkpoint
 from orbit4d.model.run.log import read
-from orbit4d.model.training.interrupt import stop_request
 from orbit4d.model.training.train import train
 
 #: SIGTERM reaches one of the two processes alone, in its third step.
@@ -79,18 +76,3 @@ def test_two_processes_stop_together_and_go_through_the_losses_of_one(
     assert len(two) == config.total_steps
     assert two[0] == pytest.approx(one[0], rel=1e-5)
     assert two == pytest.approx(one, rel=2e-3)
-
-
-def test_a_signal_that_a_launcher_passes_on_is_no_second_ctrl_c():
-    def interrupted():
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.01)  # the handler runs between two instructions
-        except KeyboardInterrupt:
-            return True
-        return False
-
-    with stop_request() as stopping:
-        assert [interrupted(), interrupted(), stopping()] == [False, False, True]
-        time.sleep(1.1)
-        assert interrupted(), "and a later one is"

@@ -13,7 +13,7 @@ import torch
 
 from orbit4d.datasets import read_clip
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.recon4d.filming import over
+from orbit4d.recon4d.filming import on_colour
 from orbit4d.recon4d.scene import load_scene
 from orbit4d.recon4d.viewer.clip_viewer import ClipViewer, is_dataset
 from orbit4d.recon4d.viewer.scene_viewer import Viewer, covariances
@@ -57,7 +57,9 @@ def test_the_views_of_a_dataset_hang_in_their_cameras(tiny_dataset: Path) -> Non
             np.testing.assert_allclose(frustum.position, camera.position, atol=1e-6)
         page.slider.value = 5
         assert page.shown == 5
-        np.testing.assert_array_equal(page.picture.image, over(clip.pixels()[5] / 255.0, (1.0, 1.0, 1.0)))
+        np.testing.assert_array_equal(
+            page.picture.image, on_colour(clip.pixels()[5] / 255.0, (1.0, 1.0, 1.0))
+        )
         page.picker.value = next(name for name in page._clips if "front_view" in name)
         assert page.shown == 0 and np.allclose(page._frusta[0].position, page._frusta[-1].position)
     finally:
