@@ -17,6 +17,19 @@ import sys
 import traceback
 from typing import IO, Any
 
+from orbit4d.render.protocol.messages import (
+    Answer,
+    Done,
+    Event,
+    Failed,
+    ProtocolError,
+    Ready,
+    Refused,
+    Request,
+    answer_to_json,
+    from_json,
+)
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -31,9 +44,9 @@ def main(parent_pid: int) -> None:
         import bpy
     except ImportError as error:
         # Most often a shared library that the system lacks; trying again cannot help.
-        _send(answers, {"type": "refused", "code": "blender:import", "detail": str(error)})
+        _send(answers, Refused("blender:import", str(error)))
         os._exit(1)
-    _send(answers, {"type": "ready", "versions": {"bpy": bpy.app.version_string}})
+    _send(answers, Ready({"bpy": bpy.app.version_string}))
     for line in requests:
         _send(answers, _serve(line, answers))
         gc.collect()
@@ -41,34 +54,36 @@ def main(parent_pid: int) -> None:
     os._exit(0)
 
 
-def _serve(line: bytes, answers: IO[bytes]) -> dict[str, Any]:
+def _serve(line: bytes, answers: IO[bytes]) -> Answer:
     from orbit4d.render.blender.importers.cause import cause_of
     from orbit4d.render.protocol import wire as protocol
 
-    request = protocol.decode(line) or {}
-    task = str(request.get("task", ""))
-    if not protocol.TASK_NAME.match(task):
-        return {"type": "refused", "code": "bad_task", "detail": f"no task named {task!r}"}
+    try:
+        request = from_json(Request, protocol.decode(line))
+    except ProtocolError as error:
+        return Refused("bad_task", str(error))
+    if not protocol.TASK_NAME.match(request.task):
+        return Refused("bad_task", f"no task named {request.task!r}")
 
     def emit(event: str, **fields: Any) -> None:
-        _send(answers, {"type": "event", "event": event, **fields})
+        _send(answers, Event(event, fields))
 
     try:
-        module = importlib.import_module(f"orbit4d.render.blender.tasks.{task}")
-        return {"type": "result", "result": module.run(request.get("payload") or {}, emit) or {}}
+        module = importlib.import_module(f"orbit4d.render.blender.tasks.{request.task}")
+        return Done(module.run(request.payload, emit) or {})
     except Exception as error:
         # The fence between untrusted work and the fleet: whatever a task raises becomes an answer.
         code = getattr(error, "code", None)
         if isinstance(code, str):
-            return {"type": "refused", "code": code, "detail": str(error)}
+            return Refused(code, str(error))
         detail = f"{type(error).__name__}: {cause_of(error)}"
-        return {"type": "error", "detail": detail, "traceback": traceback.format_exc()[-8000:]}
+        return Failed(detail, traceback.format_exc()[-8000:])
 
 
-def _send(answers: IO[bytes], message: dict[str, Any]) -> None:
+def _send(answers: IO[bytes], message: Answer) -> None:
     from orbit4d.render.protocol import wire as protocol
 
-    data = memoryview(protocol.encode(message))
+    data = memoryview(protocol.encode(answer_to_json(message)))
     while data:
         data = data[answers.write(data) :]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from orbit4d.datasets.assets.inspect import inspect
 from orbit4d.datasets.assets.inspection import BadFile
+from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.paths import is_uri, localize
 from orbit4d.datasets.sources.asset import Asset
 from orbit4d.datasets.sources.lists import absent
@@ -20,6 +21,7 @@ from orbit4d.datasets.store.staging import stage_asset
 from orbit4d.render.fleet.worker import Job
 from orbit4d.render.planning.settings import RenderSettings
 from orbit4d.render.planning.views import plan_action
+from orbit4d.render.protocol.messages import RenderResult, from_json
 from orbit4d.render.protocol.wire import RefusedInput
 
 #: The `stage` of rejections that are made here.
@@ -72,6 +74,7 @@ def prepare(job: Job) -> dict[str, Any]:
 def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
     """Build the clips from what the child rendered and stage them; returns what the driver wants to know."""
     payload = job.payload
+    from_json(RenderResult, result)  # a field that is not what it should be is named here
     settings = RenderSettings.from_config(payload["settings"])
     clips: list[Clip] = []
     pictures = 0
@@ -104,6 +107,11 @@ def clips_of_action(
     """Clips of one rendered action; equal (camera, moment) pairs share their bytes."""
     start, end = action["window"]
     plan = plan_action(settings, payload["uid"], (start, end))
+    if plan.sha256 != action["plan_sha256"]:
+        raise WorkError(
+            f"{payload['uid']}: the cameras and times that Blender rendered are not those of these settings: "
+            "is another version of orbit4d on this machine?"
+        )
     data = [(Path(payload["scratch"]) / name).read_bytes() for name in action["files"]]
     passes = {
         name: [(Path(payload["scratch"]) / file).read_bytes() for file in files]

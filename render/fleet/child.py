@@ -23,6 +23,18 @@ from typing import IO, Any
 from orbit4d.datasets.core.scratch import make_scratch
 from orbit4d.render.fleet.settings import START_TIMEOUT, Limits
 from orbit4d.render.protocol import wire as protocol
+from orbit4d.render.protocol.messages import (
+    Answer,
+    Done,
+    Event,
+    Failed,
+    ProtocolError,
+    Ready,
+    Refused,
+    Request,
+    answer_of,
+    to_json,
+)
 
 #: Bytes of the child's log that are kept with a failure.
 LOG_TAIL_BYTES = 4000
@@ -110,12 +122,12 @@ class BlenderChild:
         self._process = _spawner.submit(self._spawn, self._log).result()
         self.starts += 1
         ready = self._answer(START_TIMEOUT, None)
-        if ready.get("type") != "ready":
-            detail = str(ready.get("detail", ready))
+        if not isinstance(ready, Ready):
+            detail = str(getattr(ready, "detail", ready))
             tail = self.log_tail()
             self.close()
             raise TaskRefused("blender:import", detail, tail)
-        self.versions = dict(ready["versions"])
+        self.versions = dict(ready.versions)
         self._rss_at_start = rss_bytes(self._process.pid)
 
     def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -155,26 +167,24 @@ class BlenderChild:
         self.peak_rss_bytes = 0
         self._served += 1
         try:
-            self._process.stdin.write(protocol.encode({"task": task, "payload": dict(payload)}))
+            self._process.stdin.write(protocol.encode(to_json(Request(task, dict(payload)))))
         except BrokenPipeError:
             raise self._died("crash", "the child ended before it took the task") from None
         now = time.monotonic()
         answer = self._answer(timeout, on_event, None if import_timeout is None else now + import_timeout)
-        kind = answer.get("type")
-        if kind == "result":
-            return dict(answer["result"])
-        if kind == "refused":
-            raise TaskRefused(str(answer["code"]), str(answer["detail"]), self.log_tail())
-        raise TaskFailed(
-            "error", str(answer.get("detail")), self.log_tail() + str(answer.get("traceback", ""))
-        )
+        if isinstance(answer, Done):
+            return answer.result
+        if isinstance(answer, Refused):
+            raise TaskRefused(answer.code, answer.detail, self.log_tail())
+        assert isinstance(answer, Failed), answer
+        raise TaskFailed("error", answer.detail, self.log_tail() + answer.traceback)
 
     def _answer(
         self,
         timeout: float,
         on_event: Callable[[dict[str, Any]], None] | None,
         import_deadline: float | None = None,
-    ) -> dict[str, Any]:
+    ) -> Answer:
         """The next message that is not an event; kills the child when it is late or too big."""
         process = self._process
         assert process is not None and process.stdout is not None
@@ -187,14 +197,18 @@ class BlenderChild:
                     message = protocol.decode(line)
                     if message is None:
                         continue
-                    if message.get("type") != "event":
-                        return message
-                    if message.get("event") == "imported":
+                    try:
+                        answer = answer_of(message)
+                    except ProtocolError as error:
+                        raise self._died("protocol", str(error)) from None
+                    if not isinstance(answer, Event):
+                        return answer
+                    if answer.event == "imported":
                         import_deadline = None
-                    if message.get("event") == "action":
+                    if answer.event == "action":
                         deadline = time.monotonic() + timeout
                     if on_event is not None:
-                        on_event(message)
+                        on_event({"event": answer.event, **answer.fields})
                 left = min(deadline, import_deadline or deadline) - time.monotonic()
                 if left <= 0:
                     what = "no answer" if import_deadline is None else "the file was not read"

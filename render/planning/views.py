@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,6 +41,19 @@ class Plan:
     window: tuple[float, float]
     clips: list[ClipPlan]
     shots: list[Shot]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of every clip's cameras and seconds and of the order of the views: equal for equal plans."""
+        digest = hashlib.sha256()
+        for clip in self.clips:
+            digest.update(f"{clip.rig}/{clip.orbit} {clip.shots}".encode())
+            digest.update(np.array([*clip.seconds, *clip.time], np.float64).tobytes())
+            for camera in clip.cameras:
+                digest.update(np.asarray(camera.c2w, np.float64).tobytes())
+                inner = (camera.fl_x, camera.fl_y, camera.cx, camera.cy, camera.w, camera.h)
+                digest.update(np.array(inner, np.float64).tobytes())
+        return digest.hexdigest()
 
     @property
     def moments(self) -> list[float]:

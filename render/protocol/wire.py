@@ -1,12 +1,8 @@
 """What a driver and its Blender child say to each other: one JSON object per line.
 
-To the child:     {"task": "render_clips", "payload": {...}}
-From the child:   {"type": "ready", "versions": {...}}               once, after bpy is imported
-                  {"type": "event", "event": "imported", ...}        any number while a task runs
-                  {"type": "result", "result": {...}}                the task is done
-                  {"type": "refused", "code": "...", "detail": "..."}   the input is bad: trying again is
-                  pointless {"type": "error", "detail": "...", "traceback": "..."}   the task failed:
-                  trying again may help
+`messages.py` says which objects there are. To the child a Request, {"task": ..., "payload": {...}}; back from
+it one Ready, then for each task any number of Events and one of Done, Refused and Failed, each with its
+`type`.
 
 Pixels never travel on this pipe: a task writes them into the scratch folder that its payload names.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,8 @@ from orbit4d.render.blender.scene.views import Clock, choose_samples, frame_acti
 from orbit4d.render.planning.settings import RenderSettings
 from orbit4d.render.planning.views import Plan, plan_action
 from orbit4d.render.planning.window import is_long
+from orbit4d.render.protocol.messages import RejectedAction, RenderedAction, RenderResult, to_json
 from orbit4d.render.protocol.wire import RefusedInput
-
-
-@dataclass(frozen=True)
-class RejectedAction:
-    """An action of which no clip is made, and why."""
-
-    index: int
-    name: str
-    reason: str
-    detail: str
 
 
 @dataclass
@@ -59,13 +50,12 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     """Render the clips of payload["path"].
 
     payload: path, uid, settings (RenderSettings.as_config), threads, scratch, and actions: indices, or None
-    for all. Returns {"actions": [{index, name, window, scale, centre, files, passes, measures, seconds}],
-    "rejected": [{index, name, reason, detail}], "flags", "samples", "timings"}; files are WebP images in
-    scratch, one per shot of the plan that `plan_action` makes of the same settings and window.
+    for all. Returns a `RenderResult` as JSON; its files are WebP images in scratch, one per view of the plan
+    that `plan_action` makes of the same settings and window.
     """
     stage = _open_asset(payload, emit)
     wanted = payload.get("actions")
-    rendered: list[dict[str, Any]] = []
+    rendered: list[RenderedAction] = []
     rejected: list[RejectedAction] = []
     for action in stage.loaded.actions or [ActionInfo(0, "", 0.0, 0.0)]:
         if wanted is not None and action.index not in wanted:
@@ -79,14 +69,15 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         if not rejected:
             raise RefusedInput("no_action", "none of the actions asked for")
         raise RefusedInput(rejected[0].reason, rejected[0].detail)
-    return {
-        "actions": rendered,
-        "rejected": [asdict(action) for action in rejected],
-        "flags": stage.loaded.flags,
-        "samples": stage.samples,
-        "timings": stage.clock.seconds,
-        "versions": {"blender": bpy.app.version_string},
-    }
+    result = RenderResult(
+        actions=tuple(rendered),
+        rejected=tuple(rejected),
+        flags=tuple(stage.loaded.flags),
+        samples=stage.samples,
+        timings=stage.clock.seconds,
+        versions={"blender": bpy.app.version_string},
+    )
+    return to_json(result)
 
 
 def _open_asset(payload: dict[str, Any], emit: Callable[..., None]) -> _Stage:
@@ -104,7 +95,7 @@ def _open_asset(payload: dict[str, Any], emit: Callable[..., None]) -> _Stage:
     return _Stage(settings, uid, Path(scratch), loaded, studio, clock, emit)
 
 
-def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | RejectedAction:
+def _render_action(stage: _Stage, action: ActionInfo) -> RenderedAction | RejectedAction:
     """Find the action's window, frame it, render and store its views, measure its clips."""
     settings, loaded, clock = stage.settings, stage.loaded, stage.clock
     window = _window(loaded, action, settings)
@@ -133,17 +124,19 @@ def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | Reject
     clock.lap("render")
     files, pass_files = _write_views(stage.scratch, action.index, images, passes)
     clock.lap("encode")
-    made = {
-        "index": action.index,
-        "name": action.name,
-        "window": list(window),
-        "scale": framing.scale,
-        "centre": list(framing.centre),
-        "files": files,
-        "passes": pass_files,
-        "measures": _measures(plan, images, motion),
-        "seconds": time.perf_counter() - began,
-    }
+    x, y, z = (float(value) for value in framing.centre)
+    made = RenderedAction(
+        index=action.index,
+        name=action.name,
+        window=window,
+        scale=framing.scale,
+        centre=(x, y, z),
+        files=tuple(files),
+        passes={name: tuple(names) for name, names in pass_files.items()},
+        measures=_measures(plan, images, motion),
+        seconds=time.perf_counter() - began,
+        plan_sha256=plan.sha256,
+    )
     clock.lap("measure")
     return made
 
