@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 import re
-import struct
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from orbit4d.datasets.assets import meshopt
+from orbit4d.datasets.assets.gltf_container import split_document, whole_number
 from orbit4d.datasets.assets.inspection import LIMITS, BadFile, Budget, Inspection, companion, map_file
 
 #: Bytes of one component, by componentType.
@@ -55,13 +54,13 @@ _BLOCK = 1 << 18
 
 def inspect_gltf(path: str, data: memoryview, name: str) -> Inspection:
     """Raises BadFile; see `orbit4d.datasets.assets.inspect`."""
-    doc, binary = _split(data)
+    doc, binary = split_document(data)
     return _Document(doc, binary, os.path.dirname(os.path.abspath(path)), len(data)).inspect(name)
 
 
 def gltf_document(path: str) -> dict[str, Any]:
     """The JSON of a .glb or .gltf. Raises BadFile."""
-    return _split(map_file(path))[0]
+    return split_document(map_file(path))[0]
 
 
 def gltf_material_names(path: str) -> set[str]:
@@ -85,66 +84,6 @@ def gltf_companions(path: str) -> list[str]:
                 if os.path.isfile(target) and target not in found:
                     found.append(target)
     return found
-
-
-def _split(data: memoryview) -> tuple[dict[str, Any], memoryview | None]:
-    """JSON document and binary chunk of a .glb or .gltf (told apart by their contents, as Blender does)."""
-    if data[:4] != b"glTF":
-        if len(data) > LIMITS.json_bytes:
-            raise BadFile("absurd" if data[:1] == b"{" else "magic", f"{len(data)} bytes of JSON")
-        if not bytes(data[:64]).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-            raise BadFile("magic", f"starts with {bytes(data[:4])!r}")
-        return _json(bytes(data).removeprefix(b"\xef\xbb\xbf")), None
-    if len(data) < 12:
-        raise BadFile("truncated", f"{len(data)} bytes, the header alone has 12")
-    version, length = struct.unpack_from("<II", data, 4)
-    if version != 2:
-        raise BadFile("version", f"GLB version {version}")
-    if length > len(data):
-        raise BadFile("truncated", f"{len(data)} of {length} bytes")
-    # Bytes after the GLB are no part of it; length < 12 leaves no chunk, which is refused below.
-    chunks: list[tuple[bytes, memoryview]] = []
-    offset = 12
-    while offset < length and len(chunks) < 2:
-        if offset + 8 > length:
-            raise BadFile("truncated", "inside a chunk header")
-        size, kind = struct.unpack_from("<I4s", data, offset)
-        if offset + 8 + size > length:
-            raise BadFile(
-                "header", f"chunk {len(chunks)} claims {size} bytes, {length - offset - 8} are left"
-            )
-        chunks.append((kind, data[offset + 8 : offset + 8 + size]))
-        offset += 8 + size + (-size % 4)
-    if not chunks or chunks[0][0] != b"JSON":
-        raise BadFile("header", "the first chunk is not JSON")
-    if len(chunks[0][1]) > LIMITS.json_bytes:
-        raise BadFile("absurd", f"{len(chunks[0][1])} bytes of JSON")
-    binary = chunks[1][1] if len(chunks) > 1 and chunks[1][0] == b"BIN\0" else None
-    return _json(bytes(chunks[0][1])), binary
-
-
-def _json(text: bytes) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise BadFile("non_finite", f"the JSON holds {constant}")
-
-    try:
-        doc = json.loads(text.decode("utf-8"), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise BadFile("corrupt", f"JSON: {error}") from None
-    if not isinstance(doc, dict) or not isinstance(doc.get("asset"), dict):
-        raise BadFile("corrupt", "no asset in the JSON")
-    if doc["asset"].get("version") != "2.0":
-        raise BadFile("version", f"glTF version {str(doc['asset'].get('version'))[:20]}")
-    return doc
-
-
-def _whole(value: Any, what: str, low: int = 0, high: int = 1 << 53) -> int:
-    # JSON writes 3.0 for 3 now and then; a bool is an int to Python but not to glTF.
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise BadFile("header", f"{what} is {str(value)[:40]}")
-    return value
 
 
 class _Document:
@@ -245,7 +184,7 @@ class _Document:
         return missing
 
     def _buffer(self, i: int, entry: dict) -> memoryview:
-        size = _whole(entry.get("byteLength"), f"buffer {i} byteLength")
+        size = whole_number(entry.get("byteLength"), f"buffer {i} byteLength")
         uri = entry.get("uri")
         if uri is None and self.packed and meshopt.packed_view(entry) is not None:
             # Stands in for what the buffer views unpack to; it has no bytes of its own.
@@ -273,11 +212,11 @@ class _Document:
             return memoryview(meshopt.unpack(packed, self.buffers[packed["buffer"]], what))
         self._at("buffers", entry.get("buffer"), what)
         buffer = self.buffers[entry["buffer"]]
-        start = _whole(entry.get("byteOffset", 0), f"{what} byteOffset")
-        size = _whole(entry.get("byteLength"), f"{what} byteLength")
+        start = whole_number(entry.get("byteOffset", 0), f"{what} byteOffset")
+        size = whole_number(entry.get("byteLength"), f"{what} byteLength")
         # Some exporters write 0 for "packed".
         if entry.get("byteStride"):
-            _whole(entry["byteStride"], f"{what} byteStride", 1, 4096)
+            whole_number(entry["byteStride"], f"{what} byteStride", 1, 4096)
         if start + size > len(buffer):
             raise BadFile("header", f"{what} ends at {start + size} of {len(buffer)} bytes")
         return buffer[start : start + size]
@@ -285,7 +224,7 @@ class _Document:
     def _accessor(self, i: int) -> int:
         """Check one accessor; its element count."""
         entry, what = self.lists["accessors"][i], f"accessor {i}"
-        count = _whole(entry.get("count"), f"{what} count")
+        count = whole_number(entry.get("count"), f"{what} count")
         if count > LIMITS.vertices * 3:
             raise BadFile("absurd", f"{what} counts {count}")
         component, kind = entry.get("componentType"), entry.get("type")
@@ -303,7 +242,7 @@ class _Document:
             self._span(entry, view_entry, self.views[entry["bufferView"]], count, size, what)
         sparse = entry.get("sparse")
         if isinstance(sparse, dict):
-            n = _whole(sparse.get("count"), f"{what} sparse count", 0, count)
+            n = whole_number(sparse.get("count"), f"{what} sparse count", 0, count)
             for part, width in (("indices", None), ("values", size)):
                 inner = sparse.get(part)
                 if not isinstance(inner, dict):
@@ -317,7 +256,7 @@ class _Document:
 
     @staticmethod
     def _span(entry: dict, view_entry: dict, view: memoryview, count: int, size: int, what: str) -> None:
-        start = _whole(entry.get("byteOffset", 0), f"{what} byteOffset")
+        start = whole_number(entry.get("byteOffset", 0), f"{what} byteOffset")
         stride = view_entry.get("byteStride") or size
         if count and start + stride * (count - 1) + size > len(view):
             raise BadFile(

@@ -36,6 +36,7 @@ from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec, image_source
 from orbit4d.model.network.cameras import videomv_cameras
 from orbit4d.model.network.interfaces import OrbitPipelineConfig
 from orbit4d.model.network.unet import OrbitUNet
+from orbit4d.model.sampling.frame_types import frames_to_tensor, tensor_to_frames
 
 
 @contextmanager
@@ -382,7 +383,7 @@ class OrbitPipeline(DiffusionPipeline):
             if callback_on_step_end is not None:
                 z = callback_on_step_end(self, i, t, {"latents": z}).get("latents", z)
         self.maybe_free_model_hooks()
-        frames = _as_type(z if output_type == "latent" else parts.to_pixels(z), output_type)
+        frames = tensor_to_frames(z if output_type == "latent" else parts.toframes_to_tensor(z), output_type)
         return OrbitPipelineOutput(frames=frames) if return_dict else (frames,)
 
     def _base_weight(self, w2: float | None) -> float:
@@ -461,7 +462,7 @@ class OrbitPipeline(DiffusionPipeline):
                 raise InputError(
                     "this model was not trained on static orbits: give its first view as an image"
                 )
-            frames = _pixels(static, self.config.resolution)[None]
+            frames = frames_to_tensor(static, self.config.resolution)[None]
             if frames.shape[1] != self.config.frames:
                 raise InputError(f"the static orbit needs {self.config.frames} frames, got {frames.shape[1]}")
             values["static_latents"] = parts.to_latents(frames, device)
@@ -471,7 +472,7 @@ class OrbitPipeline(DiffusionPipeline):
             raise InputError("this model starts from a picture: give an image")
         else:
             picture = np.asarray(image) if isinstance(image, Image.Image) else image
-            frames = _pixels(picture[None], self.config.resolution)[None]
+            frames = frames_to_tensor(picture[None], self.config.resolution)[None]
             values["image_latents"] = parts.to_latents(frames, device)[:, :, 0]
         if parts.image is not None:
             values["image_embeddings"] = parts.image_vectors(frames[:, 0].to(device))
@@ -483,31 +484,3 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if device.type != "cuda":
         return None
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-
-
-def _pixels(frames: npt.NDArray[Any] | Tensor, size: int) -> Tensor:
-    """[F, H, W, 3] arrays (uint8 or float) or [F, 3, H, W] tensors to [F, 3, size, size] float32 in [0,
-    1]."""
-    if isinstance(frames, np.ndarray):
-        scale = 255.0 if frames.dtype == np.uint8 else 1.0
-        frames = torch.from_numpy(np.ascontiguousarray(frames[..., :3])).permute(0, 3, 1, 2).float() / scale
-    frames = frames.float()
-    if frames.shape[-2:] != (size, size):
-        frames = torch.nn.functional.interpolate(
-            frames, size=(size, size), mode="bilinear", antialias=True
-        ).clamp(0, 1)
-    return frames
-
-
-def _as_type(frames: Tensor, output_type: str) -> Any:
-    if output_type in ("pt", "latent"):
-        return frames
-    array = frames.permute(0, 1, 3, 4, 2).cpu().numpy()
-    if output_type == "np":
-        return array
-    array = np.rint(array * 255).astype(np.uint8)
-    if output_type == "uint8":
-        return array
-    if output_type == "pil":
-        return [[Image.fromarray(frame) for frame in video] for video in array]
-    raise ValueError(f"output_type must be np, uint8, pil, pt or latent, got {output_type!r}")
