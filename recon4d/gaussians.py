@@ -54,7 +54,7 @@ class Gaussians:
         return tuple(field.name for field in fields(cls))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Fields by name."""
+        """Fields by name: means [N, 3], quats [N, 4] and so on, as the class lists them."""
         return {name: getattr(self, name) for name in self.names()}
 
     @property

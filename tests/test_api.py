@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import types
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -88,3 +91,44 @@ def test_signatures_begin_as_promised(name: str) -> None:
     value = getattr(importlib.import_module(room), attribute)
     parameters = list(inspect.signature(value).parameters)
     assert parameters[: len(SIGNATURES[name])] == SIGNATURES[name]
+
+
+# Docstrings -------------------------------------------------------------------------------------------------
+
+#: Methods without an underscore, and these.
+SAID = ("__call__", "__getitem__", "__iter__")
+ARRAYS = re.compile(r"NDArray|ndarray|ArrayLike|Tensor")
+
+
+def spoken(package: str) -> Iterator[tuple[str, Any]]:
+    """(name, function) of a package's public functions and of what its public classes define themselves."""
+    module = importlib.import_module(package)
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.isfunction(value):
+            yield name, value
+        elif inspect.isclass(value):
+            for method, held in vars(value).items():
+                function = held.fget if isinstance(held, property) else getattr(held, "__func__", held)
+                if inspect.isfunction(function) and (not method.startswith("_") or method in SAID):
+                    yield f"{name}.{method}", function
+
+
+@pytest.mark.parametrize(
+    "package",
+    [f"orbit4d.{p}" for p in ["datasets", "render", "curate", "model", "recon4d", "evaluate", "app"]],
+)
+def test_docstrings_name_shapes_and_errors(package: str) -> None:
+    """Every public name has one; where arrays or tensors go in or out it has shapes, and it names errors that
+    its body raises.
+    """
+    module = importlib.import_module(package)
+    missing = [n for n in module.__all__ if callable(v := getattr(module, n)) and not v.__doc__]
+    assert not missing
+    for name, function in spoken(package):
+        text = inspect.getdoc(function) or ""
+        assert text, f"{package}.{name} has no docstring"
+        if ARRAYS.search(str(inspect.signature(function))):
+            assert re.search(r"\[[^\]]*\]", text), f"{package}.{name}: no shapes"
+        if re.search(r"^\s*raise \w+\(", inspect.getsource(function), re.MULTILINE):
+            assert re.search(r"Raises|\w+Error", text), f"{package}.{name}: its errors are not named"

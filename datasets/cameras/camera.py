@@ -148,7 +148,8 @@ def orbit(
     View i stands at azimuth `azimuth0_deg + 360 i / n` (no view repeats). `closed=True` gives the sampling of
     the published Diffusion4D renders, `360 i / (n - 1)`, whose last view repeats the first
     (VITA-Group/Diffusion4D, rendering/blender.py). `elevation_deg` is the real angle above the horizon.
-    `size` is (width, height) in pixels; pixels are square.
+    `radius` is in units of the normalised scene. `size` is (width, height) in pixels; pixels are square.
+    ValueError for fewer than one view, or two where the orbit is closed.
     """
     if n < 1:
         raise ValueError(f"an orbit needs at least one view, got n={n}")

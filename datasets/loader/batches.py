@@ -33,6 +33,7 @@ class _RankSampler(Sampler[list[tuple[int, int]]]):
         self.loader = loader
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        """(epoch, index) of each sample of a batch, batch by batch."""
         epoch = self.loader.epoch
         for batch in self.loader._plan():
             yield [(epoch, index) for index in batch.tolist()]
@@ -109,6 +110,7 @@ class OrbitLoader:
         return n_batches(len(self.dataset), self.consumed, self.batch_size, self.world, self.drop_last)
 
     def __iter__(self) -> Iterator[Any]:
+        """Batches of the epoch that are left for this rank; then the next epoch is the current one."""
         # What keeps an epoch of its own (an OrbitDataset, a wrapper that passes it on) is told it too.
         if callable(set_epoch := getattr(self.dataset, "set_epoch", None)):
             set_epoch(self.epoch)

@@ -138,6 +138,7 @@ class OrbitDataset(Dataset[OrbitSample]):
         self._epoch[0] = epoch
 
     def __getitem__(self, i: int) -> OrbitSample:
+        """Sample `i` (negative ones count from the end) as `OrbitSample` describes it; IndexError past it."""
         if not -len(self) <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         rows = {
@@ -162,7 +163,10 @@ class OrbitDataset(Dataset[OrbitSample]):
         return cast(OrbitSample, item)
 
     def rgba(self, i: int, clip: str = "dynamic") -> npt.NDArray[np.uint8]:
-        """Stored pixels of one clip of a sample: straight RGBA, uint8 [F, H, W, 4]."""
+        """Stored pixels of one clip of a sample: straight RGBA, uint8 [F, H, W, 4].
+
+        InputError where the sample has no such clip.
+        """
         number = int(getattr(self.samples, clip)[i])
         if number < 0:
             raise InputError(f"sample {i} has no {clip} clip")

@@ -62,7 +62,7 @@ class ClipScore(nn.Module):
         return F.normalize(_tensor(features), dim=-1)
 
     def text(self, text: str) -> Tensor:
-        """Unit vector [1, D] of a prompt."""
+        """Unit vector [1, D] of a prompt; ValueError without a tokenizer."""
         if self.tokenizer is None:
             raise ValueError("a prompt needs CLIP's tokenizer")
         ids = self.tokenizer([text], padding=True, truncation=True, return_tensors="pt")

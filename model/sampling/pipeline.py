@@ -169,7 +169,8 @@ class OrbitPipeline(DiffusionPipeline):
     ) -> OrbitPipeline:
         """Load a folder that `save_pretrained` wrote (RUN/model); `components` replace those in it.
 
-        diffusers' own loader resolves classes inside its own and transformers' libraries only.
+        diffusers' own loader resolves classes inside its own and transformers' libraries only. InputError
+        for a folder that is no pipeline, and for a component that this one does not have.
         """
         names = {"unet", "base_unet", "scheduler"}
         for name in components:
@@ -345,6 +346,9 @@ class OrbitPipeline(DiffusionPipeline):
         num_videos: how many, batched. max_batch: largest batch of one network pass; where a GPU has no memory
         for all branches of guidance in one, they go one by one of themselves.
         latents: starting noise [B, C, F, h, w] in place of a drawn one.
+
+        InputError for a condition that this run was not trained on or a number of frames that is not its own,
+        ValueError for latents of another shape, WorkError where a GPU has too little memory.
         """
         parts, device = self.parts, self._execution_device
         count = len(motion) if isinstance(motion, Sequence) else num_videos

@@ -12,7 +12,6 @@ import math
 import types
 import typing
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 M = TypeVar("M")
@@ -157,14 +156,19 @@ def from_json(kind: type[M], values: Any) -> M:
     return found
 
 
+#: Class -> the hints of its fields, once read.
+_HINTS: dict[Any, dict[str, Any]] = {}
+
+
 def _is_message(hint: Any) -> bool:
     return is_dataclass(hint)
 
 
-@cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {each.name: hints[each.name] for each in fields(kind)}
+def _hints(kind: Any) -> dict[str, Any]:
+    if kind not in _HINTS:
+        hints = typing.get_type_hints(kind)
+        _HINTS[kind] = {each.name: hints[each.name] for each in fields(kind)}
+    return _HINTS[kind]
 
 
 def _out(hint: Any, value: Any, where: str) -> Any:
