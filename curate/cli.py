@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orbit4d.datasets.commands.options import RESUMED, Command, Place
-from orbit4d.render.cli import Size, size_text
-from orbit4d.render.fleet.settings import FleetSettings, Limits
+from orbit4d.datasets.commands.settings_options import options_of
+from orbit4d.render.fleet.settings import FleetSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,11 +71,18 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+#: Options that are settings of the fleet, under the same names.
+FLEET_OPTIONS = (
+    *("workers", "threads_per_worker", "attempts", "max_preemptions", "asset_timeout", "import_timeout"),
+    *("max_rss_bytes", "order", "shared_paths", "address"),
+)
+
 GROUPS = {
     "Input and output": "--out --report --captions --preset --rules",
     "Rules": " ".join(f"--{name.replace('_', '-')}" for name in RULE_OPTIONS),
     "Measuring": "--previews --preview-size --preview-samples --remeasure",
-    "Workers": "--workers --attempts --asset-timeout --import-timeout --max-rss --address",
+    "Workers": "--workers --threads-per-worker --attempts --max-preemptions --asset-timeout --import-timeout "
+    "--max-rss --order --shared-paths --address",
 }
 
 
@@ -109,32 +116,7 @@ GROUPS = {
     "--preview-samples", default=4, show_default=True, help="Cycles samples per pixel of a preview."
 )
 @click.option("--remeasure", is_flag=True, help="Measure again what the table holds.")
-@click.option("--workers", type=int, default=None, help="Workers (one per core).")
-@click.option("--attempts", default=Limits.attempts, show_default=True, help="Attempts per asset.")
-@click.option(
-    "--asset-timeout",
-    default=Limits.asset_timeout,
-    show_default=True,
-    help="Time limit per action, s.",
-)
-@click.option(
-    "--import-timeout",
-    type=float,
-    default=Limits.import_timeout,
-    show_default=True,
-    help="Import time limit, s.",
-)
-@click.option(
-    "--max-rss",
-    "max_rss_bytes",
-    type=Size(),
-    default=size_text(Limits.max_rss_bytes),
-    show_default=True,
-    help="Memory limit per Blender process.",
-)
-@click.option(
-    "--address", default=None, help="Ray address (`auto`: the running cluster). Default: a local Ray."
-)
+@options_of(FleetSettings, *FLEET_OPTIONS)
 def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, **options: Any) -> int:
     """Measure animated assets and decide which are fit for training.
 
@@ -212,14 +194,7 @@ def _measured(
     settings = MeasureSettings(
         options["previews"] or default, options["preview_size"], options["preview_samples"]
     )
-    fleet = FleetSettings(
-        workers=options["workers"],
-        attempts=options["attempts"],
-        asset_timeout=options["asset_timeout"],
-        import_timeout=options["import_timeout"],
-        max_rss_bytes=options["max_rss_bytes"],
-        address=options["address"],
-    )
+    fleet = FleetSettings(**{name: options[name] for name in FLEET_OPTIONS})
     for source in filter(os.path.isfile, sources):
         if (note := unheeded(source)) is not None:
             click.echo(f"note: {note}", err=True)

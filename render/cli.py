@@ -8,7 +8,8 @@ import re
 import click
 
 from orbit4d.datasets.commands.options import RESUMED, Command
-from orbit4d.render.fleet.settings import FleetSettings, Limits
+from orbit4d.datasets.commands.settings_options import Size, options_of
+from orbit4d.render.fleet.settings import FleetSettings
 
 EXAMPLE = """
 \b
@@ -19,29 +20,15 @@ Example:
 PRESETS = ("default", "draft", "diffusion4d")
 
 
-class Size(click.ParamType):
-    """Bytes, written 512M, 8G or 1.5GiB."""
-
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
-        if match is None:
-            self.fail(f"{value!r} is not a size; write 512M or 8G", param, ctx)
-        power = " KMGT".index(match.group(2).upper() or " ")
-        return int(float(match.group(1)) * 1024**power)
-
-
-def size_text(n_bytes: int | None) -> str | None:
-    """`Size` of a whole number of GiB as text, say 8G; None stays None, no size."""
-    return None if n_bytes is None else f"{n_bytes >> 30}G"
-
-
 def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name for name in re.split(r"[,\s]+", text) if name)
 
+
+#: Options that are settings of the fleet, under the same names.
+FLEET_OPTIONS = (
+    *("workers", "threads_per_worker", "gpus_per_worker", "attempts", "max_preemptions", "asset_timeout"),
+    *("import_timeout", "max_rss_bytes", "recycle_after", "order", "shared_paths", "address"),
+)
 
 GROUPS = {
     "Input and output": "--out --preset --captions --shard-size --resume --retry-quarantined --seed",
@@ -122,61 +109,7 @@ GROUPS = {
 )
 @click.option("--seed", type=int, help="Random seed.")
 @click.option("--captions", help="CSV of uid,caption.")
-@click.option("--workers", type=int, help="Workers (Ray actors). Default: one per core.")
-@click.option(
-    "--threads-per-worker", type=int, help="Render threads per worker. Default: cores divided by workers."
-)
-@click.option("--gpus-per-worker", type=float, default=0.0, help="GPUs per worker (0.25: four share one).")
-@click.option(
-    "--attempts",
-    type=int,
-    default=Limits.attempts,
-    show_default=True,
-    help="Failed attempts per asset before quarantine.",
-)
-@click.option(
-    "--max-preemptions",
-    type=int,
-    default=Limits.max_preemptions,
-    show_default=True,
-    help="Preempted attempts per asset before quarantine.",
-)
-@click.option(
-    "--asset-timeout",
-    type=float,
-    default=Limits.asset_timeout,
-    show_default=True,
-    help="Seconds Blender may take for an action.",
-)
-@click.option(
-    "--import-timeout",
-    type=float,
-    default=Limits.import_timeout,
-    show_default=True,
-    help="Seconds Blender may take to read it.",
-)
-@click.option(
-    "--max-rss",
-    "max_rss_bytes",
-    type=Size(),
-    default=size_text(Limits.max_rss_bytes),
-    show_default=True,
-    help="Memory at which a Blender is killed, say 8G.",
-)
-@click.option(
-    "--recycle-after",
-    type=int,
-    default=Limits.recycle_after,
-    show_default=True,
-    help="Assets after which a Blender is replaced.",
-)
-@click.option(
-    "--order",
-    type=click.Choice(["largest_first", "given"]),
-    default="largest_first",
-    show_default=True,
-    help="Order in which assets are rendered; large ones first shorten the end.",
-)
+@options_of(FleetSettings, *FLEET_OPTIONS)
 @click.option(
     "--shard-size",
     "shard_bytes",
@@ -189,10 +122,6 @@ GROUPS = {
 @click.option(
     "--resume/--no-resume", default=True, help="Resume an existing dataset (the default), or refuse one."
 )
-@click.option(
-    "--shared-paths", is_flag=True, help="Local paths are the same files on every machine of the cluster."
-)
-@click.option("--address", help="Ray address (`auto`: the running cluster). Default: a local Ray.")
 def command(sources: tuple[str, ...], out: str, preset: str, **options: object) -> None:
     """Render orbits of animated assets into a dataset.
 
@@ -203,24 +132,7 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     from orbit4d.render.dataset.render_assets import render_assets
     from orbit4d.render.planning.settings import preset as make_preset
 
-    taken = {
-        name: options.pop(name)
-        for name in (
-            "workers",
-            "threads_per_worker",
-            "gpus_per_worker",
-            "attempts",
-            "max_preemptions",
-            "asset_timeout",
-            "import_timeout",
-            "max_rss_bytes",
-            "recycle_after",
-            "order",
-            "address",
-            "shared_paths",
-        )
-    }
-    fleet = FleetSettings(**taken)  # type: ignore[arg-type]
+    fleet = FleetSettings(**{name: options.pop(name) for name in FLEET_OPTIONS})  # type: ignore[arg-type]
     captions, shard_bytes = options.pop("captions"), options.pop("shard_bytes")
     retry, resume = options.pop("retry_quarantined"), options.pop("resume")
     if not resume:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from orbit4d.datasets.core.errors import InputError
 
@@ -17,20 +18,24 @@ STUCK_ACTIONS = 50
 
 @dataclass(frozen=True)
 class Limits:
-    """What a job may cost before it is given up. Every command that starts Blender has these defaults."""
+    """What a job may cost before it is given up. Every command that starts Blender has these defaults.
+
+    None is no limit. `asset_timeout` holds for each action where a task tells of them, else for the task;
+    `import_timeout` for tasks that emit `imported`; `recycle_after` counts tasks.
+    """
 
     attempts: int = 2
-    """Failures of the child after which a job is failed."""
+    """Failed attempts after which an asset is quarantined, or counts as failed."""
     max_preemptions: int = 10
-    """Lost actors or nodes after which a job is failed."""
+    """Preempted attempts (lost workers or machines) after which an asset is quarantined."""
     asset_timeout: float = 900.0
-    """Seconds for one task inside the child, or for each action of an asset where the task tells of them."""
+    """Time limit per action, s."""
     import_timeout: float | None = 300.0
-    """Seconds in which a child must have read its asset, for tasks that emit `imported`; None: no limit."""
+    """Time limit for reading an asset, s."""
     max_rss_bytes: int | None = 8 << 30
-    """Resident memory at which a child is killed; None: no limit."""
+    """Memory limit per Blender process, e.g. 8G."""
     recycle_after: int = 50
-    """Tasks after which a child is replaced."""
+    """Assets after which a Blender process is replaced."""
 
     @property
     def stuck_seconds(self) -> float:
@@ -43,30 +48,29 @@ class FleetSettings:
     """How many workers, how patient, and where. None of this changes what is rendered."""
 
     workers: int | None = None
-    """Actors; None: as many as the cluster's cores take at `threads_per_worker`."""
+    """Workers (Ray actors). Default: as many as the cores take."""
     threads_per_worker: int | None = None
-    """Render threads of a child, and the cores Ray reserves for its actor; None: cores divided by `workers`,
-    or 1 when neither is given."""
+    """Threads per worker, for which Ray reserves cores. Default: cores divided by workers; 1 without it."""
     attempts: int = Limits.attempts
-    """Failures of the child after which a job is failed."""
+    """Failed attempts after which an asset is quarantined, or counts as failed."""
     max_preemptions: int = Limits.max_preemptions
-    """Lost actors or nodes after which a job is failed."""
+    """Preempted attempts (lost workers or machines) after which an asset is quarantined."""
     asset_timeout: float = Limits.asset_timeout
-    """Seconds for one task inside the child, or for each action of an asset where the task tells of them."""
+    """Time limit per action, s."""
     import_timeout: float | None = Limits.import_timeout
-    """Seconds in which a child must have read its asset, for tasks that emit `imported`; None: no limit."""
+    """Time limit for reading an asset, s."""
     max_rss_bytes: int | None = Limits.max_rss_bytes
-    """Resident memory at which a child is killed; None: no limit."""
+    """Memory limit per Blender process, e.g. 8G."""
     recycle_after: int = Limits.recycle_after
-    """Tasks after which a child is replaced."""
+    """Assets after which a Blender process is replaced."""
     address: str | None = None
-    """Ray cluster: None starts one inside this process, `auto` finds the running one."""
+    """Ray address (`auto`: the running cluster). Default: a local Ray."""
     shared_paths: bool = False
-    """Every machine of the cluster sees the same files under the same local paths."""
+    """Local paths are the same files on every machine of the cluster."""
     gpus_per_worker: float = 0.0
-    """May be a fraction: 0.25 puts four workers on one GPU."""
-    order: str = "largest_first"
-    """`largest_first` (no long tail), or `given`, which pulls jobs lazily."""
+    """GPUs per worker (0.25: four share one)."""
+    order: Literal["largest_first", "given"] = "largest_first"
+    """Order of the assets: large ones first shorten the end; `given` reads the sources lazily."""
     child_env: tuple[tuple[str, str], ...] = ()
     """Extra environment of the children."""
 

@@ -96,7 +96,7 @@ def test_the_limits_are_the_same_wherever_they_are_asked_for() -> None:
 
 def test_render_and_curate_offer_the_same_limits() -> None:
     from orbit4d.curate.cli import command as curate
-    from orbit4d.render.cli import Size
+    from orbit4d.datasets.commands.settings_options import Size
     from orbit4d.render.cli import command as render
 
     limits = Limits()
