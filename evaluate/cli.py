@@ -13,6 +13,7 @@ import click
 
 from orbit4d.datasets.commands.options import RESUMED, Command, Group, Place, not_a_video
 from orbit4d.evaluate.results.published import PROTOCOLS
+from orbit4d.recon4d.fitting.settings import PRESETS
 
 if TYPE_CHECKING:
     from orbit4d.evaluate.results.rows import Results
@@ -243,7 +244,7 @@ def scene_(scene: str, truth: str, views: str, held_out_orbit: int, grid: str, *
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
 @click.option(
     "--reconstruct",
-    type=click.Choice(["fast", "default", "best"]),
+    type=click.Choice(list(PRESETS)),
     help="Also reconstruct each orbit with this preset of recon4d and measure the front view.",
 )
 @_truth_options

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from orbit4d.datasets.commands.options import RESUMED, Command, Place, in_dataset
+from orbit4d.recon4d.fitting.settings import PRESETS
 
 _ORBIT = click.Choice(["open", "closed"])
 
@@ -61,7 +62,7 @@ _ORBIT = click.Choice(["open", "closed"])
 )  # fmt: skip
 @click.option(
     "--preset",
-    type=click.Choice(["fast", "default", "best", "published"]),
+    type=click.Choice(list(PRESETS)),
     default="default",
     show_default=True,
     help="Preset: speed against quality; published: the steps of the paper.",
@@ -115,7 +116,6 @@ def recon4d(
     from orbit4d.datasets.commands.default_out import default_scene
     from orbit4d.datasets.core.remote import named
     from orbit4d.recon4d.fitting.reconstruction import reconstruct, with_steps
-    from orbit4d.recon4d.fitting.settings import PRESETS
     from orbit4d.recon4d.inputs.loading import OrbitSpec
 
     if out is None:
