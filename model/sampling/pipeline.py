@@ -1,7 +1,7 @@
 """OrbitPipeline: a trained run as a diffusers pipeline.
 
 pipeline = OrbitPipeline.from_pretrained("RUN/model")
-frames = pipeline(image=picture, motion=0.004).frames      # [B, F, H, W, 3] float32 in [0, 1]
+frames = pipeline(image=image, motion=0.004).frames      # [B, F, H, W, 3] float32 in [0, 1]
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class OrbitPipeline(DiffusionPipeline):
 
     Components: `unet` (OrbitUNet), `scheduler` (DDIM) and `base_unet` (the frozen static-orbit network of
     3D-aware guidance, or None). The autoencoder and the encoders, which training did not change, are named
-    in the configuration and loaded when first needed; their hashes are held against those of training.
+    in the configuration and loaded when first needed; their hashes are compared with those of training.
     """
 
     # diffusers declares both for instances, and the second as None alone.
@@ -387,7 +387,7 @@ class OrbitPipeline(DiffusionPipeline):
             if callback_on_step_end is not None:
                 z = callback_on_step_end(self, i, t, {"latents": z}).get("latents", z)
         self.maybe_free_model_hooks()
-        frames = tensor_to_frames(z if output_type == "latent" else parts.toframes_to_tensor(z), output_type)
+        frames = tensor_to_frames(z if output_type == "latent" else parts.to_pixels(z), output_type)
         return OrbitPipelineOutput(frames=frames) if return_dict else (frames,)
 
     def _base_weight(self, w2: float | None) -> float:
@@ -471,9 +471,9 @@ class OrbitPipeline(DiffusionPipeline):
                 raise InputError(f"the static orbit needs {self.config.frames} frames, got {frames.shape[1]}")
             values["static_latents"] = parts.to_latents(frames, device)
         elif self.unet.config.variant == "static3d":
-            raise InputError("this model sets static orbits in motion: give a static orbit")
+            raise InputError("this model animates static orbits: give a static orbit")
         elif image is None:
-            raise InputError("this model starts from a picture: give an image")
+            raise InputError("this model starts from an image: give one")
         else:
             picture = np.asarray(image) if isinstance(image, Image.Image) else image
             frames = frames_to_tensor(picture[None], self.config.resolution)[None]
