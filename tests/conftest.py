@@ -7,8 +7,10 @@ import importlib.util
 import os
 import random
 import socket
+import subprocess
 import sys
 import urllib.request
+import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -292,3 +294,53 @@ def bucket() -> Iterator[str]:
     s3fs.S3FileSystem.clear_instance_cache()
     patch.undo()
     server.stop()
+
+
+# One Ray for all tests whose subject is not its start, its end or its environment ---------------------------
+
+_HEAD = """
+import sys
+import ray
+ray.init(
+    address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+    object_store_memory=100 << 20,
+)
+print("address", ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()  # until the tests end, however they do
+"""
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """Address of a Ray of 2 cores in a process of its own: tests that fork are not disturbed by its threads.
+
+    Its workers have the environment of the first test that asks for it, and not of each.
+    """
+    pytest.importorskip("ray")
+    from ray._raylet import Config
+
+    # As `ray.init(address="local")` sets it for the rest of a process: the user's own token is asked for.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    Config.initialize("")
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", _HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as head:
+        assert head.stdin is not None and head.stdout is not None
+        words = head.stdout.readline().split()
+        assert words[:1] == ["address"], "Ray did not start"
+        yield words[1]
+        head.stdin.close()
+        head.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def shared_ray(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The tests' own Ray, connected: what starts a fleet in this process uses it. Yields `ray`."""
+    import ray
+
+    # Without a working_dir the root of the checkout would be on the workers' path.
+    empty = {"working_dir": str(tmp_path_factory.mktemp("ray"))}
+    name = f"orbit4d-tests-{uuid.uuid4().hex[:12]}"
+    ray.init(ray_address, namespace=name, log_to_driver=False, logging_level="ERROR", runtime_env=empty)
+    yield ray
+    ray.shutdown()

@@ -23,10 +23,9 @@ from orbit4d.datasets.assets.inspection import BadFile
 from orbit4d.datasets.core.errors import InputError, OrbitError
 from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.render.fleet.child import BlenderChild, ChildError, TaskRefused
-from orbit4d.render.fleet.cluster import ray_cluster
 from orbit4d.render.fleet.settings import FleetSettings
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.usefixtures("shared_ray")]
 
 HOP = [(0, 0, 0), (0, 0, 0.3), (0, 0, 0)]
 
@@ -37,13 +36,6 @@ def curate(*arguments: object) -> list[str]:
     if result.exception is not None:
         raise result.exception
     return result.output.splitlines()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    """One Ray for all runs in this file: starting it costs more than most of them."""
-    with ray_cluster(FleetSettings(workers=1, threads_per_worker=1)):
-        yield
 
 
 @pytest.fixture(scope="module")

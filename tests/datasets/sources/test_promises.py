@@ -65,8 +65,7 @@ def test_a_sound_file_is_held_to_its_hash_and_the_message_names_the_note(cache, 
 
 
 @pytest.mark.blender
-@pytest.mark.ray
-def test_what_curate_refuses_takes_its_hash_back(cache, tmp_path, pack_glb):
+def test_what_curate_refuses_takes_its_hash_back(cache, tmp_path, pack_glb, shared_ray):
     """A file that passes the first look and that Blender refuses, then the right one in its place."""
     place, whole, ids = cache
     place.write_bytes(pack_glb({"asset": {"version": "2.0"}, "scenes": [{"nodes": []}], "scene": 0}))

@@ -22,6 +22,8 @@ from orbit4d.render.dataset.render_assets import render_assets
 from orbit4d.render.fleet.settings import FleetSettings
 from orbit4d.render.planning.settings import preset
 
+pytestmark = pytest.mark.usefixtures("shared_ray")
+
 #: As small as Blender and the metrics allow.
 CHOICE = RenderChoice("draft", frames=4, resolution=24, samples=2)
 WORDS = ["--preset", "draft", "--frames", "4", "--resolution", "24", "--samples", "2", "--no-learned"]

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.index.reader import read_clip
@@ -27,6 +28,7 @@ from orbit4d.datasets.store.clip import RIGS
 from orbit4d.datasets.store.digest import dataset_digest
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.rejections import read as read_rejections
+from orbit4d.render.cli import command
 from orbit4d.render.fleet.child import BlenderChild, TaskRefused
 from orbit4d.render.fleet.driver import FleetSettings, Outcome
 from orbit4d.render.planning.settings import preset
@@ -58,6 +60,13 @@ def render(source: Path, out: Path, *more: str, **env: str) -> tuple[int, str, s
     process = start([str(source), "--out", str(out), *SMALL, *more], **env)
     output, errors = process.communicate(timeout=300)
     return process.returncode, output, errors
+
+
+def render_here(capsys: pytest.CaptureFixture[str], source: Path, out: Path) -> tuple[int, str, str]:
+    """The same in this process, on the Ray that it is connected to, with one worker."""
+    capsys.readouterr()
+    code = run(command, [str(source), "--out", str(out), *SMALL, "--workers", "1"])
+    return code, *capsys.readouterr()
 
 
 @pytest.fixture(scope="module")
@@ -132,19 +141,22 @@ def test_finished_work_is_not_done_again(calm: Calm, source: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in calm.out.rglob("*") if path.is_file()} == before
 
 
-def test_what_was_refused_is_refused_for_its_contents_alone(toy: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("shared_ray")
+def test_what_was_refused_is_refused_for_its_contents_alone(
+    toy: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A file cut short, then whole; an action that a table names and the file does not have."""
     (tmp_path / "in").mkdir()
     toy(tmp_path / "in" / "late.glb", 5)
     out, whole = tmp_path / "dataset", (tmp_path / "in" / "late.glb").read_bytes()
     for share, line in ((3, "done 0 + rejected 1"), (2, "done 0 + rejected 1"), (1, "done 1 + rejected 0")):
         (tmp_path / "in" / "late.glb").write_bytes(whole[: len(whole) // share])
-        code, output, errors = render(tmp_path / "in", out, "--workers", "1")
+        _, output, errors = render_here(capsys, tmp_path / "in", out)
         assert line in output.splitlines()[-1], errors
     (tmp_path / "some.csv").write_text(
         "uid,path,action,action_index\n07,in/late.glb,Go,1\n07,in/late.glb,No,9\n"
     )
-    code, output, errors = render(tmp_path / "some.csv", tmp_path / "other", "--workers", "1")
+    code, _, errors = render_here(capsys, tmp_path / "some.csv", tmp_path / "other")
     assert code == 0, errors
     assert rejections(tmp_path / "other")["07", "#9"].reason == "no_such_action"
     assert read_clip(str(tmp_path / "other"), "07", "Go", "dynamic_orbit", 0).action_index == 1
@@ -297,9 +309,6 @@ def test_an_interrupted_and_a_killed_driver_are_gone_on_with(
 def test_bad_use_ends_in_one_line_and_leaves_nothing(
     tmp_path: Path, source: Path, arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from orbit4d.datasets.commands.command import run
-    from orbit4d.render.cli import command
-
     (tmp_path / "empty").mkdir()
     names = {"EMPTY": str(tmp_path / "empty"), "SOURCE": str(source)}
     out = tmp_path / "out"

@@ -21,21 +21,6 @@ from orbit4d.render.fleet.cluster import share_cores
 from orbit4d.render.fleet.driver import FleetSettings, Job, Outcome, run_fleet
 
 
-@pytest.fixture(scope="module")
-def ray_local() -> Iterator[Any]:
-    import ray
-
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=100 << 20,
-    )
-    yield ray
-    ray.shutdown()
-
-
 def run(jobs: Any, token: str = "", **settings: Any) -> tuple[dict[str, Outcome], Any]:
     outcomes: dict[str, Outcome] = {}
 
@@ -48,7 +33,7 @@ def run(jobs: Any, token: str = "", **settings: Any) -> tuple[dict[str, Outcome]
     return outcomes, summary
 
 
-def test_each_way_to_end_is_told_apart(ray_local: Any, tmp_path: Path, no_orphans: Any) -> None:
+def test_each_way_to_end_is_told_apart(shared_ray: Any, tmp_path: Path, no_orphans: Any) -> None:
     jobs = [
         Job("good", "selftest", {"echo": 7}),
         Job("aborts", "selftest", {"do": "abort"}),
@@ -98,7 +83,7 @@ def kill_actor_of(children: Callable[[], list[psutil.Process]], killed: set[int]
 
 
 def test_a_lost_actor_costs_a_preemption_and_no_attempt(
-    ray_local: Any, tmp_path: Path, no_orphans: Any
+    shared_ray: Any, tmp_path: Path, no_orphans: Any
 ) -> None:
     killer = threading.Thread(target=kill_actor_of, args=(no_orphans, set()))
     killer.start()
@@ -109,7 +94,7 @@ def test_a_lost_actor_costs_a_preemption_and_no_attempt(
     assert summary.preemptions == 1
 
 
-def test_preemptions_are_free_up_to_their_limit(ray_local: Any, tmp_path: Path, no_orphans: Any) -> None:
+def test_preemptions_are_free_up_to_their_limit(shared_ray: Any, tmp_path: Path, no_orphans: Any) -> None:
     def keep_killing() -> None:
         killed: set[int] = set()
         for _ in range(2):
@@ -124,7 +109,7 @@ def test_preemptions_are_free_up_to_their_limit(ray_local: Any, tmp_path: Path, 
     assert (end.status, end.reason, end.attempts, end.preemptions) == ("failed", "preempted", 0, 2)
 
 
-def test_jobs_are_pulled_no_faster_than_they_end(ray_local: Any) -> None:
+def test_jobs_are_pulled_no_faster_than_they_end(shared_ray: Any) -> None:
     ended, ahead = 0, []
 
     def stream() -> Iterator[Job]:
@@ -142,7 +127,7 @@ def test_jobs_are_pulled_no_faster_than_they_end(ray_local: Any) -> None:
     assert max(ahead) <= 3
 
 
-def test_the_largest_go_first(ray_local: Any) -> None:
+def test_the_largest_go_first(shared_ray: Any) -> None:
     jobs = [Job(str(size), "", size_bytes=size) for size in (3, 1, 4, 9)]
     order: list[str] = []
     run_fleet(jobs, FleetSettings(workers=1), lambda outcome: order.append(outcome.job.key))
@@ -150,7 +135,7 @@ def test_the_largest_go_first(ray_local: Any) -> None:
 
 
 def test_waiting_for_a_cluster_without_room_is_said_and_can_be_stopped(
-    ray_local: Any, monkeypatch: pytest.MonkeyPatch
+    shared_ray: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orbit4d.render.fleet.driver.SAY_WAITING_EVERY", 0.2)
     said: list[str] = []
