@@ -166,13 +166,13 @@ def command(no_browser: bool) -> int:
         _row("ok" if found else "-", name, text)
 
     if sys.version_info[:2] != (3, 11):
-        click.echo("mend: use Python 3.11, which Blender's wheel is tied to")
+        click.echo("fix: use Python 3.11, which Blender's wheel is tied to")
     if missing_for_tests:
         click.echo(f"for the browser tests: sudo apt-get install {' '.join(missing_for_tests)}")
     if missing_packages:
-        click.echo(f"mend: sudo apt-get install {' '.join(missing_packages)}")
+        click.echo(f"fix: sudo apt-get install {' '.join(missing_packages)}")
     if missing_modules:
-        click.echo(f"mend: pip install {' '.join(missing_modules)}")
+        click.echo(f"fix: pip install {' '.join(missing_modules)}")
     if missing_packages or missing_modules or sys.version_info[:2] != (3, 11):
         return 1
     click.echo("all that is needed is here")

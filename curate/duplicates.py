@@ -1,4 +1,4 @@
-"""Assets that look alike: a perceptual hash of the first picture, compared within a small distance.
+"""Assets that look alike: a perceptual hash of the first image, compared within a small distance.
 
 The hash is `imagehash.phash` (DCT, 64 bits) of the object's box on white, in grey; the box's mean colour is
 kept beside it, so that the same shape in another colour counts as another asset.
@@ -37,7 +37,7 @@ def look_hash(rgba: np.ndarray) -> str | None:
 
 
 def strip_hash(preview: bytes) -> str | None:
-    """`look_hash` of the first of the three pictures in a preview."""
+    """`look_hash` of the first of the three images in a preview."""
     with Image.open(io.BytesIO(preview)) as strip:
         pixels = np.asarray(strip.convert("RGBA"))
     return look_hash(pixels[:, : pixels.shape[1] // 3])

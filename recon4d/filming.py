@@ -46,7 +46,7 @@ def camera_path(
     if frames < 1 or (size is not None and not 8 <= size <= 4096):
         raise InputError("--frames must be at least 1 and --size between 8 and 4096")
     if not 0.0 <= time <= 1.0:
-        raise InputError(f"--time {time}: give a moment in [0, 1]")
+        raise InputError(f"--time {time}: give a time in [0, 1]")
     lens = scene.cameras[0] if scene.cameras else orbit(1)[0]
     if size is not None:
         zoom = size / max(lens.w, lens.h)

@@ -52,7 +52,7 @@ class Plan:
     train_steps: int = 800
     """Optimizer steps of the tiny model, both of its stages together."""
     pictured: str = "slime"
-    """Asset whose picture is set in motion."""
+    """Asset whose image is animated."""
     subject: str = "dino"
     """Asset that is reconstructed."""
     recon_steps: int | None = None
@@ -86,7 +86,7 @@ class Stage:
     always: bool = False
     """Run again even when it was done: cheap, and its answer is the point."""
     clear: str = ""
-    """Folder that is emptied before a finished stage is run anew: its command would rightly refuse to go on
+    """Folder that is emptied before a finished stage is run again: its command would rightly refuse to go on
     from other input. An unfinished stage keeps it and goes on."""
 
 
@@ -227,14 +227,14 @@ class Book:
         write_json(self.path, held)
 
     def outdate(self, names: Sequence[str]) -> None:
-        """Note that these stages stand on input that is being made anew."""
+        """Note that these stages stand on input that is being made again."""
         for name in names:
             if name in self.records:
                 self.records[name].stale = True
         self.save()
 
     def drop(self, name: str) -> None:
-        """Forget a finished stage, which is about to be run anew."""
+        """Forget a finished stage, which is about to be run again."""
         self.records.pop(name, None)
         self.save()
 

@@ -110,7 +110,7 @@ def filmed(folder: Path, lines: list[str]) -> str:
 
 
 def write_input_picture(folder: Path, subject: str) -> Path:
-    """The first front view of the subject, as the picture that generation starts from."""
+    """The first front view of the subject, as the image that generation starts from."""
     from PIL import Image
 
     from orbit4d.datasets.images.codec import decode

@@ -29,7 +29,7 @@ class Material:
     model: dict[str, Any] = field(default_factory=dict)
     """Configuration of the run."""
     motion: dict[str, Any] = field(default_factory=dict)
-    """Input picture, low and high video, and what was asked for."""
+    """Input image, low and high video, and what was asked for."""
     scene: dict[str, Any] = field(default_factory=dict)
     """metrics.json, film, truth, and PSNR per frame."""
 

@@ -1,4 +1,4 @@
-"""Pictures and videos of the gallery: clips as animated WebP with transparency, pairs of videos in step."""
+"""Images and videos of the gallery: clips as animated WebP with transparency, pairs of videos in step."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def write_loop(path: Path, frames: Frames, seconds: float = TURN_SECONDS) -> Non
 
 
 def first_picture(strip: bytes | None) -> bytes | None:
-    """The first of the square pictures in a preview strip, as WebP; None without a strip."""
+    """The first of the square images in a preview strip, as WebP; None without a strip."""
     if not strip:
         return None
     image = Image.open(io.BytesIO(strip))

@@ -1,7 +1,7 @@
 """The demo's page: DIR/index.html, which opens from disk and stands on the files of the demo alone.
 
 `write_gallery` reads what the commands left (demo.json, table.parquet, dataset/, run/, generated/, scene/,
-film.mp4), writes pictures to DIR/gallery/ and the page beside them. A part whose files are missing is left
+film.mp4), writes images to DIR/gallery/ and the page beside them. A part whose files are missing is left
 out, so the page can be written after any stage.
 """
 

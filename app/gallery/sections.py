@@ -187,7 +187,7 @@ def _turned_away(row: dict[str, Any], rules: dict[str, Any]) -> str:
     picture = (
         f'<img src="{escape(row["thumb"])}" alt="{escape(row["uid"])}">'
         if row["thumb"]
-        else '<span class="blank" aria-hidden="true">no picture</span>'
+        else '<span class="blank" aria-hidden="true">no image</span>'
     )
     title = row["uid"] + (f" · {row['action']}" if row.get("action") else "")
     codes = "".join(f"<code>{escape(reason)}</code>" for reason in reasons)
@@ -231,7 +231,7 @@ def dataset(m: Material) -> str:
     return _section(
         "dataset",
         "The dataset",
-        "WebDataset shards with a Parquet index. The digest depends on pictures, cameras and times "
+        "WebDataset shards with a Parquet index. The digest depends on images, cameras and times "
         "alone: a run with other workers, restarts or shard sizes gives the same one.",
         f'<div class="panel">{body}{digest}</div>',
     )
@@ -280,15 +280,15 @@ def _video(path: str, text: str, cls: str = "") -> str:
 
 
 def motion(m: Material) -> str:
-    """The same picture set in motion twice."""
+    """The same image animated twice."""
     if not m.motion:
         return ""
     tiles = ""
     if m.motion["input"]:
         tiles += (
             '<figure><div class="stage white">'
-            f'<img src="{escape(m.motion["input"])}" alt="input picture"></div>'
-            "<figcaption>the input, one picture</figcaption></figure>"
+            f'<img src="{escape(m.motion["input"])}" alt="input image"></div>'
+            "<figcaption>the input, one image</figcaption></figure>"
         )
     for level in m.motion["levels"]:
         asked = level["about"].get("motion")
@@ -306,7 +306,7 @@ def motion(m: Material) -> str:
     return _section(
         "motion",
         "Motion, low against high",
-        f"Same picture, same seed, same cameras; only the motion magnitude asked for differs. "
+        f"Same image, same seed, same cameras; only the motion magnitude asked for differs. "
         f"{m.motion['frames']} frames of {m.motion['size']} pixels{trained}: a sketch, not the full model."
         f"{note}",
         f'<div class="tiles three">{tiles}</div>',

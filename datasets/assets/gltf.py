@@ -422,7 +422,7 @@ class _Document:
             except Image.DecompressionBombError as error:
                 raise BadFile("absurd", f"image {i}: {error}") from None
             except Exception:
-                # A picture PIL cannot name (KTX2, DDS, damaged) is at worst a missing texture.
+                # An image PIL cannot name (KTX2, DDS, damaged) is at worst a missing texture.
                 continue
             if width * height > LIMITS.image_pixels:
                 raise BadFile("absurd", f"image {i} has {width} x {height} pixels")

@@ -20,7 +20,7 @@ from orbit4d.datasets.images.folders import UNREADABLE, image_files, rgba_of, up
 Plane = npt.NDArray[np.uint8]
 #: Masks whose largest value is at most this hold labels and no grey.
 _MAX_LABEL = 31
-#: More colours than this are a picture and no labels.
+#: More colours than this are an image and no labels.
 _MAX_COLOURS = 64
 
 
@@ -38,7 +38,7 @@ def read_masks(files: Sequence[Path], what: str) -> tuple[Iterator[Plane], tuple
 
     Values: 0 to 255 as they are; labels (0 and 1, or a few more) and two values of any kind as background and
     object; indexed colours as labels; images with transparency by their alpha. `what` names the set in
-    messages. InputError for unreadable masks, and for masks that are empty or hold a coloured picture.
+    messages. InputError for unreadable masks, and for masks that are empty or hold a coloured image.
     """
     counts = np.zeros(256, np.int64)
     for file in files:
@@ -99,7 +99,7 @@ def _values(image: Image.Image) -> Plane:
         return rgb[..., 0]
     colours = np.unique(rgb.reshape(-1, 3), axis=0)
     if len(colours) > _MAX_COLOURS:
-        raise ValueError(f"a picture of {len(colours)} colours and no mask: give grey, 0 outside the object")
+        raise ValueError(f"an image of {len(colours)} colours and no mask: give grey, 0 outside the object")
     return np.where(rgb.any(-1), 255, 0).astype(np.uint8)
 
 

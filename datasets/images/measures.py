@@ -1,6 +1,6 @@
-"""Measures on pictures: SSIM, PSNR, motion magnitude, touching the border, coverage, flat frames.
+"""Measures on images: SSIM, PSNR, motion magnitude, touching the border, coverage, flat frames.
 
-Pictures are uint8 or floats in [0, 1]; straight RGBA where an alpha is needed. Nothing here imports torch.
+Images are uint8 or floats in [0, 1]; straight RGBA where an alpha is needed. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ALPHA_SOLID = 8
 
 
 def as_unit(image: npt.ArrayLike) -> Array:
-    """Any picture as float64 in [0, 1]; uint8 is divided by 255, floats pass."""
+    """Any image as float64 in [0, 1]; uint8 is divided by 255, floats pass."""
     image = np.asarray(image)
     return image.astype(np.float64) / 255.0 if image.dtype == np.uint8 else image.astype(np.float64)
 
@@ -47,7 +47,7 @@ def _gaussian() -> Array:
 
 
 def ssim(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """Structural similarity of two pictures [H, W] or [H, W, C], both sides at least 11 pixels.
+    """Structural similarity of two images [H, W] or [H, W, C], both sides at least 11 pixels.
 
     Gaussian window of sigma 1.5 and 11 x 11 pixels, population covariance, data range 1, mean over the valid
     area and the channels: Wang et al. 2004, as scikit-image computes it with `gaussian_weights=True,
@@ -55,14 +55,14 @@ def ssim(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """
     x, y = as_unit(a), as_unit(b)
     if x.shape != y.shape or x.ndim not in (2, 3):
-        raise ValueError(f"SSIM compares two pictures of one shape, got {x.shape} and {y.shape}")
+        raise ValueError(f"SSIM compares two images of one shape, got {x.shape} and {y.shape}")
     if min(x.shape[:2]) < 2 * _RADIUS + 1:
         raise ValueError(f"SSIM needs at least 11 x 11 pixels, got {x.shape[:2]}")
     return float(_ssim_maps(np.stack([x, y]))[0].mean())
 
 
 def _ssim_maps(pictures: Array) -> Array:
-    """[n - 1, H - 10, W - 10, ...]: SSIM of the first of pictures [n, H, W, ...] with each other one, at
+    """[n - 1, H - 10, W - 10, ...]: SSIM of the first of images [n, H, W, ...] with each other one, at
     every place of the 11 x 11 window."""
     from scipy.ndimage import correlate1d
 
@@ -83,10 +83,10 @@ def _ssim_maps(pictures: Array) -> Array:
 
 
 def ssim_on_white(rgba: npt.NDArray[np.uint8], margin: int) -> tuple[list[float], list[float]]:
-    """(SSIM of the frame, SSIM around the object) of the first of straight RGBA pictures [n, H, W, 4] with
+    """(SSIM of the frame, SSIM around the object) of the first of straight RGBA images [n, H, W, 4] with
     each other one, n - 1 of each, on white.
 
-    Both are what `ssim` gives, to rounding: of the whole pictures, and of the box of `object_box(alpha,
+    Both are what `ssim` gives, to rounding: of the whole images, and of the box of `object_box(alpha,
     margin)` of the two compared. They are computed together, and only where a window meets something that is
     not white: there alone it is not 1.
     """
@@ -179,7 +179,7 @@ def coverage(alpha: npt.ArrayLike) -> Array:
 
 
 def is_blank(rgba: npt.ArrayLike) -> bool:
-    """Whether a straight RGBA picture [H, W, 4] covers no pixel at all."""
+    """Whether a straight RGBA image [H, W, 4] covers no pixel at all."""
     return not solid(np.asarray(rgba)[..., 3]).any()
 
 
@@ -196,7 +196,7 @@ def is_flat(rgba: npt.ArrayLike, tolerance: float = 2.0 / 255.0) -> bool:
 
 def object_box(alpha: npt.ArrayLike, margin: int = 0, least: int = 11) -> tuple[slice, slice]:
     """(rows, columns) of the box around everything covered in alpha [..., H, W], grown by `margin` pixels
-    and to at least `least` pixels a side where the picture has them; the whole picture when nothing is."""
+    and to at least `least` pixels a side where the image has them; the whole image when nothing is."""
     covered = solid(alpha)
     covered = covered.reshape(-1, *covered.shape[-2:]).any(axis=0)
     if not covered.any():

@@ -1,4 +1,4 @@
-"""A video's frames, decoded one by one and turned into the pictures that a player shows."""
+"""A video's frames, decoded one by one and turned into the images that a player shows."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def pictures(
     max_edge: int | None,
     shown: Shown,
 ) -> Iterator[tuple[Frames, float | None]]:
-    """Pictures as shown, with their times; fills `shown`."""
+    """Images as shown, with their times; fills `shown`."""
     true = _TRUE_SIZE.search(container.metadata.get("comment", ""))
     whole: tuple[int, int] | None = (int(true[1]), int(true[2])) if true else None
     count = fields = 0
     for frame, interlaced in deinterlaced(_checked(source, container, stream, shown), stream):
         if count == 0:
             if whole and (frame.width, frame.height) != (whole[0] + whole[0] % 2, whole[1] + whole[1] % 2):
-                whole = None  # Another program has changed the pictures since.
+                whole = None  # Another program has changed the images since.
             _look(frame, whole, shown)
         fields += interlaced
         picture = _to_rgb(frame, max_edge, shown.aspect, whole)

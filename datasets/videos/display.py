@@ -37,7 +37,7 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool] | None:
     """(transpose, mirror columns, mirror rows), applied in this order, that the display matrix of a frame
     asks for; None where it turns by something else than quarter turns.
     """
-    # Column x and row y of the stored picture are shown at (a x + c y, b x + d y).
+    # Column x and row y of the stored image are shown at (a x + c y, b x + d y).
     a, b, c, d = _display_matrix(frame)
     turned = abs(b) > abs(a)
     x, y = (c, b) if turned else (a, d)
@@ -58,7 +58,7 @@ def pixel_aspect(frame: av.VideoFrame, stream: av.VideoStream) -> Fraction | Non
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """(a, b, c, d) of the display matrix, 16.16 fixed point; without one that of an upright picture."""
+    """(a, b, c, d) of the display matrix, 16.16 fixed point; without one that of an upright image."""
     from av.sidedata.sidedata import Type
 
     found = next((data for data in frame.side_data if data.type == Type.DISPLAYMATRIX), None)  # type: ignore[attr-defined]
@@ -69,7 +69,7 @@ def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
 
 
 def oriented(picture: npt.NDArray[np.uint8], how: tuple[bool, bool, bool]) -> npt.NDArray[np.uint8]:
-    """A picture [H, W, C] as `orientation` says."""
+    """An image [H, W, C] as `orientation` says."""
     transpose, mirror_x, mirror_y = how
     if transpose:
         picture = picture.transpose(1, 0, 2)
@@ -77,7 +77,7 @@ def oriented(picture: npt.NDArray[np.uint8], how: tuple[bool, bool, bool]) -> np
 
 
 def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """Size in square pixels of a picture whose pixels are `aspect` times as wide as high; nothing shrinks."""
+    """Size in square pixels of an image whose pixels are `aspect` times as wide as high; nothing shrinks."""
     if not aspect or aspect == 1 or not 0.1 <= aspect <= 10:
         return width, height
     if aspect > 1:

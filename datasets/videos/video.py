@@ -159,7 +159,7 @@ def read_video(
     try:
         with av.open(os.path.abspath(source), mode="r") as container:
             if not container.streams.video:
-                raise InputError(f"{source}: holds no pictures; give an mp4, webm or gif")
+                raise InputError(f"{source}: holds no frames; give an mp4, webm or gif")
             return _decode(source, container, max_frames, max_edge)
     except av.FFmpegError as error:
         raise InputError(

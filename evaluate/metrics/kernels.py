@@ -66,7 +66,7 @@ def ssim_planes(a: Tensor, b: Tensor, window: Tensor) -> Tensor:
     return torch.from_numpy(_ssim(x, y, window.float().numpy()))
 
 
-# Not fast mathematics: a fused p p + q q is not twice p q where p = q, and equal pictures would not score 1.
+# Not fast mathematics: a fused p p + q q is not twice p q where p = q, and equal images would not score 1.
 @jit
 def _moments(p: Any, q: Any, row: Any) -> None:
     """p, q, p^2 + q^2 and p q of one row. Around 1/2: variances do not change, their rounding shrinks."""

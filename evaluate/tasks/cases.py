@@ -1,4 +1,4 @@
-"""What is held against what. A task is a list of cases: a name, and how to load its pair when its turn comes.
+"""What is compared with what. A task is a list of cases: a name, and how to load its pair in its turn.
 
 video: generated orbits against ground truth. scene: 4D scenes filmed at ground truth's cameras and times.
 `run` (a trained model) is in `generated.py`, `dataset` in `quality.py`.
@@ -240,7 +240,7 @@ def in_world_of(base: Clip, clip: Clip) -> tuple[list[Camera], list[float]]:
     """Cameras and times of `clip` on the scale, centre and window of `base`, both of one asset and action.
 
     A point x of the asset stands at s (x - c) in a clip's world. Clips rendered with another number of
-    frames may be framed a little differently; a camera moved along sees exactly the same picture.
+    frames may be framed a little differently; a camera moved along sees exactly the same image.
     """
     ratio = base.scale / clip.scale
     shift = base.scale * (np.array(clip.centre) - np.array(base.centre))

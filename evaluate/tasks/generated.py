@@ -1,4 +1,4 @@
-"""`eval run`: a trained model asked for orbits of held-out assets, each held against its ground truth."""
+"""`eval run`: a trained model asked for orbits of held-out assets, each compared with its ground truth."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _generate(path: Path, done: Path, clip: Clip, still: Ref | None, asked: Aske
         condition = {"prompt": clip.caption}
     elif asked.task == "static":
         if still is None:
-            raise InputError(f"{clip.uid}: has no static orbit to set in motion")
+            raise InputError(f"{clip.uid}: has no static orbit to animate")
         condition = {"static": frames_on(still.read().pixels()[chosen], pipeline.background, size)}
         condition |= caption_of(pipeline, clip)
     else:

@@ -58,7 +58,7 @@ class DataSettings:
     """Colour behind the alpha: "white", "grey128", or "r,g,b"."""
     captions: bool = True
     """False gives every clip an empty caption, in training and in sampling, as VideoMV's image model has it:
-    a network told captions expects one when it samples, and a picture has none."""
+    a network told captions expects one when it samples, and an image has none."""
     caption_prefix: str = ""
     """Put before every caption."""
     caption_suffix: str = ""
@@ -147,7 +147,7 @@ class Stage:
     steps: int
     """Optimizer steps."""
     static_share: float = 0.0
-    """Share of static orbits, told m = 0, mixed into a dynamic stage."""
+    """Share of static orbits, conditioned on m = 0, mixed into a dynamic stage."""
     lr_scale: float = 1.0
     """Factor on the learning rate in this stage."""
     condition_scale: float = 1.0
@@ -168,7 +168,7 @@ class SampleSettings:
     w2: float = 0.5
     """Weight against the frozen base, which knows no motion."""
     w_motion: float = 0.0
-    """Weight against the same network told m = 0 (not in the paper)."""
+    """Weight against the same network conditioned on m = 0 (not in the paper)."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@
 
 <key> is a hash over everything that changes a latent: the weights of autoencoder and encoders, size,
 background, captions. A part's .parquet is written after its .bin, so an encoding that is killed goes on
-where it was. A clip that was rendered anew, or added, since it was encoded does not match: the cache is then
+where it was. A clip that was rendered again, or added, since it was encoded does not match: the cache is then
 refused as stale.
 """
 

@@ -44,7 +44,7 @@ class Conditions:
         return replace(self, motion=None)
 
     def still(self) -> Conditions:
-        """The same told m = 0; samples that are told no motion stay so."""
+        """The same conditioned on m = 0; samples that are told no motion stay so."""
         if self.motion is None:
             return self
         return replace(self, motion=torch.where(self.motion.isnan(), self.motion, 0.0))
@@ -85,8 +85,11 @@ class GuidanceWeights:
     base: float = 0.5
     """w2, away from the frozen base, which makes a static orbit: the push towards motion."""
     motion: float = 0.0
-    """Away from the own network told m = 0 (not in the paper; 0 runs no such branch). The network must have
-    seen static orbits told m = 0 (`static_share`). Motion grows by 1 + w in pixels, (1 + w)^2 in m."""
+    """Away from the own network conditioned on m = 0 (not in the paper; 0 runs no such branch).
+
+    The network must have seen static orbits conditioned on m = 0 (`static_share`). Motion grows by 1 + w in
+    pixels, (1 + w)^2 in m.
+    """
 
 
 def classifier_free(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:

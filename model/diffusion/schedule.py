@@ -1,6 +1,6 @@
 """The noise schedules of VideoMV's two networks, as diffusers schedulers.
 
-Source: alibaba/VideoMV, tools/modules/diffusions; held against `fixtures/videomv/schedule_*.npz`.
+Source: alibaba/VideoMV, tools/modules/diffusions; compared with `fixtures/videomv/schedule_*.npz`.
 """
 
 from __future__ import annotations

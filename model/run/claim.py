@@ -1,7 +1,7 @@
 """Whose RUN it is: one run's settings in RUN/config.json, one process at a time that trains in it.
 
 A run owns its folder from its first step on. Until then (a start that failed for a mistyped --init or for
-memory leaves no more than settings) any command may claim the folder anew.
+memory leaves no more than settings) any command may claim the folder again.
 """
 
 from __future__ import annotations

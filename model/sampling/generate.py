@@ -33,11 +33,11 @@ class Request:
     """What to generate."""
 
     image: str = ""
-    """A picture of the object, seen from where the orbit starts."""
+    """An image of the object, seen from where the orbit starts."""
     text: str = ""
     """A caption."""
     static: str = ""
-    """DATASET:uid[:action], whose static orbit is set in motion."""
+    """DATASET:uid[:action], whose static orbit is animated."""
     motion: str = "q0.5"
     """Raw m, a quantile of the training distribution (q0.9), or none."""
     seed: int = 0
@@ -53,7 +53,7 @@ class Request:
     elevation_deg: float | None = None
     """None: as in training."""
     crop: bool | None = None
-    """Crop the picture to the object; None decides by looking at it."""
+    """Crop the image to the object; None decides by looking at it."""
     matte: str = "flat"
     """How an image without alpha is cut out: flat, rembg or none (see `prepare_photo`)."""
     fps: float = 8.0

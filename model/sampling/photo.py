@@ -29,7 +29,7 @@ _SOLID = 13
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture ready for the network, and what was done to it."""
+    """An image ready for the network, and what was done to it."""
 
     rgb: npt.NDArray[np.uint8]
     """[size, size, 3] on the background."""

@@ -3,7 +3,7 @@
 With the usual initialisation the image branch of a new network comes out some twenty times weaker than the
 noisy latents beside it, its cross-attention tokens weaker still, and the camera's part of the time embedding
 differs from frame to frame by a quarter of what the layers behind it expect; a short training then learns the
-mean orbit and hardly looks at picture or camera. Each of these layers is scaled once so that its output has
+mean orbit and hardly looks at image or camera. Each of these layers is scaled once so that its output has
 unit variance on real clips (layer-sequential unit variance, Mishkin and Matas 2016, arXiv 1511.06422).
 """
 

@@ -77,7 +77,7 @@ class MuonAdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         matrices, *others = self.param_groups
-        # load_state_dict replaces both, so the inner optimizer is given them anew.
+        # load_state_dict replaces both, so the inner optimizer is given them again.
         self._adamw.state, self._adamw.param_groups = self.state, others
         self._adamw.step()
         self._step_matrices(matrices)

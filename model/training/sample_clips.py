@@ -31,7 +31,7 @@ Frames = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Clip:
-    """What one clip is sampled from and held against."""
+    """What one clip is sampled from and compared with."""
 
     dynamic: Frames
     """[F, H, W, 3]"""

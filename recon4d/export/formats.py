@@ -50,7 +50,7 @@ def export_scene(
     if frames < 1:
         raise InputError(f"--frames {frames}: give at least 1")
     if not 0.0 <= time <= 1.0:
-        raise InputError(f"--time {time}: give a moment in [0, 1]")
+        raise InputError(f"--time {time}: give a time in [0, 1]")
     check_up(up)
     target = local_path(out)
     check_suffix(target, format)

@@ -1,4 +1,4 @@
-"""The views of a dataset in the browser through viser: every camera of a clip, its picture and its moment."""
+"""The views of a dataset in the browser through viser: every camera of a clip, its image and its moment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def is_dataset(source: str) -> bool:
 
 
 class ClipViewer:
-    """A running page: a picker of clips, a slider of frames, a frustum with its picture per camera."""
+    """A running page: a picker of clips, a slider of frames, a frustum with its image per camera."""
 
     def __init__(self, source: str, host: str = "127.0.0.1", port: int = 8080) -> None:
         import viser
@@ -84,7 +84,7 @@ class ClipViewer:
         return read_clip(self._index, *self._clips[name])
 
     def _open(self, clip: Clip) -> None:
-        """Put the cameras of a clip on the page, each with its picture, and show its first frame."""
+        """Put the cameras of a clip on the page, each with its image, and show its first frame."""
         with self._lock:
             for frustum in self._frusta:
                 frustum.remove()

@@ -1,6 +1,6 @@
 """How many samples an asset needs, judged from its own noise.
 
-Two pictures of the same view with few samples and different random numbers differ by twice the variance
+Two images of the same view with few samples and different random numbers differ by twice the variance
 that either has against the truth. From that, PSNR and structural similarity at more samples are predicted
 and the least count that reaches the target is taken.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from orbit4d.datasets.images.measures import composite, object_box, psnr, ssim
 from orbit4d.datasets.store.clip import Pixels
 
-#: Samples of a probe picture, and the random numbers of the two that are taken of each of two views.
+#: Samples of a probe image, and the random numbers of the two that are taken of each of two views.
 PROBE_SAMPLES = 8
 PROBE_SEEDS = (101, 202)
 #: What a doubling of the samples gains, taken from the slowest case seen (`make bench-render`): 3.5 to 5
@@ -26,9 +26,9 @@ STEP = 4
 
 
 def quality_at_probe(pairs: Iterable[tuple[Pixels, Pixels]]) -> tuple[float, float]:
-    """Worst (PSNR in dB, SSIM) that probe pictures RGBA [H, W, 4] have against the truth.
+    """Worst (PSNR in dB, SSIM) that probe images RGBA [H, W, 4] have against the truth.
 
-    On white, inside the box around the object: over the whole picture a small object would hide its noise
+    On white, inside the box around the object: over the whole image a small object would hide its noise
     in the background.
     """
     worst_db, worst_ssim = np.inf, 1.0

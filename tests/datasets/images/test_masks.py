@@ -120,7 +120,7 @@ def test_masks_are_upright(tmp_path: Path) -> None:
     [
         (lambda: grey(shape() & False, 255), "every pixel is 0: give 0 for the background and 255"),
         (lambda: grey(shape() | True, 255), "every pixel is 255"),
-        (lambda: coloured(shape(), False), r"2?1\.png: .*a picture of \d+ colours and no mask"),
+        (lambda: coloured(shape(), False), r"2?1\.png: .*an image of \d+ colours and no mask"),
     ],
 )
 def test_what_is_no_mask_is_named(tmp_path: Path, images: Any, says: str) -> None:
