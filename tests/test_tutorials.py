@@ -31,7 +31,8 @@ TUTORIALS = ROOT / "docs" / "tutorials"
 SMALLER = {
     "curate": ["--workers", "1", "--previews", "none"],
     "render": ["--frames", "4", "--resolution", "64", "--samples", "1", "--workers", "1"],
-    "train": ["--steps", "2", "--batch", "1"],
+    # The model keeps its number of sampling steps; the Python block of the page takes it from there.
+    "train": ["--steps", "2", "--batch", "1", "--set", "sample.steps=2"],
     "generate": ["--steps", "2"],
     "recon4d": ["--steps", "10", "--threads", "1"],
     "film": ["--frames", "3", "--size", "32"],

@@ -473,7 +473,7 @@ class OrbitPipeline(DiffusionPipeline):
         elif self.unet.config.variant == "static3d":
             raise InputError("this model animates static orbits: give a static orbit")
         elif image is None:
-            raise InputError("this model starts from an image: give one")
+            raise InputError("this model starts from an image: give an image")
         else:
             picture = np.asarray(image) if isinstance(image, Image.Image) else image
             frames = frames_to_tensor(picture[None], self.config.resolution)[None]
