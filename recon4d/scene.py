@@ -80,7 +80,8 @@ class Scene:
         out = Path(folder)
         out.mkdir(parents=True, exist_ok=True)
         save_ply(self.gaussians, out / "canonical.ply", self.eps2d)
-        tensors = {name: tensor.contiguous() for name, tensor in self.field.state_dict().items()}
+        # Copies, because the parameters of a fit are views of one array.
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.field.state_dict().items()}
         with replacing_file(out / "deformation.safetensors") as draft:
             save_file(tensors, draft, metadata={"config": json.dumps(self.field.config)})
         write_json(out / "cameras.json", cameras_record(self.cameras, self.time))

@@ -13,6 +13,8 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,7 +55,7 @@ class Deformation(nn.Module):
 
 def encode(x: Tensor, octaves: int) -> Tensor:
     """[..., D] to [..., D (1 + 2 octaves)]: x, and sin and cos of pi 2^k x."""
-    angles = x.unsqueeze(-1) * (math.pi * 2.0 ** torch.arange(octaves, dtype=x.dtype))
+    angles = x.unsqueeze(-1) * (math.pi * 2.0 ** torch.arange(octaves, dtype=x.dtype, device=x.device))
     return torch.cat([x, angles.sin().flatten(-2), angles.cos().flatten(-2)], dim=-1)
 
 
@@ -128,8 +130,16 @@ class NodeField(Deformation):
         weights = torch.exp(-0.5 * (distance / (1.2 * spacing)).square()) + 1e-8
         self._weights = weights / weights.sum(1, keepdim=True)
         near = torch.cdist(self.nodes, self.nodes).topk(min(7, len(self.nodes)), largest=False)[1][:, 1:]
-        own = torch.arange(len(self.nodes)).unsqueeze(1).expand_as(near)
+        own = torch.arange(len(self.nodes), device=near.device).unsqueeze(1).expand_as(near)
         self._pairs = torch.stack([own, near], dim=-1).reshape(-1, 2)
+
+    def skinning(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Nodes [N, k] that each Gaussian follows and their weights, of a field on the CPU."""
+        return self._index.numpy(), self._weights.numpy()
+
+    def pairs(self) -> npt.NDArray[np.int64]:
+        """[P, 2] neighbouring nodes, which rigidity keeps together; of a field on the CPU."""
+        return self._pairs.numpy()
 
     def motions(self, *times: float) -> tuple[Tensor, Tensor]:
         """Unit quaternions [T, K, 4] and translations [T, K, 3] of the nodes at T times."""

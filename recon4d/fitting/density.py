@@ -43,9 +43,13 @@ class Density:
         gradient = means2d.grad if gradient is None else gradient
         if gradient is None:
             return
+        self.note(state, gradient[0], radii[0], width, height)
+
+    def note(self, state: DensityState, gradient: Tensor, radii: Tensor, width: int, height: int) -> None:
+        """`observe` of a view's gradient [N, 2] by the projected centres, and radii [N, 2]."""
         # In units of half the image, as 3DGS's threshold is.
-        scaled = gradient[0] * torch.tensor([width / 2, height / 2])
-        visible = (radii[0] > 0).all(-1)
+        scaled = gradient * gradient.new_tensor([width / 2, height / 2])
+        visible = (radii > 0).all(-1)
         state.gradient[visible] += scaled[visible].norm(dim=-1)
         state.seen[visible] += 1
 

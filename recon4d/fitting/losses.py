@@ -1,14 +1,23 @@
-"""The loss of one view. Everything is premultiplied: images are compared on a background drawn per step."""
+"""The loss of one view and its gradient by autograd.
+
+Everything is premultiplied: images are compared on a background drawn per step.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from orbit4d.datasets.images.lpips import LPIPS
 from orbit4d.datasets.images.metric_weights import LPIPS_ALEX, NotMeasured, locate
-from orbit4d.recon4d.fitting.fused_loss import TAPS, terms
-from orbit4d.recon4d.fitting.settings import LossWeights
+from orbit4d.recon4d.fitting.fused_loss import TAPS, Judged, terms
+from orbit4d.recon4d.fitting.passes import judge
+from orbit4d.recon4d.fitting.settings import LossWeights, Settings
+from orbit4d.recon4d.fitting.state import Fit
+from orbit4d.recon4d.scene import Placed, draw
 
 
 def depth_smoothness(depth: Tensor, alpha: Tensor) -> Tensor:
@@ -69,3 +78,71 @@ def weigh(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
     if total is None:
         raise ValueError("every term of the loss has weight 0")
     return total
+
+
+@dataclass
+class View:
+    """One image to fit."""
+
+    truth: Tensor
+    """[H, W, 4] premultiplied."""
+    camera: Placed
+    time: float
+    index: int
+    """Among all training views; the video's come first."""
+
+
+@dataclass
+class Task:
+    """What one view of an update is to be compared by."""
+
+    view: View
+    background: Tensor
+    """[3]"""
+    moving: bool
+    """Whether the field takes part."""
+    frame_step: float | None = None
+    """Time between two frames where the field's penalties are due, else None."""
+    perceptual: Perceptual | None = None
+    """Where LPIPS is due."""
+
+
+@dataclass
+class Outcome:
+    """What one view of an update gave beside its gradient."""
+
+    loss: float
+    judged: Judged
+    grad_means2d: Tensor
+    """[N, 2] by the projected centres, pixels."""
+    radii: Tensor
+    """[N, 2]"""
+
+
+def by_autograd(fit: Fit, settings: Settings, task: Task, row: Tensor) -> Outcome:
+    """Loss of one view, and its gradient by every parameter into `row` (see `Adam.row`): the slow twin."""
+    view, weights = task.view, settings.weights
+    moved = fit.field.move(fit.gaussians, view.time) if task.moving else fit.gaussians
+    with_depth = weights.depth_smoothness > 0
+    mode = "RGB+ED" if with_depth else "RGB"
+    drawn, alpha, meta = draw(moved, view.camera, render_mode=mode, eps2d=settings.eps2d)
+    gain = fit.exposure.gain(view.index) if fit.exposure is not None else 1.0
+    color = drawn[..., :3] * gain if fit.exposure is not None else drawn[..., :3]
+    terms = image_terms(color, alpha, view.truth, task.background)
+    if task.perceptual is not None:
+        terms["lpips"] = task.perceptual(color, alpha, view.truth, task.background)
+    if with_depth:
+        terms["depth_smoothness"] = depth_smoothness(drawn[..., 3:], alpha)
+    if task.frame_step is not None:
+        penalties = fit.field.regularisers(view.time, task.frame_step)
+        terms |= {name: value * settings.regularise_every for name, value in penalties.items()}
+    loss = weigh(terms, weights)
+    names = [name for name in fit.adam.groups if task.moving or name != "field"]
+    leaves = [leaf for name in names for leaf in fit.adam.leaves[name]]
+    *found, by_centre = torch.autograd.grad(loss, [*leaves, meta["means2d"]], allow_unused=True)
+    for name in names:
+        own = len(fit.adam.leaves[name])
+        fit.adam.put(row, name, found[:own])
+        found = found[own:]
+    judged = judge(color.detach(), alpha.detach(), view.truth)
+    return Outcome(loss.item(), judged, by_centre[0], meta["radii"][0])

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orbit4d.recon4d.fitting.fused_loss import SOLID, Judged
+
 #: A pass counts as better when its loss is below the best one's times this.
 _BETTER = 0.999
 
@@ -70,17 +72,26 @@ class Passes:
         return cls(latest, set(record["drawn"]), record["best"], record["best_step"], record["stalled"])
 
 
-@torch.no_grad()
 def compare(color: Tensor, alpha: Tensor, truth: Tensor) -> tuple[float, float]:
     """Mean absolute difference of premultiplied RGBA, and PSNR on white in dB, of one view.
 
     color [H, W, 3] and alpha [H, W, 1] are what was drawn, truth is [H, W, 4]. Unlike the loss that is
     descended, neither depends on the background that the step drew, nor on terms that only some steps have.
     """
+    found = judge(color, alpha, truth)
+    return found.loss, found.psnr
+
+
+@torch.no_grad()
+def judge(color: Tensor, alpha: Tensor, truth: Tensor) -> Judged:
+    """`compare`, with what the exposure wants to know: the twin of `Comparison.judged`."""
     colour_off, alpha_off = color - truth[..., :3], alpha - truth[..., 3:]
-    loss = (3 * colour_off.abs().mean() + alpha_off.abs().mean()).item() / 4
-    mse = (colour_off - alpha_off).square().mean().item()
-    return loss, -10 * math.log10(max(mse, 1e-10))
+    loss = (3 * colour_off.abs().mean() + alpha_off.abs().mean()) / 4
+    mse = (colour_off - alpha_off).square().mean()
+    solid = ((alpha > float(SOLID)) & (truth[..., 3:] > float(SOLID))).to(color.dtype)
+    sums = ((color * solid).sum(), (truth[..., :3] * solid).sum(), solid.sum())
+    loss, mse, *rest = torch.stack([loss, mse, *sums]).tolist()
+    return Judged(loss, -10 * math.log10(max(mse, 1e-10)), *rest)
 
 
 def _mean(values: list[float]) -> float:

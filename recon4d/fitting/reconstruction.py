@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.atomic import write_json
-from orbit4d.datasets.core.cores import limit_torch_threads
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path, named
 from orbit4d.recon4d.fitting import optimize
@@ -32,6 +30,7 @@ from orbit4d.recon4d.inputs.find_world import find_world, frames_in
 from orbit4d.recon4d.inputs.footage import MAX_EDGE
 from orbit4d.recon4d.inputs.hull import Hull, carve, sample_surface
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
+from orbit4d.recon4d.raster.threads import alone
 from orbit4d.recon4d.scene import Scene, load_scene
 from orbit4d.recon4d.world import World
 
@@ -87,11 +86,12 @@ def reconstruct(
         return scene
     for note in inputs.notes:
         print(note)
-    if threads:
-        torch.set_num_threads(threads)
-    else:
-        limit_torch_threads()
+    with alone(threads):
+        return _fitted(folder, inputs, chosen, seed, run)
 
+
+def _fitted(folder: Path, inputs: Inputs, chosen: Settings, seed: int, run: dict[str, Any]) -> Scene:
+    """The scene of checked inputs, fitted, measured and written to `folder`."""
     world = find_world((inputs.dynamic, inputs.static))
     fitted = in_world(inputs, world)
     checkpoint = folder / "checkpoint.pt"

@@ -13,6 +13,7 @@ from orbit4d.datasets.core.atomic import replacing_file
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.remote import publish
 from orbit4d.recon4d.deformation.field import Deformation, build_field
+from orbit4d.recon4d.fitting.adam import Adam
 from orbit4d.recon4d.fitting.density import DensityState
 from orbit4d.recon4d.fitting.exposure import Exposure
 from orbit4d.recon4d.fitting.passes import Passes
@@ -26,7 +27,8 @@ class Fit:
 
     gaussians: Gaussians
     field: Deformation
-    adam: torch.optim.Adam
+    adam: Adam
+    """Whose flat array the tensors of `gaussians` and `field` are views of."""
     generator: torch.Generator
     density: DensityState
     exposure: Exposure | None = None
@@ -39,6 +41,8 @@ class Fit:
     passes: Passes = field(default_factory=Passes)
     """Losses of the views, in this stage and at this resolution."""
     history: list[dict[str, Any]] = field(default_factory=list)
+    kept: dict[Any, Any] = field(default_factory=dict)
+    """Buffers of the steps, made anew when a run resumes."""
 
 
 def new_fit(gaussians: Gaussians, settings: Settings, seed: int, exposure: Exposure | None = None) -> Fit:
@@ -47,49 +51,59 @@ def new_fit(gaussians: Gaussians, settings: Settings, seed: int, exposure: Expos
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         deformation = build_field(settings.deformation)
-    leaves = _leaves(gaussians)
-    adam = _adam(leaves, deformation, settings)
+    adam = _adam(gaussians, deformation, settings)
+    leaves = _leaves(gaussians, adam)
     return Fit(leaves, deformation, adam, generator, DensityState.empty(len(leaves)), exposure)
 
 
-def _leaves(gaussians: Gaussians) -> Gaussians:
-    return Gaussians(**{name: t.detach().clone().requires_grad_() for name, t in gaussians.tensors().items()})
+def _leaves(gaussians: Gaussians, adam: Adam) -> Gaussians:
+    """The Gaussians as views of Adam's array; what has no numbers stays as it is."""
+    held = {
+        name: adam.leaves[name][0] if name in adam.leaves else t for name, t in gaussians.tensors().items()
+    }
+    return Gaussians(**held)
 
 
-def _adam(gaussians: Gaussians, deformation: Deformation, settings: Settings) -> torch.optim.Adam:
-    rates = settings.rates
-    groups: list[dict[str, Any]] = [
-        {"params": [tensor], "lr": getattr(rates, name), "base": getattr(rates, name), "name": name}
+def _adam(gaussians: Gaussians, deformation: Deformation, settings: Settings) -> Adam:
+    groups = [
+        (name, getattr(settings.rates, name), [tensor])
         for name, tensor in gaussians.tensors().items()
         if tensor.numel()
     ]
-    groups.append(
-        {"params": list(deformation.parameters()), "lr": rates.field, "base": rates.field, "name": "field"}
-    )
-    return torch.optim.Adam(groups, eps=1e-15, fused=True)
+    adam = Adam([*groups, ("field", settings.rates.field, list(deformation.parameters()))])
+    _bind_field(adam, deformation)
+    return adam
+
+
+def _bind_field(adam: Adam, deformation: Deformation) -> None:
+    """Make the field's parameters views of Adam's array."""
+    for parameter, leaf in zip(deformation.parameters(), adam.leaves["field"]):
+        parameter.data = leaf.data
+    adam.leaves["field"] = list(deformation.parameters())
 
 
 @torch.no_grad()
 def replace_gaussians(fit: Fit, grown: Gaussians, origin: Tensor) -> None:
     """Swap the Gaussians; survivors keep their moments in Adam, newcomers start with none."""
-    leaves = _leaves(grown)
-    for group in fit.adam.param_groups:
-        if group["name"] == "field":
-            continue
-        old = group["params"][0]
-        new = getattr(leaves, group["name"])
-        state = fit.adam.state.pop(old, {})
-        for key in ("exp_avg", "exp_avg_sq"):
-            if key in state:
-                moments = torch.zeros_like(new)
-                moments[origin >= 0] = state[key][origin[origin >= 0]]
-                state[key] = moments
-        if state:
-            fit.adam.state[new] = state
-        group["params"] = [new]
-    fit.gaussians = leaves
-    fit.density = DensityState.empty(len(leaves))
-    fit.field.bind(leaves.means)
+    old = fit.adam
+    groups = [
+        (name, group.base, [getattr(grown, name)]) for name, group in old.groups.items() if name != "field"
+    ]
+    adam = Adam([*groups, ("field", old.groups["field"].base, old.leaves["field"])])
+    kept = origin >= 0
+    for name, group in old.groups.items():
+        adam.groups[name].rate, adam.groups[name].updates = group.rate, group.updates
+        for before, after in ((old.first, adam.first), (old.second, adam.second)):
+            if name == "field":
+                adam.part(after, name).copy_(old.part(before, name))
+                continue
+            shape = (-1, *getattr(grown, name).shape[1:])
+            adam.part(after, name).view(shape)[kept] = old.part(before, name).view(shape)[origin[kept]]
+    _bind_field(adam, fit.field)
+    fit.adam, fit.gaussians = adam, _leaves(grown, adam)
+    fit.density = DensityState.empty(len(fit.gaussians))
+    fit.kept.clear()
+    fit.field.bind(fit.gaussians.means)
 
 
 def save_checkpoint(fit: Fit, path: Path) -> None:
@@ -97,7 +111,7 @@ def save_checkpoint(fit: Fit, path: Path) -> None:
     state = {
         "gaussians": {name: t.detach() for name, t in fit.gaussians.tensors().items()},
         "field": fit.field.state_dict(),
-        "adam": fit.adam.state_dict(),
+        "adam": fit.adam.record(),
         "generator": fit.generator.get_state(),
         "density": {"gradient": fit.density.gradient, "seen": fit.density.seen},
         "bound": fit.field.bound_means,
@@ -124,7 +138,7 @@ def load_checkpoint(path: Path, settings: Settings, exposure: Exposure | None = 
         if exposure is not None:
             exposure.restore(state["exposure"])
         fit.field.load_state_dict(state["field"])
-        fit.adam.load_state_dict(state["adam"])
+        fit.adam.restore(state["adam"])
         fit.generator.set_state(state["generator"])
         fit.density = DensityState(**state["density"])
         if state["bound"] is not None:
