@@ -42,7 +42,7 @@ def skin_reference(
     blend = (maps[index] * weights.unsqueeze(-1)).sum(1)
     linear, offset, turn = blend.split([9, 3, 4], dim=1)
     moved = means + (linear.unflatten(1, (3, 3)) @ means.unsqueeze(-1)).squeeze(-1) + offset
-    return moved, rotations.multiply(turn + turn.new_tensor([1.0, 0.0, 0.0, 0.0]), quats)
+    return moved, rotations.multiply(torch.cat([turn[:, :1] + 1.0, turn[:, 1:]], dim=1), quats)
 
 
 class _Skin(torch.autograd.Function):

@@ -19,7 +19,9 @@ from orbit4d.datasets.core.jit import jit
 from orbit4d.recon4d.raster import threads
 from orbit4d.recon4d.raster.simd import take_next
 
-BETA1, BETA2, EPS = 0.9, 0.999, 1e-15
+EPS = 1e-15
+#: 1 - beta1 and 1 - beta2 of one view an update.
+FORGET1, FORGET2 = 0.1, 0.001
 #: Parameters in one piece of work.
 PIECE = 8192
 
@@ -42,10 +44,13 @@ class Group:
 class Adam:
     """The parameters of a fit, their moments, and the gradients of the views of one update.
 
-    `values`, `first` and `second` are [P]; `leaves` holds the parameters by group, views of `values`.
+    `values`, `first` and `second` are [P]; `leaves` holds the parameters by group, views of `values`. With
+    several views an update the moments forget as many times as fast, so that they reach back over as many
+    views as before (Malladi et al. 2022, arXiv 2205.10287; that rule's rates grow by the square root).
     """
 
-    def __init__(self, groups: Sequence[tuple[str, float, Sequence[Tensor]]]) -> None:
+    def __init__(self, groups: Sequence[tuple[str, float, Sequence[Tensor]]], views: int = 1) -> None:
+        self.betas = (1 - views * FORGET1, 1 - views * FORGET2)
         self.groups: dict[str, Group] = {}
         self.leaves: dict[str, list[Tensor]] = {}
         tensors = [tensor for _, _, members in groups for tensor in members]
@@ -92,10 +97,11 @@ class Adam:
         for group in taken:
             group.updates += 1
         if self.values.device.type != "cpu":
-            update_reference(self.values, self.first, self.second, rows, taken)
+            update_reference(self.values, self.first, self.second, rows, taken, self.betas)
             return
         table = np.array([[group.start, group.stop] for group in taken], np.int64)
-        steps = np.array([_sizes(group) for group in taken], np.float32)
+        steps = np.array([_sizes(group, self.betas) for group in taken], np.float32)
+        shares = np.array([1 - self.betas[0], self.betas[1], 1 - self.betas[1]], np.float32)
         flat = [tensor.numpy() for tensor in (self.values, self.first, self.second)]
         gradients = [row.numpy() for row in rows]
         pieces = -(-len(flat[0]) // PIECE)
@@ -107,6 +113,7 @@ class Adam:
             gradients[1] if views > 1 else gradients[0][:0],
             table,
             steps,
+            shares,
         )
 
     def record(self) -> dict[str, Any]:
@@ -124,15 +131,16 @@ class Adam:
             self.groups[name].updates = count
 
 
-def _sizes(group: Group) -> tuple[float, float]:
+def _sizes(group: Group, betas: tuple[float, float]) -> tuple[float, float]:
     """Rate over the first moment's correction, and 1 / √ of the second's."""
     n = group.updates
-    return group.rate / (1 - BETA1**n), (1 - BETA2**n) ** -0.5
+    return group.rate / (1 - betas[0] ** n), (1 - betas[1] ** n) ** -0.5
 
 
 def update_reference(
-    values: Tensor, first: Tensor, second: Tensor, rows: Sequence[Tensor], groups: Sequence[Group]
-) -> None:
+    values: Tensor, first: Tensor, second: Tensor, rows: Sequence[Tensor], groups: Sequence[Group],
+    betas: tuple[float, float],
+) -> None:  # fmt: skip
     """One update in torch operations."""
     gradient = rows[0]
     for row in rows[1:]:
@@ -141,22 +149,25 @@ def update_reference(
         gradient = gradient * (1 / len(rows))
     for group in groups:
         run = slice(group.start, group.stop)
-        rate, inverse = _sizes(group)
-        first[run].lerp_(gradient[run], 1 - BETA1)
-        second[run].mul_(BETA2).addcmul_(gradient[run], gradient[run], value=1 - BETA2)
+        rate, inverse = _sizes(group, betas)
+        first[run].lerp_(gradient[run], 1 - betas[0])
+        second[run].mul_(betas[1]).addcmul_(gradient[run], gradient[run], value=1 - betas[1])
         below = (second[run].sqrt() * inverse).add_(EPS)
         values[run].addcdiv_(first[run], below, value=-rate)
 
 
-_B1, _B2 = np.float32(1 - BETA1), np.float32(BETA2)
-_C2, _EPS, _HALF = np.float32(1 - BETA2), np.float32(EPS), np.float32(0.5)
+_EPS, _HALF = np.float32(EPS), np.float32(0.5)
 
 
 @jit
-def _update(counter, values, first, second, one, other, table, steps):
-    """Groups `table` [G, 2], rate and 1 / √correction of each in `steps`; `other` is empty for one view."""
+def _update(counter, values, first, second, one, other, table, steps, shares):
+    """Groups `table` [G, 2], rate and 1 / √correction of each in `steps`; `other` is empty for one view.
+
+    `shares` are 1 - beta1, beta2 and 1 - beta2.
+    """
     n = len(values)
     pieces = (n + PIECE - 1) // PIECE
+    new, old, square = shares[0], shares[1], shares[2]
     gradient = np.empty(PIECE, np.float32)
     while True:
         piece = take_next(counter)
@@ -178,6 +189,6 @@ def _update(counter, values, first, second, one, other, table, steps):
             value, m, v = values[start:stop], first[start:stop], second[start:stop]
             for i in range(size):
                 x = gradient[i]
-                m[i] += _B1 * (x - m[i])
-                v[i] = _B2 * v[i] + _C2 * (x * x)
+                m[i] += new * (x - m[i])
+                v[i] = old * v[i] + square * (x * x)
                 value[i] -= rate * m[i] / (np.sqrt(v[i]) * inverse + _EPS)

@@ -7,6 +7,7 @@ the slow twin.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,9 +70,7 @@ def terms_reference(
     """`terms` in plain torch operations, any floating dtype."""
     drawn = color + (1 - alpha) * background
     wanted = truth[..., :3] + (1 - truth[..., 3:]) * background
-    window = torch.tensor(np.exp(-(_OFFSETS**2) / (2 * SIGMA**2))).to(color)
-    window = window / window.sum()
-    kernel = torch.outer(window, window).expand(CHANNELS, 1, TAPS, TAPS)
+    kernel = _window(color.device, color.dtype)
 
     def blur(image: Tensor) -> Tensor:
         return F.conv2d(image.permute(2, 0, 1)[None], kernel, groups=CHANNELS)
@@ -82,6 +81,14 @@ def terms_reference(
     top = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
     ssim = (top / ((mean_x**2 + mean_y**2 + C1) * (variances + C2))).mean()
     return (drawn - wanted).abs().mean(), (alpha - truth[..., 3:]).abs().mean(), ssim
+
+
+@lru_cache(maxsize=8)
+def _window(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[3, 1, 11, 11], made once: a CUDA graph cannot copy from the CPU."""
+    window = torch.tensor(np.exp(-(_OFFSETS**2) / (2 * SIGMA**2))).to(device, dtype)
+    window = window / window.sum()
+    return torch.outer(window, window).expand(CHANNELS, 1, TAPS, TAPS).contiguous()
 
 
 class Judged(NamedTuple):

@@ -84,7 +84,7 @@ class FusedView:
         penalties = self._put(fit, settings, task, row, shared)
         loss = weights.l1 * terms[0] + weights.alpha * terms[1] + weights.ssim * (1 - terms[2]) + penalties
         centres, radii = torch.from_numpy(self.canvas.grad_means2d), torch.from_numpy(self.canvas.radii)
-        return Outcome(loss, self.comparison.judged(), centres, radii)
+        return Outcome(centres, radii, loss, self.comparison.judged())
 
     def _moved(self, fit: Fit, task: Task, means: Float, quats: Float) -> NodeMotion:
         if self.motion is None:

@@ -5,6 +5,7 @@ Everything is premultiplied: images are compared on a background drawn per step.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +14,14 @@ from torch import Tensor
 
 from orbit4d.datasets.images.lpips import LPIPS
 from orbit4d.datasets.images.metric_weights import LPIPS_ALEX, NotMeasured, locate
-from orbit4d.recon4d.fitting.fused_loss import TAPS, Judged, terms
-from orbit4d.recon4d.fitting.passes import judge
+from orbit4d.recon4d.deformation.field import NodeField
+from orbit4d.recon4d.deformation.placing import Placing
+from orbit4d.recon4d.fitting.fused_loss import TAPS, Judged, terms, terms_reference
+from orbit4d.recon4d.fitting.passes import judge, judge_sums
 from orbit4d.recon4d.fitting.settings import LossWeights, Settings
 from orbit4d.recon4d.fitting.state import Fit
+from orbit4d.recon4d.graphs import Graphs
+from orbit4d.recon4d.raster.api import trusted
 from orbit4d.recon4d.scene import Placed, draw
 
 
@@ -111,12 +116,15 @@ class Task:
 class Outcome:
     """What one view of an update gave beside its gradient."""
 
-    loss: float
-    judged: Judged
     grad_means2d: Tensor
     """[N, 2] by the projected centres, pixels."""
     radii: Tensor
     """[N, 2]"""
+    loss: float = math.nan
+    judged: Judged | None = None
+    numbers: Tensor | None = None
+    """[6] in place of loss and judged where they lie on a device: loss, mean absolute and mean squared
+    difference, and the last three of `Judged`. Reading them waits for it."""
 
 
 def by_autograd(fit: Fit, settings: Settings, task: Task, row: Tensor) -> Outcome:
@@ -125,7 +133,7 @@ def by_autograd(fit: Fit, settings: Settings, task: Task, row: Tensor) -> Outcom
     moved = fit.field.move(fit.gaussians, view.time) if task.moving else fit.gaussians
     with_depth = weights.depth_smoothness > 0
     mode = "RGB+ED" if with_depth else "RGB"
-    drawn, alpha, meta = draw(moved, view.camera, render_mode=mode, eps2d=settings.eps2d)
+    drawn, alpha, meta = draw(moved, view.camera, False, render_mode=mode, eps2d=settings.eps2d)
     gain = fit.exposure.gain(view.index) if fit.exposure is not None else 1.0
     color = drawn[..., :3] * gain if fit.exposure is not None else drawn[..., :3]
     terms = image_terms(color, alpha, view.truth, task.background)
@@ -145,4 +153,60 @@ def by_autograd(fit: Fit, settings: Settings, task: Task, row: Tensor) -> Outcom
         fit.adam.put(row, name, found[:own])
         found = found[own:]
     judged = judge(color.detach(), alpha.detach(), view.truth)
-    return Outcome(loss.item(), judged, by_centre[0], meta["radii"][0])
+    return Outcome(by_centre[0], meta["radii"][0], loss.item(), judged)
+
+
+def is_graphable(fit: Fit, settings: Settings, task: Task) -> bool:
+    """Whether `by_graphs` knows everything that this view's loss is made of."""
+    plain = task.perceptual is None and not settings.weights.depth_smoothness
+    known = isinstance(fit.field, NodeField) and not fit.gaussians.sh_degree
+    return plain and known and min(task.view.truth.shape[:2]) >= TAPS
+
+
+def by_graphs(fit: Fit, settings: Settings, task: Task, row: Tensor, graphs: Graphs) -> Outcome:
+    """`by_autograd` with the field and the loss as CUDA graphs around the rasteriser; waits for nothing."""
+    g, view, weights = fit.gaussians, task.view, settings.weights
+    device = g.means.device
+    raw = (g.means, g.quats, g.log_scales, g.logits, g.colors)
+    loss = g.means.new_zeros(())
+    if task.moving:
+        times = [view.time]
+        if (step := task.frame_step) is not None:
+            times += [max(view.time - step, 0.0), min(view.time + step, 1.0)]
+        at = torch.tensor(times).to(device, non_blocking=True)
+        field = fit.field
+        assert isinstance(field, NodeField)
+        placed = graphs(f"placing {len(times)}", lambda: Placing(field), *raw, at)
+        spread = placed[:5]
+        for value, weight in zip(placed[5:], (weights.rigidity, weights.smoothness)):
+            loss = loss + value * (weight * settings.regularise_every)
+    else:
+        spread = (g.means, g.quats, g.scales, g.opacities, g.colors.clamp(0, 1))
+    camera = view.camera
+    drawn, alphas, meta = trusted(
+        *spread, camera.viewmats, camera.Ks, camera.width, camera.height, eps2d=settings.eps2d
+    )
+    gain = g.means.new_full((), fit.exposure.gain(view.index) if fit.exposure is not None else 1.0)
+    compared = graphs(
+        "loss", lambda: _compared, drawn[0], alphas[0], view.truth, task.background.to(device), gain
+    )
+    for value, weight in zip(compared[:3], (weights.l1, weights.alpha, weights.ssim)):
+        loss = loss + value * weight
+    names = [name for name in fit.adam.groups if task.moving or name != "field"]
+    leaves = [leaf for name in names for leaf in fit.adam.leaves[name]]
+    *found, by_centre = torch.autograd.grad(loss, [*leaves, meta["means2d"]], allow_unused=True)
+    for name in names:
+        own = len(fit.adam.leaves[name])
+        fit.adam.put(row, name, found[:own])
+        found = found[own:]
+    numbers = torch.cat([loss.detach().reshape(1), compared[3]])
+    return Outcome(by_centre[0], meta["radii"][0], numbers=numbers)
+
+
+def _compared(
+    color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor, gain: Tensor
+) -> tuple[Tensor, ...]:
+    """L1, alpha, 1 - SSIM, and five numbers for `judged_from`."""
+    lit = color * gain
+    l1, alpha_l1, ssim = terms_reference(lit, alpha, truth, background)
+    return l1, alpha_l1, 1 - ssim, judge_sums(lit, alpha, truth)

@@ -29,10 +29,19 @@ from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.recon4d.fitting.density import Density, DensityState
 from orbit4d.recon4d.fitting.fused_view import Activated, FusedView, is_fused
-from orbit4d.recon4d.fitting.losses import Outcome, Perceptual, Task, View, by_autograd
-from orbit4d.recon4d.fitting.passes import Passes
+from orbit4d.recon4d.fitting.losses import (
+    Outcome,
+    Perceptual,
+    Task,
+    View,
+    by_autograd,
+    by_graphs,
+    is_graphable,
+)
+from orbit4d.recon4d.fitting.passes import Passes, judged_from
 from orbit4d.recon4d.fitting.settings import Settings
 from orbit4d.recon4d.fitting.state import Fit, replace_gaussians, save_checkpoint
+from orbit4d.recon4d.graphs import Graphs
 from orbit4d.recon4d.inputs.loading import Frames
 from orbit4d.recon4d.raster import threads
 from orbit4d.recon4d.scene import place
@@ -46,10 +55,10 @@ REBIND_EVERY = 250
 FIELD_RISE = 200
 
 
-def views(frames: Frames, first: int = 0) -> list[View]:
-    """Images of frames as tensors; their indices count from `first`."""
+def views(frames: Frames, first: int = 0, device: torch.device | str = "cpu") -> list[View]:
+    """Images of frames as tensors on a device; their indices count from `first`."""
     return [
-        View(torch.from_numpy(image), place(camera), t, first + i)
+        View(torch.from_numpy(image).to(device), place(camera, device), t, first + i)
         for i, (image, camera, t) in enumerate(zip(frames.rgba, frames.cameras, frames.time))
     ]
 
@@ -77,27 +86,33 @@ def optimise(
         progress.update(done)
         for stage in STAGES[STAGES.index(fit.stage) :]:
             if stage != fit.stage:
+                read_pending(fit)
                 fit.stage, fit.step = stage, 0
                 fit.passes = Passes()
-                fit.density = DensityState.empty(len(fit.gaussians))
+                fit.density = DensityState.empty(len(fit.gaussians), fit.gaussians.means.device)
             if fit.step == 0:
                 fit.field.bind(fit.gaussians.means)
-            pools = {half: _pools(dynamic, static, half) for half in (True, False)}
+            device = fit.gaussians.means.device
+            pools = {half: _pools(dynamic, static, half, device) for half in (True, False)}
             was_half = fit.step - 1 < settings.warmup_share * steps[stage]
             while fit.step < steps[stage]:
                 half = fit.step < settings.warmup_share * steps[stage]
                 if half != was_half:
                     # Losses at half and at full resolution do not compare.
+                    read_pending(fit)
                     fit.passes, was_half = Passes(), half
                 before = fit.step
                 loss = take_step(fit, pools[half], settings, density, steps[stage], len(dynamic), perceptual)
+                noted = _crossed(50, before, fit.step) or before == 0 or fit.step == steps[stage]
+                if noted:
+                    loss = _sound(fit, loss)
                 if not math.isfinite(loss):
                     raise WorkError(
                         f"recon4d: the loss is {loss} at {stage} step {fit.step}; "
                         "try another --seed or lower rates"
                     )
                 fit.seconds = spent + clock.monotonic() - started
-                if _crossed(50, before, fit.step) or before == 0 or fit.step == steps[stage]:
+                if noted:
                     row = {
                         "stage": stage,
                         "step": fit.step + (steps["coarse"] if stage == "fine" else 0),
@@ -118,6 +133,7 @@ def optimise(
                 if settings.patience and stage == "fine" and fit.passes.stalled > settings.patience:
                     break
                 if checkpoint and clock.monotonic() - last_saved > settings.checkpoint_seconds:
+                    read_pending(fit)
                     save_checkpoint(fit, checkpoint)
                     last_saved = clock.monotonic()
     return fit
@@ -128,14 +144,16 @@ def _crossed(every: int, before: int, now: int) -> bool:
     return now // every > before // every
 
 
-def _pools(dynamic: Frames, static: Frames | None, half: bool) -> tuple[list[View], list[View]]:
+def _pools(
+    dynamic: Frames, static: Frames | None, half: bool, device: torch.device
+) -> tuple[list[View], list[View]]:
     """Views of the video and of the static orbit, at full or half resolution."""
     size = max(dynamic.rgba.shape[1:3])
     chosen = [frames for frames in (dynamic, static) if frames is not None]
     if half:
         chosen = [frames.resized(max(size // 2, 1)) for frames in chosen]
-    video = views(chosen[0])
-    return video, views(chosen[1], len(video)) if static is not None else []
+    video = views(chosen[0], 0, device)
+    return video, views(chosen[1], len(video), device) if static is not None else []
 
 
 def _choose(
@@ -177,7 +195,7 @@ def take_step(
     """One update by the mean gradient of a few views. Returns their mean loss; `fit.passes` notes each view.
 
     `pools` are the views of the video and of the static orbit, `steps` the length of the stage, of which each
-    view is one.
+    view is one. On a GPU the loss is 0 here, and known after `read_pending`.
     """
     before, n_views = fit.step, len(pools[0]) + len(pools[1])
     progress = before / max(steps - 1, 1)
@@ -191,19 +209,41 @@ def take_step(
     fit.adam.step(count, [name for name in fit.adam.groups if moving or name != "field"])
     for task, outcome in zip(tasks, outcomes):
         fit.step += 1
-        index, judged = task.view.index, outcome.judged
-        fit.passes.note(index, judged.loss, judged.psnr, fit.step, n_views)
+        fit.pending.append((task.view.index, fit.step, n_views, moving, outcome))
+        if settings.density.every:
+            camera = task.view.camera
+            density.note(fit.density, outcome.grad_means2d, outcome.radii, camera.width, camera.height)
+    if fit.capture is None:
+        read_pending(fit)
+    if fit.exposure is not None and moving and _crossed(SETTLE_EVERY, before, fit.step):
+        fit.exposure.settle()
+    _renew(fit, density, before, steps, n_views, moving)
+    return sum(outcome.loss for outcome in outcomes) / count if fit.capture is None else 0.0
+
+
+def read_pending(fit: Fit) -> float:
+    """Take down what the views of the last steps gave, on a GPU by one wait for it. Their mean loss."""
+    pending, fit.pending = fit.pending, []
+    outcomes = [outcome for *_, outcome in pending]
+    on_device = [outcome for outcome in outcomes if outcome.numbers is not None]
+    if on_device:
+        table = torch.stack([outcome.numbers for outcome in on_device]).tolist()
+        for outcome, (loss, *rest) in zip(on_device, table):
+            outcome.loss, outcome.judged = loss, judged_from(rest)
+    for index, step, n_views, moving, outcome in pending:
+        judged = outcome.judged
+        fit.passes.note(index, judged.loss, judged.psnr, step, n_views)
         if fit.exposure is not None and moving:
             # Earlier the colours are not settled, and what a side lacks in colour would be taken for light.
             ours = judged.ours / fit.exposure.gain(index)
             fit.exposure.note(index, ours, judged.theirs, judged.solid)
-        if settings.density.every:
-            camera = task.view.camera
-            density.note(fit.density, outcome.grad_means2d, outcome.radii, camera.width, camera.height)
-    if fit.exposure is not None and moving and _crossed(SETTLE_EVERY, before, fit.step):
-        fit.exposure.settle()
-    _renew(fit, density, before, steps, n_views, moving)
-    return sum(outcome.loss for outcome in outcomes) / count
+    return sum(outcome.loss for outcome in outcomes) / max(len(outcomes), 1)
+
+
+def _sound(fit: Fit, loss: float) -> float:
+    """The loss, NaN where a parameter is none any more: what is NaN is not drawn, and its loss looks well."""
+    loss = read_pending(fit) if fit.pending else loss
+    return loss if math.isfinite(float(fit.adam.values.sum())) else math.nan
 
 
 def _task(
@@ -230,6 +270,10 @@ def _gradients(fit: Fit, settings: Settings, tasks: list[Task]) -> list[Outcome]
     jobs = []
     for i, task in enumerate(tasks):
         row = fit.adam.row(i)
+        if fit.capture is not None and is_graphable(fit, settings, task):
+            graphs = fit.kept.setdefault("graphs", Graphs(fit.capture))
+            found[i] = by_graphs(fit, settings, task, row, graphs)
+            continue
         if not is_fused(fit, settings, task):
             found[i] = by_autograd(fit, settings, task, row)
             continue

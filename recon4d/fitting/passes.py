@@ -8,6 +8,7 @@ was drawn between them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,16 +83,25 @@ def compare(color: Tensor, alpha: Tensor, truth: Tensor) -> tuple[float, float]:
     return found.loss, found.psnr
 
 
-@torch.no_grad()
 def judge(color: Tensor, alpha: Tensor, truth: Tensor) -> Judged:
     """`compare`, with what the exposure wants to know: the twin of `Comparison.judged`."""
+    return judged_from(judge_sums(color, alpha, truth).tolist())
+
+
+@torch.no_grad()
+def judge_sums(color: Tensor, alpha: Tensor, truth: Tensor) -> Tensor:
+    """[5] for `judged_from`, on the images' device."""
     colour_off, alpha_off = color - truth[..., :3], alpha - truth[..., 3:]
     loss = (3 * colour_off.abs().mean() + alpha_off.abs().mean()) / 4
     mse = (colour_off - alpha_off).square().mean()
     solid = ((alpha > float(SOLID)) & (truth[..., 3:] > float(SOLID))).to(color.dtype)
-    sums = ((color * solid).sum(), (truth[..., :3] * solid).sum(), solid.sum())
-    loss, mse, *rest = torch.stack([loss, mse, *sums]).tolist()
-    return Judged(loss, -10 * math.log10(max(mse, 1e-10)), *rest)
+    return torch.stack([loss, mse, (color * solid).sum(), (truth[..., :3] * solid).sum(), solid.sum()])
+
+
+def judged_from(numbers: Sequence[float]) -> Judged:
+    """From mean absolute and mean squared difference, and the sums where both mattes are solid."""
+    loss, mse, *solid = numbers
+    return Judged(loss, -10 * math.log10(max(mse, 1e-10)), *solid)
 
 
 def _mean(values: list[float]) -> float:

@@ -19,6 +19,7 @@ from orbit4d.recon4d.fitting.exposure import Exposure
 from orbit4d.recon4d.fitting.passes import Passes
 from orbit4d.recon4d.fitting.settings import Settings
 from orbit4d.recon4d.gaussians import Gaussians
+from orbit4d.recon4d.graphs import Capture, cuda_capture
 
 
 @dataclass
@@ -41,19 +42,30 @@ class Fit:
     passes: Passes = field(default_factory=Passes)
     """Losses of the views, in this stage and at this resolution."""
     history: list[dict[str, Any]] = field(default_factory=list)
+    pending: list[Any] = field(default_factory=list)
+    """What steps gave that was not read from the device yet; see `optimize.read_pending`."""
+    capture: Capture | None = None
+    """Records CUDA graphs where the fit is on a GPU."""
     kept: dict[Any, Any] = field(default_factory=dict)
     """Buffers of the steps, made anew when a run resumes."""
 
 
-def new_fit(gaussians: Gaussians, settings: Settings, seed: int, exposure: Exposure | None = None) -> Fit:
-    """A fit at its first step."""
+def new_fit(
+    gaussians: Gaussians, settings: Settings, seed: int, exposure: Exposure | None = None,
+    device: torch.device | str = "cpu",
+) -> Fit:  # fmt: skip
+    """A fit at its first step, on a device. What is drawn by chance does not depend on it."""
+    device = torch.device(device)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        deformation = build_field(settings.deformation)
+        deformation = build_field(settings.deformation).to(device)
+    gaussians = gaussians.to(device)
     adam = _adam(gaussians, deformation, settings)
     leaves = _leaves(gaussians, adam)
-    return Fit(leaves, deformation, adam, generator, DensityState.empty(len(leaves)), exposure)
+    seen = DensityState.empty(len(leaves), device)
+    capture = cuda_capture if device.type == "cuda" else None
+    return Fit(leaves, deformation, adam, generator, seen, exposure, capture=capture)
 
 
 def _leaves(gaussians: Gaussians, adam: Adam) -> Gaussians:
@@ -70,7 +82,8 @@ def _adam(gaussians: Gaussians, deformation: Deformation, settings: Settings) ->
         for name, tensor in gaussians.tensors().items()
         if tensor.numel()
     ]
-    adam = Adam([*groups, ("field", settings.rates.field, list(deformation.parameters()))])
+    field = ("field", settings.rates.field, list(deformation.parameters()))
+    adam = Adam([*groups, field], settings.views_per_step)
     _bind_field(adam, deformation)
     return adam
 
@@ -90,6 +103,7 @@ def replace_gaussians(fit: Fit, grown: Gaussians, origin: Tensor) -> None:
         (name, group.base, [getattr(grown, name)]) for name, group in old.groups.items() if name != "field"
     ]
     adam = Adam([*groups, ("field", old.groups["field"].base, old.leaves["field"])])
+    adam.betas = old.betas
     kept = origin >= 0
     for name, group in old.groups.items():
         adam.groups[name].rate, adam.groups[name].updates = group.rate, group.updates
@@ -101,20 +115,20 @@ def replace_gaussians(fit: Fit, grown: Gaussians, origin: Tensor) -> None:
             adam.part(after, name).view(shape)[kept] = old.part(before, name).view(shape)[origin[kept]]
     _bind_field(adam, fit.field)
     fit.adam, fit.gaussians = adam, _leaves(grown, adam)
-    fit.density = DensityState.empty(len(fit.gaussians))
+    fit.density = DensityState.empty(len(fit.gaussians), fit.gaussians.means.device)
     fit.kept.clear()
     fit.field.bind(fit.gaussians.means)
 
 
 def save_checkpoint(fit: Fit, path: Path) -> None:
-    """Everything a resumed run needs, in one atomic put."""
+    """Everything a resumed run needs, on whatever device, in one atomic put."""
     state = {
-        "gaussians": {name: t.detach() for name, t in fit.gaussians.tensors().items()},
-        "field": fit.field.state_dict(),
+        "gaussians": {name: t.detach().cpu().clone() for name, t in fit.gaussians.tensors().items()},
+        "field": {name: t.cpu().clone() for name, t in fit.field.state_dict().items()},
         "adam": fit.adam.record(),
         "generator": fit.generator.get_state(),
-        "density": {"gradient": fit.density.gradient, "seen": fit.density.seen},
-        "bound": fit.field.bound_means,
+        "density": {"gradient": fit.density.gradient.cpu(), "seen": fit.density.seen.cpu()},
+        "bound": None if fit.field.bound_means is None else fit.field.bound_means.cpu(),
         "exposure": fit.exposure.record() if fit.exposure is not None else None,
         "plain": {
             "stage": fit.stage,
@@ -130,19 +144,21 @@ def save_checkpoint(fit: Fit, path: Path) -> None:
     publish(path.parent)
 
 
-def load_checkpoint(path: Path, settings: Settings, exposure: Exposure | None = None) -> Fit:
-    """Inverse of `save_checkpoint`. Raises WorkError for a damaged file."""
+def load_checkpoint(
+    path: Path, settings: Settings, exposure: Exposure | None = None, device: torch.device | str = "cpu"
+) -> Fit:
+    """Inverse of `save_checkpoint`, on any device. Raises WorkError for a damaged file."""
     try:
-        state = torch.load(path, weights_only=True)
-        fit = new_fit(Gaussians(**state["gaussians"]), settings, 0, exposure)
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        fit = new_fit(Gaussians(**state["gaussians"]), settings, 0, exposure, device)
         if exposure is not None:
             exposure.restore(state["exposure"])
         fit.field.load_state_dict(state["field"])
         fit.adam.restore(state["adam"])
         fit.generator.set_state(state["generator"])
-        fit.density = DensityState(**state["density"])
+        fit.density = DensityState(**{name: t.to(device) for name, t in state["density"].items()})
         if state["bound"] is not None:
-            fit.field.bind(state["bound"])
+            fit.field.bind(state["bound"].to(device))
         plain = state["plain"]
         fit.stage, fit.step, fit.seconds = plain["stage"], plain["step"], plain["seconds"]
         fit.passes, fit.history = Passes.from_record(plain["passes"]), plain["history"]
