@@ -116,7 +116,9 @@ def each(tasks: Sequence[Callable[[], T]]) -> list[T]:
             found.append(_sharing(share, task) if mine else futures[i].result())
         return found
     finally:
-        wait(futures)
+        # A task that fails leaves none running. (One that was called off is not waited for: no thread may
+        # be free to take note of it.)
+        wait([future for future in futures if not future.cancel()])
 
 
 def _started(helpers: int) -> ThreadPoolExecutor:
