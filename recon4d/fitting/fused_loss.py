@@ -157,7 +157,8 @@ class Comparison:
 class _Terms(torch.autograd.Function):
     @staticmethod
     def forward(ctx, color, alpha, truth, background):
-        ctx.comparison = Comparison(*color.shape[:2], any(ctx.needs_input_grad))
+        h, w = color.shape[:2]
+        ctx.comparison = Comparison(h, w, any(ctx.needs_input_grad))
         inputs = [t.detach().float().contiguous().numpy() for t in (color, alpha, truth, background)]
         return tuple(color.new_tensor(value) for value in ctx.comparison.terms(*inputs))
 

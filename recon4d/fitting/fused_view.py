@@ -53,11 +53,8 @@ class FusedView:
     def __init__(self, fit: Fit, h: int, w: int, eps2d: float) -> None:
         n = len(fit.gaussians)
         self.canvas, self.comparison = Canvas(n, w, h, eps2d), Comparison(h, w)
-        self.grads = Spread(
-            *(np.empty((n, columns), np.float32) for columns in (3, 4, 3)),
-            np.empty(n, np.float32),
-            np.empty((n, 3), np.float32),
-        )
+        means, quats, scales, colors = (np.empty((n, columns), np.float32) for columns in (3, 4, 3, 3))
+        self.grads = Spread(means, quats, scales, np.empty(n, np.float32), colors)
         self.lit = np.empty((h, w, 3), np.float32)
         self.motion: NodeMotion | None = None
 

@@ -183,9 +183,11 @@ def by_graphs(fit: Fit, settings: Settings, task: Task, row: Tensor, graphs: Gra
     else:
         spread = (g.means, g.quats, g.scales, g.opacities, g.colors.clamp(0, 1))
     camera = view.camera
+    means, quats, scales, opacities, colors = spread
     drawn, alphas, meta = trusted(
-        *spread, camera.viewmats, camera.Ks, camera.width, camera.height, eps2d=settings.eps2d
-    )
+        means, quats, scales, opacities, colors, camera.viewmats, camera.Ks, camera.width, camera.height,
+        eps2d=settings.eps2d,
+    )  # fmt: skip
     gain = g.means.new_full((), fit.exposure.gain(view.index) if fit.exposure is not None else 1.0)
     compared = graphs(
         "loss", lambda: _compared, drawn[0], alphas[0], view.truth, task.background.to(device), gain

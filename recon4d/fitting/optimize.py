@@ -145,7 +145,7 @@ def _crossed(every: int, before: int, now: int) -> bool:
 
 
 def _pools(
-    dynamic: Frames, static: Frames | None, half: bool, device: torch.device
+    dynamic: Frames, static: Frames | None, half: bool, device: torch.device | str = "cpu"
 ) -> tuple[list[View], list[View]]:
     """Views of the video and of the static orbit, at full or half resolution."""
     size = max(dynamic.rgba.shape[1:3])

@@ -157,7 +157,7 @@ def test_a_checkpoint_brings_the_gains_back(
     half.field.bind(half.gaussians.means)
     pools = optimize._pools(dynamic, None, True)
     density = optimize.Density(settings.density)
-    for _ in range(27):
+    while half.step < 26:
         optimize.take_step(half, pools, settings, density, 60, 12)
     save_checkpoint(half, tmp_path / "half.pt")
     again = load_checkpoint(tmp_path / "half.pt", settings, exposure_of(dynamic, None))
