@@ -78,34 +78,26 @@ def optimise(
     density = Density(settings.density)
     perceptual = Perceptual() if settings.weights.lpips else None
     steps = {"coarse": settings.coarse_steps, "fine": settings.fine_steps}
-    total = sum(steps.values())
     done = fit.step + (steps["coarse"] if fit.stage == "fine" else 0)
     started = last_saved = clock.monotonic()
     spent = fit.seconds
-    with Progress("recon4d", total, "step") as progress:
+    with Progress("recon4d", sum(steps.values()), "step") as progress:
         progress.update(done)
         for stage in STAGES[STAGES.index(fit.stage) :]:
-            if stage != fit.stage:
-                read_pending(fit)
-                fit.stage, fit.step = stage, 0
-                fit.passes = Passes()
-                fit.density = DensityState.empty(len(fit.gaussians), fit.gaussians.means.device)
-            if fit.step == 0:
-                fit.field.bind(fit.gaussians.means)
+            _enter(fit, stage)
+            warm = settings.warmup_share * steps[stage]
             device = fit.gaussians.means.device
             pools = {half: _pools(dynamic, static, half, device) for half in (True, False)}
-            was_half = fit.step - 1 < settings.warmup_share * steps[stage]
+            was_half = fit.step - settings.views_per_step < warm
             while fit.step < steps[stage]:
-                half = fit.step < settings.warmup_share * steps[stage]
+                half, before = fit.step < warm, fit.step
                 if half != was_half:
                     # Losses at half and at full resolution do not compare.
                     read_pending(fit)
                     fit.passes, was_half = Passes(), half
-                before = fit.step
                 loss = take_step(fit, pools[half], settings, density, steps[stage], len(dynamic), perceptual)
                 noted = _crossed(50, before, fit.step) or before == 0 or fit.step == steps[stage]
-                if noted:
-                    loss = _sound(fit, loss)
+                loss = _sound(fit, loss) if noted else loss
                 if not math.isfinite(loss):
                     raise WorkError(
                         f"recon4d: the loss is {loss} at {stage} step {fit.step}; "
@@ -113,17 +105,7 @@ def optimise(
                     )
                 fit.seconds = spent + clock.monotonic() - started
                 if noted:
-                    row = {
-                        "stage": stage,
-                        "step": fit.step + (steps["coarse"] if stage == "fine" else 0),
-                        "loss": fit.passes.loss,
-                        "psnr": fit.passes.psnr,
-                        "n_gaussians": len(fit.gaussians),
-                        "seconds": round(fit.seconds, 2),
-                    }
-                    fit.history.append(row)
-                    if log is not None:
-                        log.write_text("".join(json.dumps(r) + "\n" for r in fit.history), encoding="utf-8")
+                    _write_down(fit, steps["coarse"] if stage == "fine" else 0, log)
                 progress.update(
                     fit.step - before,
                     loss=f"{fit.passes.loss:.4f}",
@@ -137,6 +119,32 @@ def optimise(
                     save_checkpoint(fit, checkpoint)
                     last_saved = clock.monotonic()
     return fit
+
+
+def _enter(fit: Fit, stage: str) -> None:
+    """Begin a stage, where the fit is not in it already."""
+    if stage != fit.stage:
+        read_pending(fit)
+        fit.stage, fit.step = stage, 0
+        fit.passes = Passes()
+        fit.density = DensityState.empty(len(fit.gaussians), fit.gaussians.means.device)
+    if fit.step == 0:
+        fit.field.bind(fit.gaussians.means)
+
+
+def _write_down(fit: Fit, earlier: int, log: Path | None) -> None:
+    """A row of the history and of `log`; `earlier` steps were taken in the stage before."""
+    row = {
+        "stage": fit.stage,
+        "step": fit.step + earlier,
+        "loss": fit.passes.loss,
+        "psnr": fit.passes.psnr,
+        "n_gaussians": len(fit.gaussians),
+        "seconds": round(fit.seconds, 2),
+    }
+    fit.history.append(row)
+    if log is not None:
+        log.write_text("".join(json.dumps(r) + "\n" for r in fit.history), encoding="utf-8")
 
 
 def _crossed(every: int, before: int, now: int) -> bool:
