@@ -30,11 +30,12 @@ import numpy as np
 import torch
 
 from orbit4d.datasets import Index
-from orbit4d.recon4d.fitting import optimize
+from orbit4d.recon4d.fitting import losses, optimize
 from orbit4d.recon4d.fitting import reconstruction as rec
 from orbit4d.recon4d.fitting.settings import PRESETS, Settings
 from orbit4d.recon4d.fitting.state import new_fit
 from orbit4d.recon4d.inputs.loading import Frames
+from orbit4d.recon4d.raster import threads
 from orbit4d.recon4d.scene import Scene, draw
 
 SCORES = ("train", "front", "orbit1", "held out")
@@ -52,9 +53,9 @@ def main() -> None:
     parser.add_argument("--assets", help="uids of these, instead of the first ones")
     parser.add_argument("--rows", default="fit,static,fine,nearest", help="which rows of the table are made")
     parser.add_argument("--no-step", action="store_true", help="leave the cost of a step unmeasured")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="of the fits")
+    parser.add_argument("--curve", default="1,2", help="numbers of threads that a step is timed on, in turns")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     settings = replace(PRESETS[options.preset], resolution=options.resolution)
     if options.fine_steps is not None:
         settings = replace(settings, fine_steps=options.fine_steps)
@@ -66,8 +67,10 @@ def main() -> None:
         else:
             pairs = pairs[: options.limit]
         kinds = (options.fields.split(","), options.rows.split(","))
-        rows = [row for pair in pairs for row in fits(pair, settings, *kinds)]
-        step = None if options.no_step else step_cost(pairs[0], settings)
+        with threads.alone(options.threads):
+            rows = [row for pair in pairs for row in fits(pair, settings, *kinds)]
+        counts = [int(count) for count in options.curve.split(",")]
+        step = None if options.no_step else step_cost(pairs[0], settings, counts)
     means = summary(rows)
     record = {
         "bench": "recon", "preset": options.preset, "resolution": options.resolution,
@@ -175,30 +178,56 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return means
 
 
-def step_cost(reference: str, settings: Settings, steps: int = 30) -> dict[str, float]:
-    """Median CPU milliseconds of a whole fine step and of the rasteriser alone, forward and backward."""
+def step_cost(reference: str, settings: Settings, counts: list[int], updates: int = 12) -> dict[str, Any]:
+    """Milliseconds a view of whole fine updates by number of threads, and of the rasteriser alone.
+
+    Bursts of updates take turns, so that a busy machine slows every number of threads. `wall` is the quickest
+    burst's, `cpu` the median's; `autograd` is the slow way of a view, on one thread.
+    """
     inputs = rec.read_inputs(reference, None, None, None, 0.0, None, None)
     inputs = replace(inputs, dynamic=inputs.dynamic.resized(settings.resolution), static=None)
-    whole = replace(settings, coarse_steps=0, fine_steps=4 * steps, warmup_share=0.0)
+    whole = replace(settings, coarse_steps=0, fine_steps=10**6, warmup_share=0.0)
     fit = new_fit(rec.first_gaussians(inputs, whole, 0), whole, 0)
     fit.stage = "fine"
     fit.field.bind(fit.gaussians.means)
     pools = (optimize.views(inputs.dynamic), [])
     density = optimize.Density(whole.density)
-    both: tuple[list[float], list[float]] = ([], [])
-    for i in range(steps):
-        started = time.process_time()
-        optimize.take_step(fit, pools, whole, density, whole.fine_steps, len(inputs.dynamic))
-        both[0].append(time.process_time() - started)
-        view = pools[0][i % len(pools[0])]
-        started = time.process_time()
-        color, alpha, _ = draw(fit.gaussians, view.camera)
-        torch.autograd.backward((color, alpha), (torch.ones_like(color), torch.ones_like(alpha)))
-        both[1].append(time.process_time() - started)
-        fit.adam.zero_grad(set_to_none=True)
-    step, raster = (1000 * float(np.median(times)) for times in both)
-    print(f"a step {step:.1f} ms CPU, its rasteriser {raster:.1f} ms: {step / raster:.2f} times")
-    return {"step_ms": round(step, 2), "raster_ms": round(raster, 2), "ratio": round(step / raster, 2)}
+    views = updates * whole.views_per_step
+
+    def burst() -> None:
+        for _ in range(updates):
+            optimize.take_step(fit, pools, whole, density, whole.fine_steps, len(inputs.dynamic))
+
+    def slow() -> None:
+        for i in range(views):
+            view = pools[0][i % len(pools[0])]
+            frame = 1 / max(len(inputs.dynamic) - 1, 1) if i % whole.regularise_every == 0 else None
+            losses.by_autograd(fit, whole, losses.Task(view, torch.rand(3), True, frame), fit.adam.row(0))
+
+    def raster() -> None:
+        for i in range(views):
+            color, alpha, _ = draw(fit.gaussians, pools[0][i % len(pools[0])].camera)
+            torch.autograd.backward((color, alpha), (torch.ones_like(color), torch.ones_like(alpha)))
+
+    sides = [(f"{count} threads", count, burst) for count in counts]
+    sides += [("autograd", 1, slow), ("rasteriser", 1, raster)]
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name, _, _ in sides}
+    for turn in range(8):
+        for name, count, job in sides:
+            with threads.alone(count):
+                wall, cpu = time.perf_counter(), time.process_time()
+                job()
+                took = (time.perf_counter() - wall, time.process_time() - cpu)
+            if turn:
+                found[name].append(took)
+    table = {}
+    for name, times in found.items():
+        wall, cpu = (
+            1000 / views * float(pick(column)) for pick, column in zip((np.min, np.median), zip(*times))
+        )
+        table[name] = {"wall_ms": round(wall, 2), "cpu_ms": round(cpu, 2)}
+        print(f"a view, {name:<12} {wall:6.2f} ms wall (quickest burst)  {cpu:6.2f} ms CPU (median)")
+    return table
 
 
 if __name__ == "__main__":

@@ -11,6 +11,10 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place, in_datase
 from orbit4d.recon4d.fitting.settings import PRESETS
 
 _ORBIT = click.Choice(["open", "closed"])
+_DEVICE = click.option(
+    "--device", default="auto", show_default=True,
+    help="auto (a GPU where gsplat can draw on one, else the CPU), cpu, cuda or cuda:INDEX.",
+)  # fmt: skip
 
 
 @click.command(
@@ -20,7 +24,7 @@ _ORBIT = click.Choice(["open", "closed"])
     groups={
         "Input and output": "--out --static --mask --matte",
         "Cameras": "--cameras --static-cameras --static-time --orbit --radius --fov --elevation",
-        "Fitting": "--preset --resolution --steps --exposure --threads --seed",
+        "Fitting": "--preset --resolution --steps --exposure --device --threads --seed",
     },
 )
 @click.argument(
@@ -76,6 +80,7 @@ _ORBIT = click.Choice(["open", "closed"])
     help="Fit a grey gain per training view. Default: where --static is given, whose light may differ from "
     "the video's.",
 )  # fmt: skip
+@_DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
 def recon4d(
@@ -95,6 +100,7 @@ def recon4d(
     resolution: int | None,
     steps: int | None,
     exposure: bool | None,
+    device: str,
     threads: int | None,
     seed: int,
 ) -> None:
@@ -139,6 +145,7 @@ def recon4d(
         matte=matte,
         settings=settings,
         threads=threads,
+        device=device,
     )
     for line in _summary(scene.metrics):
         click.echo(line)
@@ -173,9 +180,10 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
 @click.option("--elevation", type=float, help="Camera elevation, degrees. Default: as trained.")
 @click.option("--radius", type=float, help="Camera distance. Default: as trained.")
 @click.option("--time", default=0.5, show_default=True, help="Time of bullet_time, in [0, 1].")
+@_DEVICE
 def film(
     scene: Path, out: Path, overwrite: bool, rig: str, frames: int, size: int | None, fps: float,
-    elevation: float | None, radius: float | None, time: float,
+    elevation: float | None, radius: float | None, time: float, device: str,
 ) -> None:  # fmt: skip
     """Film a scene along a camera path.
 
@@ -184,15 +192,15 @@ def film(
     """
     from orbit4d.datasets.core.errors import InputError
     from orbit4d.datasets.core.remote import refuse_taken
+    from orbit4d.recon4d.devices import choose_device
     from orbit4d.recon4d.filming import film as shoot
     from orbit4d.recon4d.scene import load_scene
 
     if out.suffix.lower() != ".mp4":
         raise InputError(f"--out {out}: give a file name that ends in .mp4")
     refuse_taken(out, overwrite)
-    shots = shoot(
-        load_scene(scene), out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time
-    )
+    loaded = load_scene(scene, choose_device(device))
+    shots = shoot(loaded, out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time)
     click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
 
 

@@ -71,6 +71,10 @@ class Gaussians:
         """[N, K + 1, 3] harmonics of all degrees, the constant one first: what `rasterize` takes."""
         return torch.cat([((self.colors - 0.5) / SH_C0).unsqueeze(1), self.harmonics], dim=1)
 
+    def to(self, device: torch.device | str) -> Gaussians:
+        """The same on a device."""
+        return Gaussians(**{name: t.to(device) for name, t in self.tensors().items()})
+
     def detached(self) -> Gaussians:
         """Copies without gradient."""
         return Gaussians(**{name: t.detach().clone() for name, t in self.tensors().items()})

@@ -26,7 +26,7 @@ from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.remote import local_path
 from orbit4d.recon4d.deformation.field import Deformation, build_field
 from orbit4d.recon4d.gaussians import EPS2D, Gaussians, load_ply, save_ply
-from orbit4d.recon4d.raster.api import rasterize
+from orbit4d.recon4d.raster.api import rasterize, trusted
 from orbit4d.recon4d.world import World, stored
 
 FORMAT_VERSION = 1
@@ -59,8 +59,15 @@ class Scene:
 
     @torch.no_grad()
     def at(self, time: float) -> Gaussians:
-        """The Gaussians as they stand at `time` in [0, 1], in the world of the cameras."""
-        return self.world.placed(self._fitted(time))
+        """The Gaussians as they stand at `time` in [0, 1], in the world of the cameras, on the CPU."""
+        return self.world.placed(self._fitted(time)).to("cpu")
+
+    def to(self, device: torch.device | str) -> Scene:
+        """The same scene, drawn on another device from now on; its own parts are moved."""
+        self.gaussians = self.gaussians.to(device)
+        self.field.to(device)
+        self.field.bind(self.gaussians.means)
+        return self
 
     def _fitted(self, time: float) -> Gaussians:
         """The same in the world of the fit, in which distances have the size that the rasteriser expects."""
@@ -70,8 +77,8 @@ class Scene:
         """Straight RGBA, float32 [H, W, 4] in [0, 1]; colour is 0 where alpha is below 1/255."""
         with torch.no_grad():
             color, alpha = draw(self._fitted(time), self.world.camera(camera), eps2d=self.eps2d)[:2]
-        rgb = torch.where(alpha > _VISIBLE, color / alpha.clamp(min=_VISIBLE), torch.zeros(()))
-        return torch.cat([rgb.clamp(0, 1), alpha.clamp(0, 1)], dim=-1).numpy()
+        rgb = torch.where(alpha > _VISIBLE, color / alpha.clamp(min=_VISIBLE), alpha.new_zeros(()))
+        return torch.cat([rgb.clamp(0, 1), alpha.clamp(0, 1)], dim=-1).cpu().numpy()
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the folder; scene.json comes last, so a folder that has one is whole."""
@@ -79,8 +86,9 @@ class Scene:
 
         out = Path(folder)
         out.mkdir(parents=True, exist_ok=True)
-        save_ply(self.gaussians, out / "canonical.ply", self.eps2d)
-        tensors = {name: tensor.contiguous() for name, tensor in self.field.state_dict().items()}
+        save_ply(self.gaussians.to("cpu"), out / "canonical.ply", self.eps2d)
+        # Copies, because the parameters of a fit are views of one array.
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.field.state_dict().items()}
         with replacing_file(out / "deformation.safetensors") as draft:
             save_file(tensors, draft, metadata={"config": json.dumps(self.field.config)})
         write_json(out / "cameras.json", cameras_record(self.cameras, self.time))
@@ -102,23 +110,27 @@ class Placed:
     height: int
 
 
-def place(camera: Camera) -> Placed:
+def place(camera: Camera, device: torch.device | str = "cpu") -> Placed:
     """Convert once; a run draws the same cameras thousands of times."""
-    viewmat = torch.tensor(camera.w2c_opencv, dtype=torch.float32)[None]
-    return Placed(viewmat, torch.tensor(camera.K, dtype=torch.float32)[None], camera.w, camera.h)
+    viewmat = torch.tensor(camera.w2c_opencv, dtype=torch.float32, device=device)[None]
+    intrinsics = torch.tensor(camera.K, dtype=torch.float32, device=device)[None]
+    return Placed(viewmat, intrinsics, camera.w, camera.h)
 
 
 def draw(
-    gaussians: Gaussians, camera: Camera | Placed, **options: Any
+    gaussians: Gaussians, camera: Camera | Placed, check: bool = True, **options: Any
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Premultiplied colour [H, W, 3 or 4], alpha [H, W, 1] and the rasteriser's meta, of one view."""
+    """Premultiplied colour [H, W, 3 or 4], alpha [H, W, 1] and the rasteriser's meta, of one view.
+
+    Without `check` the Gaussians are not looked through for NaN.
+    """
     placed = camera if isinstance(camera, Placed) else place(camera)
     if gaussians.sh_degree:
         options["sh_degree"] = gaussians.sh_degree
         colors = gaussians.coefficients()
     else:
         colors = gaussians.colors.clamp(0, 1)
-    color, alpha, meta = rasterize(
+    color, alpha, meta = (rasterize if check else trusted)(
         gaussians.means,
         gaussians.quats,
         gaussians.scales,
@@ -133,8 +145,11 @@ def draw(
     return color[0], alpha[0], meta
 
 
-def load_scene(folder: str | os.PathLike[str]) -> Scene:
-    """Read a scene folder. Raises InputError when it is none, WorkError when a part of it is damaged."""
+def load_scene(folder: str | os.PathLike[str], device: torch.device | str = "cpu") -> Scene:
+    """Read a scene folder, to be drawn on `device` whatever device it was fitted on.
+
+    Raises InputError when it is none, WorkError when a part of it is damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     root = local_path(folder)
@@ -164,4 +179,4 @@ def load_scene(folder: str | os.PathLike[str]) -> Scene:
     if record["frames"]:
         posed = parse_transforms(record, root / "cameras.json")
         scene.cameras, scene.time = posed.cameras, posed.times or ()
-    return scene
+    return scene.to(device) if torch.device(device).type != "cpu" else scene

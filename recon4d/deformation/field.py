@@ -13,6 +13,8 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,8 +55,13 @@ class Deformation(nn.Module):
 
 def encode(x: Tensor, octaves: int) -> Tensor:
     """[..., D] to [..., D (1 + 2 octaves)]: x, and sin and cos of pi 2^k x."""
-    angles = x.unsqueeze(-1) * (math.pi * 2.0 ** torch.arange(octaves, dtype=x.dtype))
+    angles = x.unsqueeze(-1) * (math.pi * 2.0 ** torch.arange(octaves, dtype=x.dtype, device=x.device))
     return torch.cat([x, angles.sin().flatten(-2), angles.cos().flatten(-2)], dim=-1)
+
+
+def _kept(old: Tensor, new: Tensor) -> Tensor:
+    """`new` in the memory of `old` where it fits: a CUDA graph reads what lies where it was captured."""
+    return old.copy_(new) if old.shape == new.shape and old.device == new.device else new
 
 
 def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
@@ -122,21 +129,35 @@ class NodeField(Deformation):
             self.nodes.copy_(farthest_points(means, self.nodes.shape[0]))
             self.placed.fill_(True)
         k = min(self.config["neighbours"], len(self.nodes))
-        distance, self._index = torch.cdist(means, self.nodes).topk(k, largest=False)
+        distance, index = torch.cdist(means, self.nodes).topk(k, largest=False)
         # A Gaussian kernel as wide as the nodes lie apart, so that neighbours share each point.
         spacing = torch.cdist(self.nodes, self.nodes).topk(2, largest=False)[0][:, 1].mean().clamp(min=1e-4)
         weights = torch.exp(-0.5 * (distance / (1.2 * spacing)).square()) + 1e-8
-        self._weights = weights / weights.sum(1, keepdim=True)
+        weights = weights / weights.sum(1, keepdim=True)
         near = torch.cdist(self.nodes, self.nodes).topk(min(7, len(self.nodes)), largest=False)[1][:, 1:]
-        own = torch.arange(len(self.nodes)).unsqueeze(1).expand_as(near)
-        self._pairs = torch.stack([own, near], dim=-1).reshape(-1, 2)
+        own = torch.arange(len(self.nodes), device=near.device).unsqueeze(1).expand_as(near)
+        self._index, self._weights = _kept(self._index, index), _kept(self._weights, weights)
+        self._pairs = _kept(self._pairs, torch.stack([own, near], dim=-1).reshape(-1, 2))
+
+    def skinning(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Nodes [N, k] that each Gaussian follows and their weights, of a field on the CPU."""
+        return self._index.numpy(), self._weights.numpy()
+
+    def pairs(self) -> npt.NDArray[np.int64]:
+        """[P, 2] neighbouring nodes, which rigidity keeps together; of a field on the CPU."""
+        return self._pairs.numpy()
 
     def motions(self, *times: float) -> tuple[Tensor, Tensor]:
         """Unit quaternions [T, K, 4] and translations [T, K, 3] of the nodes at T times."""
+        return self.motions_at(torch.tensor(times, device=self.nodes.device))
+
+    def motions_at(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """`motions` at times [T] on the field's device; nothing is read from it."""
         places = self.place(encode(self.nodes / self.config["extent"], self.config["octaves"]))
         anchor = self.config["anchor"]
-        asked = times if anchor is None else (*times, anchor)
-        t = 2.0 * torch.tensor(asked).unsqueeze(1) - 1.0
+        if anchor is not None:
+            times = F.pad(times, (0, 1), value=anchor)
+        t = 2.0 * times.unsqueeze(1) - 1.0
         moments = self.moment(encode(t, self.config["time_octaves"]))
         out = self.head(self.trunk(places + moments.unsqueeze(1)))
         if anchor is not None:
@@ -147,12 +168,18 @@ class NodeField(Deformation):
     def forward(self, means: Tensor, quats: Tensor, log_scales: Tensor, time: float) -> tuple[Tensor, ...]:
         node_quats, shift = (part[0] for part in self.motions(time))
         self._last = (time, node_quats, shift) if torch.is_grad_enabled() else None
+        return *self.skinned(means, quats, node_quats, shift), log_scales
+
+    def skinned(
+        self, means: Tensor, quats: Tensor, node_quats: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Means [N, 3] and quats [N, 4] that follow nodes with quaternions [K, 4] and translations [K, 3]."""
         # x -> R (x - n) + n + t, written as x + (R - 1) x + (t - (R - 1) n) so that a zero head is exactly x.
-        linear = rotations.to_matrix(node_quats) - torch.eye(3)
+        linear = rotations.to_matrix(node_quats) - torch.eye(3, device=shift.device)
         offsets = shift - (linear @ self.nodes.unsqueeze(-1)).squeeze(-1)
-        turns = node_quats - torch.tensor([1.0, 0.0, 0.0, 0.0])
+        turns = torch.cat([node_quats[:, :1] - 1.0, node_quats[:, 1:]], dim=1)
         maps = torch.cat([linear.flatten(1), offsets, turns], dim=1)
-        return *skin(means, quats, maps, self._index, self._weights), log_scales
+        return skin(means, quats, maps, self._index, self._weights)
 
     def regularisers(self, time: float, step: float) -> Terms:
         """rigidity: neighbouring nodes keep their offsets up to a rotation (ARAP, Sorkine and Alexa 2007).
@@ -163,15 +190,19 @@ class NodeField(Deformation):
             _, quats, shift = self._last
         else:
             quats, shift = (part[0] for part in self.motions(time))
-        here, there = self._pairs.unbind(-1)
-        rest = self.nodes[there] - self.nodes[here]
-        now = rest + shift[there] - shift[here]
-        turned = (rotations.to_matrix(quats)[here] @ rest.unsqueeze(-1)).squeeze(-1)
-        terms = {"rigidity": (now - turned).square().sum(-1).mean()}
+        terms = {"rigidity": self.rigidity(quats, shift)}
         if 0.0 < time < 1.0:
             before, after = self.motions(max(time - step, 0.0), min(time + step, 1.0))[1].unbind(0)
             terms["smoothness"] = (before - 2 * shift + after).square().sum(-1).mean()
         return terms
+
+    def rigidity(self, quats: Tensor, shift: Tensor) -> Tensor:
+        """Mean squared change of the offsets between paired nodes, beyond the turn of the first []."""
+        here, there = self._pairs.unbind(-1)
+        rest = self.nodes[there] - self.nodes[here]
+        now = rest + shift[there] - shift[here]
+        turned = (rotations.to_matrix(quats)[here] @ rest.unsqueeze(-1)).squeeze(-1)
+        return (now - turned).square().sum(-1).mean()
 
 
 #: Numbers that each head of the HexPlane field adds to a Gaussian.
@@ -242,7 +273,7 @@ class HexPlaneField(Deformation):
     def _hidden(self, means: Tensor, time: float) -> Tensor:
         """[N, width] features of the centres at `time`, after the trunk."""
         # Time is mapped to the whole [-1, 1] that grid_sample knows, as space is.
-        t = torch.full((len(means), 1), 2.0 * time - 1.0)
+        t = means.new_full((len(means), 1), 2.0 * time - 1.0)
         position = torch.cat([means.detach() / self.config["extent"], t], dim=1)
         features = []
         for first in range(0, len(self.planes), 6):

@@ -26,9 +26,9 @@ class DensityState:
     """[N] number of steps in which the Gaussian was on screen."""
 
     @classmethod
-    def empty(cls, n: int) -> DensityState:
+    def empty(cls, n: int, device: torch.device | None = None) -> DensityState:
         """Nothing seen yet."""
-        return cls(torch.zeros(n), torch.zeros(n))
+        return cls(torch.zeros(n, device=device), torch.zeros(n, device=device))
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,16 @@ class Density:
         gradient = means2d.grad if gradient is None else gradient
         if gradient is None:
             return
+        self.note(state, gradient[0], radii[0], width, height)
+
+    def note(self, state: DensityState, gradient: Tensor, radii: Tensor, width: int, height: int) -> None:
+        """`observe` of a view's gradient [N, 2] by the projected centres, and radii [N, 2]."""
         # In units of half the image, as 3DGS's threshold is.
-        scaled = gradient[0] * torch.tensor([width / 2, height / 2])
-        visible = (radii[0] > 0).all(-1)
-        state.gradient[visible] += scaled[visible].norm(dim=-1)
-        state.seen[visible] += 1
+        size = torch.hypot(gradient[:, 0] * (width / 2), gradient[:, 1] * (height / 2))
+        # Masked by a product, which unlike an index does not wait for a device.
+        visible = (radii > 0).all(-1).to(size.dtype)
+        state.gradient += size * visible
+        state.seen += visible
 
     def due(self, step: int, steps: int, n_views: int = 1) -> bool:
         """Whether a round follows step `step` of a stage of `steps` that draws from `n_views` views.
@@ -86,16 +91,16 @@ class Density:
         keep = (gaussians.opacities > s.prune_opacity) & ~split
 
         parts = [_take(gaussians, keep), _take(gaussians, clone)]
-        origin = [torch.nonzero(keep)[:, 0], torch.full((int(clone.sum()),), -1)]
+        origin = [torch.nonzero(keep)[:, 0], keep.new_full((int(clone.sum()),), -1, dtype=torch.long)]
         for _ in range(2):
             part = _take(gaussians, split)
-            noise = torch.randn(part.means.shape, generator=generator)
+            noise = torch.randn(part.means.shape, generator=generator).to(part.means.device)
             turned = rotations.to_matrix(torch.nn.functional.normalize(part.quats, dim=-1))
             part.means = part.means + (turned @ (noise * part.scales).unsqueeze(-1)).squeeze(-1)
             # Two halves of 1/1.6 the size each, as published.
-            part.log_scales = part.log_scales - torch.log(torch.tensor(1.6))
+            part.log_scales = part.log_scales - math.log(1.6)
             parts.append(part)
-            origin.append(torch.full((len(part),), -1))
+            origin.append(keep.new_full((len(part),), -1, dtype=torch.long))
         joined = Gaussians(
             **{name: torch.cat([getattr(part, name) for part in parts]) for name in Gaussians.names()}
         )

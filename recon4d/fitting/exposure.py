@@ -64,8 +64,13 @@ class Exposure:
         color [H, W, 3], alpha [H, W, 1] and truth [H, W, 4] are premultiplied.
         """
         solid = ((alpha > _SOLID) & (truth[..., 3:] > _SOLID)).to(color.dtype)
-        ours, theirs = float((color * solid).sum()), float((truth[..., :3] * solid).sum())
-        if float(solid.sum()) < _LEAST_PIXELS or not (ours > 0 and theirs > 0):
+        self.note(
+            view, float((color * solid).sum()), float((truth[..., :3] * solid).sum()), float(solid.sum())
+        )
+
+    def note(self, view: int, ours: float, theirs: float, solid: float) -> None:
+        """`observe` of the summed colours, ours and the truth's, over `solid` pixels."""
+        if solid < _LEAST_PIXELS or not (ours > 0 and theirs > 0):
             return
         found = float(np.log(theirs / ours))
         self.measured[view] += (_TRUST if self.drawn[view] else 1.0) * (found - self.measured[view])

@@ -6,6 +6,10 @@ the slow twin.
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,6 +29,10 @@ C1, C2 = 0.01**2, 0.03**2
 ROWS = 32
 LANES = 16
 CHANNELS = 3
+#: Sums over the pixels of an image that are taken while it is put on its background.
+SUMS = 7
+#: Colours of two images are compared where both mattes are above this.
+SOLID = np.float32(0.9)
 #: Where a filter reaches over the end of a row it must still find zeros.
 MARGIN = CHANNELS * (TAPS - 1)
 
@@ -63,9 +71,7 @@ def terms_reference(
     """`terms` in plain torch operations, any floating dtype."""
     drawn = over_premultiplied(color, alpha, background)
     wanted = over_premultiplied(truth[..., :3], truth[..., 3:], background)
-    window = torch.tensor(np.exp(-(_OFFSETS**2) / (2 * SIGMA**2))).to(color)
-    window = window / window.sum()
-    kernel = torch.outer(window, window).expand(CHANNELS, 1, TAPS, TAPS)
+    kernel = _window(color.device, color.dtype)
 
     def blur(image: Tensor) -> Tensor:
         return F.conv2d(image.permute(2, 0, 1)[None], kernel, groups=CHANNELS)
@@ -78,82 +84,131 @@ def terms_reference(
     return (drawn - wanted).abs().mean(), (alpha - truth[..., 3:]).abs().mean(), ssim
 
 
+@lru_cache(maxsize=8)
+def _window(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[3, 1, 11, 11], made once: a CUDA graph cannot copy from the CPU."""
+    window = torch.tensor(np.exp(-(_OFFSETS**2) / (2 * SIGMA**2))).to(device, dtype)
+    window = window / window.sum()
+    return torch.outer(window, window).expand(CHANNELS, 1, TAPS, TAPS).contiguous()
+
+
+class Judged(NamedTuple):
+    """How a view stands, whatever background a step draws: sums over its pixels."""
+
+    loss: float
+    """Mean absolute difference of premultiplied RGBA."""
+    psnr: float
+    """PSNR on white, dB."""
+    ours: float
+    """Summed colours where both mattes are solid."""
+    theirs: float
+    """The truth's there."""
+    solid: float
+    """Number of such pixels."""
+
+
+class Comparison:
+    """`terms` and its gradient without autograd, in buffers that are kept for images [H, W] of one size."""
+
+    def __init__(self, h: int, w: int, differentiate: bool = True) -> None:
+        self.h, self.w = h, w
+        stride = -(-w * CHANNELS // LANES) * LANES + MARGIN + LANES
+        self.rows = h - TAPS + 1
+        # Where a filter reaches over the end of a row it must find zeros, now and in every later call.
+        self.drawn, self.wanted = np.zeros((h, stride), np.float32), np.zeros((h, stride), np.float32)
+        self.inside = np.zeros(stride, np.float32)
+        self.inside[: (w - TAPS + 1) * CHANNELS] = 1.0
+        self.slopes = np.zeros((3, self.rows * stride if differentiate else 0), np.float32)
+        self.sums, self.ssim_sums = np.zeros((-(-h // ROWS), SUMS)), np.zeros(-(-self.rows // ROWS))
+        self.grad_color, self.grad_alpha = np.empty((h, w, 3), np.float32), np.empty((h, w, 1), np.float32)
+
+    def terms(self, color: Any, alpha: Any, truth: Any, background: Any) -> tuple[float, float, float]:
+        """`terms` of arrays."""
+        self._inputs = (alpha, truth, background)
+        pieces, pixels = len(self.sums), self.h * self.w
+        threads.run(
+            _put_on_background, pieces, color, alpha, truth, background, self.drawn, self.wanted, self.sums
+        )
+        threads.run(
+            _similarity, len(self.ssim_sums), self.drawn, self.wanted, WINDOW, self.inside, self.slopes,
+            self.rows, self.ssim_sums,
+        )  # fmt: skip
+        self._totals = self.sums.sum(axis=0).tolist()
+        ssim = self.ssim_sums.sum() / (self.rows * (self.w - TAPS + 1) * CHANNELS)
+        return self._totals[0] / (pixels * CHANNELS), self._totals[1] / pixels, float(ssim)
+
+    def judged(self) -> Judged:
+        """Of the images that `terms` compared last."""
+        _, apart, far, square, ours, theirs, solid = self._totals
+        pixels = self.h * self.w
+        psnr = -10 * math.log10(max(square / (pixels * CHANNELS), 1e-10))
+        return Judged((far + apart) / (4 * pixels), psnr, ours, theirs, solid)
+
+    def pull(self, by_l1: float, by_alpha: float, by_ssim: float) -> tuple[Any, Any]:
+        """Gradients by color [H, W, 3] and alpha [H, W, 1], overwritten by the next call."""
+        pixels, valid = self.h * self.w * CHANNELS, self.rows * (self.w - TAPS + 1) * CHANNELS
+        scales = np.array([by_l1 / pixels, by_alpha * CHANNELS / pixels, by_ssim / valid], np.float32)
+        threads.run(
+            _pull_back, len(self.sums), *self._inputs, self.drawn, self.wanted, self.slopes, self.rows,
+            WINDOW, scales, self.grad_color, self.grad_alpha,
+        )  # fmt: skip
+        return self.grad_color, self.grad_alpha
+
+
 class _Terms(torch.autograd.Function):
     @staticmethod
     def forward(ctx, color, alpha, truth, background):
         h, w = color.shape[:2]
-        stride = -(-w * CHANNELS // LANES) * LANES + MARGIN + LANES
+        ctx.comparison = Comparison(h, w, any(ctx.needs_input_grad))
         inputs = [t.detach().float().contiguous().numpy() for t in (color, alpha, truth, background)]
-        drawn, wanted = np.zeros((h, stride), np.float32), np.zeros((h, stride), np.float32)
-        pieces, valid_rows = -(-h // ROWS), h - TAPS + 1
-        sums = np.zeros((pieces, 2))
-        threads.run(_put_on_background, pieces, *inputs, drawn, wanted, sums)
-        inside = np.zeros(stride, np.float32)
-        inside[: (w - TAPS + 1) * CHANNELS] = 1.0
-        slopes = np.zeros((3, valid_rows, stride) if any(ctx.needs_input_grad) else (3, 0, 0), np.float32)
-        valid_pieces = -(-valid_rows // ROWS)
-        ssim_sums = np.zeros(valid_pieces)
-        threads.run(
-            _similarity,
-            valid_pieces,
-            drawn,
-            wanted,
-            WINDOW,
-            inside,
-            slopes.reshape(3, -1),
-            valid_rows,
-            ssim_sums,
-        )
-        ctx.kept = (*inputs, drawn, wanted, slopes)
-        pixels = h * w
-        l1, alpha_l1 = sums.sum(axis=0) / (pixels * CHANNELS, pixels)
-        ssim = ssim_sums.sum() / (valid_rows * (w - TAPS + 1) * CHANNELS)
-        return tuple(color.new_tensor(float(value)) for value in (l1, alpha_l1, ssim))
+        return tuple(color.new_tensor(value) for value in ctx.comparison.terms(*inputs))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_l1, grad_alpha, grad_ssim):
-        color, alpha, truth, background, drawn, wanted, slopes = ctx.kept
-        h, w = color.shape[:2]
-        scales = np.array(
-            [
-                float(grad_l1) / (h * w * CHANNELS),
-                float(grad_alpha) / (h * w),
-                float(grad_ssim) / (slopes.shape[1] * (w - TAPS + 1) * CHANNELS),
-            ],
-            np.float32,
-        )
-        grad_color, grad_alphas = torch.empty(h, w, 3), torch.empty(h, w, 1)
-        threads.run(
-            _pull_back, -(-h // ROWS), alpha, truth, background, drawn, wanted, slopes.reshape(3, -1),
-            slopes.shape[1], WINDOW, scales, grad_color.numpy(), grad_alphas.numpy(),
-        )  # fmt: skip
-        return grad_color, grad_alphas, None, None
+        pulled = ctx.comparison.pull(float(grad_l1), float(grad_alpha), float(grad_ssim))
+        return *(torch.from_numpy(gradient) for gradient in pulled), None, None
 
 
 @jit
 def _put_on_background(counter, color, alpha, truth, background, drawn, wanted, sums):
-    """Rows of color and truth over the background, channels interleaved; sums of absolute differences."""
+    """Rows of color and truth over the background, channels interleaved.
+
+    `sums` [pieces, 7] are those of absolute differences on the background, of alpha, and of premultiplied
+    colour; of squares on white; of both colours where both mattes are solid, and the number of such pixels.
+    """
     h, w = alpha.shape[:2]
     pieces = (h + ROWS - 1) // ROWS
     while True:
         piece = take_next(counter)
         if piece >= pieces:
             break
-        far, apart = 0.0, 0.0
+        for column in range(SUMS):
+            sums[piece, column] = 0.0
         for row in range(piece * ROWS, min(h, (piece + 1) * ROWS)):
-            far_row, apart_row = _ZERO, _ZERO
+            far, apart, bare, square, ours, theirs, both = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
             for column in range(w):
                 rest, rest_wanted = _ONE - alpha[row, column, 0], _ONE - truth[row, column, 3]
-                apart_row += abs(rest - rest_wanted)
+                off = rest - rest_wanted
+                apart += abs(off)
+                solid = _ZERO
+                if alpha[row, column, 0] > SOLID and truth[row, column, 3] > SOLID:
+                    solid = _ONE
+                both += solid
                 for c in range(CHANNELS):
-                    x = color[row, column, c] + rest * background[c]
-                    y = truth[row, column, c] + rest_wanted * background[c]
+                    mine, true = color[row, column, c], truth[row, column, c]
+                    x = mine + rest * background[c]
+                    y = true + rest_wanted * background[c]
                     drawn[row, column * CHANNELS + c], wanted[row, column * CHANNELS + c] = x, y
-                    far_row += abs(x - y)
-            far += float(far_row)
-            apart += float(apart_row)
-        sums[piece, 0], sums[piece, 1] = far, apart
+                    far += abs(x - y)
+                    bare += abs(mine - true)
+                    white = mine - true + off
+                    square += white * white
+                    ours += solid * mine
+                    theirs += solid * true
+            row_sums = (far, apart, bare, square, ours, theirs, both)
+            for column in range(SUMS):
+                sums[piece, column] += float(row_sums[column])
 
 
 @jit

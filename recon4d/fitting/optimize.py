@@ -6,9 +6,13 @@ static orbit mixed in at its time. With an anchored field the video's moments jo
 static orbit's. After Diffusion4D section 2.2 (arXiv 2405.16645) and hustvl/4DGaussians (train.py). Nothing is
 decided by the view of one step: `passes.py`.
 
-One seed makes a CPU run repeatable bit for bit, interrupted or not, on one number of threads: every draw
-comes from one generator whose state is in the checkpoint. (The kernels' sums do not depend on the threads;
-those of torch's matrix products in the field do, in the last digit.)
+An update takes the mean gradient of `Settings.views_per_step` views, each of which counts as a step; on two
+threads they are drawn side by side. A view's gradient comes from kernels (`fused_view.py`), from autograd
+where those do not know a term.
+
+One seed makes a CPU run repeatable bit for bit, interrupted or not, on any number of threads: every draw
+comes from one generator whose state is in the checkpoint, pieces of work are fixed by the problem, and what
+they give is added up in order. (What autograd computes is so within `threads.alone`, as `reconstruct` does.)
 """
 
 from __future__ import annotations
@@ -16,45 +20,45 @@ from __future__ import annotations
 import json
 import math
 import time as clock
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.recon4d.fitting.density import Density, DensityState
-from orbit4d.recon4d.fitting.losses import Perceptual, depth_smoothness, image_terms, weigh
-from orbit4d.recon4d.fitting.passes import Passes, compare
+from orbit4d.recon4d.fitting.fused_view import Activated, FusedView, is_fused
+from orbit4d.recon4d.fitting.losses import (
+    Outcome,
+    Perceptual,
+    Task,
+    View,
+    by_autograd,
+    by_graphs,
+    is_graphable,
+)
+from orbit4d.recon4d.fitting.passes import Passes, judged_from
 from orbit4d.recon4d.fitting.settings import Settings
 from orbit4d.recon4d.fitting.state import Fit, replace_gaussians, save_checkpoint
+from orbit4d.recon4d.graphs import Graphs
 from orbit4d.recon4d.inputs.loading import Frames
-from orbit4d.recon4d.scene import Placed, draw, place
+from orbit4d.recon4d.raster import threads
+from orbit4d.recon4d.scene import place
 
 STAGES = ("coarse", "fine")
 #: Steps between two times that the gains of the views are made anew.
 SETTLE_EVERY = 10
+#: Steps between two times that the centres are skinned anew.
+REBIND_EVERY = 250
 #: Steps of the fine stage over which the field's rate rises.
 FIELD_RISE = 200
 
 
-@dataclass
-class View:
-    """One image to fit."""
-
-    truth: Tensor
-    """[H, W, 4] premultiplied."""
-    camera: Placed
-    time: float
-    index: int
-    """Among all training views; the video's come first."""
-
-
-def views(frames: Frames, first: int = 0) -> list[View]:
-    """Images of frames as tensors; their indices count from `first`."""
+def views(frames: Frames, first: int = 0, device: torch.device | str = "cpu") -> list[View]:
+    """Images of frames as tensors on a device; their indices count from `first`."""
     return [
-        View(torch.from_numpy(image), place(camera), t, first + i)
+        View(torch.from_numpy(image).to(device), place(camera, device), t, first + i)
         for i, (image, camera, t) in enumerate(zip(frames.rgba, frames.cameras, frames.time))
     ]
 
@@ -74,45 +78,36 @@ def optimise(
     density = Density(settings.density)
     perceptual = Perceptual() if settings.weights.lpips else None
     steps = {"coarse": settings.coarse_steps, "fine": settings.fine_steps}
-    total = sum(steps.values())
     done = fit.step + (steps["coarse"] if fit.stage == "fine" else 0)
     started = last_saved = clock.monotonic()
     spent = fit.seconds
-    with Progress("recon4d", total, "step") as progress:
+    with Progress("recon4d", sum(steps.values()), "step") as progress:
         progress.update(done)
         for stage in STAGES[STAGES.index(fit.stage) :]:
-            if stage != fit.stage:
-                fit.stage, fit.step = stage, 0
-                fit.passes = Passes()
-                fit.density = DensityState.empty(len(fit.gaussians))
-            if fit.step == 0:
-                fit.field.bind(fit.gaussians.means)
-            pools = {half: _pools(dynamic, static, half) for half in (True, False)}
+            _enter(fit, stage)
+            warm = settings.warmup_share * steps[stage]
+            device = fit.gaussians.means.device
+            pools = {half: _pools(dynamic, static, half, device) for half in (True, False)}
+            was_half = fit.step - settings.views_per_step < warm
             while fit.step < steps[stage]:
-                half = fit.step < settings.warmup_share * steps[stage]
-                if half != (fit.step - 1 < settings.warmup_share * steps[stage]):
+                half, before = fit.step < warm, fit.step
+                if half != was_half:
                     # Losses at half and at full resolution do not compare.
-                    fit.passes = Passes()
+                    read_pending(fit)
+                    fit.passes, was_half = Passes(), half
                 loss = take_step(fit, pools[half], settings, density, steps[stage], len(dynamic), perceptual)
+                noted = _crossed(50, before, fit.step) or before == 0 or fit.step == steps[stage]
+                loss = _sound(fit, loss) if noted else loss
                 if not math.isfinite(loss):
                     raise WorkError(
                         f"recon4d: the loss is {loss} at {stage} step {fit.step}; "
                         "try another --seed or lower rates"
                     )
                 fit.seconds = spent + clock.monotonic() - started
-                if fit.step % 50 == 0 or fit.step in (1, steps[stage]):
-                    row = {
-                        "stage": stage,
-                        "step": fit.step + (steps["coarse"] if stage == "fine" else 0),
-                        "loss": fit.passes.loss,
-                        "psnr": fit.passes.psnr,
-                        "n_gaussians": len(fit.gaussians),
-                        "seconds": round(fit.seconds, 2),
-                    }
-                    fit.history.append(row)
-                    if log is not None:
-                        log.write_text("".join(json.dumps(r) + "\n" for r in fit.history), encoding="utf-8")
+                if noted:
+                    _write_down(fit, steps["coarse"] if stage == "fine" else 0, log)
                 progress.update(
+                    fit.step - before,
                     loss=f"{fit.passes.loss:.4f}",
                     psnr=f"{fit.passes.psnr:.1f}",
                     gaussians=len(fit.gaussians),
@@ -120,19 +115,53 @@ def optimise(
                 if settings.patience and stage == "fine" and fit.passes.stalled > settings.patience:
                     break
                 if checkpoint and clock.monotonic() - last_saved > settings.checkpoint_seconds:
+                    read_pending(fit)
                     save_checkpoint(fit, checkpoint)
                     last_saved = clock.monotonic()
     return fit
 
 
-def _pools(dynamic: Frames, static: Frames | None, half: bool) -> tuple[list[View], list[View]]:
+def _enter(fit: Fit, stage: str) -> None:
+    """Begin a stage, where the fit is not in it already."""
+    if stage != fit.stage:
+        read_pending(fit)
+        fit.stage, fit.step = stage, 0
+        fit.passes = Passes()
+        fit.density = DensityState.empty(len(fit.gaussians), fit.gaussians.means.device)
+    if fit.step == 0:
+        fit.field.bind(fit.gaussians.means)
+
+
+def _write_down(fit: Fit, earlier: int, log: Path | None) -> None:
+    """A row of the history and of `log`; `earlier` steps were taken in the stage before."""
+    row = {
+        "stage": fit.stage,
+        "step": fit.step + earlier,
+        "loss": fit.passes.loss,
+        "psnr": fit.passes.psnr,
+        "n_gaussians": len(fit.gaussians),
+        "seconds": round(fit.seconds, 2),
+    }
+    fit.history.append(row)
+    if log is not None:
+        log.write_text("".join(json.dumps(r) + "\n" for r in fit.history), encoding="utf-8")
+
+
+def _crossed(every: int, before: int, now: int) -> bool:
+    """Whether a multiple of `every` was reached on the way."""
+    return now // every > before // every
+
+
+def _pools(
+    dynamic: Frames, static: Frames | None, half: bool, device: torch.device | str = "cpu"
+) -> tuple[list[View], list[View]]:
     """Views of the video and of the static orbit, at full or half resolution."""
     size = max(dynamic.rgba.shape[1:3])
     chosen = [frames for frames in (dynamic, static) if frames is not None]
     if half:
         chosen = [frames.resized(max(size // 2, 1)) for frames in chosen]
-    video = views(chosen[0])
-    return video, views(chosen[1], len(video)) if static is not None else []
+    video = views(chosen[0], 0, device)
+    return video, views(chosen[1], len(video), device) if static is not None else []
 
 
 def _choose(
@@ -171,57 +200,112 @@ def take_step(
     n_frames: int,
     perceptual: Perceptual | None = None,
 ) -> float:
-    """One view, one update. Returns the loss that was descended; `fit.passes` notes how the view stood.
+    """One update by the mean gradient of a few views. Returns their mean loss; `fit.passes` notes each view.
 
-    `pools` are the views of the video and of the static orbit, `steps` the length of the stage.
+    `pools` are the views of the video and of the static orbit, `steps` the length of the stage, of which each
+    view is one. On a GPU the loss is 0 here, and known after `read_pending`.
     """
-    fine = fit.stage == "fine"
-    progress = fit.step / max(steps - 1, 1)
-    moving = fine or progress >= settings.deform_from
+    before, n_views = fit.step, len(pools[0]) + len(pools[1])
+    progress = before / max(steps - 1, 1)
+    moving = fit.stage == "fine" or progress >= settings.deform_from
+    count = min(settings.views_per_step, max(steps - before, 1))
+    tasks = [
+        _task(fit, pools, settings, before + i, progress, moving, n_frames, perceptual) for i in range(count)
+    ]
+    _set_rates(fit, settings, progress)
+    outcomes = _gradients(fit, settings, tasks)
+    fit.adam.step(count, [name for name in fit.adam.groups if moving or name != "field"])
+    for task, outcome in zip(tasks, outcomes):
+        fit.step += 1
+        fit.pending.append((task.view.index, fit.step, n_views, moving, outcome))
+        if settings.density.every:
+            camera = task.view.camera
+            density.note(fit.density, outcome.grad_means2d, outcome.radii, camera.width, camera.height)
+    if fit.capture is None:
+        read_pending(fit)
+    if fit.exposure is not None and moving and _crossed(SETTLE_EVERY, before, fit.step):
+        fit.exposure.settle()
+    _renew(fit, density, before, steps, n_views, moving)
+    return sum(outcome.loss for outcome in outcomes) / count if fit.capture is None else 0.0
+
+
+def read_pending(fit: Fit) -> float:
+    """Take down what the views of the last steps gave, on a GPU by one wait for it. Their mean loss."""
+    pending, fit.pending = fit.pending, []
+    outcomes = [outcome for *_, outcome in pending]
+    on_device = [outcome for outcome in outcomes if outcome.numbers is not None]
+    if on_device:
+        table = torch.stack([outcome.numbers for outcome in on_device]).tolist()
+        for outcome, (loss, *rest) in zip(on_device, table):
+            outcome.loss, outcome.judged = loss, judged_from(rest)
+    for index, step, n_views, moving, outcome in pending:
+        judged = outcome.judged
+        fit.passes.note(index, judged.loss, judged.psnr, step, n_views)
+        if fit.exposure is not None and moving:
+            # Earlier the colours are not settled, and what a side lacks in colour would be taken for light.
+            ours = judged.ours / fit.exposure.gain(index)
+            fit.exposure.note(index, ours, judged.theirs, judged.solid)
+    return sum(outcome.loss for outcome in outcomes) / max(len(outcomes), 1)
+
+
+def _sound(fit: Fit, loss: float) -> float:
+    """The loss, NaN where a parameter is none any more: what is NaN is not drawn, and its loss looks well."""
+    loss = read_pending(fit) if fit.pending else loss
+    return loss if math.isfinite(float(fit.adam.values.sum())) else math.nan
+
+
+def _task(
+    fit: Fit, pools: tuple[list[View], list[View]], settings: Settings, step: int, progress: float,
+    moving: bool, n_frames: int, perceptual: Perceptual | None,
+) -> Task:  # fmt: skip
+    """Draw what step `step` compares, and by what."""
     view = _choose(fit, pools, settings, progress, moving)
     background = torch.rand(3, generator=fit.generator)
-    moved = fit.field.move(fit.gaussians, view.time) if moving else fit.gaussians
-    weights = settings.weights
-    with_depth = weights.depth_smoothness > 0
-    mode = "RGB+ED" if with_depth else "RGB"
-    drawn, alpha, meta = draw(moved, view.camera, render_mode=mode, eps2d=settings.eps2d)
-    color = drawn[..., :3]
-    if fit.exposure is not None:
-        color = color * fit.exposure.gain(view.index)
-    terms = image_terms(color, alpha, view.truth, background)
-    if perceptual is not None and fit.step % settings.lpips_every == 0:
-        terms["lpips"] = perceptual(color, alpha, view.truth, background)
-    if with_depth:
-        terms["depth_smoothness"] = depth_smoothness(drawn[..., 3:], alpha)
-    if moving and fit.step % settings.regularise_every == 0:
-        penalties = fit.field.regularisers(view.time, 1 / max(n_frames - 1, 1))
-        terms |= {name: value * settings.regularise_every for name, value in penalties.items()}
-    loss = weigh(terms, weights)
+    due = moving and step % settings.regularise_every == 0
+    return Task(
+        view,
+        background,
+        moving,
+        1 / max(n_frames - 1, 1) if due else None,
+        perceptual if step % settings.lpips_every == 0 else None,
+    )
 
-    _set_rates(fit, settings, progress)
-    fit.adam.zero_grad(set_to_none=True)
-    loss.backward()
-    fit.adam.step()
-    fit.step += 1
-    n_views = len(pools[0]) + len(pools[1])
-    fit.passes.note(view.index, *compare(color, alpha, view.truth), fit.step, n_views)
-    if fit.exposure is not None and moving:
-        # Earlier the colours are not settled, and what a side lacks in colour would be taken for light.
-        fit.exposure.observe(view.index, drawn[..., :3], alpha, view.truth)
-        if fit.step % SETTLE_EVERY == 0:
-            fit.exposure.settle()
 
-    if settings.density.every:
-        density.observe(fit.density, meta["means2d"], meta["radii"], view.camera.width, view.camera.height)
-    if density.due(fit.step, steps, n_views):
+def _gradients(fit: Fit, settings: Settings, tasks: list[Task]) -> list[Outcome]:
+    """Each task's gradient in a row of Adam's; those that kernels know side by side."""
+    shared = None
+    found: dict[int, Outcome] = {}
+    jobs = []
+    for i, task in enumerate(tasks):
+        row = fit.adam.row(i)
+        if fit.capture is not None and is_graphable(fit, settings, task):
+            graphs = fit.kept.setdefault("graphs", Graphs(fit.capture))
+            found[i] = by_graphs(fit, settings, task, row, graphs)
+            continue
+        if not is_fused(fit, settings, task):
+            found[i] = by_autograd(fit, settings, task, row)
+            continue
+        shared = shared or Activated(fit.gaussians)
+        h, w = task.view.truth.shape[:2]
+        if (i, h, w) not in fit.kept:
+            fit.kept[i, h, w] = FusedView(fit, h, w, settings.eps2d)
+        jobs.append((i, partial(fit.kept[i, h, w], fit, settings, task, row, shared)))
+    for (i, _), outcome in zip(jobs, threads.each([job for _, job in jobs])):
+        found[i] = outcome
+    return [found[i] for i in range(len(tasks))]
+
+
+def _renew(fit: Fit, density: Density, before: int, steps: int, n_views: int, moving: bool) -> None:
+    """After an update: density control, skinning anew, fading, each where one of its steps is due."""
+    done = range(before + 1, fit.step + 1)
+    if any(density.due(step, steps, n_views) for step in done):
         grown, origin = density.round(fit.gaussians, fit.density, fit.generator)
         replace_gaussians(fit, grown, origin)
-    elif moving and fit.step % 250 == 0:
+    elif moving and _crossed(REBIND_EVERY, before, fit.step):
         # Centres have drifted: skin them anew.
         fit.field.bind(fit.gaussians.means)
-    if density.fades(fit.step, steps):
+    if any(density.fades(step, steps) for step in done):
         density.fade(fit.gaussians)
-    return loss.item()
 
 
 def _set_rates(fit: Fit, settings: Settings, progress: float) -> None:
@@ -230,10 +314,11 @@ def _set_rates(fit: Fit, settings: Settings, progress: float) -> None:
     There it starts gently: at its full rate from the first step the network is thrown far off now and then.
     """
     fine = fit.stage == "fine"
-    for group in fit.adam.param_groups:
-        if group["name"] == "field":
+    more = math.sqrt(settings.views_per_step)
+    for name, group in fit.adam.groups.items():
+        if name == "field":
             rise = min(1.0, (fit.step + 1) / FIELD_RISE) if fine else 0.2
-            group["lr"] = group["base"] * rise * (settings.rates.final**progress if fine else 1.0)
+            group.rate = more * group.base * rise * (settings.rates.final**progress if fine else 1.0)
         else:
             own = settings.rates.fine if fine else 1.0
-            group["lr"] = group["base"] * own * settings.rates.final**progress
+            group.rate = more * group.base * own * settings.rates.final**progress

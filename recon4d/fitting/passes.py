@@ -8,6 +8,7 @@ was drawn between them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor
 
 from orbit4d.datasets.images.measures import LEAST_ERROR
+
+from orbit4d.recon4d.fitting.fused_loss import SOLID, Judged
 
 #: A pass counts as better when its loss is below the best one's times this.
 _BETTER = 0.999
@@ -72,17 +75,35 @@ class Passes:
         return cls(latest, set(record["drawn"]), record["best"], record["best_step"], record["stalled"])
 
 
-@torch.no_grad()
 def compare(color: Tensor, alpha: Tensor, truth: Tensor) -> tuple[float, float]:
     """Mean absolute difference of premultiplied RGBA, and PSNR on white in dB, of one view.
 
     color [H, W, 3] and alpha [H, W, 1] are what was drawn, truth is [H, W, 4]. Unlike the loss that is
     descended, neither depends on the background that the step drew, nor on terms that only some steps have.
     """
+    found = judge(color, alpha, truth)
+    return found.loss, found.psnr
+
+
+def judge(color: Tensor, alpha: Tensor, truth: Tensor) -> Judged:
+    """`compare`, with what the exposure wants to know: the twin of `Comparison.judged`."""
+    return judged_from(judge_sums(color, alpha, truth).tolist())
+
+
+@torch.no_grad()
+def judge_sums(color: Tensor, alpha: Tensor, truth: Tensor) -> Tensor:
+    """[5] for `judged_from`, on the images' device."""
     colour_off, alpha_off = color - truth[..., :3], alpha - truth[..., 3:]
-    loss = (3 * colour_off.abs().mean() + alpha_off.abs().mean()).item() / 4
-    mse = (colour_off - alpha_off).square().mean().item()
-    return loss, -10 * math.log10(max(mse, LEAST_ERROR))
+    loss = (3 * colour_off.abs().mean() + alpha_off.abs().mean()) / 4
+    mse = (colour_off - alpha_off).square().mean()
+    solid = ((alpha > float(SOLID)) & (truth[..., 3:] > float(SOLID))).to(color.dtype)
+    return torch.stack([loss, mse, (color * solid).sum(), (truth[..., :3] * solid).sum(), solid.sum()])
+
+
+def judged_from(numbers: Sequence[float]) -> Judged:
+    """From mean absolute and mean squared difference, and the sums where both mattes are solid."""
+    loss, mse, *solid = numbers
+    return Judged(loss, -10 * math.log10(max(mse, LEAST_ERROR)), *solid)
 
 
 def _mean(values: list[float]) -> float:

@@ -15,9 +15,9 @@ import torch
 
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.atomic import write_json
-from orbit4d.datasets.core.cores import limit_torch_threads
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path, named
+from orbit4d.recon4d.devices import choose_device, describe_device
 from orbit4d.recon4d.fitting import optimize
 from orbit4d.recon4d.fitting.exposure import exposure_of
 from orbit4d.recon4d.fitting.inputs import Inputs, read_inputs
@@ -32,6 +32,7 @@ from orbit4d.recon4d.inputs.find_world import find_world, frames_in
 from orbit4d.recon4d.inputs.footage import MAX_EDGE
 from orbit4d.recon4d.inputs.hull import Hull, carve, sample_surface
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
+from orbit4d.recon4d.raster.threads import alone
 from orbit4d.recon4d.scene import Scene, load_scene
 from orbit4d.recon4d.world import World
 
@@ -55,6 +56,7 @@ def reconstruct(
     matte: str = "flat",
     settings: Settings | None = None,
     threads: int | None = None,
+    device: str = "auto",
 ) -> Scene:
     """Fit explicit 4D Gaussians to an orbit video and write the scene folder `out`.
 
@@ -62,12 +64,14 @@ def reconstruct(
     (which brings its own cameras, its static orbit, and held-out views). `static_time` is the time that a
     static orbit shows (a dataset's clips know it). A static orbit of as many frames as the video takes the
     video's cameras, unless it has its own; of another number it needs them. An interrupted run with the same
-    inputs and settings goes on; a finished one is loaded. Raises InputError, one line, for input that cannot
-    be fitted; nothing is written then.
+    inputs and settings goes on; a finished one is loaded. `device` is auto (a GPU where gsplat can draw on
+    one, else the CPU), cpu, cuda or cuda:INDEX, also for a run that began on another one; the scene that is
+    returned is drawn there. `threads` are those of the CPU's kernels (None: as many as cores). Raises
+    InputError, one line, for input that cannot be fitted; nothing is written then.
     """
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r}: choose from {', '.join(PRESETS)}")
-    chosen = settings or PRESETS[preset]
+    chosen, on = settings or PRESETS[preset], choose_device(device)
     folder = local_path(out)
     _check_out(folder)
     edge = max(MAX_EDGE, chosen.resolution)
@@ -84,14 +88,18 @@ def reconstruct(
     run = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
     if (scene := _finished(folder, run)) is not None:
         print(f"{folder}: already finished")
-        return scene
+        return scene.to(on)
     for note in inputs.notes:
         print(note)
-    if threads:
-        torch.set_num_threads(threads)
-    else:
-        limit_torch_threads()
+    with alone(threads) as used:
+        print(describe_device(on, used))
+        return _fitted(folder, inputs, chosen, seed, run, on)
 
+
+def _fitted(
+    folder: Path, inputs: Inputs, chosen: Settings, seed: int, run: dict[str, Any], device: torch.device
+) -> Scene:
+    """The scene of checked inputs, fitted, measured and written to `folder`."""
     world = find_world((inputs.dynamic, inputs.static))
     fitted = in_world(inputs, world)
     checkpoint = folder / "checkpoint.pt"
@@ -104,13 +112,14 @@ def reconstruct(
         raise InputError(f"{folder}: cannot be written ({error.strerror}); give another --out") from None
     gains = exposure_of(inputs.dynamic, inputs.static) if chosen.exposure else None
     if start is None:
-        fit = load_checkpoint(checkpoint, chosen, gains)
+        fit = load_checkpoint(checkpoint, chosen, gains, device)
     else:
-        fit = new_fit(start, chosen, seed, gains)
+        fit = new_fit(start, chosen, seed, gains, device)
     optimize.optimise(fit, fitted.dynamic, fitted.static, chosen, checkpoint, folder / "log.jsonl")
 
     scene = as_scene(fit, inputs, chosen, world)
     scene.info |= {"run": run, "source": named(inputs.dynamic.name), "notes": named(inputs.notes)}
+    scene.info["device"] = describe_device(device).removeprefix("device ")
     scene.save(folder)
     checkpoint.unlink(missing_ok=True)
     return scene

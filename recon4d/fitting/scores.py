@@ -6,16 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from orbit4d.datasets.images.measures import READ_CEILING, psnr, ssim
+from orbit4d.recon4d.fitting.fused_loss import TAPS, Comparison
 from orbit4d.recon4d.fitting.losses import Perceptual, why_no_lpips
 from orbit4d.recon4d.inputs.loading import Frames
 from orbit4d.recon4d.scene import Scene
 
 if TYPE_CHECKING:
     from orbit4d.recon4d.fitting.inputs import Inputs
+
+Float = npt.NDArray[np.float32]
 
 
 def measure(scene: Scene, inputs: Inputs) -> dict[str, Any]:
@@ -24,43 +28,38 @@ def measure(scene: Scene, inputs: Inputs) -> dict[str, Any]:
     LPIPS of the same pictures where its weights are present; `lpips` is then a number per set.
     """
     record: dict[str, Any] = {"split": {"train": inputs.dynamic.name}}
-    record["psnr_train"], record["ssim_train"] = score(scene, inputs.dynamic)
+    train = renders(scene, inputs.dynamic)
+    record["psnr_train"], record["ssim_train"] = compared(train, inputs.dynamic)
+    still = None
     if inputs.static is not None:
+        still = renders(scene, inputs.static)
         record["split"]["train_static"] = inputs.static.name
-        record["psnr_static"], record["ssim_static"] = score(scene, inputs.static)
-    each = {name: score(scene, frames) for name, frames in inputs.held_out.items()}
+        record["psnr_static"], record["ssim_static"] = compared(still, inputs.static)
+    unseen = {name: renders(scene, frames) for name, frames in inputs.held_out.items()}
+    each = {name: compared(unseen[name], frames) for name, frames in inputs.held_out.items()}
     record["split"]["heldout"] = {name: frames.name for name, frames in inputs.held_out.items()}
     record["heldout"] = {name: {"psnr": p, "ssim": s} for name, (p, s) in each.items()}
-    record |= under_gains(scene, inputs, record["heldout"])
+    for name, gain in inputs.gains.items():
+        # Known where a held-out set and the video took one view at one time; it is not fitted.
+        frames = inputs.held_out[name]
+        with_gain = compared(unseen[name], frames, [gain] * len(frames))[0]
+        record["heldout"][name] |= {"gain": gain, "psnr_with_gain": with_gain}
+    if (gains := scene.info.get("exposure")) is not None:
+        record["exposure"] = {"psnr_train": compared(train, inputs.dynamic, gains["video"])[0]}
+        if inputs.static is not None and still is not None:
+            record["exposure"]["psnr_static"] = compared(still, inputs.static, gains["static"])[0]
     record["psnr_heldout"] = float(np.mean([p for p, _ in each.values()])) if each else None
     record["ssim_heldout"] = float(np.mean([s for _, s in each.values()])) if each else None
     if why_no_lpips() is None:
         net = Perceptual().net
-        sets = {"train": inputs.dynamic, **inputs.held_out}
-        record["lpips"] = {name: lpips(scene, frames, net) for name, frames in sets.items()}
+        sets = {"train": (train, inputs.dynamic)}
+        sets |= {name: (unseen[name], frames) for name, frames in inputs.held_out.items()}
+        record["lpips"] = {name: lpips(drawn, frames, net) for name, (drawn, frames) in sets.items()}
     nearest = {name: nearest_frame(inputs.dynamic, frames) for name, frames in inputs.held_out.items()}
     record["baselines"] = {
         "nearest_training_frame": {name: {"psnr": p, "ssim": s} for name, (p, s) in nearest.items()}
     }
     return record
-
-
-def under_gains(scene: Scene, inputs: Inputs, heldout: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """PSNR of the training views under their fitted gains, empty without any; adds those of held-out sets.
-
-    A held-out set's gain is known where it and the video took one view at one time, and is not fitted.
-    """
-    for name, gain in inputs.gains.items():
-        frames = inputs.held_out[name]
-        psnr_with_gain = score(scene, frames, [gain] * len(frames))[0]
-        heldout[name] |= {"gain": gain, "psnr_with_gain": psnr_with_gain}
-    gains = scene.info.get("exposure")
-    if gains is None:
-        return {}
-    found = {"psnr_train": score(scene, inputs.dynamic, gains["video"])[0]}
-    if inputs.static is not None:
-        found["psnr_static"] = score(scene, inputs.static, gains["static"])[0]
-    return {"exposure": found}
 
 
 def nearest_frame(train: Frames, wanted: Frames) -> tuple[float, float]:
@@ -75,10 +74,15 @@ def nearest_frame(train: Frames, wanted: Frames) -> tuple[float, float]:
     for truth, camera, t in zip(wanted.rgba, wanted.cameras, wanted.time):
         cosine = (ways @ (camera.position / np.linalg.norm(camera.position))).clip(-1, 1)
         order = np.lexsort((np.abs(times - t), np.degrees(np.arccos(cosine)).round(3)))
-        pictures = [image[..., :3] + 1 - image[..., 3:] for image in (train.rgba[order[0]], truth)]
-        psnrs.append(min(psnr(*pictures), READ_CEILING))
-        ssims.append(ssim(*pictures))
+        ours, theirs = (image[..., :3] + 1 - image[..., 3:] for image in (train.rgba[order[0]], truth))
+        psnrs.append(min(psnr(ours, theirs), READ_CEILING))
+        ssims.append(quick_ssim(ours, theirs))
     return float(np.mean(psnrs)), float(np.mean(ssims))
+
+
+def renders(scene: Scene, frames: Frames) -> Float:
+    """Straight RGBA [F, H, W, 4] of the scene where frames were taken."""
+    return np.stack([scene.render(camera, t) for camera, t in zip(frames.cameras, frames.time)])
 
 
 def score(scene: Scene, frames: Frames, gains: Sequence[float] | None = None) -> tuple[float, float]:
@@ -86,24 +90,39 @@ def score(scene: Scene, frames: Frames, gains: Sequence[float] | None = None) ->
 
     `gains`, one per frame, are those that the scene's colours are multiplied by first.
     """
+    return compared(renders(scene, frames), frames, gains)
+
+
+def compared(drawn: Float, frames: Frames, gains: Sequence[float] | None = None) -> tuple[float, float]:
+    """`score` of what was drawn, straight RGBA [F, H, W, 4]."""
     psnrs, ssims = [], []
-    for i, (truth, camera, t) in enumerate(zip(frames.rgba, frames.cameras, frames.time)):
-        straight = scene.render(camera, t)
+    for i, (truth, straight) in enumerate(zip(frames.rgba, drawn)):
+        color, alpha = straight[..., :3], straight[..., 3:]
         if gains is not None:
-            straight[..., :3] = (straight[..., :3] * gains[i]).clip(0, 1)
-        ours = straight[..., :3] * straight[..., 3:] + 1 - straight[..., 3:]
+            color = (color * np.float32(gains[i])).clip(0, 1)
+        ours = color * alpha + 1 - alpha
         wanted = truth[..., :3] + 1 - truth[..., 3:]
         psnrs.append(min(psnr(ours, wanted), READ_CEILING))
-        ssims.append(ssim(ours, wanted))
+        ssims.append(quick_ssim(ours, wanted))
     return float(np.mean(psnrs)), float(np.mean(ssims))
 
 
+def quick_ssim(a: Float, b: Float) -> float:
+    """`datasets.images.measures.ssim` of images [H, W, 3] by the loss's kernels, to about 1e-6."""
+    h, w = a.shape[:2]
+    if min(h, w) < TAPS:
+        return ssim(a, b)
+    opaque = np.ones((h, w, 1), np.float32)
+    images = [np.ascontiguousarray(image, np.float32) for image in (a, np.dstack([b, opaque]))]
+    background = np.zeros(3, np.float32)
+    return Comparison(h, w, differentiate=False).terms(images[0], opaque, images[1], background)[2]
+
+
 @torch.no_grad()
-def lpips(scene: Scene, frames: Frames, net: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """Mean distance over frames, on white; `net` compares images [B, 3, H, W]."""
+def lpips(drawn: Float, frames: Frames, net: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """Mean distance over frames, on white, of straight RGBA [F, H, W, 4]; `net` compares [B, 3, H, W]."""
     found = []
-    for truth, camera, t in zip(frames.rgba, frames.cameras, frames.time):
-        straight = scene.render(camera, t)
+    for truth, straight in zip(frames.rgba, drawn):
         ours = straight[..., :3] * straight[..., 3:] + 1 - straight[..., 3:]
         wanted = truth[..., :3] + 1 - truth[..., 3:]
         pair = [torch.from_numpy(image).permute(2, 0, 1)[None] for image in (ours, wanted)]

@@ -106,6 +106,11 @@ class Settings:
     """
     eps2d: float = 0.3
     """Variance in px² that is added to every projected Gaussian; stored with the scene, which is drawn so."""
+    views_per_step: int = 2
+    """Views whose gradients are averaged for one update, each of which counts as a step.
+
+    Two are drawn at once on two threads. Rates are raised by the square root of their number.
+    """
     regularise_every: int = 2
     """Steps between two that pay for the field's penalties, which then count as many times as much."""
     lpips_every: int = 4
@@ -126,6 +131,8 @@ class Settings:
             raise InputError(f"--resolution {self.resolution}: give 16 to 4096 pixels")
         if not (math.isfinite(self.eps2d) and self.eps2d >= 0):
             raise InputError(f"eps2d {self.eps2d}: give a variance in px², 0 or more")
+        if self.views_per_step not in (1, 2):
+            raise InputError(f"views_per_step {self.views_per_step}: choose 1 or 2")
         if not 0 <= self.sh_degree <= 3:
             raise InputError(f"sh_degree {self.sh_degree}: choose 0 to 3")
 

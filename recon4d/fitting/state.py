@@ -13,11 +13,13 @@ from orbit4d.datasets.core.atomic import replacing_file
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.remote import publish
 from orbit4d.recon4d.deformation.field import Deformation, build_field
+from orbit4d.recon4d.fitting.adam import Adam
 from orbit4d.recon4d.fitting.density import DensityState
 from orbit4d.recon4d.fitting.exposure import Exposure
 from orbit4d.recon4d.fitting.passes import Passes
 from orbit4d.recon4d.fitting.settings import Settings
 from orbit4d.recon4d.gaussians import Gaussians
+from orbit4d.recon4d.graphs import Capture, cuda_capture
 
 
 @dataclass
@@ -26,7 +28,8 @@ class Fit:
 
     gaussians: Gaussians
     field: Deformation
-    adam: torch.optim.Adam
+    adam: Adam
+    """Whose flat array the tensors of `gaussians` and `field` are views of."""
     generator: torch.Generator
     density: DensityState
     exposure: Exposure | None = None
@@ -39,68 +42,93 @@ class Fit:
     passes: Passes = field(default_factory=Passes)
     """Losses of the views, in this stage and at this resolution."""
     history: list[dict[str, Any]] = field(default_factory=list)
+    pending: list[Any] = field(default_factory=list)
+    """What steps gave that was not read from the device yet; see `optimize.read_pending`."""
+    capture: Capture | None = None
+    """Records CUDA graphs where the fit is on a GPU."""
+    kept: dict[Any, Any] = field(default_factory=dict)
+    """Buffers of the steps, made anew when a run resumes."""
 
 
-def new_fit(gaussians: Gaussians, settings: Settings, seed: int, exposure: Exposure | None = None) -> Fit:
-    """A fit at its first step."""
+def new_fit(
+    gaussians: Gaussians, settings: Settings, seed: int, exposure: Exposure | None = None,
+    device: torch.device | str = "cpu",
+) -> Fit:  # fmt: skip
+    """A fit at its first step, on a device. What is drawn by chance does not depend on it."""
+    device = torch.device(device)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        deformation = build_field(settings.deformation)
-    leaves = _leaves(gaussians)
-    adam = _adam(leaves, deformation, settings)
-    return Fit(leaves, deformation, adam, generator, DensityState.empty(len(leaves)), exposure)
+        deformation = build_field(settings.deformation).to(device)
+    gaussians = gaussians.to(device)
+    adam = _adam(gaussians, deformation, settings)
+    leaves = _leaves(gaussians, adam)
+    seen = DensityState.empty(len(leaves), device)
+    capture = cuda_capture if device.type == "cuda" else None
+    return Fit(leaves, deformation, adam, generator, seen, exposure, capture=capture)
 
 
-def _leaves(gaussians: Gaussians) -> Gaussians:
-    return Gaussians(**{name: t.detach().clone().requires_grad_() for name, t in gaussians.tensors().items()})
+def _leaves(gaussians: Gaussians, adam: Adam) -> Gaussians:
+    """The Gaussians as views of Adam's array; what has no numbers stays as it is."""
+    held = {
+        name: adam.leaves[name][0] if name in adam.leaves else t for name, t in gaussians.tensors().items()
+    }
+    return Gaussians(**held)
 
 
-def _adam(gaussians: Gaussians, deformation: Deformation, settings: Settings) -> torch.optim.Adam:
-    rates = settings.rates
-    groups: list[dict[str, Any]] = [
-        {"params": [tensor], "lr": getattr(rates, name), "base": getattr(rates, name), "name": name}
+def _adam(gaussians: Gaussians, deformation: Deformation, settings: Settings) -> Adam:
+    groups = [
+        (name, getattr(settings.rates, name), [tensor])
         for name, tensor in gaussians.tensors().items()
         if tensor.numel()
     ]
-    groups.append(
-        {"params": list(deformation.parameters()), "lr": rates.field, "base": rates.field, "name": "field"}
-    )
-    return torch.optim.Adam(groups, eps=1e-15, fused=True)
+    field = ("field", settings.rates.field, list(deformation.parameters()))
+    adam = Adam([*groups, field], settings.views_per_step)
+    _bind_field(adam, deformation)
+    return adam
+
+
+def _bind_field(adam: Adam, deformation: Deformation) -> None:
+    """Make the field's parameters views of Adam's array."""
+    for parameter, leaf in zip(deformation.parameters(), adam.leaves["field"]):
+        parameter.data = leaf.data
+    adam.leaves["field"] = list(deformation.parameters())
 
 
 @torch.no_grad()
 def replace_gaussians(fit: Fit, grown: Gaussians, origin: Tensor) -> None:
     """Swap the Gaussians; survivors keep their moments in Adam, newcomers start with none."""
-    leaves = _leaves(grown)
-    for group in fit.adam.param_groups:
-        if group["name"] == "field":
-            continue
-        old = group["params"][0]
-        new = getattr(leaves, group["name"])
-        state = fit.adam.state.pop(old, {})
-        for key in ("exp_avg", "exp_avg_sq"):
-            if key in state:
-                moments = torch.zeros_like(new)
-                moments[origin >= 0] = state[key][origin[origin >= 0]]
-                state[key] = moments
-        if state:
-            fit.adam.state[new] = state
-        group["params"] = [new]
-    fit.gaussians = leaves
-    fit.density = DensityState.empty(len(leaves))
-    fit.field.bind(leaves.means)
+    old = fit.adam
+    groups = [
+        (name, group.base, [getattr(grown, name)]) for name, group in old.groups.items() if name != "field"
+    ]
+    adam = Adam([*groups, ("field", old.groups["field"].base, old.leaves["field"])])
+    adam.betas = old.betas
+    kept = origin >= 0
+    for name, group in old.groups.items():
+        adam.groups[name].rate, adam.groups[name].updates = group.rate, group.updates
+        for before, after in ((old.first, adam.first), (old.second, adam.second)):
+            if name == "field":
+                adam.part(after, name).copy_(old.part(before, name))
+                continue
+            shape = (-1, *getattr(grown, name).shape[1:])
+            adam.part(after, name).view(shape)[kept] = old.part(before, name).view(shape)[origin[kept]]
+    _bind_field(adam, fit.field)
+    fit.adam, fit.gaussians = adam, _leaves(grown, adam)
+    fit.density = DensityState.empty(len(fit.gaussians), fit.gaussians.means.device)
+    fit.kept.clear()
+    fit.field.bind(fit.gaussians.means)
 
 
 def save_checkpoint(fit: Fit, path: Path) -> None:
-    """Everything a resumed run needs, in one atomic put."""
+    """Everything a resumed run needs, on whatever device, in one atomic put."""
     state = {
-        "gaussians": {name: t.detach() for name, t in fit.gaussians.tensors().items()},
-        "field": fit.field.state_dict(),
-        "adam": fit.adam.state_dict(),
+        "gaussians": {name: t.detach().cpu().clone() for name, t in fit.gaussians.tensors().items()},
+        "field": {name: t.cpu().clone() for name, t in fit.field.state_dict().items()},
+        "adam": fit.adam.record(),
         "generator": fit.generator.get_state(),
-        "density": {"gradient": fit.density.gradient, "seen": fit.density.seen},
-        "bound": fit.field.bound_means,
+        "density": {"gradient": fit.density.gradient.cpu(), "seen": fit.density.seen.cpu()},
+        "bound": None if fit.field.bound_means is None else fit.field.bound_means.cpu(),
         "exposure": fit.exposure.record() if fit.exposure is not None else None,
         "plain": {
             "stage": fit.stage,
@@ -116,19 +144,21 @@ def save_checkpoint(fit: Fit, path: Path) -> None:
     publish(path.parent)
 
 
-def load_checkpoint(path: Path, settings: Settings, exposure: Exposure | None = None) -> Fit:
-    """Inverse of `save_checkpoint`. Raises WorkError for a damaged file."""
+def load_checkpoint(
+    path: Path, settings: Settings, exposure: Exposure | None = None, device: torch.device | str = "cpu"
+) -> Fit:
+    """Inverse of `save_checkpoint`, on any device. Raises WorkError for a damaged file."""
     try:
-        state = torch.load(path, weights_only=True)
-        fit = new_fit(Gaussians(**state["gaussians"]), settings, 0, exposure)
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        fit = new_fit(Gaussians(**state["gaussians"]), settings, 0, exposure, device)
         if exposure is not None:
             exposure.restore(state["exposure"])
         fit.field.load_state_dict(state["field"])
-        fit.adam.load_state_dict(state["adam"])
+        fit.adam.restore(state["adam"])
         fit.generator.set_state(state["generator"])
-        fit.density = DensityState(**state["density"])
+        fit.density = DensityState(**{name: t.to(device) for name, t in state["density"].items()})
         if state["bound"] is not None:
-            fit.field.bind(state["bound"])
+            fit.field.bind(state["bound"].to(device))
         plain = state["plain"]
         fit.stage, fit.step, fit.seconds = plain["stage"], plain["step"], plain["seconds"]
         fit.passes, fit.history = Passes.from_record(plain["passes"]), plain["history"]

@@ -6,12 +6,16 @@ object that moves, the share of views that must agree is lower.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from orbit4d.datasets.core.jit import jit
 from orbit4d.recon4d.inputs.loading import Frames
+from orbit4d.recon4d.raster import threads
+from orbit4d.recon4d.raster.simd import take_next
 
 Float = npt.NDArray[np.float64]
 
@@ -37,15 +41,43 @@ def carve(frames: Frames, resolution: int = 96, extent: float = 0.75, agree: flo
     """
     axis = (np.arange(resolution) + 0.5) / resolution * 2 * extent - extent
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    inside = np.zeros(len(grid), dtype=np.int32)
-    for image, camera in zip(frames.rgba, frames.cameras):
-        inside += _sample(image[..., 3], camera.project(grid)[0]) > 0.3
-    full = (inside >= np.ceil(agree * len(frames) - 1e-9)).reshape((resolution,) * 3)
+    full = np.zeros((resolution,) * 3, dtype=np.bool_)
+    mattes = np.ascontiguousarray(frames.rgba[..., 3]) > np.float32(0.3)
+    views = np.stack([camera.w2c_opencv[:3] for camera in frames.cameras])
+    lenses = np.array([[c.fl_x, c.fl_y, c.cx, c.cy] for c in frames.cameras], np.float64)
+    wanted = math.ceil(agree * len(frames) - 1e-9)
+    threads.run(_carve, resolution, axis, mattes, views, lenses, wanted, full)
     surface = full & ~_eroded(full)
     points = grid[surface.reshape(-1)]
     voxel = 2 * extent / resolution
     colors = _colours(points, frames)
     return Hull(points, colors, voxel, _coverage(grid[full.reshape(-1)], frames, voxel))
+
+
+@jit
+def _carve(counter, axis, mattes, views, lenses, wanted, full):
+    """Whether at least `wanted` of the views see the grid's points inside their mattes [V, H, W]."""
+    n, n_views = len(axis), len(views)
+    h, w = mattes.shape[1:]
+    while True:
+        i = take_next(counter)
+        if i >= n:
+            break
+        for j in range(n):
+            for k in range(n):
+                seen = 0
+                for v in range(n_views):
+                    if seen + n_views - v < wanted:
+                        break
+                    view, x, y, z = views[v], axis[i], axis[j], axis[k]
+                    depth = view[2, 0] * x + view[2, 1] * y + view[2, 2] * z + view[2, 3]
+                    across = view[0, 0] * x + view[0, 1] * y + view[0, 2] * z + view[0, 3]
+                    down = view[1, 0] * x + view[1, 1] * y + view[1, 2] * z + view[1, 3]
+                    column = np.floor(lenses[v, 0] * across / depth + lenses[v, 2])
+                    row = np.floor(lenses[v, 1] * down / depth + lenses[v, 3])
+                    if 0 <= column < w and 0 <= row < h and mattes[v, int(row), int(column)]:
+                        seen += 1
+                full[i, j, k] = seen >= wanted
 
 
 def _sample(plane: npt.NDArray[np.float32], pixels: Float) -> npt.NDArray[np.float32]:

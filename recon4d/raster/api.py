@@ -85,6 +85,23 @@ def rasterize(
         tensors["backgrounds"] = backgrounds
     _check_options(width, height, near_plane, far_plane, eps2d, sh_degree, render_mode, backend)
     _check_tensors(tensors, sh_degree)
+    _check_values(tensors)
+    return trusted(
+        means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, far_plane, eps2d,
+        sh_degree, backgrounds, render_mode, absgrad, backend,
+    )  # fmt: skip
+
+
+def trusted(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor,
+    Ks: Tensor, width: int, height: int, near_plane: float = 0.01, far_plane: float = 1e10,
+    eps2d: float = 0.3, sh_degree: int | None = None, backgrounds: Tensor | None = None,
+    render_mode: RenderMode = "RGB", absgrad: bool = False, backend: Backend = "auto",
+) -> tuple[Tensor, Tensor, dict[str, Any]]:  # fmt: skip
+    """`rasterize` of arguments that the caller answers for: a fit draws the same tensors at every step.
+
+    On a GPU each look for NaN waits for the device, a quarter of a step.
+    """
     viewmats = viewmats.to(means)
     Ks = Ks.detach().to(means)
     cameras = viewmats.shape[0]
@@ -180,6 +197,10 @@ def _check_tensors(tensors: dict[str, Tensor], sh_degree: int | None) -> None:
             raise InputError(f"rasterize: {name} is on {tensor.device}, means are on {means.device}")
         if tensor.dtype not in (torch.float32, torch.float64):
             raise InputError(f"rasterize: {name} is {tensor.dtype}, need float32 or float64")
+
+
+def _check_values(tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
         if not _all_finite(tensor):
             bad = int((~torch.isfinite(tensor.detach())).sum())
             raise InputError(

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.images.measures import ssim
 from orbit4d.recon4d.fitting.fused_loss import terms, terms_reference
+from orbit4d.recon4d.fitting.scores import quick_ssim
 
 
 @pytest.fixture(autouse=True)
@@ -143,3 +145,12 @@ def test_pictures_smaller_than_the_window_and_wrong_shapes_are_refused():
     color, alpha, truth, background = views(20, 20)
     with pytest.raises(InputError, match="shapes"):
         terms(color, alpha[..., 0], truth, background)
+
+
+def test_scores_by_the_kernels_are_those_of_the_measure() -> None:
+    rng = np.random.default_rng(4)
+    a = rng.uniform(size=(40, 33, 3)).astype(np.float32)
+    b = (a + 0.1 * rng.normal(size=a.shape)).clip(0, 1).astype(np.float32)
+    # float32 against float64; windows whose variance is nearly nothing lose most.
+    assert quick_ssim(a, b) == pytest.approx(ssim(a, b), abs=1e-5)
+    assert quick_ssim(a, a) == pytest.approx(1.0, abs=1e-6)

@@ -77,3 +77,39 @@ def test_every_piece_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
         done.clear()
         threads.run(kernel, 50, 50)
         assert sorted(done) == list(range(50))
+
+
+def test_tasks_divide_the_threads_among_their_kernels() -> None:
+    with threads.alone(5) as total:
+        assert total == 5 and threads.count() == 5 and threads.torch.get_num_threads() == 1
+        found = threads.each([lambda: (threads.count(), threading.get_ident())] * 2)
+        assert [count for count, _ in found] == [2, 2]
+        assert found[0][1] == threading.get_ident(), "the caller does the first one itself"
+        assert threads.each([threads.count]) == [5], "one task has them all"
+        with threads.alone(1):
+            assert threads.each([threads.count, threads.count]) == [1, 1]
+        assert threads.count() == 5
+
+
+def test_a_task_that_fails_leaves_none_behind() -> None:
+    done: list[int] = []
+
+    def slow() -> None:
+        threads.np.linalg.svd(threads.np.ones((60, 60)))
+        done.append(1)
+
+    def failing() -> None:
+        raise ZeroDivisionError("first")
+
+    before = threads.torch.get_num_threads()
+    for tasks in ([failing, slow], [slow, failing]):
+        with pytest.raises(ZeroDivisionError), threads.alone(2):
+            threads.each(tasks)
+    assert len(done) in (1, 2), "a task that nobody began is left out with its step"
+    assert threads.torch.get_num_threads() == before
+
+
+def test_nested_tasks_come_to_an_end() -> None:
+    with threads.alone(4):
+        inner = [lambda i=i: threads.each([lambda: i, lambda: -i]) for i in range(6)]
+        assert threads.each(inner) == [[i, -i] for i in range(6)]
