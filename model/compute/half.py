@@ -52,8 +52,8 @@ class HalfNetwork(nn.Module):
         self.dtype = dtype
         self.copy = half_copy(master, dtype)
         pairs = list(zip(master.parameters(), self.copy.parameters()))
-        self._masters = [own for own, _ in pairs if own.requires_grad]
-        self._halves = [half for own, half in pairs if own.requires_grad]
+        self._masters: list[Tensor] = [own for own, _ in pairs if own.requires_grad]
+        self._halves: list[Tensor] = [half for own, half in pairs if own.requires_grad]
         for own, half in zip(self._masters, self._halves):
             half.register_post_accumulate_grad_hook(_handing_on(own))
 
@@ -71,7 +71,8 @@ class HalfNetwork(nn.Module):
         gradients = [p.grad for p in self._masters if p.grad is not None]
         world = torch.distributed.get_world_size()
         while gradients:
-            bucket, size = [], 0
+            bucket: list[Tensor] = []
+            size = 0
             while gradients and (not bucket or size + gradients[-1].numel() <= _BUCKET):
                 bucket.append(gradients.pop())
                 size += bucket[-1].numel()
@@ -82,7 +83,7 @@ class HalfNetwork(nn.Module):
                 gradient.copy_(piece.view_as(gradient))
 
 
-def _handing_on(master: nn.Parameter) -> Any:
+def _handing_on(master: Tensor) -> Any:
     """Hook of a half parameter: its gradient joins the master's, and is let go at once."""
 
     def hand_on(half: Tensor) -> None:

@@ -46,7 +46,7 @@ def test_more_memory_never_makes_it_slower_and_nothing_exceeds_it(counted):
 
 
 def test_the_measured_steps_come_out_in_their_ratio(full):
-    """One H100 at d17d0a0, kernel by kernel: batch 12 with checkpointing 5.85 clips/s, batch 2 without 4.5."""
+    """One H100, launched kernel by kernel: batch 12 with checkpointing 5.85 clips/s, batch 2 without 4.5."""
     plain = [
         replace(full[0], batch=b, recompute=r, recorded=False) for b, r in ((12, "blocks"), (2, "nothing"))
     ]
