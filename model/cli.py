@@ -277,6 +277,10 @@ def train(
         print(json.dumps(to_dict(config), indent=1))
         processes = ray_workers or int(os.environ.get("WORLD_SIZE", "1"))
         print(report(config, *latent_shape(config.model.autoencoder), processes))
+        if config.optim.batch == "auto":
+            from orbit4d.model.training.plan import choices
+
+            print(choices(config, processes))
         return
     if not out:
         raise click.UsageError("give --out RUN, the folder of the run (or --dry-run)")

@@ -20,7 +20,7 @@ from orbit4d.model.compute.half import half_dtype
 from orbit4d.model.compute.micro_step import cannot_be_recorded
 from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.encoders.frozen import latent_shape
-from orbit4d.model.training.memory import GIB, MemoryEstimate, estimate_of, measured
+from orbit4d.model.training.memory import CARDS_GIB, GIB, MemoryEstimate, estimate_of, measured
 from orbit4d.model.training.stages import micro_batches
 
 #: Ways to keep activations, and how much longer a step is than with all of them kept: a backward pass costs
@@ -111,7 +111,10 @@ def divisors(config: TrainConfig, processes: int) -> list[int]:
 
 def best_plan(config: TrainConfig, room: int, processes: int = 1) -> Plan:
     """The plan of most clips per second among those that fit `room` bytes; WorkError where none does."""
-    found = list(plans(config, processes))
+    return _best(list(plans(config, processes)), room)
+
+
+def _best(found: list[Plan], room: int) -> Plan:
     fitting = [plan for plan in found if plan.memory.total <= _ROOM * room]
     if not fitting:
         least = min(found, key=lambda plan: plan.memory.total)
@@ -133,3 +136,16 @@ def plans(config: TrainConfig, processes: int = 1) -> Iterator[Plan]:
             why = cannot_be_recorded(cut, processes, half_dtype(cut.optim, _CUDA) is not None)
             memory = estimate_of(cut, weights, saved, batch, processes)
             yield replace(plan, memory=memory, recorded=cut.optim.graphs != "off" and not why)
+
+
+def choices(config: TrainConfig, processes: int = 1) -> str:
+    """For `--dry-run`: what `optim.batch=auto` comes to on cards of several sizes, one line each."""
+    lines, found = [], list(plans(config, processes))
+    for card in CARDS_GIB:
+        try:
+            best = _best(found, card * GIB)
+            text = f"micro-batch {best.batch}, {best.recompute} recomputed, {best.memory.total / GIB:.1f} GiB"
+        except WorkError as error:
+            text = str(error).partition(": ")[2].partition(":")[0]
+        lines.append(f"optim.batch=auto on {card} GiB: {text}")
+    return "\n".join(lines)

@@ -79,8 +79,8 @@ def test_deterministic_runs_are_equal_to_the_bit_also_resumed(
     assert losses(tmp_path / "three") == losses(tmp_path / "one")
 
 
-def test_a_run_made_on_the_cpu_goes_on_on_a_gpu(plain, tmp_path, synthetic_dataset, micro_config):
-    """Checkpoints are loaded to the CPU, and are of no device."""
+def test_a_run_goes_on_from_a_checkpoint_read_to_the_cpu(plain, tmp_path, synthetic_dataset, micro_config):
+    """Its tensors reach the device as they are put back."""
     import shutil
 
     run = shutil.copytree(plain, tmp_path / "run")

@@ -61,6 +61,12 @@ def test_a_card_that_is_too_small_is_one_line(counted):
         best_plan(preset("videomv-image"), 16 * GIB)
 
 
+def test_dry_run_says_what_is_chosen_on_which_card(counted):
+    said = module.choices(preset("videomv-image")).splitlines()
+    assert len(said) == 3 and "on 24 GiB: one clip takes" in said[0]
+    assert said[2] == "optim.batch=auto on 80 GiB: micro-batch 2, nothing recomputed, 60.9 GiB"
+
+
 def test_micro_batches_make_up_the_effective_batch(micro_config):
     config = micro_config("optim.effective_batch=12", "optim.batch=auto")
     assert divisors(config, 1) == [1, 2, 3, 4, 6, 12] and divisors(config, 4) == [1, 3]
