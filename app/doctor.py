@@ -106,6 +106,55 @@ def _memory() -> str:
     return f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB free"
 
 
+def gsplat_kernels() -> tuple[bool, str]:
+    """Whether gsplat's CUDA kernels can draw, and why. The package alone draws nothing: its wheel on PyPI is
+    Python, which compiles the kernels at their first use, some minutes long, with the compiler of CUDA."""
+    import torch
+
+    found = importlib.util.find_spec("gsplat")
+    if found is None or found.origin is None:
+        return False, "gsplat is not installed"
+    if not torch.cuda.is_available():
+        return False, "need a CUDA GPU"
+    folder = Path(found.origin).parent
+    if any(folder.glob("csrc*.so")):
+        return True, "built, in the package"
+    built = _extension_folder() / "gsplat_cuda"
+    if any(built.glob("gsplat_cuda*.so")):
+        return True, f"built, in {built}"
+    if compiler() is None:
+        return False, (
+            "not built, and no nvcc to build them: install the CUDA toolkit of "
+            f"torch's version ({torch.version.cuda}) or set CUDA_HOME, or a gsplat wheel with kernels "
+            "(docs.gsplat.studio)"
+        )
+    if shutil.which("ninja") is None:
+        return False, "not built, and no ninja to build them: pip install ninja"
+    return True, "not built yet: they are at their first use, which takes some minutes"
+
+
+def compiler() -> str | None:
+    """Path of CUDA's compiler, as torch looks for it: CUDA_HOME, then the PATH, then /usr/local/cuda."""
+    for variable in ("CUDA_HOME", "CUDA_PATH"):
+        if home := os.environ.get(variable):
+            found = Path(home) / "bin" / "nvcc"
+            return str(found) if found.is_file() else None
+    default = Path("/usr/local/cuda/bin/nvcc")
+    return shutil.which("nvcc") or (str(default) if default.is_file() else None)
+
+
+def _extension_folder() -> Path:
+    """Where torch puts what it compiles: TORCH_EXTENSIONS_DIR, else a folder of this Python and CUDA."""
+    if chosen := os.environ.get("TORCH_EXTENSIONS_DIR"):
+        return Path(chosen)
+    import torch
+
+    cuda = f"cu{torch.version.cuda.replace('.', '')}" if torch.version.cuda else "cpu"
+    abi = getattr(sys, "abiflags", "")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return cache / "torch_extensions" / f"py{sys.version_info[0]}{sys.version_info[1]}{abi}_{cuda}"
+
+
 def _devices() -> str:
     import torch
 
@@ -164,6 +213,10 @@ def command(no_browser: bool) -> int:
     for name, (found, opens, install) in optional.items():
         text = f"{found}: {opens}" if found else f"not installed: {opens}; pip install {shlex.quote(install)}"
         _row("ok" if found else "-", name, text)
+
+    works, why = gsplat_kernels()
+    _row("ok" if works else "-", "gsplat kernels", why)
+    _row("ok" if compiler() else "-", "nvcc", compiler() or "not found: builds gsplat's kernels")
 
     if sys.version_info[:2] != (3, 11):
         click.echo("fix: use Python 3.11, which Blender's wheel is tied to")

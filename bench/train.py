@@ -232,10 +232,11 @@ def main() -> None:
         if args.preset == "tiny":
             sets += [f"model.autoencoder={small_vae(folder / 'vae')}", "data.resolution=64", "data.workers=1"]
         config = override(preset(args.preset), [*sets, *args.sets])
+        batch = config.optim.batch if config.optim.batch != "auto" else 1
         config = replace(
             config,
             stages=(Stage("dynamic", WARM_UP + args.steps),),
-            optim=replace(config.optim, effective_batch=config.optim.batch),
+            optim=replace(config.optim, batch=batch, effective_batch=batch),
             checkpoint_every=10**9,
             validate_every=10**9,
         )

@@ -34,10 +34,11 @@ def _settings(
     image_encoder: str,
     init: str = "",
     steps: int | None = None,
-    batch: int | None = None,
+    batch: int | str | None = None,
     seed: int | None = None,
     latents: str = "",
     sample_every: int | None = None,
+    deterministic: bool = False,
 ):
     """A preset, then what --config says, then the options, then --set."""
     from orbit4d.model.config.file import read_settings
@@ -58,8 +59,18 @@ def _settings(
     parts = {"autoencoder": vae, "text_encoder": text_encoder, "image_encoder": image_encoder}
     short += [f"model.{part}={source}" for part, source in parts.items() if source]
     short += [f"data.latents_folder={latents}", "data.latents=cache"] if latents else []
+    short += ["optim.deterministic=true"] if deterministic else []
     short += [f"sample_every={sample_every}"] if sample_every is not None else []
     return override(start, [*short, *sets])
+
+
+class _Count(click.ParamType):
+    """A whole number, or `auto`."""
+
+    name = "integer|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        return "auto" if value == "auto" else int(click.INT.convert(value, param, ctx))
 
 
 _PRESET = click.option(
@@ -172,7 +183,7 @@ def encode(dataset: str, **options: Any) -> None:
     on_interrupt="interrupted: the last checkpoint is kept; resume by the same command and --resume",
     groups={
         "Run": "--out --resume --track --sample-every --dry-run",
-        "Settings": "--preset --config --steps --batch --seed --set",
+        "Settings": "--preset --config --steps --batch --seed --deterministic --set",
         "Data": "--where --latents",
         "Weights": "--init --allow-missing --vae --text-encoder --image-encoder",
         "Workers": "--ray --address",
@@ -198,8 +209,15 @@ def encode(dataset: str, **options: Any) -> None:
     "--resume", is_flag=True, help="Resume from the newest checkpoint in RUN; with more --steps, extend it."
 )
 @click.option("--steps", type=int, help="Optimizer steps over all stages.")
-@click.option("--batch", type=int, help="Clips per micro-batch and process.")
+@click.option(
+    "--batch", type=_Count(), help="Clips per micro-batch and process, or auto: as many as the device takes."
+)
 @click.option("--seed", type=int, help="Random seed.")
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    help="The same bits in every run on a GPU too: slower. Without it losses there differ by up to 1 %.",
+)
 @_WHERE
 @click.option("--latents", default="", metavar="FOLDER", help="Latents that `encode --out FOLDER` wrote.")
 @click.option(
@@ -235,9 +253,10 @@ def train(
     """Train an orbit-video model on the training split of DATASET.
 
     Several GPUs: `accelerate launch -m orbit4d.model.train_main DATASET --out RUN ...`, or --ray N. --resume
-    continues a run that was stopped, with the same losses as if it had not been. With more --steps it extends
-    a run, finished or not: its last stage takes the further steps, at the learning rates of the longer stage
-    (a constant rate stays, a cosine rises to where the longer one stands).
+    continues a run that was stopped, with the same losses as if it had not been: to the bit on a CPU, and on
+    a GPU with --deterministic. With more --steps it extends a run, finished or not: its last stage takes the
+    further steps, at the learning rates of the longer stage (a constant rate stays, a cosine rises to where
+    the longer one stands).
 
     \b
     Examples:
@@ -258,6 +277,10 @@ def train(
         print(json.dumps(to_dict(config), indent=1))
         processes = ray_workers or int(os.environ.get("WORLD_SIZE", "1"))
         print(report(config, *latent_shape(config.model.autoencoder), processes))
+        if config.optim.batch == "auto":
+            from orbit4d.model.training.plan import choices
+
+            print(choices(config, processes))
         return
     if not out:
         raise click.UsageError("give --out RUN, the folder of the run (or --dry-run)")
@@ -287,7 +310,7 @@ def train(
     groups={
         "Conditions": "--image --text --static --motion --crop --matte",
         "Camera": "--azimuth --elevation",
-        "Sampling": "--samples --seed --steps --w1 --w2 --w-motion",
+        "Sampling": "--samples --seed --steps --w1 --w2 --w-motion --precision",
         "Output": "--out --overwrite --fps",
     },
 )
@@ -324,6 +347,12 @@ def train(
 )
 @click.option(
     "--w-motion", type=float, help="Guidance weight of motion (branch without it). Default: the run's."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp16", "bf16", "no"]),
+    default="",
+    help="What a GPU computes in; auto is fp16, no float32. Default: the run's. A CPU computes in float32.",
 )
 @click.option("--azimuth", "azimuth0_deg", default=0.0, help="Starting azimuth, degrees; 0 is the front.")
 @click.option("--elevation", "elevation_deg", type=float, help="Elevation, degrees. Default: as trained.")

@@ -35,7 +35,7 @@ def _beside(name: str) -> ModuleType:
     return module
 
 
-markers = _beside("markers")
+markers, devices = _beside("markers"), _beside("devices")
 
 # Chance in tests ------------------------------------------------------------------------------------------
 
@@ -49,6 +49,7 @@ hypothesis.settings.load_profile("fresh" if SEED else "fixed")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(markers.Watch())
+    config.pluginmanager.register(devices.Hidden())
     _seed_all(SEED)
 
 

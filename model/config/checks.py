@@ -24,6 +24,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optim.schedule": ("constant", "cosine"),
     "optim.optimizer": ("adamw", "muon", "adamw8bit"),
     "optim.precision": ("no", "bf16", "fp16"),
+    "optim.recompute": ("blocks", "attention"),
+    "optim.weights": ("auto", "half", "float32"),
+    "optim.graphs": ("auto", "on", "off"),
+    "sample.precision": ("auto", "fp16", "bf16", "no"),
     "sample.spacing": ("leading", "trailing"),
     "stages.name": ("static", "dynamic"),
 }
@@ -73,10 +77,13 @@ class Interval:
 
 
 _FROM_0, _FROM_1, _SHARE = Interval(), Interval(low=1), Interval(high=1)
+#: Words that settings of numbers take beside them.
+WORDS: dict[str, tuple[str, ...]] = {"optim.batch": ("auto",)}
 #: Settings that take numbers. Weights of guidance take any.
 NUMBERS: dict[str, Interval] = {
     "seed": _FROM_0,
     "checkpoint_every": _FROM_1,
+    "checkpoint_minutes": _FROM_0,
     "keep_checkpoints": _FROM_1,
     "validate_every": _FROM_1,
     "validate_clips": _FROM_1,
@@ -145,7 +152,7 @@ def _check(key: str, value: Any) -> None:
         unknown = [word for word in value if word not in LISTS[key]]
         if unknown:
             raise InputError(f"{key}: no such word as {unknown[0]}; known are {_words(LISTS[key], 'and')}")
-    if key in NUMBERS and value not in NUMBERS[key]:
+    if key in NUMBERS and value not in NUMBERS[key] and value not in WORDS.get(key, ()):
         raise InputError(f"{key}={json.dumps(value)}: give a number, {NUMBERS[key]}")
 
 

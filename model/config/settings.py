@@ -15,7 +15,7 @@ from typing import Any
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.nearest import or_known
-from orbit4d.model.config.checks import check_values
+from orbit4d.model.config.checks import WORDS, check_values
 
 SCHEMA = 1
 
@@ -121,8 +121,9 @@ class OptimSettings:
     """AdamW's decoupled decay."""
     effective_batch: int = 128
     """Clips per optimizer step, over all processes and accumulated micro-batches."""
-    batch: int = 1
-    """Clips per micro-batch and process."""
+    batch: int | str = 1
+    """Clips per micro-batch and process; "auto": as many as the device takes, and with them what is
+    recomputed (training/plan.py), printed where the run begins."""
     clip: float = 1.0
     """Largest gradient norm; 0 turns clipping off."""
     ema: float = 0.9999
@@ -134,6 +135,23 @@ class OptimSettings:
     """"no" (float32), "bf16" or "fp16"."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: slower, far less memory."""
+    recompute: str = "blocks"
+    """What `checkpointing` recomputes: "blocks" (every block whole) or "attention" (the transformers alone,
+    which keep the most for the least work: faster, more memory)."""
+    weights: str = "auto"
+    """What a step under bf16 or fp16 computes with: "half" (weights of that precision; the optimizer, the
+    averages and checkpoints hold float32 ones), "float32" (casts at every use), or "auto": half on a GPU."""
+    graphs: str = "auto"
+    """CUDA graphs of the micro-step, launched as one: "on", "off", or "auto" (on a GPU where the step can be
+    captured; what stands in the way is printed)."""
+    compile: bool = False
+    """torch.compile for the blocks of the network: minutes at the start; needs a C++ compiler, on a GPU
+    Triton."""
+    tf32: bool = False
+    """TensorFloat-32 in float32 products on a GPU: twice as fast or more, 10 bits of mantissa."""
+    deterministic: bool = False
+    """On a GPU the same bits in every run: slower, and refused for what has no deterministic kernel. A CPU
+    gives the same bits either way."""
     lora: int = 0
     """Rank of LoRA adapters on the attention projections; 0 trains all weights."""
 
@@ -169,6 +187,9 @@ class SampleSettings:
     """Weight against the frozen base, which knows no motion."""
     w_motion: float = 0.0
     """Weight against the same network conditioned on m = 0 (not in the paper)."""
+    precision: str = "auto"
+    """What the networks sample in on a GPU: "fp16", "bf16", "no" (float32), or "auto": fp16. A CPU samples
+    in float32."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +214,8 @@ class TrainConfig:
     """Sampling afterwards."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
+    checkpoint_minutes: float = 30.0
+    """And minutes between them at most, for steps that are long; 0: steps alone count."""
     keep_checkpoints: int = 2
     """How many of the newest are kept."""
     validate_every: int = 250
@@ -227,9 +250,10 @@ PATHS = (
     "model.image_encoder",
     "data.latents_folder",
 )
-#: Keys that may differ on resume: they change neither the data, nor the objective. The last two, for a run
-#: that met the end of its memory, change how its sums are rounded and what dropout draws, as another number
-#: of processes does; a step still takes the same samples with the same noise (data.StepBatches).
+#: Keys that may differ on resume: they change neither the data, nor the objective. Those of `optim`, for a
+#: run that met the end of its memory or moves to another card, change how its sums are rounded and what
+#: dropout draws, as another number of processes does; a step still takes the same samples with the same noise
+#: (data.StepBatches).
 _FREE = {
     "data.workers",
     "data.latents",
@@ -238,10 +262,18 @@ _FREE = {
     "sample_clips",
     "keep_checkpoints",
     "checkpoint_every",
+    "checkpoint_minutes",
     "validate_every",
     "validate_clips",
     "optim.checkpointing",
     "optim.batch",
+    "optim.recompute",
+    "optim.weights",
+    "optim.graphs",
+    "optim.compile",
+    "optim.tf32",
+    "optim.deterministic",
+    "sample.precision",
 }
 
 
@@ -328,11 +360,14 @@ def assign(config: TrainConfig, pairs: Iterable[tuple[str, Any]], where: str) ->
         if not isinstance(node, dict) or (last not in node and path != ["model", "unet"]):
             raise InputError(f"{where} {key}: no such setting; {or_known(key, [*flatten(values), 'steps'])}")
         old = node.get(last)
-        if old is not None and not _same_kind(old, value):
+        like = 1 if old in WORDS.get(key, ()) else old
+        if old is not None and value not in WORDS.get(key, ()) and not _same_kind(like, value):
+            also = "".join(f", or {word}" for word in WORDS.get(key, ()))
             raise InputError(
-                f"{where} {key}={_said(value)}: expected a {type(old).__name__} like {json.dumps(old)}"
+                f"{where} {key}={_said(value)}: expected a {type(like).__name__} like "
+                f"{json.dumps(like)}{also}"
             )
-        whole = isinstance(old, int) and isinstance(value, float)
+        whole = isinstance(like, int) and isinstance(value, float)
         node[last] = int(value) if whole else value
     return from_dict(values)
 

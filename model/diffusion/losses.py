@@ -6,6 +6,8 @@ float32 whatever the latents are: 1 - alphas_cumprod has no digits left in half 
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
@@ -13,11 +15,24 @@ from torch import Tensor
 
 def signal_and_noise(scheduler: DDIMScheduler, t: Tensor, ndim: int = 5) -> tuple[Tensor, Tensor]:
     """sqrt(alphas_cumprod[t]) and sqrt(1 - alphas_cumprod[t]), float32 [B, 1, ..] with `ndim` axes."""
-    # The whole table goes to t's device, not t to the table's: that would stall a GPU at every step.
-    alphas_cumprod = scheduler.alphas_cumprod.cpu().double()
-    roots = torch.stack([alphas_cumprod, 1.0 - alphas_cumprod]).sqrt().float().to(t.device)
+    roots = _roots(scheduler, t.device)
     signal, noise = roots[:, t].view(2, -1, *(1,) * (ndim - 1))
     return signal, noise
+
+
+#: Both tables of a scheduler on each device they were asked for on, and the table they were made from.
+_tables: WeakKeyDictionary[DDIMScheduler, dict[torch.device, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+
+
+def _roots(scheduler: DDIMScheduler, device: torch.device) -> Tensor:
+    """[2, T] float32 on `device`. The whole table goes to t's device, not t to the table's, and stays there:
+    either way at every step would stall a GPU, and a recorded step copies nothing from the host."""
+    held, table = _tables.setdefault(scheduler, {}), scheduler.alphas_cumprod
+    if device not in held or held[device][0] is not table:
+        alphas_cumprod = table.cpu().double()
+        roots = torch.stack([alphas_cumprod, 1.0 - alphas_cumprod]).sqrt().float().to(device)
+        held[device] = table, roots
+    return held[device][1]
 
 
 def add_noise(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:

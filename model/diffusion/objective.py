@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,20 +42,53 @@ def training_loss(
     that ω does not depend on the latent's size, and weighted by alphas_cumprod[t]: the estimate made from
     pure noise says nothing about motion. Clips without a static orbit have no L_mr.
     """
+    inputs = prepare(batch, frozen, scheduler, config, device)
+    return losses_of(network, inputs, scheduler, config)
+
+
+def prepare(
+    batch: dict[str, Any],
+    frozen: FrozenParts,
+    scheduler: DDIMScheduler,
+    config: TrainConfig,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """What `losses_of` needs of a batch, on the device: noise drawn, conditions encoded.
+
+    target, noise, noisy [B, C, F, h, w], t and motion [B]; static [B, C, F, h, w] and has_static [B] where
+    L_mr or a condition wants them; and OrbitUNet's arguments under "condition." and their names.
+    """
     target, static = frozen.to_latents(batch["target"], device), None
     if config.loss.motion_weight > 0 or config.model.variant == "static3d" or bool(batch["see_static"].any()):
         static = frozen.to_latents(batch["static"], device)
     steps = int(scheduler.config["num_train_timesteps"])
     t = (batch["timestep_u"] * steps).long().clamp_max(steps - 1).to(device)
     noise = noise_like(target, batch["seed"], config.loss.offset_noise)
-    noisy = add_noise(scheduler, target, noise, t)
     conditions = frozen.conditions(batch, target, static)
     if not config.data.cameras:
         del conditions["camera"]
-    output = network(noisy, t, motion=batch["motion"].to(device), **conditions).sample
+    inputs = {"target": target, "noise": noise, "noisy": add_noise(scheduler, target, noise, t), "t": t}
+    inputs["motion"] = batch["motion"].to(device)
+    if static is not None:
+        inputs |= {"static": static, "has_static": batch["has_static"].to(device).float()}
+    return inputs | {f"condition.{name}": value for name, value in conditions.items() if value is not None}
+
+
+def losses_of(
+    network: nn.Module, inputs: Mapping[str, Tensor], scheduler: DDIMScheduler, config: TrainConfig
+) -> dict[str, Tensor]:
+    """The losses of what `prepare` gave: a function of tensors on one device, which reads nothing back."""
+    target, noise, noisy, t = (inputs[name] for name in ("target", "noise", "noisy", "t"))
+    static = inputs.get("static")
+    conditions = {
+        name.removeprefix("condition."): value
+        for name, value in inputs.items()
+        if name.startswith("condition.")
+    }
+    output = network(noisy, t, motion=inputs["motion"], **conditions).sample
     if config.model.residual:
         visual = conditions.get("static_latents"), conditions.get("image_latents")
-        source = image_source(*visual, target.shape[2], frozen.spec.first_view)
+        source = image_source(*visual, target.shape[2], str(config.model.unet.get("first_view", "ramp")))
         output = residual_estimate(scheduler, output, source, noisy, t, config.model.residual)
     per_clip = diffusion_loss(output, prediction_target(scheduler, target, noise, t))
     terms = {"loss_diffusion": per_clip.mean()}
@@ -62,8 +96,8 @@ def training_loss(
     if config.loss.motion_weight > 0 and static is not None:
         signal, _ = signal_and_noise(scheduler, t, 1)
         estimate = clean_estimate(scheduler, output, noisy, t)
-        known = batch["has_static"].to(device).float()
-        motion = motion_reconstruction_loss(target, estimate, static, True, signal.square() * known)
+        weight = signal.square() * inputs["has_static"]
+        motion = motion_reconstruction_loss(target, estimate, static, True, weight)
         terms["loss_motion"] = motion.mean()
         loss = loss + config.loss.motion_weight * terms["loss_motion"]
     return {"loss": loss, **terms}

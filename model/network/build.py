@@ -65,8 +65,11 @@ def make_trainable(unet: OrbitUNet, config: TrainConfig) -> OrbitUNet:
         unet.to_static3d()
     if config.optim.checkpointing:
         unet.enable_gradient_checkpointing()
+        unet.recompute = config.optim.recompute
     if config.optim.lora:
         _add_lora(unet, config.optim.lora)
+    if config.optim.compile:
+        unet.compile_blocks()
     return unet.train()
 
 

@@ -7,6 +7,7 @@ reach every residual block before its SiLU (alibaba/VideoMV, unet_t2v.py and une
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,25 @@ class MotionEmbedding(nn.Module):
         features = self.normalise(torch.where(given, motion, torch.zeros_like(motion)))
         rows = self.mlp(features.unsqueeze(-1).to(weight_dtype(self.mlp)))
         return torch.where(given.unsqueeze(-1), rows, torch.zeros_like(rows))
+
+
+class WholePool(nn.AdaptiveAvgPool2d):
+    """`AdaptiveAvgPool2d` with the same bits, and on a GPU deterministic where no cell is an average: at the
+    size that comes in (the published network at 256 pixels) and at multiples of it (small networks). Its
+    parent's backward pass adds up in no fixed order there, and torch refuses it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, C, h, w] to [B, C, H, W]."""
+        rows, columns = cast(tuple[int, int], self.output_size)
+        height, width = input.shape[-2:]
+        if rows % height or columns % width:
+            return super().forward(input)
+        repeats = rows // height, columns // width
+        if repeats == (1, 1):
+            return input
+        cells = input[..., :, None, :, None]
+        cells = cells.expand(*input.shape[:-2], height, repeats[0], width, repeats[1])
+        return cells.reshape(*input.shape[:-2], rows, columns)
 
 
 def motion_tensor(motion: Tensor | Sequence[float | None], device: torch.device) -> Tensor:

@@ -55,6 +55,7 @@ class OrbitPipelineConfig(FrozenDict):
     trained_orbit: dict[str, float] | None
     residual: float
     precision: str
+    sample_precision: str
 
 
 class VideoBlock(Protocol):

@@ -29,6 +29,7 @@ from orbit4d.model.network.conditioning import (
     FIRST_VIEW,
     CameraEmbedding,
     MotionEmbedding,
+    WholePool,
     motion_tensor,
     two_layer_mlp,
 )
@@ -121,6 +122,8 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
                 num_layers=1,
                 norm_num_groups=norm_num_groups,
             )
+        if variant != "text":
+            _pool_whole(self.unet.image_latents_context_embedding)
         if variant != "text" and (in_channels != 4 or latent_token_grid != 8):
             _resize_image_branch(self.unet, in_channels, cross_attention_dim, latent_token_grid)
         for module in self.unet.modules():
@@ -139,6 +142,8 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
                 *two_layer_mlp(block_out_channels[0], width, camera_zero_init),
             )
         self.gradient_checkpointing = False
+        self.recompute = "blocks"
+        self._layer, self._middle = _layer, _middle
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> OrbitUNet:
@@ -237,7 +242,9 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         temb = unet.time_embedding(unet.time_proj(timestep).to(dtype))
         context, branch = encoder_hidden_states, None
         if self.is_image:
-            fps = torch.full((batch,), DEFAULT_FPS) if fps is None else torch.as_tensor(fps)
+            if fps is None:
+                fps = torch.full((batch,), DEFAULT_FPS, device=sample.device)
+            fps = torch.as_tensor(fps)
             fps = fps.to(sample.device).expand(batch)
             temb = temb + unet.fps_embedding(unet.time_proj(fps).to(dtype))
             source = self._image_source(sample, image_latents, static_latents)
@@ -314,24 +321,39 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         skips = [hidden]
         for block in unet.down_blocks:
             for layer in range(len(block.resnets)):
-                hidden = self._run(_layer, block, layer, hidden, temb, context, frames)
+                hidden = self._run(self._layer, block, layer, hidden, temb, context, frames)
                 skips.append(hidden)
             for downsampler in block.downsamplers or ():
                 hidden = downsampler(hidden)
                 skips.append(hidden)
-        hidden = self._run(_middle, unet.mid_block, 0, hidden, temb, context, frames)
+        hidden = self._run(self._middle, unet.mid_block, 0, hidden, temb, context, frames)
         for block in unet.up_blocks:
             for layer in range(len(block.resnets)):
                 joined = torch.cat([hidden, skips.pop()], dim=1)
-                hidden = self._run(_layer, block, layer, joined, temb, context, frames)
+                hidden = self._run(self._layer, block, layer, joined, temb, context, frames)
             for upsampler in block.upsamplers or ():
                 hidden = upsampler(hidden)
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden)))
 
     def _run(self, layer: Callable[..., Tensor], *args: Any) -> Tensor:
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(layer, *args, use_reentrant=False)
-        return layer(*args)
+        if self._recomputes("blocks"):
+            dropout = self.config.temporal_dropout > 0
+            return checkpoint(layer, *args, self._attend, use_reentrant=False, preserve_rng_state=dropout)
+        return layer(*args, self._attend)
+
+    def _attend(self, *args: Any) -> Tensor:
+        if self._recomputes("attention"):
+            # They hold no dropout, so there is no random state to keep: a recorded step could not.
+            return checkpoint(_attention, *args, use_reentrant=False, preserve_rng_state=False)
+        return _attention(*args)
+
+    def _recomputes(self, what: str) -> bool:
+        return self.gradient_checkpointing and self.recompute == what and torch.is_grad_enabled()
+
+    def compile_blocks(self, **how: Any) -> OrbitUNet:
+        """torch.compile for the blocks, in place; `how` are its arguments."""
+        self._layer, self._middle = torch.compile(_layer, **how), torch.compile(_middle, **how)
+        return self
 
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] | None = None
@@ -340,23 +362,52 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         self.gradient_checkpointing = enable
 
 
-def _layer(block: VideoBlock, i: int, hidden: Tensor, temb: Tensor, context: Tensor, frames: int) -> Tensor:
+def _layer(
+    block: VideoBlock,
+    i: int,
+    hidden: Tensor,
+    temb: Tensor,
+    context: Tensor,
+    frames: int,
+    attend: Callable[..., Tensor],
+) -> Tensor:
     """Layer i of a down or up block: residual, temporal convolution, and spatial and temporal attention."""
     hidden = block.temp_convs[i](block.resnets[i](hidden, temb), num_frames=frames)
     if getattr(block, "has_cross_attention", False):
-        hidden = block.attentions[i](hidden, encoder_hidden_states=context, return_dict=False)[0]
-        hidden = block.temp_attentions[i](hidden, num_frames=frames, return_dict=False)[0]
+        hidden = attend(block.attentions[i], block.temp_attentions[i], hidden, context, frames)
     return hidden
 
 
-def _middle(block: VideoBlock, _: int, hidden: Tensor, temb: Tensor, context: Tensor, frames: int) -> Tensor:
+def _middle(
+    block: VideoBlock,
+    _: int,
+    hidden: Tensor,
+    temb: Tensor,
+    context: Tensor,
+    frames: int,
+    attend: Callable[..., Tensor],
+) -> Tensor:
     """The middle block: its attention stands between its two residual blocks."""
     hidden = block.temp_convs[0](block.resnets[0](hidden, temb), num_frames=frames)
     for i, (attention, temporal) in enumerate(zip(block.attentions, block.temp_attentions), start=1):
-        hidden = attention(hidden, encoder_hidden_states=context, return_dict=False)[0]
-        hidden = temporal(hidden, num_frames=frames, return_dict=False)[0]
+        hidden = attend(attention, temporal, hidden, context, frames)
         hidden = block.temp_convs[i](block.resnets[i](hidden, temb), num_frames=frames)
     return hidden
+
+
+def _attention(
+    attention: nn.Module, temporal: nn.Module, hidden: Tensor, context: Tensor, frames: int
+) -> Tensor:
+    """Spatial attention (to the frame itself and the condition), then attention over frames."""
+    hidden = attention(hidden, encoder_hidden_states=context, return_dict=False)[0]
+    return cast(Tensor, temporal(hidden, num_frames=frames, return_dict=False)[0])
+
+
+def _pool_whole(branch: nn.Sequential) -> None:
+    """Give diffusers' pooling a backward pass that a GPU can repeat."""
+    for i, layer in enumerate(branch):
+        if isinstance(layer, nn.AdaptiveAvgPool2d):
+            branch[i] = WholePool(layer.output_size)
 
 
 def _resize_image_branch(unet: VideoUNet, channels: int, context_dim: int, token_grid: int) -> None:
@@ -378,7 +429,7 @@ def _resize_image_branch(unet: VideoUNet, channels: int, context_dim: int, token
     unet.image_latents_context_embedding = nn.Sequential(
         nn.Conv2d(channels, 32, 3, padding=1),
         nn.SiLU(),
-        nn.AdaptiveAvgPool2d((4 * token_grid, 4 * token_grid)),
+        WholePool((4 * token_grid, 4 * token_grid)),
         nn.Conv2d(32, 64, 3, stride=2, padding=1),
         nn.SiLU(),
         nn.Conv2d(64, context_dim, 3, stride=2, padding=1),

@@ -58,6 +58,8 @@ class Request:
     """How an image without alpha is cut out: flat, rembg or none (see `prepare_photo`)."""
     fps: float = 8.0
     """Of the video files."""
+    precision: str = ""
+    """What a GPU computes in: auto, fp16, bf16 or no (float32); empty: the run's own."""
 
 
 def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: Request) -> list[Path]:
@@ -67,13 +69,20 @@ def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: 
 
     from orbit4d.datasets.core.progress import Progress
     from orbit4d.model.sampling.pipeline import OrbitPipeline, memory_answered
+    from orbit4d.model.sampling.working import cast, sampling_dtype
 
     targets = outputs(out, request.samples)
     if sum(bool(x) for x in (request.image, request.text, request.static)) != 1:
         raise InputError("give exactly one of --image, --text and --static")
     pipeline = OrbitPipeline.of_folder(Path(run))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if request.precision:
+        pipeline.register_to_config(sample_precision=request.precision)
+    for network in (pipeline.unet, pipeline.base_unet):
+        # Here, and not beside their copies on a card that may be small.
+        cast(network, sampling_dtype(pipeline.config.sample_precision, device))
     with memory_answered():
-        pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+        pipeline.to(device)
     motion = pipeline.motion_statistics.parse(request.motion)
     conditions, cameras, notes = _conditions(pipeline, request)
     for note in notes:

@@ -37,6 +37,7 @@ from orbit4d.model.network.cameras import videomv_cameras
 from orbit4d.model.network.interfaces import OrbitPipelineConfig
 from orbit4d.model.network.unet import OrbitUNet
 from orbit4d.model.sampling.frame_types import frames_to_tensor, tensor_to_frames
+from orbit4d.model.sampling.working import WorkingNetworks, sampling_dtype
 
 
 @contextmanager
@@ -98,6 +99,7 @@ class OrbitPipeline(DiffusionPipeline):
         trained_orbit: dict[str, float] | None = None,
         residual: float = 0.0,
         precision: str = "no",
+        sample_precision: str = "auto",
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, base_unet=base_unet)
@@ -119,9 +121,11 @@ class OrbitPipeline(DiffusionPipeline):
             trained_orbit=trained_orbit,
             residual=residual,
             precision=precision,
+            sample_precision=sample_precision,
         )
         refine(self.scheduler)
         self._parts: FrozenParts | None = None
+        self._working = WorkingNetworks()
 
     # -- making, saving, loading ---------------------------------------------------------------------
 
@@ -159,6 +163,7 @@ class OrbitPipeline(DiffusionPipeline):
             trained_orbit=trained_orbit,
             residual=model.residual,
             precision=config.optim.precision,
+            sample_precision=sample.precision,
         )
         pipeline._parts = frozen
         return pipeline
@@ -410,8 +415,14 @@ class OrbitPipeline(DiffusionPipeline):
         """The guided output for z at t, and the largest batch of one pass that memory had room for."""
 
         def run(size: int | None) -> Tensor:
-            # As in training: what runs in half there need not be slower, larger and no truer here.
-            dtype = autocast_dtype(self.config.precision, self.device)
+            half = sampling_dtype(self.config.sample_precision, self.device)
+            if half and not self._working.overflowed:
+                unet = self._working.of("unet", self.unet, half)
+                base = self._working.of("base", self.base_unet, half)
+                output = guided_prediction(unet, z, t, full, negative, base, weights, size)
+                if self._working.holds(output):
+                    return output
+            dtype = autocast_dtype("bf16" if half else "no", self.device)
             with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
                 x_t = z.to(self.unet.dtype)
                 return guided_prediction(self.unet, x_t, t, full, negative, self.base_unet, weights, size)
@@ -438,7 +449,6 @@ class OrbitPipeline(DiffusionPipeline):
         device: torch.device,
     ) -> Conditions:
         """The conditioned branch, repeated for every video."""
-        dtype = self.unet.dtype
         values: dict[str, Any] = {"camera": videomv_cameras(cameras)[None]}
         if parts.text is not None:
             caption = f"{self.config.caption_prefix}{prompt}{self.config.caption_suffix}" if prompt else ""
@@ -453,7 +463,8 @@ class OrbitPipeline(DiffusionPipeline):
             values |= self._visual(parts, image, static, device)
         elif image is not None or static is not None:
             raise InputError("this model was trained on captions alone: give a text")
-        moved = {k: v.to(device, dtype).expand(count, *v.shape[1:]) for k, v in values.items()}
+        # In float32: the network takes its own precision where it uses them.
+        moved = {k: v.to(device).expand(count, *v.shape[1:]) for k, v in values.items()}
         if motion is not None:
             told = list(motion) if isinstance(motion, Sequence) else [motion] * count
             moved["motion"] = torch.tensor([float("nan") if m is None else m for m in told], device=device)
@@ -484,7 +495,7 @@ class OrbitPipeline(DiffusionPipeline):
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """What sampling runs in beside float32: on a GPU what training did ("bf16" or "fp16"), else nothing."""
+    """What float32 weights sample in: on a GPU autocast to "bf16" or "fp16", else nothing."""
     if device.type != "cuda":
         return None
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)

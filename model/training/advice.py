@@ -44,10 +44,12 @@ def out_of_memory(config: TrainConfig, run: Path, where: str) -> str:
     """One line on what to change."""
     o = config.optim
     hints, others = [], []
-    if o.batch > 1:
+    if isinstance(o.batch, int) and o.batch > 1:
         hints.append(f"optim.batch={o.batch // 2} (the effective batch stays {o.effective_batch})")
     if not o.checkpointing:
         hints.append("optim.checkpointing=true")
+    elif o.recompute != "blocks":
+        hints.append("optim.recompute=blocks")
     if o.precision == "no":
         others.append("optim.precision=bf16")
     if o.optimizer != "adamw8bit":

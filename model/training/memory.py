@@ -1,21 +1,19 @@
 """How much GPU memory a training step will need, computed without allocating any of it.
 
 The network is built on the meta device and run forward once; what autograd keeps for the backward pass is
-counted by its own hooks, in the dtype of the run. Scaled-dot-product attention is counted as the fused
-kernels keep it (inputs, output and one number per row, not the attention matrix).
+counted by its own hooks, with the casts of the run (compute/saved.py). What is estimated is what torch
+reserves; the CUDA context beside it takes about half a GiB more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from orbit4d.model.compute.half import half_dtype
+from orbit4d.model.compute.micro_step import cannot_be_recorded
+from orbit4d.model.compute.saved import Region, Saved, saved_by_a_pass
 from orbit4d.model.config.settings import OptimSettings, TrainConfig
 from orbit4d.model.network.build import make_trainable
 from orbit4d.model.network.unet import OrbitUNet
@@ -23,8 +21,10 @@ from orbit4d.model.training.muon import split
 
 GIB = 1024**3
 CARDS_GIB = (24, 40, 80)
-#: CUDA context, cuDNN and cuBLAS workspaces, and what the allocator loses to fragments: a tenth, and 1 GiB.
-_OVERHEAD_SHARE, _OVERHEAD_BYTES = 0.10, 1 * GIB
+#: Workspaces of cuBLAS and cuDNN, what a backward pass makes for a moment, and what the allocator loses to
+#: fragments; and the CUDA context, which no allocator counts.
+_OVERHEAD_SHARE, _OVERHEAD_BYTES, CONTEXT_BYTES = 0.02, GIB // 2, GIB // 2
+_CUDA = torch.device("cuda")
 #: Parameters of the published parts around the UNet: SD's f8 VAE and the two towers of OpenCLIP ViT-H/14, the
 #: text tower without its last layer.
 FROZEN_PARAMETERS = {"autoencoder": 83_700_000, "text_encoder": 340_400_000, "image_encoder": 632_100_000}
@@ -50,37 +50,93 @@ class MemoryEstimate:
     encoding needs beside them is less than the backward pass needs later, and free by then."""
     buckets: int = 0
     """Second copy of the gradients, which DistributedDataParallel exchanges; 0 with one process."""
+    together: int = 0
+    """The most that gradients and activations take at one time: less than their sum where a step is one
+    micro-batch, whose activations go as its gradients come. 0: their sum."""
+
+    @property
+    def reserved(self) -> int:
+        """All of it, with an allowance for workspaces and fragments: what torch reserves."""
+        together = self.together or self.gradients + self.activations
+        parts = self.weights + self.optimizer + self.ema + self.frozen + self.buckets + together
+        return int(parts * (1 + _OVERHEAD_SHARE)) + _OVERHEAD_BYTES
 
     @property
     def total(self) -> int:
-        """All of it, with an allowance for the CUDA context, workspaces and fragments."""
-        parts = self.weights + self.gradients + self.optimizer + self.ema + self.activations
-        return int((parts + self.frozen + self.buckets) * (1 + _OVERHEAD_SHARE)) + _OVERHEAD_BYTES
+        """What the card needs to have free: `reserved`, and the CUDA context."""
+        return self.reserved + CONTEXT_BYTES
 
 
 def estimate(config: TrainConfig, latent_channels: int, downscale: int, processes: int = 1) -> MemoryEstimate:
-    """Memory of one of `processes` with the settings of `config`; `downscale` is pixels per latent pixel."""
+    """Memory of one of `processes` on a GPU with the settings of `config`; `downscale` is pixels per latent
+    pixel. A micro-batch that is to be chosen counts as one clip."""
+    batch = config.optim.batch if isinstance(config.optim.batch, int) else 1
+    return estimate_of(config, *measured(config, latent_channels, downscale, batch), 1, processes)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Numbers of parameters, and what an optimizer keeps of them."""
+
+    total: int
+    trained: int
+    optimizer: int
+    """Bytes."""
+
+
+def measured(
+    config: TrainConfig, latent_channels: int, downscale: int, batch: int = 1
+) -> tuple[Weights, Saved]:
+    """What does not depend on how a step is cut: the network's weights, and what `batch` clips keep."""
     o = config.optim
     with torch.device("meta"):
         channels = {"in_channels": latent_channels, "out_channels": latent_channels}
         unet = OrbitUNet(variant=config.model.variant, **(channels | dict(config.model.unet)))
     total = sum(p.numel() for p in unet.parameters())
     with torch.device("meta"):
-        make_trainable(unet, replace(config, optim=replace(o, checkpointing=False)))
+        make_trainable(unet, replace(config, optim=replace(o, checkpointing=False, compile=False)))
     trained = sum(p.numel() for p in unet.parameters() if p.requires_grad)
-    half = o.precision != "no"
+    weights = Weights(total, trained, _optimizer_bytes(unet, o.optimizer))
+    return weights, saved_by_a_pass(unet, config, downscale, batch, half_dtype(o, _CUDA) is not None)
+
+
+def estimate_of(
+    config: TrainConfig, weights: Weights, saved: Saved, clips: int = 1, processes: int = 1
+) -> MemoryEstimate:
+    """The estimate where `saved` is what one clip keeps, and a micro-batch has `clips` of them (or where it
+    is what the whole micro-batch keeps, and `clips` is 1)."""
+    o = config.optim
+    half = half_dtype(o, _CUDA) is not None
+    recompute = o.recompute if o.checkpointing else ""
+    gradients, activations = weights.trained * 4, clips * saved.bytes(recompute)
+    batch = clips if clips > 1 or not isinstance(o.batch, int) else o.batch
+    one = o.effective_batch == batch * processes and processes == 1
+    recorded = o.graphs != "off" and not cannot_be_recorded(config, processes, half)
+    together = gradients + activations
+    if one and not recorded:
+        together = max(_scaled(saved, clips).peak(recompute, 4), gradients)
     return MemoryEstimate(
-        parameters=total,
-        trained=trained,
-        # Autocast keeps a half-precision copy of the weights through a step.
-        weights=total * (4 + (2 if half else 0)),
-        gradients=trained * 4,
-        optimizer=_optimizer_bytes(unet, o.optimizer),
-        ema=trained * 4 if o.ema else 0,
-        activations=_activations(unet, config, downscale, o.checkpointing),
+        parameters=weights.total,
+        trained=weights.trained,
+        # Autocast keeps a half-precision copy of the weights through a step; half weights are one.
+        weights=weights.total * (4 + (2 if o.precision != "no" else 0)),
+        gradients=gradients,
+        optimizer=weights.optimizer,
+        ema=weights.trained * 4 if o.ema else 0,
+        activations=activations,
         frozen=4 * sum(_frozen(getattr(config.model, name), n) for name, n in FROZEN_PARAMETERS.items()),
-        buckets=trained * 4 if processes > 1 else 0,
+        buckets=weights.trained * 4 if processes > 1 and not half else 0,
+        together=together,
     )
+
+
+def _scaled(saved: Saved, clips: int) -> Saved:
+    """What `clips` times as many clips keep."""
+
+    def more(regions: tuple[Region, ...]) -> tuple[Region, ...]:
+        return tuple(Region(clips * r.saved, clips * r.inputs, r.parameters) for r in regions)
+
+    return Saved(clips * saved.total, more(saved.blocks), more(saved.attention))
 
 
 def _frozen(source: str, published: int) -> int:
@@ -90,50 +146,6 @@ def _frozen(source: str, published: int) -> int:
     return _MINILM_PARAMETERS if source == "minilm" else published
 
 
-def _activations(unet: OrbitUNet, config: TrainConfig, downscale: int, checkpointing: bool) -> int:
-    """Bytes that autograd keeps for one micro-batch of `optim.batch` clips."""
-    dtype = torch.float32 if config.optim.precision == "no" else torch.bfloat16
-    # diffusers' own `to` would warn about modules kept in float32, of which there are none.
-    torch.nn.Module.to(unet, dtype)
-    b, f, c = config.optim.batch, config.data.frames, unet.config.in_channels
-    edge = config.data.resolution // downscale
-    shape = (b, c, f, edge, edge)
-    inputs: dict[str, Any] = {
-        "camera": torch.empty(b, f, unet.config.camera_dim, device="meta", dtype=dtype),
-        "motion": torch.empty(b, device="meta"),
-    }
-    text = torch.empty(b, 77, unet.config.cross_attention_dim, device="meta", dtype=dtype)
-    if config.model.variant == "image":
-        inputs["image_latents"] = torch.empty(b, c, edge, edge, device="meta", dtype=dtype)
-    if config.model.variant == "static3d":
-        inputs["static_latents"] = torch.empty(shape, device="meta", dtype=dtype)
-    counter = _Counter()
-    blocks: list[tuple[int, int]] = []
-    run = unet._run
-
-    def counted(layer: Callable[..., Tensor], *args: Any) -> Tensor:
-        before = counter.bytes
-        out = run(layer, *args)
-        blocks.append((counter.bytes - before, sum(_bytes(a) for a in args if isinstance(a, Tensor))))
-        return out
-
-    unet._run = counted  # type: ignore[method-assign]  # counts blocks in this one pass
-    parameters = {id(p.untyped_storage()) for p in unet.parameters()}
-    counter.ignore = parameters
-    try:
-        with _fused_attention(), torch.autograd.graph.saved_tensors_hooks(counter.pack, lambda t: t):
-            unet(
-                torch.empty(shape, device="meta", dtype=dtype), torch.zeros(b, device="meta"), text, **inputs
-            )
-    finally:
-        del unet._run
-    if not checkpointing:
-        return counter.bytes
-    inside = sum(saved for saved, _ in blocks)
-    # Every block keeps its inputs; one at a time is recomputed and keeps all.
-    return counter.bytes - inside + sum(kept for _, kept in blocks) + max(saved for saved, _ in blocks)
-
-
 def _optimizer_bytes(unet: OrbitUNet, name: str) -> int:
     """AdamW keeps two numbers a weight, in 8 bits or 32; Muon one for each weight of a matrix."""
     matrices, others = split(unet)
@@ -141,65 +153,15 @@ def _optimizer_bytes(unet: OrbitUNet, name: str) -> int:
     return {"adamw8bit": 2 * sum(count), "muon": 4 * count[0] + 8 * count[1]}.get(name, 8 * sum(count))
 
 
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-class _Counter:
-    """Adds up the storages that autograd saves, each once."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.ignore: set[int] = set()
-        self._seen: dict[int, Any] = {}
-
-    def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if not isinstance(tensor, torch.nn.Parameter) and key not in self._seen:
-            # Kept alive: a freed storage's address would be used again.
-            self._seen[key] = storage
-            self.bytes += storage.nbytes()
-        return tensor
-
-
-class _Fused(torch.autograd.Function):
-    """What flash attention saves: query, key, value, output, and the log-sum-exp of each row."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        out = query.new_empty(*query.shape[:-1], value.shape[-1])
-        rows = torch.empty(query.shape[:-1], device=query.device, dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, out, rows)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> None:
-        raise RuntimeError("this stand-in only counts memory")
-
-
-@contextmanager
-def _fused_attention() -> Iterator[None]:
-    original = F.scaled_dot_product_attention
-
-    def stand_in(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return _Fused.apply(query, key, value)
-
-    F.scaled_dot_product_attention = stand_in
-    try:
-        yield
-    finally:
-        F.scaled_dot_product_attention = original
-
-
 def report(config: TrainConfig, latent_channels: int, downscale: int, processes: int = 1) -> str:
     """Table for `--dry-run`: the settings as given, and the usual ways to save, against 24, 40 and 80 GiB."""
     o = config.optim
     half = replace(o, precision="bf16" if o.precision == "no" else o.precision)
-    saving = replace(half, checkpointing=True)
+    saving = replace(half, checkpointing=True, recompute="blocks")
     rows: list[tuple[str, OptimSettings]] = [
         ("as set", o),
         ("bf16, all activations kept", replace(half, checkpointing=False)),
+        ("bf16, attention recomputed", replace(saving, recompute="attention")),
         ("bf16, checkpointing", saving),
         ("the same, 8-bit AdamW", replace(saving, optimizer="adamw8bit")),
         ("the same, LoRA 16, AdamW", replace(saving, lora=16)),
@@ -208,8 +170,9 @@ def report(config: TrainConfig, latent_channels: int, downscale: int, processes:
     head = f"{'per process, GiB':{width}} weights  grads  optim    ema frozen  activ  total   fits"
     lines = [head]
     parameters = 0
+    passes: dict[tuple[object, ...], tuple[Weights, Saved]] = {}
     for name, optim in rows:
-        e = estimate(replace(config, optim=optim), latent_channels, downscale, processes)
+        e = _of_row(replace(config, optim=optim), passes, latent_channels, downscale, processes)
         parameters = parameters or e.parameters
         fits = [str(card) for card in CARDS_GIB if e.total <= card * GIB]
         gradients = e.gradients + e.buckets
@@ -220,7 +183,9 @@ def report(config: TrainConfig, latent_channels: int, downscale: int, processes:
         )
     shape = f"{config.data.frames} x {config.data.resolution} x {config.data.resolution}"
     lines.insert(
-        0, f"{parameters / 1e6:.1f} M parameters, micro-batch {o.batch} of {shape}, precision {o.precision}"
+        0,
+        f"{parameters / 1e6:.1f} M parameters, micro-batch {o.batch}{' (here 1)' * (o.batch == 'auto')} of "
+        f"{shape}, precision {o.precision}",
     )
     lines.append(
         "frozen: autoencoder and encoders in float32, which stay on the card with a latent cache too"
@@ -231,3 +196,19 @@ def report(config: TrainConfig, latent_channels: int, downscale: int, processes:
         else "one process; with several, gradients are exchanged from a second copy: grads twice"
     )
     return "\n".join(lines)
+
+
+def _of_row(
+    config: TrainConfig,
+    passes: dict[tuple[object, ...], tuple[Weights, Saved]],
+    latent_channels: int,
+    downscale: int,
+    processes: int,
+) -> MemoryEstimate:
+    """The estimate of one row; rows that compute alike share the pass that is counted."""
+    o = config.optim
+    key = (o.precision, half_dtype(o, _CUDA), o.lora, o.optimizer)
+    if key not in passes:
+        batch = o.batch if isinstance(o.batch, int) else 1
+        passes[key] = measured(config, latent_channels, downscale, batch)
+    return estimate_of(config, *passes[key], 1, processes)

@@ -84,26 +84,34 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
-        alike: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
-        for p in group["params"]:
-            if p.grad is not None:
-                alike[len(p), p[0].numel()].append(p)
-        for shape, weights in alike.items():
-            updates = torch.stack([self._momentum(p, group["momentum"]).reshape(shape) for p in weights])
+        # One call for all weights: a call each is most of a small network's step on a GPU.
+        weights: list[Tensor] = [p for p in group["params"] if p.grad is not None]
+        if not weights:
+            return
+        gradients = [p.grad.float() for p in weights if p.grad is not None]
+        averages = [self._average(p, gradient) for p, gradient in zip(weights, gradients)]
+        torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, averages, group["momentum"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for i, p in enumerate(weights):
+            alike[len(p), p[0].numel()].append(i)
+        for shape, places in alike.items():
+            updates = orthogonalised(torch.stack([ahead[i].reshape(shape) for i in places]))
             scale = group["lr"] * _ADAMW_RMS * max(shape) ** 0.5
-            for p, update in zip(weights, orthogonalised(updates)):
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.reshape(p.shape).to(p.dtype), alpha=-scale)
+            own = [weights[i] for i in places]
+            torch._foreach_add_(
+                own, [u.reshape(p.shape).to(p.dtype) for p, u in zip(own, updates)], alpha=-scale
+            )
 
-    def _momentum(self, p: nn.Parameter, momentum: float) -> Tensor:
-        """Updated average of the gradients, looked ahead by one step, float32."""
-        assert p.grad is not None, "asked for a weight without gradient"
-        gradient = p.grad.float()
+    def _average(self, p: Tensor, gradient: Tensor) -> Tensor:
+        """Average of the gradients of a weight, float32; zero before the first."""
         state = self.state[p]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(gradient)
-        average = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-        return gradient.lerp(average, momentum)
+        average: Tensor = state["momentum_buffer"]
+        return average
 
 
 def split(unet: OrbitUNet) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -41,11 +41,11 @@ def train_on_ray(
     from orbit4d.datasets.core.storage import Store
     from orbit4d.datasets.index.index import Index
     from orbit4d.model.run.claim import claimed
-    from orbit4d.model.training.stages import micro_batches
+    from orbit4d.model.training.plan import check_batch
 
     if workers < 1:
         raise InputError(f"--ray {workers}: give the number of workers, at least 1")
-    micro_batches(config, workers)
+    check_batch(config, workers)
     Index(dataset)  # a dataset that is not there is refused before the run's folder is made
     dataset = Store(dataset).uri  # as its own path: workers have other current folders
     with claimed(run, _with_whole_paths(config), resume) as config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 
 from orbit4d.datasets.core.errors import InputError, WorkError
+from orbit4d.model.compute.graphs import Graphs
+from orbit4d.model.compute.half import HalfNetwork, half_dtype
+from orbit4d.model.compute.micro_step import open_graphs
 from orbit4d.model.config.settings import Stage, TrainConfig
 from orbit4d.model.data.clip_source import TRAIN, VALIDATION, describe_clips, open_clips
 from orbit4d.model.data.motion_statistics import MotionStatistics
@@ -56,6 +59,8 @@ class Parts:
     unet: OrbitUNet
     """The network, not wrapped for several processes."""
     motion: MotionStatistics
+    half: HalfNetwork | None = None
+    """What steps compute with, where its weights are half: `unet` is then the float32 master of it."""
 
 
 @dataclass
@@ -72,17 +77,23 @@ class Position:
     """`time.monotonic()` of the run's begin, had it been one session."""
     session_start: int
     """`step` where this session began."""
+    saved: float
+    """`time.monotonic()` of the last checkpoint, or of the session's begin."""
 
     @classmethod
     def of(cls, start: State) -> Position:
         """Where a session begins, now."""
-        began = time.monotonic() - start.seconds
-        return cls(start.step, start.stage, start.stage_step, began, start.step)
+        now = time.monotonic()
+        return cls(start.step, start.stage, start.stage_step, now - start.seconds, start.step, now)
 
     @property
     def seconds(self) -> float:
         """Wall time spent so far, over all sessions."""
         return time.monotonic() - self.began
+
+    def checkpoint_is_late(self, minutes: float) -> bool:
+        """Whether the last checkpoint lies further back than `minutes`; 0 is never."""
+        return bool(minutes) and time.monotonic() - self.saved > 60 * minutes
 
     def state(self) -> State:
         """The same for a checkpoint."""
@@ -92,6 +103,8 @@ class Position:
 def open_accelerator(config: TrainConfig) -> Accelerator:
     """accelerate's view of the processes and their devices. InputError for fp16 without a GPU."""
     precision = config.optim.precision
+    if config.optim.graphs == "on" and not torch.cuda.is_available():
+        raise InputError("optim.graphs=on needs a CUDA GPU: use auto or off")
     # accelerate's own refusal is no one line of ours.
     if precision == "fp16" and not torch.cuda.is_available():
         raise InputError("optim.precision=fp16 needs a GPU: use bf16 or no")
@@ -102,12 +115,15 @@ def open_accelerator(config: TrainConfig) -> Accelerator:
 
 def micro_batches(config: TrainConfig, processes: int) -> int:
     """Micro-batches per optimizer step and process, so that their sum over all is the effective batch."""
-    per_pass = config.optim.batch * processes
+    batch = config.optim.batch
+    if isinstance(batch, str):
+        raise TypeError("optim.batch=auto is settled first (plan.settled_batch)")
+    per_pass = batch * processes
     accumulate, rest = divmod(config.optim.effective_batch, per_pass)
     if rest or accumulate < 1:
         raise InputError(
             f"optim.effective_batch={config.optim.effective_batch} is no multiple of "
-            f"batch {config.optim.batch} x {processes} processes: set optim.batch to a divisor"
+            f"batch {batch} x {processes} processes: set optim.batch to a divisor"
         )
     return accumulate
 
@@ -167,12 +183,24 @@ def resume_point(
     found = run_checkpoint.latest(run) if resume else None
     if found is None:
         return None, State(step=0, stage=0, stage_step=0, seconds=0.0)
-    checkpoint = run_checkpoint.load(found, parts.accelerator.device)
+    # To the CPU: beside a network that is on its device, a second copy of everything need not fit there.
+    checkpoint = run_checkpoint.load(found, torch.device("cpu"))
     # All that is left to do of a run whose stages are done.
     unexpected = parts.unet.load_state_dict(checkpoint.model, strict=False).unexpected_keys
     if unexpected:
         raise WorkError(f"checkpoint key {unexpected[0]} is not in this network")
     return checkpoint, start_of(checkpoint.state, config)
+
+
+def halved(parts: Parts, config: TrainConfig) -> Parts:
+    """The same with a network for the steps whose weights are half, where the settings have it so; the
+    master goes to the device, and is not wrapped for several processes."""
+    device = parts.accelerator.device
+    dtype = half_dtype(config.optim, device)
+    if dtype is None:
+        return parts
+    half = HalfNetwork(parts.unet.to(device), dtype)
+    return replace(parts, half=half)
 
 
 # -- a stage -------------------------------------------------------------------------------------------
@@ -192,6 +220,8 @@ class StageState:
     optimizer: torch.optim.Optimizer
     ema: EMAModel | None
     """Averaged weights, where the settings want them."""
+    graphs: Graphs | None = None
+    """The micro-step, recorded on the device; None: each is run anew."""
 
 
 def open_stage(
@@ -203,14 +233,24 @@ def open_stage(
     accumulate = micro_batches(config, accelerator.num_processes)
     batches = open_batches(parts, config, position, accumulate)
     optimizer = make_optimizer(parts.unet, config)
-    network, optimizer = accelerator.prepare(parts.unet, optimizer)
+    if parts.half is not None:
+        network, optimizer = parts.half, accelerator.prepare(optimizer)
+    else:
+        network, optimizer = accelerator.prepare(parts.unet, optimizer)
     ema = None
     if config.optim.ema:
         ema = EMAModel(trainable(parts.unet), decay=config.optim.ema, foreach=True)
     if checkpoint is not None:
         restore_optimizer(checkpoint, parts, optimizer, ema)
     parts.unet.train()
-    return StageState(stage, batches, accumulate, network, optimizer, ema)
+    if parts.half is not None:
+        parts.half.follow()
+    graphs = open_graphs(accelerator, network, parts.scheduler, config, accumulate)
+    if graphs is not None:
+        # A recorded step adds to gradients where they are.
+        for parameter in trainable(parts.unet):
+            parameter.grad = torch.zeros_like(parameter)
+    return StageState(stage, batches, accumulate, network, optimizer, ema, graphs)
 
 
 def open_batches(
@@ -223,7 +263,7 @@ def open_batches(
         DataLoader(
             clips,
             batch_sampler=StepBatches(
-                len(parts.clips), config.seed, number, config.optim.batch, accumulate,
+                len(parts.clips), config.seed, number, int(config.optim.batch), accumulate,
                 accelerator.process_index, accelerator.num_processes, position.done,
             ),
             num_workers=config.data.workers,
@@ -243,7 +283,8 @@ def restore_optimizer(
     if ema is not None:
         # Between two stages the average starts from the weights just loaded.
         shadow = checkpoint.ema if checkpoint.ema is not None else trainable(parts.unet)
-        ema.shadow_params = [value.detach().clone() for value in shadow]
+        own = trainable(parts.unet)
+        ema.shadow_params = [value.detach().to(p.device, copy=True) for value, p in zip(shadow, own)]
         ema.optimization_step = checkpoint.ema_step
     scaler = parts.accelerator.scaler
     if checkpoint.scaler is not None and scaler is not None:

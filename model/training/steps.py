@@ -8,16 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+from torch import Tensor
 
 from orbit4d.datasets.loader.worker_faults import worker_faults
+from orbit4d.model.compute.micro_step import precision_of
 from orbit4d.model.config.learning_rate import learning_rate
 from orbit4d.model.config.settings import TrainConfig
-from orbit4d.model.diffusion.objective import training_loss, validation_loss
+from orbit4d.model.diffusion.objective import prepare, training_loss, validation_loss
 from orbit4d.model.network.build import trainable_state
 from orbit4d.model.run import checkpoint as run_checkpoint
 from orbit4d.model.run.checkpoint import Checkpoint
@@ -50,9 +53,13 @@ def optimizer_step(
         group["lr"] = learning_rate(config, state.stage, position.done)
     with memory_advice(config, run, f"in step {position.step + 1}"):
         terms, waited = accumulate_gradients(state, parts, config)
+        if parts.half is not None and accelerator.num_processes > 1:
+            parts.half.exchange()
         norm = accelerator.clip_grad_norm_(trainable(parts.unet), config.optim.clip or math.inf)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=state.graphs is None)
+        if parts.half is not None:
+            parts.half.follow()
     if accelerator.num_processes > 1:
         terms = mean_over_processes(accelerator, terms)
     check_finite(terms, config, run, position.step)
@@ -66,22 +73,37 @@ def accumulate_gradients(
 ) -> tuple[dict[str, float], float]:
     """Forward and backward over the micro-batches -> (mean of each loss, seconds waited for the loader)."""
     accelerator, accumulate = parts.accelerator, state.accumulate
-    terms: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
     waited = 0.0
     for micro in range(accumulate):
         waiting = time.monotonic()
         with worker_faults(config.data.workers, "--set data.workers"):
             batch = next(state.batches)
         waited += time.monotonic() - waiting
-        last = micro == accumulate - 1
-        with nullcontext() if last else accelerator.no_sync(state.network), accelerator.autocast():
-            losses = training_loss(
-                state.network, batch, parts.frozen, parts.scheduler, config, accelerator.device
-            )
-            accelerator.backward(losses["loss"] / accumulate)
+        last = micro == accumulate - 1 or parts.half is not None
+        with nullcontext() if last else accelerator.no_sync(state.network):
+            losses = micro_step(state, parts, config, batch)
         for name, value in losses.items():
-            terms[name] = terms.get(name, 0.0) + float(value.detach()) / accumulate
-    return terms, waited
+            # Summed where they are: a number read back here would stall a GPU at every micro-batch.
+            share = value.detach().double() / accumulate
+            sums[name] = sums[name] + share if name in sums else share
+    numbers = torch.stack(list(sums.values())).tolist()
+    return dict(zip(sums, numbers)), waited
+
+
+def micro_step(
+    state: StageState, parts: Parts, config: TrainConfig, batch: dict[str, Any]
+) -> dict[str, Tensor]:
+    """Losses of one micro-batch; its gradients are added to those that are there."""
+    accelerator = parts.accelerator
+    if state.graphs is not None:
+        return state.graphs(prepare(batch, parts.frozen, parts.scheduler, config, accelerator.device))
+    with precision_of(accelerator, state.network):
+        losses = training_loss(
+            state.network, batch, parts.frozen, parts.scheduler, config, accelerator.device
+        )
+        accelerator.backward(losses["loss"] / state.accumulate)
+    return losses
 
 
 def step_seed(seed: int, stage: int, step: int, rank: int) -> int:
@@ -115,7 +137,9 @@ def validate(state: StageState, parts: Parts, config: TrainConfig, position: Pos
     due = position.done == state.stage.steps or position.done % config.validate_every == 0
     if not (len(parts.validation) and due and parts.accelerator.is_main_process):
         return None
-    with averaged(state.ema, parts.unet):
+    # A master network, which accelerate did not wrap, is validated as the wrapped ones are.
+    precision = nullcontext() if parts.half is None else parts.accelerator.autocast()
+    with averaged(state.ema, parts.unet), precision:
         return validation_loss(
             parts.unet, parts.validation, state.stage, parts.frozen, parts.scheduler, config
         )
@@ -124,21 +148,24 @@ def validate(state: StageState, parts: Parts, config: TrainConfig, position: Pos
 def maybe_checkpoint(
     state: StageState, parts: Parts, config: TrainConfig, run: Path, position: Position, asked: bool
 ) -> None:
-    """A checkpoint within a stage, every so many steps and before a stop; KeyboardInterrupt when one process
-    was `asked` to stop. The last step of a stage is kept by the stage's end."""
-    stop = in_any_process(parts.accelerator, asked)
-    if (position.done % config.checkpoint_every == 0 or stop) and position.done < state.stage.steps:
+    """A checkpoint within a stage, every so many steps or minutes and before a stop; KeyboardInterrupt when
+    one process was `asked` to stop. The last step of a stage is kept by the stage's end."""
+    late = parts.accelerator.is_main_process and position.checkpoint_is_late(config.checkpoint_minutes)
+    stop, late = in_any_process(parts.accelerator, asked, late)
+    due = position.done % config.checkpoint_every == 0 or late
+    if (due or stop) and position.done < state.stage.steps:
         write_checkpoint(parts, config, run, position, state)
         if stop:
             raise KeyboardInterrupt
 
 
-def in_any_process(accelerator: Accelerator, flag: bool) -> bool:
-    """Whether `flag` holds in one process at least: the same answer in all. A signal reaches them at
+def in_any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
+    """Whether each of `flags` holds in one process at least: the same answer in all. A signal reaches them at
     different times, and one that stopped a step early would leave the others waiting for it."""
     if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum"))
+        return flags
+    raised = torch.tensor([float(flag) for flag in flags], device=accelerator.device)
+    return tuple(bool(count) for count in accelerator.reduce(raised, "sum").tolist())
 
 
 def write_checkpoint(
@@ -158,4 +185,5 @@ def write_checkpoint(
             scaler=accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
         )
         run_checkpoint.save(run, content, config.keep_checkpoints)
+    position.saved = time.monotonic()
     accelerator.wait_for_everyone()

@@ -30,12 +30,14 @@ from orbit4d.datasets.commands.interrupt import stop_request
 from orbit4d.datasets.core.atomic import replacing_folder
 from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.index.index import Index
+from orbit4d.model.compute.device import device_settings
 from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.data.clip_source import trained_orbit
 from orbit4d.model.network.build import make_trainable, merge_lora, save_folder
 from orbit4d.model.run.adapters import save_adapters
 from orbit4d.model.sampling.pipeline import OrbitPipeline
 from orbit4d.model.training.advice import memory_advice
+from orbit4d.model.training.plan import check_batch, settled
 from orbit4d.model.training.record import RunRecord
 from orbit4d.model.training.stages import (
     Parts,
@@ -43,8 +45,8 @@ from orbit4d.model.training.stages import (
     StageState,
     calibrate,
     claim_run,
+    halved,
     load_parts,
-    micro_batches,
     open_accelerator,
     open_stage,
     resume_point,
@@ -74,18 +76,19 @@ def train(
     that already exists without `resume` or was started with other settings; WorkError for a loss that is not
     a number and for memory that does not suffice, naming what to change.
     """
-    with memory_advice(config, run), ExitStack() as held:
+    with memory_advice(config, run), device_settings(config.optim), ExitStack() as held:
         accelerator = open_accelerator(config)
         # What is wrong with either is refused before the run's folder is made.
-        micro_batches(config, accelerator.num_processes)
+        check_batch(config, accelerator.num_processes)
         Index(dataset)
-        config = claim_run(config, run, resume, accelerator, held)
+        config = settled(claim_run(config, run, resume, accelerator, held), accelerator)
 
         parts = load_parts(config, dataset, accelerator, allow_missing)
         write_facts(parts, config, dataset, run)
         calibrate(parts, config)
         make_trainable(parts.unet, config)
         checkpoint, start = resume_point(parts, config, run, resume)
+        parts = halved(parts, config)
         record = None
         if accelerator.is_main_process:
             record = RunRecord(dataset, config, run, start.step, trackers)

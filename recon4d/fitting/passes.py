@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from orbit4d.datasets.images.measures import LEAST_ERROR
-
 from orbit4d.recon4d.fitting.fused_loss import SOLID, Judged
 
 #: A pass counts as better when its loss is below the best one's times this.
