@@ -154,7 +154,7 @@ def merge(datasets: tuple[str, ...], out: str, force: bool) -> None:
 @click.option(
     "--from",
     "layout",
-    type=click.Choice(["diffusion4d", "gobjaverse"]),
+    type=click.Choice(["diffusion4d", "gobjaverse", *MULTI_CAMERA, "nerfstudio"]),
     default="diffusion4d",
     show_default=True,
     help="Layout of the sources.",
@@ -165,18 +165,22 @@ def merge(datasets: tuple[str, ...], out: str, force: bool) -> None:
 def import_(
     sources: tuple[str, ...], layout: str, out: str, azimuth0: float | None, captions: str | None
 ) -> None:
-    """Bring published orbit folders into a dataset.
+    """Bring published orbit folders, or scenes of several cameras, into a dataset.
 
     SOURCES are folders, or tar and tar.gz archives, which are read without unpacking them.
 
     \b
     Example: orbit4d import dynamic4d.tar.gz --out published --captions Cap3D.csv
              orbit4d import gobjaverse/0 --from gobjaverse --out views
+             orbit4d import MultiCamVideo-Dataset --from multicamvideo --out multicam
     """
     from orbit4d.datasets.layouts.diffusion4d import import_diffusion4d
     from orbit4d.datasets.layouts.gobjaverse import import_gobjaverse
+    from orbit4d.datasets.layouts.multi_camera import READERS, import_scenes
 
-    if layout == "gobjaverse":
+    if layout in READERS:
+        done = import_scenes(sources, out, layout, captions=captions)
+    elif layout == "gobjaverse":
         done = import_gobjaverse(sources, out, captions=captions)
     else:
         done = import_diffusion4d(sources, out, azimuth0_deg=azimuth0, captions=captions)
@@ -222,11 +226,18 @@ def export(dataset: str, layout: str, out: str, where: str | None, split: str | 
 
         click.echo(f"{export_dataset(dataset, out, layout, where, split)} clips: {out}")
         return
+    if layout in MULTI_CAMERA:
+        from orbit4d.datasets.layouts.multi_camera import export_scenes
+
+        count, notes = export_scenes(dataset, out, layout, settings, where, split)
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
+        click.echo(f"{count} clips: {out}")
+        return
     from orbit4d.datasets.trainers.exporting import export_for_trainer
 
     done = export_for_trainer(dataset, out, layout, settings, where, split)
     for note in done.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"{done.clips} clips: {out}")
-    if done.start:
-        click.echo(f"start: {done.start}")
+    click.echo(f"start: {done.start}")

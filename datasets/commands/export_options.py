@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.datasets.trainers.settings import (
+from orbit4d.datasets.exports.settings import (
     CAMERA_TEXTS,
     CONTROLS,
     DEPTHS,

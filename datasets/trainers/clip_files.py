@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.datasets.exports.camera_text import camera_text, pluecker_file
+from orbit4d.datasets.exports.controls import control_frames
+from orbit4d.datasets.exports.fitting import Fit, background_of, on_background, shortened
+from orbit4d.datasets.exports.settings import CRF, FPS, ExportSettings
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_members
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.schema import row_clip
-from orbit4d.datasets.trainers.camera_text import camera_text, pluecker_file
-from orbit4d.datasets.trainers.controls import control_frames
-from orbit4d.datasets.trainers.fitting import Fit, background_of, on_background, shortened
-from orbit4d.datasets.trainers.settings import CRF, ExportSettings
 from orbit4d.datasets.trainers.targets import Made, Target
 from orbit4d.datasets.videos.video import encode_mp4
 
@@ -49,14 +49,14 @@ def clip_files(
     row = index.row(item.row)
     clip = shortened(row_clip(row, read_members(index.shard_store, row)), item.frames)
     colour = background_of(settings, item.name)
-    crf = None if settings.exact else CRF
+    crf, fps = None if settings.exact else CRF, settings.fps or FPS
     video = f"{target.video_folder}{item.folder}/{item.name}.mp4"
-    files = {video: encode_mp4(item.fit.smooth(on_background(clip.pixels(), colour)), settings.fps, crf)}
+    files = {video: encode_mp4(item.fit.smooth(on_background(clip.pixels(), colour)), fps, crf)}
     controls, facts = {}, {}
     for kind in settings.controls:
         frames, numbers = control_frames(kind, clip, item.fit, settings.depth)
         path = f"{target.control_folder(kind)}{item.folder}/{item.name}.mp4"
-        files[path] = encode_mp4(frames, settings.fps, crf)
+        files[path] = encode_mp4(frames, fps, crf)
         controls[kind], facts[kind] = path, numbers
     cameras = [item.fit.camera(camera) for camera in clip.cameras]
     camera = pluecker = None
@@ -97,7 +97,7 @@ def _row(
         "rig": clip.rig,
         "orbit": clip.orbit,
         "light": int(getattr(clip, "light", 0)),
-        "fps": settings.fps,
+        "fps": settings.fps or FPS,
         "width": first.w,
         "height": first.h,
         "time": list(clip.time),

@@ -18,18 +18,18 @@ from typing import Any
 from orbit4d.datasets.core.cores import usable_cores
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.progress import Progress
+from orbit4d.datasets.exports.captions import captions_of
+from orbit4d.datasets.exports.controls import check_control
+from orbit4d.datasets.exports.fitting import fit_for
+from orbit4d.datasets.exports.frame_rules import check_rule, frame_count
+from orbit4d.datasets.exports.placing import files_in_order, placed
+from orbit4d.datasets.exports.settings import ExportSettings
 from orbit4d.datasets.index.index import Index
-from orbit4d.datasets.layouts.placing import files_in_order, placed
 from orbit4d.datasets.operations.select import check_chosen, chosen
 from orbit4d.datasets.store.clip import sample_name
 from orbit4d.datasets.store.schema import INDEX_SCHEMA
 from orbit4d.datasets.trainers import diffsynth, finetrainers, ltx, musubi, videofolder, videox_fun
-from orbit4d.datasets.trainers.captions import captions_of
 from orbit4d.datasets.trainers.clip_files import Item, clip_files
-from orbit4d.datasets.trainers.controls import check_control
-from orbit4d.datasets.trainers.fitting import fit_for
-from orbit4d.datasets.trainers.frame_rules import check_rule, frame_count
-from orbit4d.datasets.trainers.settings import ExportSettings
 from orbit4d.datasets.trainers.targets import Made, Target
 
 #: Trainer -> what it is, in the order of the documentation.

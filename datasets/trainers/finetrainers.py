@@ -10,7 +10,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 
-from orbit4d.datasets.trainers.settings import ExportSettings
+from orbit4d.datasets.exports.settings import ExportSettings
 from orbit4d.datasets.trainers.targets import Made, Target, common_size, sizes
 
 

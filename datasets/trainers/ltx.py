@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 
-from orbit4d.datasets.trainers.settings import ExportSettings
+from orbit4d.datasets.exports.settings import ExportSettings
 from orbit4d.datasets.trainers.targets import Made, Target, sizes
 
 #: Column of a control video; the mask has one of its own.

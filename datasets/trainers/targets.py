@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orbit4d.datasets.trainers.settings import ExportSettings
+from orbit4d.datasets.exports.settings import ExportSettings
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -131,7 +131,8 @@ def _encode(container: av.container.OutputContainer, frames: Frames, fps: float,
 
     rate = fps if isinstance(fps, int) else _fraction(fps)
     options = {"crf": str(crf or 0), "preset": "medium", **_steady()}
-    stream = container.add_stream("libx264" if crf is not None else "libx264rgb", rate=rate, options=options)
+    codec = "libx264" if crf is not None else "libx264rgb"
+    stream: Any = container.add_stream(codec, rate=rate, options=options)
     stream.width, stream.height = frames.shape[2], frames.shape[1]
     stream.pix_fmt = "yuv420p" if crf is not None else "rgb24"
     context = stream.codec_context

@@ -13,8 +13,8 @@ from PIL import Image
 
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.exports.settings import ExportSettings, colour_of
 from orbit4d.datasets.store.clip import Clip
-from orbit4d.datasets.trainers.settings import ExportSettings, colour_of
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -12,8 +12,9 @@ CONTROLS = ("depth", "normal", "mask", "flow", "tracks")
 DEPTHS = ("inverse", "linear")
 CAMERA_TEXTS = ("realestate", "videox-fun")
 PLUECKER = ("float16", "float32")
-#: x264's quality of exported videos.
+#: x264's quality of exported videos, and their rate where none is asked for.
 CRF = 18
+FPS = 24.0
 
 _NAMED = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128), "gray": (128, 128, 128)}
 
@@ -24,8 +25,8 @@ class ExportSettings:
 
     frames: str | None = None
     """`all`, `4n+1`, `8n+1` or a number; None: the trainer's own rule."""
-    fps: float = 24.0
-    """Frames a second that the files say; nothing is resampled."""
+    fps: float | None = None
+    """Frames a second that the files say (nothing is resampled); None: 24, or what a layout publishes."""
     sizes: tuple[tuple[int, int], ...] = ()
     """(width, height) buckets: each clip goes into that of the nearest aspect. (): the clip's own size."""
     background: str = "white"
@@ -50,7 +51,7 @@ class ExportSettings:
     """Cameras that multi-camera layouts keep for testing."""
 
     def __post_init__(self) -> None:
-        if not self.fps > 0 or self.fps > 1000:
+        if self.fps is not None and not 0 < self.fps <= 1000:
             raise InputError(f"--fps {self.fps:g}: give a rate above 0, at most 1000")
         if self.background != "random":
             colour_of(self.background)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.datasets.trainers.settings import ExportSettings
+from orbit4d.datasets.exports.settings import ExportSettings
 
 _LINES = re.compile(r"\s*[\r\n\v\f\x85\u2028\u2029]+\s*")
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.exports.fitting import Fit
 from orbit4d.datasets.store.clip import Clip, sample_name
-from orbit4d.datasets.trainers.fitting import Fit
 
 Frames = npt.NDArray[np.uint8]
 #: (clip, where its pixels go, depth mapping) -> (uint8 [F, H, W, 3], numbers for the metadata).
