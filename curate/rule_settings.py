@@ -50,6 +50,10 @@ class Rules:
         "keep", "keep or drop near duplicates of an earlier asset (reason near_duplicate)"
     )
     license: tuple[str, ...] = _rule((), "license: patterns such as CC0* or CC-BY-4.0; others are rejected")
+    benchmarks: str = _rule(
+        "drop",
+        "drop, keep or test (split test only) objects of benchmarks (reason benchmark:<name>)",
+    )
     max_ssim: float | None = _rule(None, "ssim_still: both SSIM of the preview rule above this")
     min_ssim: float | None = _rule(None, "ssim_drastic: either SSIM of the preview rule below this")
     ssim_frames: str = _rule("window", "window or raw: which moments the preview rule compares")
@@ -75,6 +79,7 @@ _CHOICES = {
     "rigid": ("keep", "drop"),
     "flat": ("keep", "drop"),
     "duplicates": ("keep", "drop"),
+    "benchmarks": ("keep", "drop", "test"),
     "still": ("keep", "drop"),
     "ssim_frames": ("window", "raw"),
 }
