@@ -1,7 +1,8 @@
 """Control videos: what a clip stores beside its colours, as pictures that a control model reads.
 
 Each kind is a function of a clip at the export's size; it gives RGB frames and the numbers that undo the
-mapping. `flow` and `tracks` need the dataset's geometry: who reads that registers them.
+mapping, none called like a kind, since a VideoFolder has columns of those names. `flow` and `tracks` need the
+dataset's geometry: who reads that registers them.
 """
 
 from __future__ import annotations
@@ -47,14 +48,14 @@ def _depth(clip: Clip, fit: Fit, mapping: str) -> tuple[Frames, dict[str, Any]]:
     z = fit.nearest(clip.pass_arrays("depth")).astype(np.float64)
     covered = np.isfinite(z) & (z > 0)
     if not covered.any():
-        return _grey(np.zeros(z.shape)), {"depth": mapping, "z_near": None, "z_far": None}
+        return _grey(np.zeros(z.shape)), {"depth_mapping": mapping, "z_near": None, "z_far": None}
     inverse = np.where(covered, 1.0 / np.where(covered, z, 1.0), 0.0)
     far, near = np.percentile(inverse[covered], (2, 98))
     values, low, high = (inverse, far, near) if mapping == "inverse" else (-z, -1 / far, -1 / near)
     with np.errstate(invalid="ignore"):
         scaled = (values - low) / (high - low) if high > low else np.ones_like(z)
     grey = np.where(covered, np.clip(np.where(covered, scaled, 0.0), 0.0, 1.0), 0.0)
-    return _grey(grey), {"depth": mapping, "z_near": float(1 / near), "z_far": float(1 / far)}
+    return _grey(grey), {"depth_mapping": mapping, "z_near": float(1 / near), "z_far": float(1 / far)}
 
 
 def _normal(clip: Clip, fit: Fit, mapping: str) -> tuple[Frames, dict[str, Any]]:
@@ -69,7 +70,7 @@ def _normal(clip: Clip, fit: Fit, mapping: str) -> tuple[Frames, dict[str, Any]]
 
 def _mask(clip: Clip, fit: Fit, mapping: str) -> tuple[Frames, dict[str, Any]]:
     alpha = fit.smooth(clip.pixels()[..., 3:])[..., 0]
-    return _grey((alpha >= 127.5).astype(float)), {"mask": "alpha >= 0.5"}
+    return _grey((alpha >= 127.5).astype(float)), {}
 
 
 def _grey(values: npt.NDArray[np.floating]) -> Frames:
