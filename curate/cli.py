@@ -55,6 +55,7 @@ RULE_OPTIONS: dict[str, tuple[Any, str]] = {
     "rigid": (click.Choice(["keep", "drop"]), "`drop`: reject actions that move only as one rigid body."),
     "flat": (click.Choice(["keep", "drop"]), "`drop`: reject assets of one single colour."),
     "duplicates": (click.Choice(["keep", "drop"]), "`drop`: reject near duplicates of an earlier asset."),
+    "keep": (str, 'Expression over tags and measures, e.g. "score >= 2 and not is_scene"; null rejects.'),
     "benchmarks": (
         click.Choice(["drop", "keep", "test"]),
         "Objects of published benchmarks: `drop` (default), `keep`, or `test`: into the split test only.",
@@ -76,7 +77,7 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 GROUPS = {
-    "Input and output": "--out --report --captions --benchmark-list --hashes --preset --rules",
+    "Input and output": "--out --report --captions --tags --benchmark-list --hashes --preset --rules",
     "Rules": " ".join(f"--{name.replace('_', '-')}" for name in RULE_OPTIONS),
     "Measuring": "--previews --preview-size --preview-samples --remeasure",
     "Workers": "--workers --attempts --asset-timeout --import-timeout --max-rss --address",
@@ -94,7 +95,13 @@ GROUPS = {
 @click.option(
     "--report", "report_dir", type=Place("folder"), default=None, help="Folder or URI for an HTML report."
 )
-@click.option("--captions", default=None, help="CSV of uid,caption.")
+@click.option("--captions", default=None, help="Captions by uid or sha256: .csv, .parquet or .json.")
+@click.option(
+    "--tags",
+    multiple=True,
+    help="Table (.csv, .parquet, .json) or list of ids (.txt) whose columns are joined by uid or sha256; "
+    "repeatable.",
+)
 @click.option(
     "--benchmark-list",
     "benchmark_lists",
@@ -169,6 +176,7 @@ def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, 
     check_writable(out)
     table, accounting, journal = _measured(sources, out, rules, options)
     table = _marked(table, out, options)
+    table = _tagged(table, rules.keep, options["tags"])
     table = decide(table, rules)
     write_table(table, out)
     if journal is not None:
@@ -198,6 +206,20 @@ def _marked(table: pa.Table, out: str, options: dict[str, Any]) -> pa.Table:
     if earlier is not None:
         known = known.knowing(info_of(earlier).get(HASHES, {}))
     return mark_benchmarks(table, known)
+
+
+def _tagged(table: pa.Table, keep: str, paths: tuple[str, ...]) -> pa.Table:
+    """The table with the tags of `paths`; says which assets have none, and on which --keep cannot tell."""
+    from orbit4d.curate.tags import keep_mask, with_tags
+
+    table, notes = with_tags(table, paths)
+    if keep:
+        unknown = keep_mask(table, keep)[1]
+        if unknown:
+            notes.append(f"--keep {keep!r}: a value is missing in {unknown} rows, which are rejected")
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    return table
 
 
 def _default_out(sources: tuple[str, ...], rules: Any) -> str:

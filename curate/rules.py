@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from orbit4d.curate.columns import with_info
 from orbit4d.curate.leaks import benchmark_masks, with_split
 from orbit4d.curate.rule_settings import PRESETS, Rules
+from orbit4d.curate.tags import keep_mask
 from orbit4d.datasets.core.errors import InputError
 
 Mask = npt.NDArray[np.bool_]
@@ -50,6 +51,7 @@ REASONS = {
     "flat": "it is seen in one single colour",
     "near_duplicate": "it looks like an earlier asset",
     "license": "the licence is not among those asked for",
+    "keep": "the expression asked for is not true, or a value that it needs is missing",
     "ssim_still": "the published preview rule finds too little motion",
     "ssim_drastic": "the published preview rule finds too much motion",
 }
@@ -242,6 +244,8 @@ def reject_masks(table: pa.Table, rules: Rules) -> dict[str, Mask]:
                     "measure again with --previews both, or switch the rule off"
                 )
         masks[reason] = test(columns) & measured
+    if rules.keep:
+        masks["keep"] = ~keep_mask(table, rules.keep)[0] & measured
     if rules.benchmarks == "drop":
         masks |= {reason: mask & measured for reason, mask in benchmark_masks(table).items()}
     return masks
