@@ -138,7 +138,7 @@ def _flat(value: Any) -> Any:
 def _list_of_ids(path: str) -> JoinedTable:
     name = column_name(os.path.splitext(os.path.basename(path))[0]).removesuffix("_list").removesuffix("_id")
     entries = read_list(path, "a list of ids, one a line")
-    places = {key_of(entry): 0 for entry in entries}
+    places: dict[Key, int] = {key_of(entry): 0 for entry in entries}
     return JoinedTable(path, (name,), ({name: True},), places, complete=True)
 
 
