@@ -55,6 +55,11 @@ RULE_OPTIONS: dict[str, tuple[Any, str]] = {
     "rigid": (click.Choice(["keep", "drop"]), "`drop`: reject actions that move only as one rigid body."),
     "flat": (click.Choice(["keep", "drop"]), "`drop`: reject assets of one single colour."),
     "duplicates": (click.Choice(["keep", "drop"]), "`drop`: reject near duplicates of an earlier asset."),
+    "keep": (str, 'Expression over tags and measures, e.g. "score >= 2 and not is_scene"; null rejects.'),
+    "benchmarks": (
+        click.Choice(["drop", "keep", "test"]),
+        "Objects of published benchmarks: `drop` (default), `keep`, or `test`: into the split test only.",
+    ),
     "license": (str, "Accepted licences, comma-separated patterns, e.g. `CC0*`."),
     "max_ssim": (float, "Reject actions with both preview SSIM above this: too little motion."),
     "min_ssim": (float, "Reject actions with either preview SSIM below this: too much motion."),
@@ -78,7 +83,7 @@ FLEET_OPTIONS = (
 )
 
 GROUPS = {
-    "Input and output": "--out --report --captions --preset --rules",
+    "Input and output": "--out --report --captions --tags --benchmark-list --hashes --preset --rules",
     "Rules": " ".join(f"--{name.replace('_', '-')}" for name in RULE_OPTIONS),
     "Measuring": "--previews --preview-size --preview-samples --remeasure",
     "Workers": "--workers --threads-per-worker --attempts --max-preemptions --asset-timeout --import-timeout "
@@ -97,7 +102,22 @@ GROUPS = {
 @click.option(
     "--report", "report_dir", type=Place("folder"), default=None, help="Folder or URI for an HTML report."
 )
-@click.option("--captions", default=None, help="CSV of uid,caption.")
+@click.option("--captions", default=None, help="Captions by uid or sha256: .csv, .parquet or .json.")
+@click.option(
+    "--tags",
+    multiple=True,
+    help="Table (.csv, .parquet, .json) or list of ids (.txt) whose columns are joined by uid or sha256; "
+    "repeatable.",
+)
+@click.option(
+    "--benchmark-list",
+    "benchmark_lists",
+    multiple=True,
+    help="More benchmark objects: a table with benchmark and key, or a list of keys; repeatable.",
+)
+@click.option(
+    "--hashes", help="Table of fileIdentifier (or uid) and sha256: finds renamed benchmark objects."
+)
 @click.option(
     "--preset", default="default", help="Rules to start from: default or diffusion4d (the paper's)."
 )
@@ -137,6 +157,8 @@ def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, 
         raise InputError(f"{out}: the table is a Parquet file; end its name in .parquet")
     check_writable(out)
     table, accounting, journal = _measured(sources, out, rules, options)
+    table = _marked(table, out, options)
+    table = _tagged(table, rules.keep, options["tags"])
     table = decide(table, rules)
     write_table(table, out)
     if journal is not None:
@@ -152,6 +174,34 @@ def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, 
     if "accepted" not in table["verdict"].to_pylist():
         raise WorkError(f"{out}: no action was accepted; {accounting}")
     return 0
+
+
+def _marked(table: pa.Table, out: str, options: dict[str, Any]) -> pa.Table:
+    """The table with the marks of benchmarks, by the lists given and what an earlier table at `out` knows."""
+    from orbit4d.curate.columns import info_of
+    from orbit4d.curate.leaks import HASHES, mark_benchmarks
+    from orbit4d.curate.tables import read_measured
+    from orbit4d.datasets.sources.benchmarks import load_benchmarks
+
+    known = load_benchmarks(options["benchmark_lists"], options["hashes"])
+    earlier = read_measured(out)
+    if earlier is not None:
+        known = known.knowing(info_of(earlier).get(HASHES, {}))
+    return mark_benchmarks(table, known)
+
+
+def _tagged(table: pa.Table, keep: str, paths: tuple[str, ...]) -> pa.Table:
+    """The table with the tags of `paths`; says which assets have none, and on which --keep cannot tell."""
+    from orbit4d.curate.tags import keep_mask, with_tags
+
+    table, notes = with_tags(table, paths)
+    if keep:
+        unknown = keep_mask(table, keep)[1]
+        if unknown:
+            notes.append(f"--keep {keep!r}: a value is missing in {unknown} rows, which are rejected")
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    return table
 
 
 def _default_out(sources: tuple[str, ...], rules: Any) -> str:
@@ -224,6 +274,9 @@ def _measured(
 def _print_counts(table: pa.Table, accounting: str) -> None:
     from collections import Counter
 
+    from orbit4d.curate.columns import info_of
+    from orbit4d.curate.leaks import UNHASHED, counted
+
     click.echo(accounting)
     verdicts = Counter(table["verdict"].to_pylist())
     click.echo(
@@ -232,3 +285,10 @@ def _print_counts(table: pa.Table, accounting: str) -> None:
     reasons = Counter(reason for row in table["reasons"].to_pylist() for reason in row)
     for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
         click.echo(f"  {reason:<24} {count}")
+    if marked := counted(table):
+        unknown, listed = info_of(table)[UNHASHED]
+        click.echo(
+            "objects of benchmarks: "
+            + ", ".join(f"{name} {count}" for name, count in marked.items())
+            + f" (renamed copies of {unknown} of {listed} listed uids cannot be found: --hashes knows more)"
+        )

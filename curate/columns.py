@@ -104,6 +104,9 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "motion_magnitude": (_F, "rendered dataset: raw m between dynamic and static orbit, on white"),
     "phash": (_S, "look of the asset's first action: perceptual hash (16 hex digits), mean colour (6)"),
     "duplicate_of": (_S, "uid of an earlier asset that looks the same, else null"),
+    "benchmarks": (pa.list_(_S), "published benchmarks that hold this object, known by uid, address or"
+                                 " contents"),
+    "split": (_S, "test for objects of benchmarks that are kept for testing; null: drawn from the uid"),
     "import_seconds": (_F, "time to load the asset, seconds"),
     "measure_seconds": (_F, "time to measure the action, previews included, seconds"),
     "preview": (pa.binary(), "WebP, three pictures side by side: the window's start, a quarter, half"),
@@ -117,7 +120,7 @@ SCHEMA = pa.schema(
 #: What may be missing where a table is known by its columns: text about the asset, and what is made again.
 SPARE = frozenset(
     {"format", "bytes", "author", "source_url", "caption", "verdict", "reasons", "detail", "attempts",
-     "flags", "import_seconds", "measure_seconds", "duplicate_of", "preview"}
+     "flags", "import_seconds", "measure_seconds", "duplicate_of", "preview", "benchmarks", "split"}
 )  # fmt: skip
 
 

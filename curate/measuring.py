@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from orbit4d.curate import columns
 from orbit4d.curate.duplicates import mark_duplicates
+from orbit4d.curate.leaks import mark_benchmarks
 from orbit4d.datasets.assets.inspection import PASSING
 from orbit4d.datasets.core.atomic import write_text
 from orbit4d.datasets.core.errors import InputError, WorkError
@@ -137,7 +138,7 @@ def measure_sources(
     order = {asset.uid: i for i, asset in enumerate(resolved.assets)}
     rows.sort(key=lambda row: (order.get(row["uid"], len(order)), row["uid"], row["action_index"] or 0))
     info = {"measure_version": MEASURE_VERSION, "measure": asdict(settings), "versions": software_versions()}
-    table = mark_duplicates(columns.build(rows, info))
+    table = mark_benchmarks(mark_duplicates(columns.build(rows, info)), None, resolved.duplicates)
     return Measured(table, resolved, reused, interrupted)
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from orbit4d.curate import columns
 from orbit4d.curate.duplicates import look_hash, mark_duplicates
+from orbit4d.curate.leaks import mark_benchmarks
 from orbit4d.curate.measuring import MEASURE_VERSION, software_versions
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.progress import Progress
@@ -41,7 +42,7 @@ def measure_rendered(dataset: str, threads: int = 4) -> pa.Table:
             rows.append(row)
             progress.update()
     info = {"measure_version": MEASURE_VERSION, "rendered": dataset, "versions": software_versions()}
-    return mark_duplicates(columns.build(rows, info))
+    return mark_benchmarks(mark_duplicates(columns.build(rows, info)))
 
 
 def _measure_group(index: Any, dataset: str, numbers: Sequence[int]) -> dict[str, Any]:

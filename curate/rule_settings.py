@@ -50,6 +50,11 @@ class Rules:
         "keep", "keep or drop near duplicates of an earlier asset (reason near_duplicate)"
     )
     license: tuple[str, ...] = _rule((), "license: patterns such as CC0* or CC-BY-4.0; others are rejected")
+    benchmarks: str = _rule(
+        "drop",
+        "drop, keep or test (split test only) objects of benchmarks (reason benchmark:<name>)",
+    )
+    keep: str = _rule("", "keep: rows that this SQL expression over tags and measures is not true for")
     max_ssim: float | None = _rule(None, "ssim_still: both SSIM of the preview rule above this")
     min_ssim: float | None = _rule(None, "ssim_drastic: either SSIM of the preview rule below this")
     ssim_frames: str = _rule("window", "window or raw: which moments the preview rule compares")
@@ -63,7 +68,10 @@ class Rules:
             value = getattr(self, entry.name)
             if entry.name in _CHOICES or value is None:
                 continue
-            if entry.name == "license":
+            if entry.name == "keep":
+                if not isinstance(value, str):
+                    raise InputError("keep is an expression such as score >= 2 and not is_scene")
+            elif entry.name == "license":
                 if isinstance(value, str) or not all(isinstance(pattern, str) for pattern in value):
                     raise InputError("license is a list of patterns such as CC0*, CC-BY-4.0")
                 object.__setattr__(self, "license", tuple(value))
@@ -75,6 +83,7 @@ _CHOICES = {
     "rigid": ("keep", "drop"),
     "flat": ("keep", "drop"),
     "duplicates": ("keep", "drop"),
+    "benchmarks": ("keep", "drop", "test"),
     "still": ("keep", "drop"),
     "ssim_frames": ("window", "raw"),
 }

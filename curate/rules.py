@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orbit4d.curate.columns import with_info
+from orbit4d.curate.leaks import benchmark_masks, with_split
 from orbit4d.curate.rule_settings import PRESETS, Rules
+from orbit4d.curate.tags import keep_mask
 from orbit4d.datasets.core.errors import InputError
 
 Mask = npt.NDArray[np.bool_]
@@ -29,7 +31,7 @@ MOMENTS = ("quarter", "half", "peak")
 #: SSIM above which two previews are the same image: they are drawn with one seed, without noise of their own.
 SAME_IMAGE = 1.0 - 1e-6
 
-#: Every reason code with its meaning; `bad_file:*` and the failures of the fleet come on top.
+#: Every reason code with its meaning; `benchmark:<name>`, `bad_file:*` and the fleet's failures come on top.
 REASONS = {
     "static": "the asset has no action, or this action never moves",
     "low_motion": "it moves too little",
@@ -49,6 +51,7 @@ REASONS = {
     "flat": "it is seen in one single colour",
     "near_duplicate": "it looks like an earlier asset",
     "license": "the licence is not among those asked for",
+    "keep": "the expression asked for is not true, or a value that it needs is missing",
     "ssim_still": "the published preview rule finds too little motion",
     "ssim_drastic": "the published preview rule finds too much motion",
 }
@@ -241,7 +244,18 @@ def reject_masks(table: pa.Table, rules: Rules) -> dict[str, Mask]:
                     "measure again with --previews both, or switch the rule off"
                 )
         masks[reason] = test(columns) & measured
+    if rules.keep:
+        masks["keep"] = ~keep_mask(table, rules.keep)[0] & measured
+    if rules.benchmarks == "drop":
+        masks |= {reason: mask & measured for reason, mask in benchmark_masks(table).items()}
     return masks
+
+
+def meaning_of(reason: str) -> str:
+    """What a reason code of a rule means; '' for any other code."""
+    if reason.startswith("benchmark:"):
+        return f"an object of the benchmark {reason.partition(':')[2]}, which is not to be trained on"
+    return REASONS.get(reason, "")
 
 
 def decide(table: pa.Table, rules: Rules = PRESETS["default"]) -> pa.Table:
@@ -267,7 +281,7 @@ def decide(table: pa.Table, rules: Rules = PRESETS["default"]) -> pa.Table:
     for name, column in (("verdict", verdict), ("reasons", reasons)):
         at = table.column_names.index(name)
         table = table.set_column(at, table.schema.field(name), column)
-    return with_info(table, {"rules": asdict(rules)})
+    return with_info(with_split(table, rules.benchmarks), {"rules": asdict(rules)})
 
 
 def rule_effects(table: pa.Table, rules: Rules) -> list[dict[str, Any]]:

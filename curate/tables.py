@@ -122,7 +122,8 @@ def check_same_rules(path: str, rules: Rules) -> None:
     held = info_of(read_table(path)).get("rules") or {}
     now = json.loads(json.dumps(asdict(rules)))
     for key in now:
-        if held.get(key) != now[key]:
+        # A rule that the table is older than is no other choice.
+        if key in held and held[key] != now[key]:
             raise InputError(
                 f"{path}: was decided with {key} {held.get(key)}, now it is {now[key]}; "
                 "name another table as --out"

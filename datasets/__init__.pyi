@@ -5,6 +5,7 @@ from orbit4d.datasets.cameras.transforms import read_transforms as read_transfor
 from orbit4d.datasets.core.errors import InputError as InputError
 from orbit4d.datasets.core.errors import OrbitError as OrbitError
 from orbit4d.datasets.core.errors import WorkError as WorkError
+from orbit4d.datasets.exports.settings import ExportSettings as ExportSettings
 from orbit4d.datasets.images.codec import decode as decode
 from orbit4d.datasets.images.codec import encode_webp as encode_webp
 from orbit4d.datasets.images.lpips import LPIPS as LPIPS
@@ -17,6 +18,8 @@ from orbit4d.datasets.index.reference import open_reference as open_reference
 from orbit4d.datasets.layouts.diffusion4d import import_diffusion4d as import_diffusion4d
 from orbit4d.datasets.layouts.exporting import export_dataset as export_dataset
 from orbit4d.datasets.layouts.gobjaverse import import_gobjaverse as import_gobjaverse
+from orbit4d.datasets.layouts.multi_camera import export_scenes as export_scenes
+from orbit4d.datasets.layouts.multi_camera import import_scenes as import_scenes
 from orbit4d.datasets.loader.batches import OrbitLoader as OrbitLoader
 from orbit4d.datasets.loader.collation import collate as collate
 from orbit4d.datasets.loader.dataset import OrbitDataset as OrbitDataset
@@ -31,5 +34,6 @@ from orbit4d.datasets.store.clip import Clip as Clip
 from orbit4d.datasets.store.rejections import Rejection as Rejection
 from orbit4d.datasets.store.staging import stage_asset as stage_asset
 from orbit4d.datasets.store.writer import DatasetWriter as DatasetWriter
+from orbit4d.datasets.trainers.exporting import export_for_trainer as export_for_trainer
 from orbit4d.datasets.videos.video import read_video as read_video
 from orbit4d.datasets.videos.video import write_video as write_video

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
+from orbit4d.datasets.commands.export_options import (
+    GROUPS,
+    MULTI_CAMERA,
+    PLAIN,
+    TRAINERS,
+    export_options,
+    settings_of,
+)
 from orbit4d.datasets.commands.options import RESUMED, Command
 from orbit4d.datasets.core.errors import WorkError
 
@@ -145,7 +154,7 @@ def merge(datasets: tuple[str, ...], out: str, force: bool) -> None:
 @click.option(
     "--from",
     "layout",
-    type=click.Choice(["diffusion4d", "gobjaverse"]),
+    type=click.Choice(["diffusion4d", "gobjaverse", *MULTI_CAMERA, "nerfstudio"]),
     default="diffusion4d",
     show_default=True,
     help="Layout of the sources.",
@@ -156,18 +165,22 @@ def merge(datasets: tuple[str, ...], out: str, force: bool) -> None:
 def import_(
     sources: tuple[str, ...], layout: str, out: str, azimuth0: float | None, captions: str | None
 ) -> None:
-    """Bring published orbit folders into a dataset.
+    """Bring published orbit folders, or scenes of several cameras, into a dataset.
 
     SOURCES are folders, or tar and tar.gz archives, which are read without unpacking them.
 
     \b
     Example: orbit4d import dynamic4d.tar.gz --out published --captions Cap3D.csv
              orbit4d import gobjaverse/0 --from gobjaverse --out views
+             orbit4d import MultiCamVideo-Dataset --from multicamvideo --out multicam
     """
     from orbit4d.datasets.layouts.diffusion4d import import_diffusion4d
     from orbit4d.datasets.layouts.gobjaverse import import_gobjaverse
+    from orbit4d.datasets.layouts.multi_camera import READERS, import_scenes
 
-    if layout == "gobjaverse":
+    if layout in READERS:
+        done = import_scenes(sources, out, layout, captions=captions)
+    elif layout == "gobjaverse":
         done = import_gobjaverse(sources, out, captions=captions)
     else:
         done = import_diffusion4d(sources, out, azimuth0_deg=azimuth0, captions=captions)
@@ -182,26 +195,49 @@ def import_(
         raise WorkError(f"nothing was imported: {counts}")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, groups=GROUPS)
 @click.argument("dataset")
 @click.option(
     "--format",
     "layout",
-    type=click.Choice(["nerfstudio", "diffusion4d", "frames", "hf-card"]),
+    type=click.Choice([*PLAIN, *MULTI_CAMERA, *TRAINERS]),
     required=True,
-    help="transforms.json per clip; the published folders; plain PNG frames; or a dataset card.",
+    help="transforms.json per clip; the published folders; plain PNG frames; a dataset card; multi-camera "
+    "layouts; or what a trainer reads.",
 )
 @click.option("--out", required=True, help="Folder to write.")
 @click.option("--where", help="SQL expression on the index.")
 @click.option("--split", help="train, validation or test.")
-def export(dataset: str, layout: str, out: str, where: str | None, split: str | None) -> None:
-    """Write a dataset in another layout.
+@export_options
+def export(dataset: str, layout: str, out: str, where: str | None, split: str | None, **given: Any) -> None:
+    """Write a dataset in another layout, or as a trainer reads it.
+
+    Exports for trainers and multi-camera layouts appear whole or not at all, and end with the command that
+    starts the trainer (also in START.md).
 
     \b
     Example: orbit4d export out/dataset --format nerfstudio --where "rig = 'dynamic_orbit'" --out nerf
+             orbit4d export out/dataset --format musubi --control depth --caption-prefix "orbit, " --out m
              orbit4d export out/dataset --format hf-card --out out/dataset
     """
-    from orbit4d.datasets.layouts.exporting import export_dataset
+    settings = settings_of(layout, given)
+    if layout in PLAIN:
+        from orbit4d.datasets.layouts.exporting import export_dataset
 
-    count = export_dataset(dataset, out, layout, where, split)
-    click.echo(f"{count} clips: {out}")
+        click.echo(f"{export_dataset(dataset, out, layout, where, split)} clips: {out}")
+        return
+    if layout in MULTI_CAMERA:
+        from orbit4d.datasets.layouts.multi_camera import export_scenes
+
+        count, notes = export_scenes(dataset, out, layout, settings, where, split)
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
+        click.echo(f"{count} clips: {out}")
+        return
+    from orbit4d.datasets.trainers.exporting import export_for_trainer
+
+    done = export_for_trainer(dataset, out, layout, settings, where, split)
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(f"{done.clips} clips: {out}")
+    click.echo(f"start: {done.start}")

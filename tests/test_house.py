@@ -26,12 +26,16 @@ BELOW = {
 #: The line in which a package's sub-packages and modules stand: each imports itself and what is to its left.
 ORDER = {
     "datasets": (
-        "core cameras images videos assets sources store index loader operations layouts commands cli"
+        "core cameras images videos assets sources store index loader operations exports layouts trainers "
+        "commands cli"
     ),
     "render": "protocol planning fleet dataset cli job",
     "render.blender": "materials importers geometry scene demo tasks main",
-    "curate": "columns duplicates rule_settings measuring rendered rules tables report cli",
-    "model": "config weights network encoders data diffusion compute run sampling training cli train_main",
+    "curate": "columns leaks tags duplicates rule_settings measuring rendered rules tables report cli",
+    "model": (
+        "config weights network encoders data diffusion compute run guided sampling distill training cli "
+        "train_main"
+    ),
     "recon4d": (
         "rotations devices graphs raster gaussians deformation world scene filming inputs fitting export "
         "viewer cli"

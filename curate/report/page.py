@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from orbit4d.curate.columns import COLUMNS, info_of
 from orbit4d.curate.report.histograms import histogram_svg
 from orbit4d.curate.rule_settings import Rules
-from orbit4d.curate.rules import REASONS, rule_effects
+from orbit4d.curate.rules import meaning_of, rule_effects
 from orbit4d.datasets.assets.inspection import REASONS as BAD_FILES
 from orbit4d.datasets.core.atomic import write_text
 from orbit4d.datasets.core.errors import InputError, WorkError
@@ -132,7 +132,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def _reasons(table: pa.Table, rules: Rules) -> str:
     effects = rule_effects(table, rules)
-    rows = [(e["reason"], e["rows"], e["alone"], REASONS[e["reason"]]) for e in effects]
+    rows = [(e["reason"], e["rows"], e["alone"], meaning_of(e["reason"])) for e in effects]
     rows.sort(key=lambda row: -row[1])
     part = "<h2>Why actions were not accepted</h2>" + _table(("reason", "rejects", "alone", "meaning"), rows)
     part += '<p class="soft">“Alone” counts what no other rule would have removed.</p>'
@@ -239,7 +239,7 @@ def _sheets(table: pa.Table, rules: Rules, verdict: npt.NDArray[np.object_]) -> 
             found.setdefault(reason, []).append(i)
     for reason, rows in sorted(found.items(), key=lambda item: -len(item[1])):
         chosen = np.unique(np.linspace(0, len(rows) - 1, N_PER_REASON).round().astype(int))
-        meaning = REASONS.get(reason) or BAD_FILES.get(reason.removeprefix("bad_file:"))
+        meaning = meaning_of(reason) or BAD_FILES.get(reason.removeprefix("bad_file:"))
         said = f"{meaning}, {len(rows):,}" if meaning else f"{len(rows):,}"
         parts.append(f"<h3>{escape(reason)} <span class=soft>{escape(said)}</span></h3>")
         parts.append(_sheet(table, [rows[i] for i in chosen]))

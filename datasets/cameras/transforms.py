@@ -49,10 +49,11 @@ _HARMLESS = {
     "depth_file_path", "normal_file_path", "depth_unit_scale_factor", "enable_depth_loading",
     "integer_depth_scale", "near", "far", "camera_id", "frame_id", "image_id", "colmap_camera_id", "fps",
 }  # fmt: skip
-_TOP = {*_INTRINSICS, *_LENS, *_NO_PINHOLE, *_HARMLESS, "frames", "background", "orbit4d"}
+_SPLITS = ("train_filenames", "val_filenames", "test_filenames")
+_TOP = {*_INTRINSICS, *_LENS, *_NO_PINHOLE, *_HARMLESS, *_SPLITS, "frames", "background", "orbit4d"}
 _PER_FRAME = {
     *_INTRINSICS, *_LENS, *_NO_PINHOLE, *_HARMLESS,
-    "file_path", "mask_path", "transform_matrix", "time", "seconds",
+    "file_path", "mask_path", "transform_matrix", "time", "seconds", "camera_label", "frame",
 }  # fmt: skip
 
 

@@ -51,6 +51,13 @@ def encode_webp(rgba: Pixels) -> bytes:
     return buffer.getvalue()
 
 
+def encode_png(rgba: Pixels) -> bytes:
+    """Straight RGBA, uint8 [H, W, 4], as PNG; exact also under alpha 0."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgba).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
 def decode(data: bytes | memoryview) -> Pixels:
     """Decode one image to straight RGBA, uint8 [H, W, 4]. Damaged data raises WorkError."""
     if bytes(data[:4]) == b"RIFF" and bytes(data[8:12]) == b"WEBP" and _libwebp() is not None:

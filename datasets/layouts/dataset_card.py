@@ -32,6 +32,7 @@ def card(dataset: str) -> str:
     for title in ("rigs", "sizes", "splits", "licences"):
         lines += [f"| {title} | |", "|---|---|"]
         lines += [f"| {name} | {count:,} |" for name, count in numbers[title].items()] + [""]
+    lines += [_benchmarks(numbers["benchmarks"], numbers["benchmarks_in_train"]), ""]
     lines += ["## Read it", "", "```python", "from orbit4d.datasets import OrbitDataset"]
     lines += ['data = OrbitDataset("path/or/uri", split="train")', "```", ""]
     lines += ["The shards are plain WebDataset; `index/*.parquet` has one row per clip:", ""]
@@ -42,3 +43,14 @@ def card(dataset: str) -> str:
         lines.append(f"| {field.name} | {kind} | {field.metadata[b'description'].decode()} |")
     lines += ["", f"Schema version {index.manifest.schema_version}. Made with orbit4d.", ""]
     return "\n".join(lines)
+
+
+def _benchmarks(listed: dict[str, int], in_train: dict[str, int]) -> str:
+    """One sentence on objects of published benchmarks."""
+    if not listed:
+        return (
+            "No asset is listed as an object of a published benchmark (ObjaverseDy, Motion-80, ActionBench)."
+        )
+    parts = [f"{count:,} of {name} ({in_train.get(name, 0):,} in train)" for name, count in listed.items()]
+    names = ", ".join(parts)
+    return f"Objects of published benchmarks: {names}. Do not train on what you test with them."

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from orbit4d.datasets.cameras.transforms import transforms_record
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.storage import Store
-from orbit4d.datasets.images.codec import Pixels, suffix
+from orbit4d.datasets.images.codec import Pixels, encode_png, suffix
 from orbit4d.datasets.index.index import Index
+from orbit4d.datasets.layouts import nerfstudio
 from orbit4d.datasets.layouts.diffusion4d import LAYOUT
 from orbit4d.datasets.layouts.published_cameras import camera_to_json, folder_name
 from orbit4d.datasets.operations.select import check_chosen, chosen, clips
 from orbit4d.datasets.store.clip import Clip, sample_name
-from orbit4d.datasets.store.passes import PASSES, decode_pass
 
 
 def png(pixels: Pixels) -> bytes:
     """Straight RGBA uint8 [H, W, 4] as PNG, exact also under alpha 0."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
-    return buffer.getvalue()
+    return encode_png(pixels)
 
 
 def _frames(clip: Clip) -> Iterator[tuple[str, bytes]]:
@@ -42,48 +35,6 @@ def _passes(clip: Clip) -> Iterator[tuple[str, bytes]]:
     for name in sorted(clip.passes):
         for i, data in enumerate(clip.passes[name]):
             yield f"{sample_name(clip.key)}/{name}/{i:03d}.{suffix(data)}", data
-
-
-def _finite_depth(data: bytes) -> bytes:
-    """A stored depth with 0, nerfstudio's mark, where nothing is hit."""
-    depth = decode_pass(data, "depth")
-    buffer = io.BytesIO()
-    np.save(buffer, np.where(np.isfinite(depth), depth, 0).astype(np.float32))
-    return buffer.getvalue()
-
-
-def transforms(clip: Clip, pattern: str = "images/{i:03d}.png") -> dict[str, Any]:
-    """nerfstudio's transforms.json of a clip, with `time` per frame; same axes as ours (cameras.py)."""
-    files = [pattern.format(i=i) for i in range(len(clip.cameras))]
-    return {
-        **transforms_record(clip.cameras, files, clip.time, clip.seconds),
-        "orbit4d": {
-            "uid": clip.uid,
-            "action": clip.action,
-            "action_index": clip.action_index,
-            "rig": clip.rig,
-            "orbit": clip.orbit,
-            "caption": clip.caption,
-            "license": clip.license,
-        },
-    }
-
-
-def _nerfstudio(clip: Clip) -> Iterator[tuple[str, bytes]]:
-    folder = sample_name(clip.key)
-    for i, pixels in enumerate(clip.pixels()):
-        yield f"{folder}/images/{i:03d}.png", png(pixels)
-    record = transforms(clip)
-    for name, data in _passes(clip):
-        yield name, _finite_depth(data) if name.startswith(f"{folder}/depth/") else data
-    if clip.passes:
-        meanings = {name: PASSES[name].meaning if name in PASSES else "" for name in sorted(clip.passes)}
-        record["orbit4d"]["passes"] = meanings
-    if "depth" in clip.passes:
-        # In the cameras' units: to be read with nerfstudio's depth-unit-scale-factor 1.
-        for i, frame in enumerate(record["frames"]):
-            frame["depth_file_path"] = f"depth/{i:03d}.npy"
-    yield f"{folder}/transforms.json", json.dumps(record, indent=1).encode()
 
 
 def _diffusion4d(asset: list[Clip]) -> Iterator[tuple[str, bytes]]:
@@ -131,7 +82,7 @@ def _each(write: Callable[[Clip], Iterator[tuple[str, bytes]]]) -> Callable[...,
 
 
 FORMATS: dict[str, Callable[[list[Clip]], Iterator[tuple[str, bytes]]]] = {
-    "nerfstudio": _each(_nerfstudio),
+    "nerfstudio": nerfstudio.asset_files,
     "diffusion4d": _diffusion4d,
     "frames": _each(_frames),
 }

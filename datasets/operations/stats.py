@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from orbit4d.datasets.index.index import Index
+from orbit4d.datasets.operations.leaks import benchmark_counts
 from orbit4d.datasets.store import rejections
 from orbit4d.datasets.store.schema import SPLITS
 
@@ -51,6 +52,7 @@ def statistics(uri: str) -> dict[str, Any]:
     values = np.concatenate(motion) if motion else np.empty(0)
     values = values[np.isfinite(values.astype(float))].astype(float)
     actions = len(np.unique(keys.asset.astype(np.int64) * (1 << 16) + keys.action_index))
+    listed, in_train = benchmark_counts(index)
     refused = Counter(row.reason for row in rejections.read(index.store))
     return {
         "dataset": index.store.uri,
@@ -65,6 +67,8 @@ def statistics(uri: str) -> dict[str, Any]:
         "rigs": dict(sorted(rigs.items())),
         "sizes": dict(sorted(sizes.items())),
         "splits": {name: int((keys.split == i).sum()) for i, name in enumerate(SPLITS)},
+        "benchmarks": listed,
+        "benchmarks_in_train": in_train,
         "licences": dict(sorted(licences.items(), key=lambda item: (-item[1], item[0]))),
         "motion_magnitude": (
             {f"q{q:g}": float(v) for q, v in zip(_QUANTILES, np.quantile(values, _QUANTILES))}

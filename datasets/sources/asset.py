@@ -30,6 +30,8 @@ class Asset:
     caption: str = ""
     actions: tuple[int, ...] | None = None
     """Indices of the accepted actions; None means all of them."""
+    split: str = ""
+    """train, validation or test; '' leaves it to a hash of the uid."""
 
     def described_by(self, inspection: Inspection) -> Asset:
         """Fill an empty license, author and source_url from what the file itself says."""
@@ -75,6 +77,8 @@ class Candidate:
     """(reason code, detail) when there is nothing to read."""
     promise: str = ""
     """Where `sha256` comes from, for the message when the file has another."""
+    split: str = ""
+    """As in Asset."""
 
 
 @dataclass

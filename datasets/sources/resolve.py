@@ -70,6 +70,7 @@ def resolve(sources: Sequence[str], captions: str | None = None) -> Resolved:
                 candidate.source_url,
                 candidate.caption,
                 candidate.actions,
+                candidate.split,
             )
         )
     result.duplicates = [(path, result.assets[position].uid) for path, position in duplicates]

@@ -23,6 +23,7 @@ _TABLE_COLUMNS = (
     "status",
     "action",
     "action_index",
+    "split",
 )
 _VERDICTS = ("accepted", "rejected", "failed")
 
@@ -89,4 +90,11 @@ def _candidate(source: str, uid: str, path: str, rows: list[dict[str, Any]]) -> 
         first.get("caption", ""),
         actions,
         problem,
+        split=_split(source, uid, first.get("split", "")),
     )
+
+
+def _split(source: str, uid: str, split: str) -> str:
+    if split not in ("", "train", "validation", "test"):
+        raise InputError(f"{source}: {uid} is in the split {split!r}; known are train, validation, test")
+    return split

@@ -70,6 +70,8 @@ class Clip:
     author: str = ""
     source_url: str = ""
     caption: str = ""
+    split: str = ""
+    """train, validation or test; '' leaves it to a hash of the uid."""
     asset_sha256: str = ""
     """SHA-256 of the asset file, hex."""
     renderer: Mapping[str, str | int | float] = field(default_factory=dict)

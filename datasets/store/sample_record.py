@@ -39,7 +39,7 @@ def _record(clip: Clip) -> dict[str, Any]:
         "action_index": clip.action_index,
         "rig": clip.rig,
         "orbit": clip.orbit,
-        "split": split_of(clip.uid),
+        "split": clip.split or split_of(clip.uid),
         "n_frames": len(clip.frames),
         "w": camera.w,
         "h": camera.h,

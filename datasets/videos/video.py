@@ -11,11 +11,12 @@ the file has it, and refuses what is broken in one line.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,11 +68,12 @@ class Video:
         return bool(np.abs(gaps - middle).max() > max(UNEVEN_GAP * middle, CLOCK_ROUNDING))
 
 
-def write_video(path: str | os.PathLike[str], frames: Frames, fps: float = 8.0, crf: int = 12) -> None:
+def write_video(path: str | os.PathLike[str], frames: Frames, fps: float = 8.0, crf: int | None = 12) -> None:
     """Write frames [F, H, W, 3] uint8 as an mp4 that browsers play.
 
-    `crf` is x264's quality: 0 lossless, 12 looks like the source, 23 is x264's own default. The file appears
-    under its name only when it is complete. InputError for frames of another kind or an unwritable path.
+    `crf` is x264's quality: 0 lossless but for the colours' conversion, 12 looks like the source, 23 is
+    x264's own default; None stores RGB bit by bit, which browsers do not play. The file appears under its
+    name only when it is complete. InputError for frames of another kind or an unwritable path.
     """
     import av
 
@@ -102,6 +104,15 @@ def write_video(path: str | os.PathLike[str], frames: Frames, fps: float = 8.0, 
         raise InputError(f"{target}: {reason}; choose another place for the video") from error
 
 
+def encode_mp4(frames: Frames, fps: float, crf: int | None) -> bytes:
+    """The bytes of an mp4 as `write_video` makes it; `crf` None is RGB without loss, which browsers do not
+    play. Equal frames give equal bytes, whatever the machine's cores."""
+    with tempfile.TemporaryDirectory(prefix="orbit4d-mp4-") as folder:
+        path = Path(folder) / "clip.mp4"
+        write_video(path, frames, fps, crf)
+        return path.read_bytes()
+
+
 def _steady() -> dict[str, str]:
     """Keeps libx264 off its AVX-512 code, which gave another picture in about one file of forty (av 18.0).
 
@@ -114,22 +125,26 @@ def _steady() -> dict[str, str]:
     return {"x264-params": "asm=avx2"} if wide else {}
 
 
-def _encode(container: av.container.OutputContainer, frames: Frames, fps: float, crf: int) -> None:
+def _encode(container: av.container.OutputContainer, frames: Frames, fps: float, crf: int | None) -> None:
     import av
     from av.video.reformatter import Colorspace
 
     rate = fps if isinstance(fps, int) else _fraction(fps)
-    options = {"crf": str(crf), "preset": "medium", **_steady()}
-    stream = container.add_stream("libx264", rate=rate, options=options)
-    stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+    options = {"crf": str(crf or 0), "preset": "medium", **_steady()}
+    codec = "libx264" if crf is not None else "libx264rgb"
+    stream: Any = container.add_stream(codec, rate=rate, options=options)
+    stream.width, stream.height = frames.shape[2], frames.shape[1]
+    stream.pix_fmt = "yuv420p" if crf is not None else "rgb24"
     context = stream.codec_context
-    context.colorspace = context.color_primaries = context.color_trc = _BT709
-    context.color_range = _MPEG_RANGE
+    if crf is not None:
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _MPEG_RANGE
     # One thread: x264 divides the rate control by threads, and the file should not depend on the machine.
     context.thread_count = 1
     for index, rgb in enumerate(frames):
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+        if crf is not None:
+            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
         frame.pts = index
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))

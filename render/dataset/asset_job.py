@@ -26,8 +26,8 @@ from orbit4d.render.protocol.wire import RefusedInput
 
 #: The `stage` of rejections that are made here.
 STAGE = "render"
-#: What the index keeps of an asset's provenance.
-PROVENANCE = ("license", "author", "source_url", "caption")
+#: What the index keeps of an asset's provenance, and the split it was put into.
+PROVENANCE = ("license", "author", "source_url", "caption", "split")
 
 
 def asset_job(asset: Asset, out: str, config: dict[str, Any]) -> Job:

@@ -159,7 +159,7 @@ def test_of_similarities_the_distance_from_one_counts_and_one_moment_is_enough()
 
 def test_a_report_of_ten_thousand_rows_shows_a_few_of_them(tmp_path, count_calls):
     """Sheets hold a sample, and a row costs a handful of calls, not a tile or a look at the whole table."""
-    from orbit4d.curate.report.page import REASONS
+    from orbit4d.curate.rules import REASONS
 
     small, large = (decided(n, previews=False) for n in (1_000, 10_000))
     write_report(small, tmp_path)

@@ -1,0 +1,1 @@
+"""What exports share: settings, frame rules, sizes, captions, controls, cameras as text, and their place."""

@@ -1,0 +1,1 @@
+"""Exports that a trainer reads as they are: one file a trainer, and what they share."""
