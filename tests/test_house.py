@@ -33,7 +33,7 @@ ORDER = {
     "curate": "columns duplicates rule_settings measuring rendered rules tables report cli",
     "model": "config weights network encoders data diffusion run sampling training cli train_main",
     "recon4d": "rotations raster gaussians deformation world scene filming inputs fitting export viewer cli",
-    "evaluate": "metrics tasks results runner cli",
+    "evaluate": "metrics geometry tasks results runner cli",
     "app": "gallery demo doctor export cli __main__",
 }
 #: What runs inside Blender sees this of the packages around it; nobody imports it, it is started by name.
