@@ -1,8 +1,8 @@
 """Motion-80: meshes in motion, normalised by their first frame, compared by Chamfer distance and F-score.
 
 Source: Motion 3-to-4 (Motion324, its evaluation code). That code applies the transform it finds (prediction
-to truth) to the truth, and composes the increments of its ICP in the wrong order; for sequences nearly aligned
-neither matters. `align="published"` repeats both, to stand beside published rows.
+to truth) to the truth, and composes the increments of its ICP in the wrong order; for sequences that are
+nearly aligned neither matters. `align="published"` repeats both, to stand beside published rows.
 """
 
 from __future__ import annotations
