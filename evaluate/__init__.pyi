@@ -1,3 +1,11 @@
+from orbit4d.evaluate.geometry.cameras import camera_errors as camera_errors
+from orbit4d.evaluate.geometry.consistency import matched_pixels as matched_pixels
+from orbit4d.evaluate.geometry.motion import actionbench as actionbench
+from orbit4d.evaluate.geometry.points import chamfer as chamfer
+from orbit4d.evaluate.geometry.points import f_score as f_score
+from orbit4d.evaluate.geometry.points import normal_consistency as normal_consistency
+from orbit4d.evaluate.geometry.sequences import motion80 as motion80
+from orbit4d.evaluate.geometry.surfaces import volume_iou as volume_iou
 from orbit4d.evaluate.metrics.clip_score import ClipScore as ClipScore
 from orbit4d.evaluate.metrics.frechet import frechet_distance as frechet_distance
 from orbit4d.evaluate.metrics.i3d import I3D as I3D

@@ -1,0 +1,1 @@
+"""Metrics of geometry: point clouds, surfaces, motion, cameras, agreement between views."""

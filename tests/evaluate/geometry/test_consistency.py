@@ -1,0 +1,68 @@
+"""Agreement of views: a textured sphere drawn in closed form agrees, a recoloured or turned one does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orbit4d.datasets import Camera, orbit
+from orbit4d.evaluate import matched_pixels
+
+SIDE = (96, 96)
+
+
+def drawn(camera: Camera, phase: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A sphere of radius 0.5 with a smooth pattern: image [H, W, 3], depth along the axis, alpha."""
+    j, i = np.meshgrid(np.arange(camera.w) + 0.5, np.arange(camera.h) + 0.5)
+    rays = np.stack([(j - camera.cx) / camera.fl_x, -(i - camera.cy) / camera.fl_y, -np.ones_like(j)], -1)
+    d = rays @ camera.c2w[:3, :3].T
+    o = camera.position
+    a, b, c = (d * d).sum(-1), d @ o, o @ o - 0.25
+    root = b * b - a * c
+    t = np.where(root > 0, (-b - np.sqrt(np.maximum(root, 0))) / a, np.inf)
+    alpha = np.isfinite(t).astype(float)
+    at = o + np.where(alpha > 0, t, 0)[..., None] * d
+    colour = 0.5 + 0.4 * np.sin(5 * at + phase) * alpha[..., None]
+    return colour, t, alpha  # rays have length 1 along the axis: t is the depth
+
+
+@pytest.fixture(scope="module")
+def cameras() -> list[Camera]:
+    ring = orbit(12, radius=2.0, elevation_deg=15.0, size=SIDE)
+    return [ring[k] for k in (0, 1, 2)]
+
+
+def views(cameras: list[Camera], phases: tuple[float, ...] = (0, 0, 0)) -> tuple[np.ndarray, ...]:
+    return tuple(
+        np.stack(x) for x in zip(*(drawn(c, p) for c, p in zip(cameras, phases, strict=True)), strict=True)
+    )
+
+
+def test_true_views_agree(cameras: list[Camera]) -> None:
+    result = matched_pixels(*views(cameras), cameras)
+    opaque = views(cameras)[2].sum()
+    assert result["matched"] > 0.99 and result["difference"] < 0.01
+    assert 0.8 * 2 * opaque < result["valid"] + 0.5 * opaque  # most of what one sees, its neighbours see
+    assert result["valid"] < 2 * opaque
+
+
+def test_what_was_changed_is_seen(cameras: list[Camera]) -> None:
+    other = matched_pixels(*views(cameras, (0, 0, 1.5)), cameras)
+    assert other["matched"] < 0.8 and other["difference"] > 0.1
+    images, depth, alpha = views(cameras)
+    wrong = matched_pixels(images, depth, alpha, [cameras[0], cameras[2], cameras[1]])
+    assert wrong["matched"] < 0.9 or wrong["valid"] < matched_pixels(images, depth, alpha, cameras)["valid"]
+
+
+def test_views_that_share_nothing_have_no_share(cameras: list[Camera]) -> None:
+    ring = orbit(2, radius=2.0, elevation_deg=0.0, size=SIDE)
+    result = matched_pixels(*views([ring[0], ring[1]], (0, 0)), [ring[0], ring[1]])
+    assert result["valid"] == 0 and np.isnan(result["matched"])
+
+
+def test_bad_input(cameras: list[Camera]) -> None:
+    images, depth, alpha = views(cameras)
+    with pytest.raises(ValueError, match=r"images \[V,H,W,3\]"):
+        matched_pixels(images, depth[:2], alpha, cameras)
+    with pytest.raises(ValueError, match="at least two views"):
+        matched_pixels(images[:1], depth[:1], alpha[:1], cameras[:1])
