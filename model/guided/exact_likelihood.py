@@ -1,8 +1,9 @@
 """The conditional mean given the warp, for a denoiser that knows its own uncertainty.
 
-The covariance of a clean sample given its noisy state is sigma^2 J, J the denoiser's Jacobian (Tweedie, second
-order). So the mean given the warp too is mu + sigma^2 J' u with (A sigma^2 J A' + R) u = X - mu over the seen
-values: solved by conjugate gradients, each product one backward pass. No iteration is PiGDM (Song et al. 2023).
+The covariance of a clean sample given its noisy state is sigma^2 J, J the denoiser's Jacobian (Tweedie,
+second order). So the mean given the warp too is mu + sigma^2 J' u with (A sigma^2 J A' + R) u = X - mu over
+the seen values: solved by conjugate gradients, each product one backward pass. No iteration is PiGDM (Song et
+al. 2023).
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ Product = Callable[[Tensor], Tensor]
 def exact_likelihood(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tensor:
     """One step towards the conditional mean.
 
-    The warp's variance is R = r^2 (1 - w) / w with r^2 = sigma^2 / (1 + sigma^2), the variance of unit-variance
-    data given its noisy state: with a single value that is exactly the weight w.
+    The warp's variance is R = r^2 (1 - w) / w with r^2 = sigma^2 / (1 + sigma^2), the variance of
+    unit-variance data given its noisy state: with a single value that is exactly the weight w.
     """
     schedule, sigma = problem.schedule, problem.sigma(i)
     state = schedule.to_ve(x, i).detach()
@@ -83,8 +84,8 @@ def _product(problem: Problem, i: int, state: Tensor, mu: Tensor, u: Tensor) -> 
     (back,) = torch.autograd.grad(mu, state, u, retain_graph=True)
     if problem.settings.products == "transpose":
         return back
-    _, forward = torch.func.jvp(lambda s: problem.clean(s, i), (state.detach(),), (u,))
-    return (back + forward) / 2
+    both = torch.func.jvp(lambda s: problem.clean(s, i), (state.detach(),), (u,))
+    return (back + both[1]) / 2
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """How far each step trusts the warp, frame by frame: the weights l / (1 + l) of NVS-Solver.
 
-A clean frame is estimated twice: by the denoiser (error v2 sigma_n, sigma_n the share of the largest noise) and
-by the warp (error v3 d, d the distance of the view). Blended as (mu + l X) / (1 + l) its error is at most
-(E_D + l E_P) / (1 + l). With a regulariser against trusting these guesses too far the best l has a closed form.
-You et al., Video Diffusion Model as Zero-Shot Novel View Synthesizer, ICLR 2025.
+A clean frame is estimated twice: by the denoiser (error v2 sigma_n, sigma_n the share of the largest noise)
+and by the warp (error v3 d, d the distance of the view). Blended as (mu + l X) / (1 + l) its error is at most
+(E_D + l E_P) / (1 + l). With a regulariser against trusting these guesses too far the best l has a closed
+form. You et al., Video Diffusion Model as Zero-Shot Novel View Synthesizer, ICLR 2025.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ Mask = npt.NDArray[np.bool_]
 def latent_mask(seen: Mask, factor: int = 8, grow: int = 2, share: float = 0.2) -> tuple[Mask, Mask]:
     """Pixels that stay, and latents that are seen.
 
-    What is unseen grows by a square of 2 grow + 1; a latent is unseen where at least `share` of its pixels are.
-    The constants are those of NVS-Solver's released code.
+    What is unseen grows by a square of 2 grow + 1; a latent is unseen where at least `share` of its pixels
+    are. The constants are those of NVS-Solver's released code.
 
     Args:
         seen: bool [..., H, W], H and W multiples of `factor`.

@@ -1,7 +1,7 @@
 """Rules of guidance: how one step is pulled towards the warp. Each leaves frames of weight 0 as they are.
 
-Tensors are [B, C, F, h, w], weights [1, 1, F, 1, 1]. NVS-Solver (You et al., ICLR 2025); the `repo_` rules are
-those of its released code, slips included, for parity.
+Tensors are [B, C, F, h, w], weights [1, 1, F, 1, 1]. NVS-Solver (You et al., ICLR 2025); the `repo_` rules
+are those of its released code, slips included, for parity.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def posterior(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tensor:
 
 
 def repo_direct(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tensor:
-    """`repo-dgs`: the seen values nearest to the warp are replaced by it, a share of them as the weight says."""
+    """`repo-dgs`: the seen values nearest to the warp are replaced by it, a share of them as the weight
+    says.
+    """
     schedule = problem.schedule
     with torch.no_grad():
         raw = problem.output(x, i)
@@ -106,7 +108,9 @@ def repo_direct(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tensor:
 
 
 def repo_posterior(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tensor:
-    """`repo-posterior`: the released gradient does not pass the network, so it moves what the warp sees only."""
+    """`repo-posterior`: the released gradient does not pass the network, so it moves what the warp sees
+    only.
+    """
     schedule, settings = problem.schedule, problem.settings
     with torch.no_grad():
         state = schedule.to_ve(x, i)
@@ -124,9 +128,9 @@ def repo_posterior(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tens
 def chosen(problem: Problem, mu: Tensor, weights: Tensor) -> Tensor:
     """Which values the released code replaces [B, C, F, h, w].
 
-    Per frame all C h w distances are sorted, 0 where hidden; the first `int(w (C n - m)) + m` are taken, m the
-    number of hidden pixels. There are C m hidden values, not m: the share of seen values is less than w, and
-    an index of 0 wraps around to the largest distance. Both belong to the rule.
+    Per frame all C h w distances are sorted, 0 where hidden; the first `int(w (C n - m)) + m` are taken, m
+    the number of hidden pixels. There are C m hidden values, not m: the share of seen values is less than w,
+    and an index of 0 wraps around to the largest distance. Both belong to the rule.
     """
     b, c, f, h, w = mu.shape
     seen = problem.seen.expand(b, 1, f, h, w)

@@ -1,8 +1,8 @@
 """The released forward warps of NVS-Solver, for parity: soft splatting, quirks included.
 
 Pixels lie at whole numbers. A point whose target coordinate is a whole number is added twice; how softly near
-wins depends on the farthest pixel; a point behind the camera lands mirrored with the largest weight, which the
-upper limit of the weight removes where there is one. Our own warp is `warp.forward_warp`.
+wins depends on the farthest pixel; a point behind the camera lands mirrored with the largest weight, which
+the upper limit of the weight removes where there is one. Our own warp is `warp.forward_warp`.
 """
 
 from __future__ import annotations

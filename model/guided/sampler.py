@@ -7,7 +7,7 @@ network's output goes to the schedule as it is, so that weights of 0 are the ung
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -46,7 +46,7 @@ class Guide:
     weights: npt.ArrayLike | Tensor | float | None
     """l / (1 + l) in [0, 1]: [N, F], a number, or None for 0."""
     mode: Mode = "dgs"
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
 
 
 def guided_sample(
@@ -70,10 +70,10 @@ def guided_sample(
     """Sample from noise to the schedule's last level, pulled towards a warp where it sees something.
 
     Args:
-        denoiser: `denoiser(x, sigma) -> x0`, the clean estimate [B, C, F, h, w] of the variance-exploding state
-            x = x0 + sigma n. It may carry `output(x, i)`, the network's output in the schedule's own space and
-            for its own state (then nothing is converted in unguided steps), and `conditional(x, sigma)`, an
-            estimate without classifier-free guidance, for "repo-posterior".
+        denoiser: `denoiser(x, sigma) -> x0`, the clean estimate [B, C, F, h, w] of the variance-exploding
+            state x = x0 + sigma n. It may carry `output(x, i)`, the network's output in the schedule's own
+            space and for its own state (then nothing is converted in unguided steps), and `conditional(x,
+            sigma)`, an estimate without classifier-free guidance, for "repo-posterior".
         schedule: a `Schedule`, or N + 1 decreasing levels for Euler steps on the variance-exploding state.
         x: starting noise [B, C, F, h, w] in the schedule's own state (VE: sigmas[0] times unit noise).
         warp: encoded warp [B or 1, C, F, h, w]; what is unseen is ignored.

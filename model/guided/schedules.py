@@ -82,8 +82,8 @@ class EulerVE:
 class ScaledSchedule:
     """States a x0 + s n of given coefficients [N + 1], and outputs of any prediction: the conversions.
 
-    A subclass says how a step is made. `velocity="edm"` is Stable Video Diffusion's v: on the variance-exploding
-    state, its input scaled by 1 / sqrt(sigma^2 + 1).
+    A subclass says how a step is made. `velocity="edm"` is Stable Video Diffusion's v: on the
+    variance-exploding state, its input scaled by 1 / sqrt(sigma^2 + 1).
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class ScaledSchedule:
     ) -> None:
         self.a, self.s = (np.asarray(c, dtype=np.float64) for c in (a, s))
         with np.errstate(divide="ignore"):
-            self.sigmas: Levels = decreasing(self.s / self.a, infinite_first=True)
+            self.sigmas: Levels = decreasing(self.s / self.a, loose=True)
         if prediction not in PREDICTIONS.values():
             raise ValueError(f"prediction: eps, v, x0 or flow, not {prediction!r}")
         self.prediction, self.velocity = prediction, velocity
@@ -139,7 +139,9 @@ class ScaledSchedule:
 
 
 class DDIM(ScaledSchedule):
-    """Deterministic DDIM steps (Song et al. 2021) between given cumulative alphas [N + 1], decreasing noise."""
+    """Deterministic DDIM steps (Song et al. 2021) between given cumulative alphas [N + 1], decreasing
+    noise.
+    """
 
     def __init__(self, alphas_cumprod: npt.ArrayLike, prediction: Prediction = "eps") -> None:
         cumulative = np.asarray(alphas_cumprod, dtype=np.float64)
@@ -152,7 +154,9 @@ class DDIM(ScaledSchedule):
 
 
 class FlowEuler(ScaledSchedule):
-    """Euler steps of flow matching: x_t = (1 - t) x0 + t n for times [N + 1] that fall; outputs are n - x0."""
+    """Euler steps of flow matching: x_t = (1 - t) x0 + t n for times [N + 1] that fall; outputs are n -
+    x0.
+    """
 
     def __init__(self, times: npt.ArrayLike) -> None:
         t = np.asarray(times, dtype=np.float64)
@@ -174,13 +178,12 @@ class DiffusersSchedule(ScaledSchedule):
         if hasattr(scheduler, "begin_index") and scheduler.begin_index is None:
             scheduler.set_begin_index(0)
         self.timesteps = scheduler.timesteps
-        sigmas = getattr(scheduler, "sigmas", None)
         kind = getattr(config, "prediction_type", "flow_prediction")
         if getattr(config, "use_flow_sigmas", False) or type(scheduler).__name__.startswith("FlowMatch"):
-            t = sigmas.double().cpu().numpy()
+            t = scheduler.sigmas.double().cpu().numpy()
             super().__init__(1 - t, t, "flow")
         elif type(scheduler).__name__ == "EulerDiscreteScheduler":
-            s = sigmas.double().cpu().numpy()
+            s = scheduler.sigmas.double().cpu().numpy()
             super().__init__(np.ones_like(s), s, PREDICTIONS[kind], "edm")
         elif hasattr(scheduler, "alphas_cumprod"):
             cumulative = _ddim_levels(scheduler)
@@ -204,15 +207,20 @@ def _ddim_levels(scheduler: Any) -> Levels:
     return np.array([*(table[t] for t in here), final])
 
 
-def decreasing(sigmas: npt.ArrayLike | Tensor, *, infinite_first: bool = False) -> Levels:
-    """Levels [N + 1] as float64. ValueError unless they decrease to a last one that is not negative."""
+def decreasing(sigmas: npt.ArrayLike | Tensor, *, loose: bool = False) -> Levels:
+    """Levels [N + 1] as float64. ValueError unless they decrease to a last one that is not negative.
+
+    `loose`: a scheduler's own, which may start at pure noise (inf) and end with a step of no change.
+    """
     if isinstance(sigmas, Tensor):
         sigmas = sigmas.detach().double().cpu().numpy()
     levels = np.asarray(sigmas, dtype=np.float64)
     if levels.ndim != 1 or len(levels) < 2:
         raise ValueError(f"a schedule needs at least two levels [N + 1], got shape {levels.shape}")
-    finite = np.isfinite(levels[1:] if infinite_first else levels).all() and not np.isnan(levels[0])
-    if not finite or not (levels[:-1] > levels[1:]).all() or levels[-1] < 0:
+    finite = np.isfinite(levels[1:] if loose else levels).all() and not np.isnan(levels[0])
+    falls = levels[:-1] > levels[1:]
+    falls[-1] |= loose and levels[-2] == levels[-1]
+    if not finite or not falls.all() or levels[-1] < 0:
         raise ValueError("the levels of a schedule must be finite and decrease to a last one of at least 0")
     return levels
 

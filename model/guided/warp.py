@@ -1,8 +1,8 @@
 """Forward warp: what other cameras see of images whose depth is known.
 
-A surface of triangles carries what is connected, points fill thin parts and silhouettes; a depth buffer decides
-which is nearer. Depth is along the camera's axis. Unknown is not empty: where the depth is not finite nothing is
-warped, and pixels that nothing reaches are not seen.
+A surface of triangles carries what is connected, points fill thin parts and silhouettes; a depth buffer
+decides which is nearer. Depth is along the camera's axis. Unknown is not empty: where the depth is not finite
+nothing is warped, and pixels that nothing reaches are not seen.
 """
 
 from __future__ import annotations

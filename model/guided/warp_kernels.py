@@ -1,7 +1,7 @@
 """Kernels of the forward warp: a surface of triangles, and points for what triangles miss.
 
-One source image and one target camera a call, in one thread: the result cannot depend on the number of threads,
-and frames are warped side by side. Oracle: `warp_reference`.
+One source image and one target camera a call, in one thread: the result cannot depend on the number of
+threads, and frames are warped side by side. Oracle: the slow twin in the tests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ Floats = npt.NDArray[np.float32]
 
 #: A triangle is cut where its depths differ by more than this share of the nearest.
 CUT = 0.03
-#: A point enters the depth buffer of a pixel of which it covers this share; and the least summed weight of a hit.
+#: A point enters the depth buffer of a pixel of which it covers this share; and the least summed weight of a
+#: hit.
 COVER = 0.1
 #: Points within this share of the nearest are one surface; a point beats the surface when it is nearer by it.
 SAME = 0.01
@@ -25,10 +26,12 @@ SOFT = 0.005
 
 @jit(inline="always")
 def _triangle(
-    u: Floats, v: Floats, q: Floats, depth: Floats, colour: Floats, near: Floats, out: Floats, stretch: Floats,
-    r0: int, c0: int, r1: int, c1: int, r2: int, c2: int,
+    u: Floats, v: Floats, q: Floats, depth: Floats, colour: Floats, near: Floats, out: Floats,
+    stretch: Floats, r0: int, c0: int, r1: int, c1: int, r2: int, c2: int,
 ) -> None:  # fmt: skip
-    """One triangle, unless it spans a step in depth or turns away. Depth and colour are interpolated in 1/z."""
+    """One triangle, unless it spans a step in depth or turns away. Depth and colour are interpolated in
+    1/z.
+    """
     d0, d1, d2 = depth[r0, c0], depth[r1, c1], depth[r2, c2]
     nearest = min(min(d0, d1), d2)
     if max(max(d0, d1), d2) - nearest > np.float32(CUT) * nearest:
@@ -73,14 +76,14 @@ def _triangle(
 
 @jit
 def surface(
-    u: Floats, v: Floats, q: Floats, depth: Floats, valid: npt.NDArray[np.bool_], colour: Floats, near: Floats,
-    out: Floats, stretch: Floats,
+    u: Floats, v: Floats, q: Floats, depth: Floats, valid: npt.NDArray[np.bool_], colour: Floats,
+    near: Floats, out: Floats, stretch: Floats,
 ) -> None:  # fmt: skip
     """Triangles of 2 x 2 blocks of the source [h, w], drawn where the target [H, W] sees them.
 
     u, v: target pixels; q: 1/z in the target; depth: in the source. `near` [H, W] holds 1/z of what is drawn
-    (0: nothing), `out` [H, W, C] its colour, `stretch` source area over target area, at most 1. The corners of
-    a block are named a, b, c, d clockwise, so that a front face keeps a positive area.
+    (0: nothing), `out` [H, W, C] its colour, `stretch` source area over target area, at most 1. The corners
+    of a block are named a, b, c, d clockwise, so that a front face keeps a positive area.
     """
     h, w = q.shape
     for i in range(h - 1):

@@ -1,4 +1,6 @@
-"""WorldForge's rule (Song et al., arXiv 2509.15130): fuse with the warp, re-noise, and correct the second pass."""
+"""WorldForge's rule (Song et al., arXiv 2509.15130): fuse with the warp, re-noise, and correct the second
+pass.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Guided sampling: identity at weight 0, the warp at weight 1, reference chains, and a Gaussian in closed form."""
+"""Guided sampling: identity at weight 0, the warp at weight 1, reference chains, and a Gaussian in closed
+form.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,13 @@ def start(count: int, sigma: float, seed: int = 0, dtype: torch.dtype = torch.fl
 
 
 def diffusers_schedules() -> dict[str, object]:
-    ddim = DDIMScheduler(prediction_type="v_prediction", timestep_spacing="leading", clip_sample=False)
+    ddim = DDIMScheduler(
+        prediction_type="v_prediction",
+        timestep_spacing="leading",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
     euler = EulerDiscreteScheduler(
         prediction_type="v_prediction", timestep_type="continuous", use_karras_sigmas=True,
         sigma_min=0.002, sigma_max=700.0, timestep_spacing="leading",
@@ -236,7 +244,9 @@ def hidden(out: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
 
 
 def test_exact_likelihood_samples_the_conditional(gaussian, known) -> None:
-    """4,000 samples of 100 steps: means within 0.04 (3.5 standard errors), variance as Euler's bias leaves it."""
+    """4,000 samples of 100 steps: means within 0.04 (3.5 standard errors), variance as Euler's bias leaves
+    it.
+    """
     warp, seen = known
     mean, variance = conditional(gaussian.covariance, warp, seen)
     x = start(4000, 700, seed=3)
