@@ -7,6 +7,10 @@ from orbit4d.model.diffusion.schedule import make_scheduler as make_scheduler
 from orbit4d.model.encoders.autoencoders import load_autoencoder as load_autoencoder
 from orbit4d.model.encoders.text_and_image import load_image_encoder as load_image_encoder
 from orbit4d.model.encoders.text_and_image import load_text_encoder as load_text_encoder
+from orbit4d.model.guided.guidance_weights import guidance_weights as guidance_weights
+from orbit4d.model.guided.sampler import guided_sample as guided_sample
+from orbit4d.model.guided.search import search_guidance as search_guidance
+from orbit4d.model.guided.warp import forward_warp as forward_warp
 from orbit4d.model.network.cameras import videomv_cameras as videomv_cameras
 from orbit4d.model.network.diffusers_export import export_diffusers as export_diffusers
 from orbit4d.model.network.unet import OrbitUNet as OrbitUNet

@@ -1,0 +1,1 @@
+"""Sampling that is guided by a warp of what is known: novel views without training."""

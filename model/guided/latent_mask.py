@@ -1,0 +1,49 @@
+"""What a warp sees, at the resolution of latents."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+Mask = npt.NDArray[np.bool_]
+
+
+def latent_mask(seen: Mask, factor: int = 8, grow: int = 2, share: float = 0.2) -> tuple[Mask, Mask]:
+    """Pixels that stay, and latents that are seen.
+
+    What is unseen grows by a square of 2 grow + 1; a latent is unseen where at least `share` of its pixels
+    are. The constants are those of NVS-Solver's released code.
+
+    Args:
+        seen: bool [..., H, W], H and W multiples of `factor`.
+
+    Returns:
+        bool [..., H, W] and [..., H / factor, W / factor].
+
+    Raises:
+        ValueError: for a size that `factor` does not divide.
+    """
+    h, w = seen.shape[-2:]
+    if h % factor or w % factor:
+        raise ValueError(f"seen: {w} x {h} is no multiple of {factor}")
+    square = np.ones((1,) * (seen.ndim - 2) + (2 * grow + 1,) * 2, dtype=bool)
+    kept = ~ndimage.binary_dilation(~seen, square) if grow else seen.copy()
+    blocks = kept.reshape(*seen.shape[:-2], h // factor, factor, w // factor, factor)
+    return kept, (~blocks).mean((-3, -1)) < share
+
+
+def latent_frames(seen: Mask, distances: npt.NDArray[np.float64]) -> tuple[Mask, npt.NDArray[np.float64]]:
+    """Masks [F, h, w] and distances [F] of frames as those of a video autoencoder's latent frames.
+
+    Latent frame 0 is frame 0, latent frame k is frames 4k - 3 to 4k (Wan): seen where all of them see, as far
+    as the farthest of them. F = 4n + 1.
+
+    Raises:
+        ValueError: for another number of frames.
+    """
+    count = len(seen)
+    if count % 4 != 1:
+        raise ValueError(f"this model takes 4n + 1 frames, got {count}")
+    groups = [slice(0, 1), *(slice(4 * k - 3, 4 * k + 1) for k in range(1, (count + 3) // 4))]
+    return np.stack([seen[g].all(0) for g in groups]), np.array([distances[g].max() for g in groups])

@@ -1,0 +1,163 @@
+"""One sampler for every denoiser and schedule, guided by a warp of what is known.
+
+Counterpart of NVS-Solver (You et al., ICLR 2025). Where a step has no weight at all nothing is converted: the
+network's output goes to the schedule as it is, so that weights of 0 are the unguided sampler to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from orbit4d.model.guided import modes, worldforge
+from orbit4d.model.guided.exact_likelihood import exact_likelihood
+from orbit4d.model.guided.modes import Problem, Settings
+from orbit4d.model.guided.schedules import as_schedule
+
+Mode = Literal["dgs", "posterior", "exact-likelihood", "worldforge", "repo-dgs", "repo-posterior", "none"]
+#: One guided step: the state after it.
+Rule = Callable[[Problem, int, Tensor, Tensor], Tensor]
+
+RULES: dict[str, Rule] = {
+    "dgs": modes.direct,
+    "posterior": modes.posterior,
+    "exact-likelihood": exact_likelihood,
+    "worldforge": worldforge.refined,
+    "repo-dgs": modes.repo_direct,
+    "repo-posterior": modes.repo_posterior,
+}
+MODES = (*RULES, "none")
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What guides a sampler: a warp, what it sees, how far each step trusts it, and the rule."""
+
+    warp: Tensor
+    """Encoded warp [B or 1, C, F, h, w]; what is unseen is ignored."""
+    seen: Tensor
+    """bool [B or 1, 1, F, h, w]"""
+    weights: npt.ArrayLike | Tensor | float | None
+    """l / (1 + l) in [0, 1]: [N, F], a number, or None for 0."""
+    mode: Mode = "dgs"
+    settings: Settings = field(default_factory=Settings)
+
+
+def guided_sample(
+    denoiser: Any,
+    schedule: Any,
+    x: Tensor,
+    warp: Tensor | None,
+    seen: Tensor | None,
+    lam: npt.ArrayLike | Tensor | float | None,
+    mode: Mode | None = None,
+    generator: torch.Generator | None = None,
+    *,
+    iterations: int = 5,
+    lr: float = 0.02,
+    clamp: float = 0.2,
+    omega: float = 4.0,
+    until: float = 5.5,
+    products: Literal["transpose", "symmetric"] = "transpose",
+    callback: Callable[[int, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Sample from noise to the schedule's last level, pulled towards a warp where it sees something.
+
+    Args:
+        denoiser: `denoiser(x, sigma) -> x0`, the clean estimate [B, C, F, h, w] of the variance-exploding
+            state x = x0 + sigma n. It may carry `output(x, i)`, the network's output in the schedule's own
+            space and for its own state (then nothing is converted in unguided steps), and `conditional(x,
+            sigma)`, an estimate without classifier-free guidance, for "repo-posterior".
+        schedule: a `Schedule`, or N + 1 decreasing levels for Euler steps on the variance-exploding state.
+        x: starting noise [B, C, F, h, w] in the schedule's own state (VE: sigmas[0] times unit noise).
+        warp: encoded warp [B or 1, C, F, h, w]; what is unseen is ignored.
+        seen: bool [B or 1, 1, F, h, w].
+        lam: weights l / (1 + l) in [0, 1]: [N, F], a number, or None for 0 (see `guidance_weights`).
+        mode: "dgs" (default): blends the clean estimate with the warp. "posterior": moves the state along the
+            gradient of the distance, through the network. "exact-likelihood": conditional mean by conjugate
+            gradients with products of the network's Jacobian; 0 iterations is PiGDM. "worldforge": recursive
+            refinement and self-correction. "repo-dgs", "repo-posterior": as the released code of NVS-Solver.
+        generator: of the draws of "worldforge"; without one torch's global stream is used.
+        iterations: conjugate gradients. lr: step of the two posteriors. clamp: least weight of
+            "repo-posterior". omega: self-correction of "worldforge", which guides while sigma is at least
+            `until`. products: "symmetric" averages products with the Jacobian and its transpose.
+        callback: `callback(i, x) -> x` after each step.
+
+    Returns:
+        x at the schedule's last level, float32 (float64 where x is): half precision stays in the denoiser.
+
+    Raises:
+        ValueError: for shapes that do not fit, weights that are NaN or outside [0, 1], an unknown mode.
+    """
+    steps = as_schedule(schedule)
+    count = len(steps.sigmas) - 1
+    x = x if x.dtype == torch.float64 else x.float()
+    if x.ndim != 5:
+        raise ValueError(f"x: needs [B, C, F, h, w], got {tuple(x.shape)}")
+    name = mode or "dgs"
+    if name not in MODES:
+        raise ValueError(f"mode: {', '.join(MODES)}; not {mode!r}")
+    table = weight_table(None if name == "none" else lam, count, x.shape[2])
+    settings = Settings(iterations, lr, clamp, omega, until, products)
+    problem = _problem(denoiser, steps, x, warp, seen, table, settings, generator)
+    for i in range(count):
+        if table[i].any():
+            weights = torch.from_numpy(table[i]).to(x.device, x.dtype).view(1, 1, -1, 1, 1)
+            x = RULES[name](problem, i, x, weights).detach()
+        else:
+            with torch.no_grad():
+                x = steps.step(problem.output(x, i), i, x)
+        if callback is not None:
+            x = callback(i, x)
+    return x
+
+
+def weight_table(
+    lam: npt.ArrayLike | Tensor | float | None, steps: int, frames: int
+) -> npt.NDArray[np.float64]:
+    """Weights as float64 [N, F]. ValueError for another shape, NaN, or numbers outside [0, 1]."""
+    if isinstance(lam, Tensor):
+        lam = lam.detach().double().cpu().numpy()
+    table = np.asarray(0.0 if lam is None else lam, dtype=np.float64)
+    if table.ndim != 0 and table.shape != (steps, frames):
+        raise ValueError(f"lam: needs [{steps}, {frames}] (steps, frames) or a number, got {table.shape}")
+    if np.isnan(table).any():
+        raise ValueError("lam: has NaN: no root of the released rule is valid there, choose another v")
+    if ((table < 0) | (table > 1)).any():
+        raise ValueError("lam: weights are l / (1 + l), in [0, 1]")
+    return np.broadcast_to(table, (steps, frames)).copy()
+
+
+def _problem(
+    denoiser: Any,
+    steps: Any,
+    x: Tensor,
+    warp: Tensor | None,
+    seen: Tensor | None,
+    table: npt.NDArray[np.float64],
+    settings: Settings,
+    generator: torch.Generator | None,
+) -> Problem:
+    b, c, f, h, w = x.shape
+    if warp is None or seen is None:
+        if table.any():
+            raise ValueError("weights above 0 need a warp and what it sees")
+        warp, seen = torch.zeros(1, c, f, h, w), torch.zeros(1, 1, f, h, w, dtype=torch.bool)
+    if tuple(warp.shape) not in ((b, c, f, h, w), (1, c, f, h, w)):
+        raise ValueError(f"warp: needs [{b} or 1, {c}, {f}, {h}, {w}], got {tuple(warp.shape)}")
+    if tuple(seen.shape) not in ((b, 1, f, h, w), (1, 1, f, h, w)) or seen.dtype != torch.bool:
+        raise ValueError(
+            f"seen: needs bool [{b} or 1, 1, {f}, {h}, {w}], got {tuple(seen.shape)} {seen.dtype}"
+        )
+    mask = seen.to(x.device)
+    known = torch.where(mask, warp.to(x.device, x.dtype), torch.zeros((), dtype=x.dtype, device=x.device))
+    if not torch.isfinite(known).all():
+        raise ValueError("warp: is not finite where it is seen")
+    whole = (0, f - 1) if f > 1 and (table[:, -1] == 1).all() else (0,)
+    return Problem(denoiser, steps, known, mask, settings, generator, whole)

@@ -1,0 +1,151 @@
+"""Kernels of the forward warp: a surface of triangles, and points for what triangles miss.
+
+One source image and one target camera a call, in one thread: the result cannot depend on the number of
+threads, and frames are warped side by side. Oracle: the slow twin in the tests.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from orbit4d.datasets.core.jit import jit
+
+Floats = npt.NDArray[np.float32]
+
+#: A triangle is cut where its depths differ by more than this share of the nearest.
+CUT = 0.03
+#: A point enters the depth buffer of a pixel of which it covers this share; and the least summed weight of a
+#: hit.
+COVER = 0.1
+#: Points within this share of the nearest are one surface; a point beats the surface when it is nearer by it.
+SAME = 0.01
+#: Softness of `soft`: a share of the nearest depth.
+SOFT = 0.005
+
+
+@jit(inline="always")
+def _triangle(
+    u: Floats, v: Floats, q: Floats, depth: Floats, colour: Floats, near: Floats, out: Floats,
+    stretch: Floats, r0: int, c0: int, r1: int, c1: int, r2: int, c2: int,
+) -> None:  # fmt: skip
+    """One triangle, unless it spans a step in depth or turns away. Depth and colour are interpolated in
+    1/z.
+    """
+    d0, d1, d2 = depth[r0, c0], depth[r1, c1], depth[r2, c2]
+    nearest = min(min(d0, d1), d2)
+    if max(max(d0, d1), d2) - nearest > np.float32(CUT) * nearest:
+        return
+    x0, y0, x1, y1, x2, y2 = u[r0, c0], v[r0, c0], u[r1, c1], v[r1, c1], u[r2, c2], v[r2, c2]
+    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    if not area > 0:
+        return
+    height, width = near.shape
+    half = np.float32(0.5)
+    left = max(int(np.ceil(min(min(x0, x1), x2) - half)), 0)
+    right = min(int(np.floor(max(max(x0, x1), x2) - half)), width - 1)
+    top = max(int(np.ceil(min(min(y0, y1), y2) - half)), 0)
+    bottom = min(int(np.floor(max(max(y0, y1), y2) - half)), height - 1)
+    if left > right or top > bottom:
+        return
+    one = np.float32(1)
+    inverse = one / area
+    share = min(one, inverse)
+    edge = np.float32(-1e-6)
+    q0, q1, q2 = q[r0, c0], q[r1, c1], q[r2, c2]
+    for y in range(top, bottom + 1):
+        py = np.float32(y) + half
+        for x in range(left, right + 1):
+            px = np.float32(x) + half
+            b0 = ((x1 - px) * (y2 - py) - (y1 - py) * (x2 - px)) * inverse
+            b1 = ((x2 - px) * (y0 - py) - (y2 - py) * (x0 - px)) * inverse
+            b2 = one - b0 - b1
+            if b0 < edge or b1 < edge or b2 < edge:
+                continue
+            w0, w1, w2 = b0 * q0, b1 * q1, b2 * q2
+            here = w0 + w1 + w2
+            if here <= near[y, x]:
+                continue
+            near[y, x] = here
+            stretch[y, x] = share
+            far = one / here
+            w0, w1, w2 = w0 * far, w1 * far, w2 * far
+            for c in range(out.shape[2]):
+                out[y, x, c] = w0 * colour[r0, c0, c] + w1 * colour[r1, c1, c] + w2 * colour[r2, c2, c]
+
+
+@jit
+def surface(
+    u: Floats, v: Floats, q: Floats, depth: Floats, valid: npt.NDArray[np.bool_], colour: Floats,
+    near: Floats, out: Floats, stretch: Floats,
+) -> None:  # fmt: skip
+    """Triangles of 2 x 2 blocks of the source [h, w], drawn where the target [H, W] sees them.
+
+    u, v: target pixels; q: 1/z in the target; depth: in the source. `near` [H, W] holds 1/z of what is drawn
+    (0: nothing), `out` [H, W, C] its colour, `stretch` source area over target area, at most 1. The corners
+    of a block are named a, b, c, d clockwise, so that a front face keeps a positive area.
+    """
+    h, w = q.shape
+    for i in range(h - 1):
+        for j in range(w - 1):
+            a, b = valid[i, j], valid[i, j + 1]
+            c, d = valid[i + 1, j + 1], valid[i + 1, j]
+            count = int(a) + int(b) + int(c) + int(d)
+            if count < 3:
+                continue
+            # The diagonal along which depth changes less: an edge of the object stays in one triangle.
+            falling = abs(depth[i, j] - depth[i + 1, j + 1]) <= abs(depth[i, j + 1] - depth[i + 1, j])
+            if count == 3:
+                falling = not (b and d)
+            for second in range(2):
+                # falling: a b c, a c d; rising: a b d, b c d
+                if falling:
+                    whole = (a and c and d) if second else (a and b and c)
+                    c0, r1, c1 = j, i + second, j + 1
+                    r2, c2 = i + 1, j + 1 - second
+                else:
+                    whole = (b and c and d) if second else (a and b and d)
+                    c0, r1, c1 = j + second, i + second, j + 1
+                    r2, c2 = i + 1, j
+                if whole:
+                    _triangle(u, v, q, depth, colour, near, out, stretch, i, c0, r1, c1, r2, c2)
+
+
+@jit
+def points(
+    u: Floats, v: Floats, z: Floats, valid: npt.NDArray[np.bool_], colour: Floats, soft: bool, far: Floats,
+    weight: Floats, out: Floats,
+) -> None:  # fmt: skip
+    """Bilinear splats of the source's pixels [h, w]. `far` [H, W] holds the nearest depth (inf: none) before
+    the call, after it too; `weight` and `out` [H, W, C] sum what lies within 1 % of it, or softly."""
+    h, w = z.shape
+    height, width = far.shape
+    for turn in range(2):
+        for i in range(h):
+            for j in range(w):
+                if not valid[i, j]:
+                    continue
+                x, y = u[i, j] - np.float32(0.5), v[i, j] - np.float32(0.5)
+                if not (x > -1 and y > -1 and x < width and y < height):
+                    continue
+                left, top = int(np.floor(x)), int(np.floor(y))
+                fx, fy = x - left, y - top
+                for k in range(4):
+                    column, row = left + (k & 1), top + (k >> 1)
+                    if column < 0 or row < 0 or column >= width or row >= height:
+                        continue
+                    share = (fx if k & 1 else 1 - fx) * (fy if k >> 1 else 1 - fy)
+                    if turn == 0:
+                        if share >= COVER and z[i, j] < far[row, column]:
+                            far[row, column] = z[i, j]
+                        continue
+                    nearest = far[row, column]
+                    if not nearest < np.inf:
+                        continue
+                    if soft:
+                        share *= np.exp(-max(z[i, j] - nearest, np.float32(0)) / (np.float32(SOFT) * nearest))
+                    elif z[i, j] > nearest * np.float32(1 + SAME):
+                        continue
+                    weight[row, column] += share
+                    for c in range(out.shape[2]):
+                        out[row, column, c] += share * colour[i, j, c]
