@@ -3,6 +3,7 @@ from orbit4d.model.config.settings import TrainConfig as TrainConfig
 from orbit4d.model.config.settings import override as override
 from orbit4d.model.diffusion.guidance import Conditions as Conditions
 from orbit4d.model.diffusion.guidance import GuidanceWeights as GuidanceWeights
+from orbit4d.model.diffusion.losses import clean_estimate as clean_estimate
 from orbit4d.model.diffusion.schedule import make_scheduler as make_scheduler
 from orbit4d.model.encoders.autoencoders import load_autoencoder as load_autoencoder
 from orbit4d.model.encoders.text_and_image import load_image_encoder as load_image_encoder
