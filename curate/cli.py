@@ -71,11 +71,17 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+#: Options that are settings of the fleet, under the same names.
+FLEET_OPTIONS = (
+    *("workers", "threads_per_worker", "attempts", "max_preemptions", "asset_timeout", "import_timeout"),
+    *("max_rss_bytes", "order", "shared_paths", "address"),
+)
 GROUPS = {
     "Input and output": "--out --report --captions --preset --rules",
     "Rules": " ".join(f"--{name.replace('_', '-')}" for name in RULE_OPTIONS),
     "Measuring": "--previews --preview-size --preview-samples --remeasure",
-    "Workers": "--workers --attempts --asset-timeout --import-timeout --max-rss --address",
+    "Workers": "--workers --threads-per-worker --attempts --max-preemptions --asset-timeout --import-timeout "
+    "--max-rss --order --shared-paths --address",
 }
 
 
@@ -110,7 +116,20 @@ GROUPS = {
 )
 @click.option("--remeasure", is_flag=True, help="Measure again what the table holds.")
 @click.option("--workers", type=int, default=None, help="Workers (one per core).")
+@click.option(
+    "--threads-per-worker",
+    type=int,
+    default=None,
+    help="Threads per worker. Default: cores divided by workers.",
+)
 @click.option("--attempts", default=Limits.attempts, show_default=True, help="Attempts per asset.")
+@click.option(
+    "--max-preemptions",
+    type=int,
+    default=Limits.max_preemptions,
+    show_default=True,
+    help="Preempted attempts per asset before it counts as failed.",
+)
 @click.option(
     "--asset-timeout",
     default=Limits.asset_timeout,
@@ -133,6 +152,16 @@ GROUPS = {
     help="Memory limit per Blender process.",
 )
 @click.option(
+    "--order",
+    type=click.Choice(["largest_first", "given"]),
+    default="largest_first",
+    show_default=True,
+    help="Order in which assets are measured; large ones first shorten the end.",
+)
+@click.option(
+    "--shared-paths", is_flag=True, help="Local paths are the same files on every machine of the cluster."
+)
+@click.option(
     "--address", default=None, help="Ray address (`auto`: the running cluster). Default: a local Ray."
 )
 def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, **options: Any) -> int:
@@ -141,6 +170,7 @@ def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, 
     SOURCE is a file, a folder, a glob, a list of ids, objaverse:animated[?limit=N], a table that curate wrote
     (decided again without Blender), or a rendered dataset (measured on its images).
     """
+    from orbit4d.curate.journal import remove_journal
     from orbit4d.curate.rules import decide, make_rules
     from orbit4d.curate.tables import check_writable, write_table
     from orbit4d.datasets.core.errors import InputError, WorkError
@@ -158,7 +188,7 @@ def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, 
     table = decide(table, rules)
     write_table(table, out)
     if journal is not None:
-        journal.unlink(missing_ok=True)
+        remove_journal(journal)
     if report_dir is not None:
         from orbit4d.curate.report.page import write_report
 
@@ -185,8 +215,8 @@ def _default_out(sources: tuple[str, ...], rules: Any) -> str:
 
 def _measured(
     sources: tuple[str, ...], out: str, rules: Any, options: dict[str, Any]
-) -> tuple[pa.Table, str, Path | None]:
-    """(undecided table, the line that accounts for every input, a file to delete once all is written)."""
+) -> tuple[pa.Table, str, str | None]:
+    """(undecided table, the line that accounts for every input, a journal to remove once all is written)."""
     from orbit4d.curate.columns import info_of
     from orbit4d.curate.tables import is_dataset, known_rows, read_measured, unheeded
     from orbit4d.datasets.core.errors import InputError
@@ -212,19 +242,12 @@ def _measured(
     settings = MeasureSettings(
         options["previews"] or default, options["preview_size"], options["preview_samples"]
     )
-    fleet = FleetSettings(
-        workers=options["workers"],
-        attempts=options["attempts"],
-        asset_timeout=options["asset_timeout"],
-        import_timeout=options["import_timeout"],
-        max_rss_bytes=options["max_rss_bytes"],
-        address=options["address"],
-    )
+    fleet = FleetSettings(**{name: options[name] for name in FLEET_OPTIONS})
     for source in filter(os.path.isfile, sources):
         if (note := unheeded(source)) is not None:
             click.echo(f"note: {note}", err=True)
     known = {} if options["remeasure"] else known_rows(out, settings)
-    journal = None if "://" in out else Path(out).with_name(Path(out).name + ".journal")
+    journal = f"{out}.journal"
     measured = measure_sources(sources, options["captions"], settings, fleet, known, journal)
     if measured.interrupted:
         raise KeyboardInterrupt

@@ -30,7 +30,7 @@ ORDER = {
     ),
     "render": "protocol planning fleet dataset cli job",
     "render.blender": "materials importers geometry scene demo tasks main",
-    "curate": "columns duplicates rule_settings measuring rendered rules tables report cli",
+    "curate": "columns journal duplicates rule_settings measuring rendered rules tables report cli",
     "model": "config weights network encoders data diffusion run sampling training cli train_main",
     "recon4d": "rotations raster gaussians deformation world scene filming inputs fitting export viewer cli",
     "evaluate": "metrics tasks results runner cli",

@@ -9,7 +9,6 @@ from typing import Any
 
 from orbit4d.datasets.assets.inspection import PASSING
 from orbit4d.datasets.core.errors import InputError, WorkError
-from orbit4d.datasets.core.paths import is_uri
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.sources.asset import Asset, Resolved
@@ -56,8 +55,9 @@ def render_assets(
     """
     began = time.monotonic()
     check_environment(settings.lights.environment)
-    resolved = resolve(list(sources), captions)
-    _check_reachable(resolved, out, settings, fleet)
+    resolved = resolve(list(sources), captions, workers_fetch=fleet.elsewhere)
+    named = [asset.path for asset in resolved.assets] + [out, settings.lights.environment or "s3://"]
+    fleet.refuse_local(named)
     fresh = not Store(out).exists(manifest.NAME)
     writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
     _check_same_contents(writer, resolved.assets)
@@ -165,7 +165,7 @@ class _Run:
 
 def _of_contents(detail: str, sha256: str) -> str:
     """The detail of a refusal, with the contents that it is about."""
-    return f"{detail} (file {sha256[:12]})".strip()
+    return f"{detail} (file {sha256[:12]})".strip() if sha256 else detail
 
 
 def _is_refused(row: Rejection | None, asset: Asset) -> bool:
@@ -176,7 +176,7 @@ def _is_refused(row: Rejection | None, asset: Asset) -> bool:
     if row is None or row.action or row.reason in NOT_HAD:
         return False
     about = _CONTENTS.search(row.detail)
-    return about is None or about[1] == asset.sha256[:12]
+    return about is None or not asset.sha256 or about[1] == asset.sha256[:12]
 
 
 def _reconcile(summary: RenderSummary, resolved: Resolved, writer: DatasetWriter) -> None:
@@ -201,25 +201,11 @@ def _reconcile(summary: RenderSummary, resolved: Resolved, writer: DatasetWriter
         raise WorkError(f"{writer.uri}: {summary.line}; run the same command again to render what is left")
 
 
-def _check_reachable(resolved: Resolved, out: str, settings: RenderSettings, fleet: FleetSettings) -> None:
-    """Workers on other machines cannot read, or write, this machine's files."""
-    if fleet.address in (None, "local") or fleet.shared_paths:
-        return
-    named = [asset.path for asset in resolved.assets] + [out, settings.lights.environment or "s3://"]
-    local = next((path for path in named if not is_uri(path)), None)
-    if local is not None:
-        raise InputError(
-            f"{local}: a local path means another file on each machine of the cluster; use s3:// or gs://, "
-            "or mount it everywhere (file_mounts in ray_cluster.yaml, or a network disk) and "
-            "add --shared-paths"
-        )
-
-
 def _check_same_contents(writer: DatasetWriter, assets: Sequence[Asset]) -> None:
     """A uid stands for its contents: another file under the same name must not pass as done."""
     stored = stored_contents(writer)
     for asset in assets:
-        if stored.get(asset.uid, asset.sha256) not in (asset.sha256, ""):
+        if asset.sha256 and stored.get(asset.uid, asset.sha256) not in (asset.sha256, ""):
             raise InputError(
                 f"{asset.path}: {writer.uri} already holds other contents under the uid {asset.uid}; "
                 "rename the file or choose another --out"

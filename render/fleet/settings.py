@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orbit4d.datasets.core.errors import InputError
@@ -77,6 +78,25 @@ class FleetSettings:
                 raise InputError(f"{name} is {value}; it must be at least 1")
         if self.order not in ("largest_first", "given"):
             raise InputError(f"order is {self.order!r}; choose largest_first or given")
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether workers may run on other machines than the driver's."""
+        return self.address not in (None, "local")
+
+    def refuse_local(self, paths: Iterable[str]) -> None:
+        """Raise InputError that names the first local one of the paths that workers on other machines are
+        to read or write.
+        """
+        if not self.elsewhere or self.shared_paths:
+            return
+        local = next((path for path in paths if "://" not in path), None)
+        if local is not None:
+            raise InputError(
+                f"{local}: a local path means another file on each machine of the cluster; use s3:// or "
+                "gs://, or mount it everywhere (file_mounts in ray_cluster.yaml, or a network disk) and "
+                "add --shared-paths"
+            )
 
     @property
     def limits(self) -> Limits:
