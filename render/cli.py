@@ -239,6 +239,8 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     )
     for reason, count in sorted(summary.reasons.items()):
         mend = " (--rigs static_orbit renders what does not move)" if reason == "still" else ""
+        if reason.startswith("quarantined:"):
+            mend = " (--retry-quarantined gives new attempts; `orbit4d status` shows details and logs)"
         click.echo(f"  {reason}: {count}{mend}")
     if summary.still_actions:
         click.echo(f"  actions reported and not rendered: {summary.still_actions}")

@@ -11,6 +11,7 @@ from orbit4d.datasets.assets.inspection import PASSING
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.storage import Store
+from orbit4d.datasets.operations import run_progress
 from orbit4d.datasets.sources.asset import Asset, Resolved
 from orbit4d.datasets.sources.promises import forget_promise
 from orbit4d.datasets.sources.resolve import resolve
@@ -20,6 +21,7 @@ from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter
 from orbit4d.render.dataset.asset_job import STAGE, asset_job
 from orbit4d.render.dataset.summary import RenderSummary
 from orbit4d.render.fleet.driver import Outcome, run_fleet
+from orbit4d.render.fleet.pool import WorkerPool
 from orbit4d.render.fleet.settings import FleetSettings
 from orbit4d.render.planning.environment import check_environment
 from orbit4d.render.planning.settings import RenderSettings
@@ -73,13 +75,13 @@ def render_assets(
     todo = [a for a in resolved.assets if a.uid not in finished and not _is_refused(known.get(a.uid), a)]
     summary = RenderSummary()
     if todo:
-        run = _Run(writer, summary, quiet)
+        run = _Run(writer, summary, quiet, resolved.n_inputs)
         try:
             run.go(todo, settings, fleet)
         except WorkError:
             # A device that is not there, a cluster that does not start: leave no empty dataset behind.
             if fresh and not writer.finished() and not writer.rejections():
-                writer.store.delete([manifest.NAME])
+                writer.store.delete([manifest.NAME, run_progress.NAME])
             raise
     if not summary.interrupted:
         writer.roll(final=True)
@@ -91,28 +93,43 @@ def render_assets(
 class _Run:
     """The driver's side while the fleet works."""
 
-    def __init__(self, writer: DatasetWriter, summary: RenderSummary, quiet: bool) -> None:
+    def __init__(self, writer: DatasetWriter, summary: RenderSummary, quiet: bool, inputs: int) -> None:
         self.writer, self.summary, self.quiet = writer, summary, quiet
         self.rejections: list[Rejection] = []
         self.staged_bytes = 0
         self.began = self.flushed = time.monotonic()
         self.counts = {"done": 0, "rejected": 0, "quarantined": 0}
         self.progress: Progress | None = None
+        self.inputs, self.todo = inputs, 0
+        self.pool: WorkerPool | None = None
 
     def go(self, todo: list[Asset], settings: RenderSettings, fleet: FleetSettings) -> None:
         config = settings.as_config()
         jobs = [asset_job(asset, self.writer.uri, config) for asset in todo]
         if not self.quiet:
             self.progress = Progress("render", len(jobs), "asset")
+        self.todo = len(jobs)
         try:
-            ran = run_fleet(jobs, fleet, self.judge)
+            with run_progress.Reporter(self.writer.store, self.note):
+                ran = run_fleet(jobs, fleet, self.judge, watch=self.watch)
+                self.summary.interrupted = ran.interrupted
         finally:
             # Also when the run ends in an exception: what is known of finished assets is worth keeping.
             self.flush()
             if self.progress is not None:
                 self.progress.close()
-        self.summary.interrupted = ran.interrupted
         self.summary.attempts, self.summary.preemptions = ran.attempts, ran.preemptions
+
+    def watch(self, pool: WorkerPool) -> None:
+        """Take note of the pool, whose counts others read."""
+        self.pool = pool
+
+    def note(self) -> dict[str, Any]:
+        """What `orbit4d status` shows of this run (fields of RunProgress); called from another thread."""
+        workers, busy = (0, 0) if self.pool is None else (self.pool.n_workers, self.pool.n_busy)
+        found = {**self.counts, "input": self.inputs, "todo": self.todo, "images": self.summary.pictures}
+        found |= {"workers": workers, "busy": busy}
+        return {**found, "state": "interrupted"} if self.summary.interrupted else found
 
     def judge(self, outcome: Outcome) -> None:
         """Take note of one asset's end, in the driver."""

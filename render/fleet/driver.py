@@ -35,8 +35,11 @@ def run_fleet(
     settings: FleetSettings,
     on_outcome: Callable[[Outcome], None],
     progress: Progress | None = None,
+    watch: Callable[[WorkerPool], None] | None = None,
 ) -> FleetSummary:
     """Run all jobs and call `on_outcome` in this thread as each ends, in no particular order.
+
+    `watch` is given the pool of workers once, whose counts may be read at any time.
 
     Ctrl-C or SIGTERM stops handing out work, kills the actors, and returns with `interrupted` set; a
     second one is not caught. Raises WorkError when no worker can be kept alive at all.
@@ -57,6 +60,8 @@ def run_fleet(
         summary.workers, summary.threads_per_worker = workers, threads
         worker_settings = WorkerSettings(threads, settings.limits, settings.child_env)
         pool = WorkerPool(ray, worker_settings, settings.gpus_per_worker)
+        if watch is not None:
+            watch(pool)
         try:
             _dispatch(pool, JobQueue(jobs), books, note, stop)
         finally:
