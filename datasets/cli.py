@@ -1,4 +1,4 @@
-"""Commands on datasets: verify, stats, status, list, select, merge, import. Imports stay inside the commands."""
+"""Commands on datasets: verify, stats, status, select, merge, import, export. They import when they run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`orbit4d status`: counts from the dataset, pace from the driver's note, and what a silent driver looks like."""
+"""`orbit4d status`: counts from the dataset, pace from the driver's note, and how a silent driver looks."""
 
 from __future__ import annotations
 
