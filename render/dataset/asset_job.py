@@ -57,11 +57,13 @@ def prepare(job: Job) -> dict[str, Any]:
     sees it.
     """
     payload = dict(job.payload)
-    payload["path"] = localize(payload["path"], payload["scratch"])
     try:
+        payload["path"] = localize(payload["path"], payload["scratch"])
         found = inspect(payload["path"], payload["sha256"])
     except BadFile as bad:
         raise RefusedInput(bad.code, bad.detail) from None
+    except FileNotFoundError:
+        raise RefusedInput("bad_file:missing", "file not found") from None
     payload["provenance"] = {
         name: value or getattr(found, name, "") for name, value in payload["provenance"].items()
     }
