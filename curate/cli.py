@@ -74,14 +74,14 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
 #: Options that are settings of the fleet, under the same names.
 FLEET_OPTIONS = (
     *("workers", "threads_per_worker", "attempts", "max_preemptions", "asset_timeout", "import_timeout"),
-    *("max_rss_bytes", "order", "shared_paths", "address"),
+    *("max_rss_bytes", "order", "storage_patience", "shared_paths", "address"),
 )
 GROUPS = {
     "Input and output": "--out --report --captions --preset --rules",
     "Rules": " ".join(f"--{name.replace('_', '-')}" for name in RULE_OPTIONS),
     "Measuring": "--previews --preview-size --preview-samples --remeasure",
     "Workers": "--workers --threads-per-worker --attempts --max-preemptions --asset-timeout --import-timeout "
-    "--max-rss --order --shared-paths --address",
+    "--max-rss --order --storage-patience --shared-paths --address",
 }
 
 
@@ -157,6 +157,13 @@ GROUPS = {
     default="largest_first",
     show_default=True,
     help="Order in which assets are measured; large ones first shorten the end.",
+)
+@click.option(
+    "--storage-patience",
+    type=click.FloatRange(0),
+    default=FleetSettings.storage_patience,
+    show_default=True,
+    help="Seconds for which storage may fail before the run ends; it is resumed by the same command.",
 )
 @click.option(
     "--shared-paths", is_flag=True, help="Local paths are the same files on every machine of the cluster."

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.sources.asset import Asset, Resolved
 from orbit4d.datasets.sources.fetching import NotFetched, fetch_asset
 from orbit4d.datasets.sources.lists import absent
+from orbit4d.datasets.sources.objaverse_workers import is_object
 from orbit4d.datasets.sources.promises import forget_promise
 from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.render.protocol.wire import RefusedInput
@@ -94,7 +95,7 @@ def measure_sources(
     the same settings, so that an interrupted run goes on where it stopped; the caller removes it in the end.
     """
     from orbit4d.render.fleet.driver import run_fleet
-    from orbit4d.render.fleet.settings import FleetSettings
+    from orbit4d.render.fleet.settings import FleetSettings, StorageCheck
     from orbit4d.render.fleet.worker import Job
 
     settings, fleet = settings or MeasureSettings(), fleet or FleetSettings()
@@ -130,6 +131,9 @@ def measure_sources(
 
     interrupted = False
     if jobs:
+        paths = (asset.path for asset, _ in jobs.values())
+        source = next((path for path in paths if "://" in path and not is_object(path)), "")
+        fleet = replace(fleet, storage=StorageCheck(source=source))
         try:
             with Progress("measure", len(jobs), "asset") as progress:
                 summary = run_fleet([job for _, job in jobs.values()], fleet, collect, progress)

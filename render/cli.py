@@ -50,7 +50,8 @@ GROUPS = {
     "Images": "--resolution --samples --passes --environment --shadows --denoise --filter-width "
     "--transparent-bounces --backface-culling --transparent-glass --view-transform --device",
     "Workers": "--workers --threads-per-worker --gpus-per-worker --attempts --max-preemptions "
-    "--asset-timeout --import-timeout --max-rss --recycle-after --order --shared-paths --address",
+    "--asset-timeout --import-timeout --max-rss --recycle-after --order --storage-patience "
+    "--shared-paths --address",
 }
 
 
@@ -185,6 +186,13 @@ GROUPS = {
     show_default=True,
     help="Size at which a shard is closed.",
 )
+@click.option(
+    "--storage-patience",
+    type=click.FloatRange(0),
+    default=FleetSettings.storage_patience,
+    show_default=True,
+    help="Seconds for which storage may fail before the run ends; it is resumed by the same command.",
+)
 @click.option("--retry-quarantined", is_flag=True, help="Give quarantined assets new attempts.")
 @click.option(
     "--resume/--no-resume", default=True, help="Resume an existing dataset (the default), or refuse one."
@@ -218,6 +226,7 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
             "order",
             "address",
             "shared_paths",
+            "storage_patience",
         )
     }
     fleet = FleetSettings(**taken)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ without it. So a Ray of ours gets its token by the environment, for its own time
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -50,10 +51,9 @@ def passing_token() -> Iterator[None]:
 def _read_again() -> None:
     """Let Ray, which keeps what it read of the environment, read it again."""
     with contextlib.suppress(ImportError, AttributeError):
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        raylet = importlib.import_module("ray._raylet")  # made of C++, without types
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def token_hint() -> str:

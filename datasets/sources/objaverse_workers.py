@@ -8,6 +8,7 @@ its workers share.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import random
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from orbit4d.datasets.core.errors import StorageFailed
 from orbit4d.datasets.sources.objaverse_cache import download, place_of
 from orbit4d.datasets.sources.promises import CACHE
 
@@ -89,6 +91,8 @@ def _persist(once: Callable[[], str | None], name: str) -> None:
         failure = once()
         if failure is None:
             return
+        if os.strerror(errno.ENOSPC) in failure:
+            raise StorageFailed(f"cannot download {name}: the disk of the cache is full; free space there")
         if wait is None or failure in _FINAL:
             raise NotFetched(f"{name}: {failure}")
         time.sleep(wait * (1.0 + random.random()))

@@ -40,6 +40,18 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class StorageCheck:
+    """What every worker must be able to do before it takes a job. Empty: nothing is checked."""
+
+    out: str = ""
+    """Path or URI in which a file is written, read back and deleted."""
+    present: str = ""
+    """Name of a file that must lie in `out`: a disk that is not mounted lacks it."""
+    source: str = ""
+    """URI of an asset of which one byte is read."""
+
+
+@dataclass(frozen=True)
 class FleetSettings:
     """How many workers, how patient, and where. None of this changes what is rendered."""
 
@@ -70,12 +82,18 @@ class FleetSettings:
     """`largest_first` (no long tail), or `given`, which pulls jobs lazily."""
     child_env: tuple[tuple[str, str], ...] = ()
     """Extra environment of the children."""
+    storage_patience: float = 600.0
+    """Seconds for which storage may fail (a full disk, lost credentials, an outage) before the run ends."""
+    storage: StorageCheck = StorageCheck()
+    """What every worker must be able to do; the commands fill it in."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "threads_per_worker", "attempts", "recycle_after"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}; it must be at least 1")
+        if self.storage_patience < 0:
+            raise InputError(f"storage_patience is {self.storage_patience:g}; it must be at least 0")
         if self.order not in ("largest_first", "given"):
             raise InputError(f"order is {self.order!r}; choose largest_first or given")
 
