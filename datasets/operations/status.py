@@ -129,7 +129,7 @@ def pace(status: Status) -> str:
     until = "time left unknown" if left is None else f"about {duration(left)} left"
     return (
         f"{60 * run.assets_per_s:.1f} assets/min, {run.images_per_s:.1f} images/s; "
-        f"{run.workers} workers, {run.busy} at work; {run.left} of {run.todo} assets to go, {until}"
+        f"{run.workers} workers, {run.busy} at work; {run.left:,} of {run.todo:,} assets to go, {until}"
     )
 
 

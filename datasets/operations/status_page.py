@@ -19,7 +19,8 @@ table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
 td, th { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; }
 tr { border-bottom: 1px solid #8884; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
-td.uid { overflow-wrap: anywhere; }
+td.uid { overflow-wrap: anywhere; font: .85rem/1.8 ui-monospace, monospace; }
+.holding { border-left: .3rem solid #b23b3b; padding-left: .7rem; }
 pre { overflow-x: auto; background: #8882; padding: .5rem; font-size: .8rem; }
 .small { color: #888; font-size: .85rem; }
 """
@@ -37,7 +38,7 @@ def status_page(status: Status, refresh_s: float = 10.0) -> str:
 <h1>{title}</h1>
 <p>{escape(headline(status))}</p>
 {_bar(status)}
-<p>{escape(pace(status))}</p>
+{_holding(status)}<p>{escape(pace(status))}</p>
 {_reasons(status)}
 {_quarantined(status)}
 <p class="small">orbit4d status at {stamp} UTC{"; this page loads again by itself" if live else ""}</p>
@@ -59,6 +60,12 @@ def _bar(status: Status) -> str:
     inputs = f" of {run.input:,} inputs" if run is not None and run.input else ""
     shards = f"{status.committed:,} in shards, {status.staged:,} staged"
     return f'<div class="bar">{spans}</div><p class="key">{key}{more}{inputs} ({shards})</p>'
+
+
+def _holding(status: Status) -> str:
+    """What holds a running driver up."""
+    message = status.run.message if status.run is not None and status.alive else ""
+    return f'<p class="holding">{escape(message)}</p>\n' if message else ""
 
 
 def _reasons(status: Status) -> str:

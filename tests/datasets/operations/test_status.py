@@ -137,11 +137,13 @@ def test_a_reporter_that_cannot_write_disturbs_nobody(tmp_path: Path) -> None:
 
 
 def test_the_page_reloads_while_a_run_goes_on_and_shows_logs_as_text(half: DatasetWriter) -> None:
-    note(half)
+    note(half, message="storage: SlowDown <1>")
     page = status_page(StatusReader(half.uri).look(), 5)
+    assert '<p class="holding">storage: SlowDown &lt;1&gt;</p>' in page
+    assert "holding: storage: SlowDown <1>" in status_lines(StatusReader(half.uri).look())
     assert '<meta http-equiv="refresh" content="5">' in page
     assert "four &lt;b&gt;" in page and "<b>" not in page and "--retry-quarantined" in page
-    note(half, state="finished")
+    note(half, state="finished", message="was")
     assert "http-equiv" not in status_page(StatusReader(half.uri).look())
 
 
