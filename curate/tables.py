@@ -155,12 +155,13 @@ def is_dataset(source: str) -> bool:
 
 
 def known_rows(path: str, settings: MeasureSettings) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """(uid, sha256) -> rows of every asset that the table at `path` holds completely; {} without a table.
+    """(uid, contents) -> rows of every asset that the table at `path` holds completely; {} without a table.
+    Contents are a SHA-256, or the version of a file in object storage (`measuring.contents_of`).
 
     Raises InputError when the table was measured with other settings, which would make its rows and new
     ones incomparable, and when something else lies there.
     """
-    from orbit4d.curate.measuring import MEASURE_VERSION
+    from orbit4d.curate.measuring import MEASURE_VERSION, contents_of
 
     store, name = _place(path)
     if not store.exists(name):
@@ -180,7 +181,12 @@ def known_rows(path: str, settings: MeasureSettings) -> dict[tuple[str, str], li
                 f"{path}: was measured with {key} {before.get(key)}, now it is {now[key]}; "
                 "write to another file, or use --remeasure"
             )
-    return {key: rows for key, rows in _by_asset(table) if _is_complete(rows)}
+    found = {key: rows for key, rows in _by_asset(table) if _is_complete(rows)}
+    for (uid, _), rows in list(found.items()):
+        # An asset whose hash nobody takes before it is downloaded is known by its version there.
+        if named_version := contents_of("", rows[0]["path"] or "", rows[0]["asset_version"] or ""):
+            found[uid, named_version] = rows
+    return found
 
 
 def _by_asset(table: pa.Table) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:

@@ -1,4 +1,4 @@
-"""Commands on datasets: verify, stats, select, merge, import, export. Imports stay inside the commands."""
+"""Commands on datasets: verify, stats, status, select, merge, import, export. They import when they run."""
 
 from __future__ import annotations
 
@@ -65,6 +65,62 @@ def stats(dataset: str, as_json: bool) -> None:
 
     numbers = statistics(dataset)
     click.echo(json.dumps(numbers) if as_json else "\n".join(table_lines(numbers)))
+
+
+@click.command(cls=Command)
+@click.argument("dataset")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON, with all logs.")
+@click.option("--all", "every", is_flag=True, help="All quarantined assets, not the first ten.")
+@click.option("--log-lines", default=3, show_default=True, help="Last lines of each quarantined asset's log.")
+@click.option(
+    "--watch", type=float, metavar="SECONDS", help="Look again every so often, until the run ends or Ctrl-C."
+)
+@click.option(
+    "--html", "page", metavar="FILE", help="Page (path or URI) to write and keep current while a run goes on."
+)
+def status(
+    dataset: str, as_json: bool, every: bool, log_lines: int, watch: float | None, page: str | None
+) -> None:
+    """Show how far a dataset is: done, rejected, quarantined with reason and log, pace and time left.
+
+    Reads the dataset alone, so it works from any terminal or machine, while a run fills it and after.
+
+    \b
+    Example: orbit4d status s3://bucket/dataset
+             orbit4d status s3://bucket/dataset --watch 30
+             orbit4d status out/dataset --html status.html
+    """
+    import time
+
+    from orbit4d.datasets.operations.status import StatusReader, status_lines
+
+    reader = StatusReader(dataset)
+    interval = watch if watch is not None else 10.0 if page else 0.0
+    while True:
+        seen = reader.look()
+        if page:
+            _write_page(page, seen, interval or 10.0)
+        if as_json:
+            click.echo(json.dumps(seen.as_json()))
+        else:
+            lines = status_lines(seen, len(seen.quarantined) if every else 10, log_lines)
+            click.echo("\n".join(lines))
+        if not seen.alive or interval <= 0:
+            break
+        time.sleep(interval)
+    if page:
+        click.echo(f"page {page}")
+
+
+def _write_page(page: str, seen: Any, refresh_s: float) -> None:
+    from orbit4d.datasets.core.remote import is_uri, local_path, parent_and_name
+    from orbit4d.datasets.core.storage import Store
+    from orbit4d.datasets.operations.status_page import status_page
+
+    where, name = (
+        parent_and_name(page) if is_uri(page) else (str(local_path(page).parent), local_path(page).name)
+    )
+    Store(where).put(name, status_page(seen, refresh_s).encode())
 
 
 @click.command("list", cls=Command)

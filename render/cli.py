@@ -27,7 +27,8 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 #: Options that are settings of the fleet, under the same names.
 FLEET_OPTIONS = (
     *("workers", "threads_per_worker", "gpus_per_worker", "attempts", "max_preemptions", "asset_timeout"),
-    *("import_timeout", "max_rss_bytes", "recycle_after", "order", "shared_paths", "address"),
+    *("import_timeout", "max_rss_bytes", "recycle_after", "order", "storage_patience", "shared_paths"),
+    "address",
 )
 
 GROUPS = {
@@ -37,7 +38,8 @@ GROUPS = {
     "Images": "--resolution --samples --passes --environment --shadows --denoise --filter-width "
     "--transparent-bounces --backface-culling --transparent-glass --view-transform --device",
     "Workers": "--workers --threads-per-worker --gpus-per-worker --attempts --max-preemptions "
-    "--asset-timeout --import-timeout --max-rss --recycle-after --order --shared-paths --address",
+    "--asset-timeout --import-timeout --max-rss --recycle-after --order --storage-patience "
+    "--shared-paths --address",
 }
 
 
@@ -151,6 +153,8 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     )
     for reason, count in sorted(summary.reasons.items()):
         mend = " (--rigs static_orbit renders what does not move)" if reason == "still" else ""
+        if reason.startswith("quarantined:"):
+            mend = " (--retry-quarantined gives new attempts; `orbit4d status` shows details and logs)"
         click.echo(f"  {reason}: {count}{mend}")
     if summary.still_actions:
         click.echo(f"  actions reported and not rendered: {summary.still_actions}")

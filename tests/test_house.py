@@ -31,7 +31,9 @@ ORDER = {
     ),
     "render": "protocol planning fleet dataset cli job",
     "render.blender": "materials importers geometry scene demo tasks main",
-    "curate": "columns leaks tags duplicates rule_settings measuring rendered rules tables report cli",
+    "curate": (
+        "columns journal leaks tags duplicates rule_settings measuring rendered rules tables report cli"
+    ),
     "model": (
         "config weights network encoders data diffusion compute run guided sampling distill training cli "
         "train_main"

@@ -1,10 +1,13 @@
 """Each tutorial is followed word for word, on small data: every console block, then every Python block.
 
-Blocks behind a comment `<!-- needs ... -->` are not run (a cluster); test_docs.py checks their options.
+Blocks behind a comment `<!-- needs ... -->` are run where the test brings what they need: two nodes
+of Ray and a bucket, on this machine. What needs a cloud account is not run; test_docs.py checks its options.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import select
@@ -14,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +43,18 @@ SMALLER = {
 }
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
-    """(language, text) of a page's blocks that can be run here, in order."""
+#: What the test of the cluster's page brings.
+HERE = ("a bucket", "machines", "a cluster")
+
+
+def blocks(page: str, at_hand: Collection[str] = ()) -> list[tuple[str, str]]:
+    """(language, text) of a page's blocks that can be run with what is `at_hand`, in order."""
     text = (TUTORIALS / page).read_text()
     found = re.findall(
-        r"(<!-- needs [^>]*-->\n)?^```(console|python)\n(.*?)^```", text, re.MULTILINE | re.DOTALL
+        r"(?:<!-- needs ([^>]*) -->\n)?^```(console|python)\n(.*?)^```", text, re.MULTILINE | re.DOTALL
     )
     assert found
-    return [(language, body) for mark, language, body in found if not mark]
+    return [(language, body) for mark, language, body in found if not mark or mark in at_hand]
 
 
 def smaller(words: list[str]) -> list[str]:
@@ -83,18 +90,34 @@ def view(command: list[str], folder: Path) -> str:
     return said
 
 
-def follow(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], dict[str, Any]]:
-    """Run a page's blocks in `folder`; returns what each line said, and the names of the Python blocks."""
+def follow(
+    page: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tools: Mapping[str, Callable[[list[str]], str]] | None = None,
+    at_hand: Collection[str] = (),
+) -> tuple[list[str], dict[str, Any]]:
+    """Run a page's blocks in `folder`; returns what each line said, and the names of the Python blocks.
+
+    `tools` stand in for other programs than orbit4d, and serve the blocks that need what is `at_hand`.
+    """
     monkeypatch.chdir(folder)
     said: list[str] = []
     names: dict[str, Any] = {}
-    for language, body in blocks(page):
+    variables: dict[str, str] = {}
+    for language, body in blocks(page, at_hand):
         if language == "python":
             exec(compile(body, page, "exec"), names)
             continue
         for line in body.replace("\\\n", " ").splitlines():
-            if line.startswith("$ "):
-                words = shlex.split(line[2:])
+            if not line.startswith("$ "):
+                continue
+            words = [variables.get(word.removeprefix("$"), word) for word in shlex.split(line[2:])]
+            if assigned := re.fullmatch(r"([A-Z_]+)=(.*)", words[0]):
+                variables[assigned[1]] = assigned[2]
+            elif tools and words[0] in tools:
+                said.append(tools[words[0]](words))
+            else:
                 assert words[0] == "orbit4d", f"{page}: {line}: mark what cannot be run here"
                 said.append(run(words, folder))
     return said, names
@@ -135,7 +158,8 @@ def test_every_tutorial_is_followed_here() -> None:
 def test_only_what_needs_a_cluster_is_left_out() -> None:
     for page in TUTORIALS.glob("*.md"):
         marks = re.findall(r"<!-- needs ([^>]*) -->", page.read_text())
-        assert set(marks) <= {"a cluster"} and (not marks or page.name == "dataset-on-a-cluster.md")
+        assert set(marks) <= {*HERE, "a cloud account"}
+        assert not marks or page.name == "dataset-on-a-cluster.md"
 
 
 def test_curating(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,12 +170,100 @@ def test_curating(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "done 2 " in said[2] and (work / "good" / "dataset.json").is_file()
 
 
-def test_dataset_on_a_cluster(work: Path, monkeypatch: pytest.MonkeyPatch, make_dataset: Any) -> None:
+class Machines:
+    """`ray` and `aws` of the page: nodes on this machine that know of no store, and a made-up S3."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.cluster = folder, None
+
+    def ray(self, words: list[str]) -> str:
+        if words[1:3] == ["job", "submit"]:
+            return self.submit(words[words.index("--runtime-env-json") + 1], words[words.index("--") + 1 :])
+        from ray.cluster_utils import Cluster
+
+        assert words[1] == "start"
+        store = {"object_store_memory": 100 << 20}
+        with without_store():
+            if "--head" in words:
+                [cpus] = [int(word.partition("=")[2]) for word in words if word.startswith("--num-cpus")]
+                head = {"num_cpus": cpus, "include_dashboard": False, **store}
+                self.cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+            else:
+                self.cluster.add_node(num_cpus=1, **store)
+        return ""
+
+    def submit(self, runtime_env: str, entry: list[str]) -> str:
+        """What Ray's job manager does with an entry point (dashboard/modules/job/job_supervisor.py)."""
+        asked = json.loads(runtime_env)["env_vars"]
+        assert set(asked) <= set(os.environ)
+        given = {name: os.environ[name] for name in asked}
+        job = {"runtime_env": {"env_vars": given}, "metadata": {}}
+        name = "render" if "orbit4d.render.job" in entry else entry[1]
+        options = [*SMALLER[name], "--workers", "2"]
+        words = [
+            sys.executable,
+            *(["-m", "orbit4d.app"] if entry[0] == "orbit4d" else []),
+            *entry[1:],
+            *options,
+        ]
+        with without_store():
+            env = {**os.environ, **given, "RAY_ADDRESS": self.cluster.address}
+        env["RAY_JOB_CONFIG_JSON_ENV_VAR"] = json.dumps(job)
+        done = subprocess.run(
+            words, cwd=self.folder, capture_output=True, text=True, timeout=400, check=False, env=env
+        )
+        assert done.returncode == 0, f"{shlex.join(entry)}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+        return done.stdout
+
+    def aws(self, words: list[str]) -> str:
+        import s3fs
+
+        store = s3fs.S3FileSystem()
+        if words[1:3] == ["s3", "mb"]:
+            store.mkdir(words[3].removeprefix("s3://"))
+        else:
+            assert words[1:3] == ["s3", "cp"] and words[-1] == "--recursive"
+            store.put(str(self.folder / words[3]) + "/", words[4], recursive=True)
+        return ""
+
+    def close(self) -> None:
+        if self.cluster is not None:
+            self.cluster.shutdown()
+
+
+@contextlib.contextmanager
+def without_store() -> Iterator[None]:
+    """No word of the bucket in this process's environment: nodes and jobs are told by the page alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture
+def machines(work: Path, bucket: str) -> Iterator[Machines]:
+    found = Machines(work)
+    yield found
+    found.close()
+
+
+def test_dataset_on_a_cluster(
+    work: Path, monkeypatch: pytest.MonkeyPatch, make_dataset: Any, machines: Machines
+) -> None:
+    """Word for word on two nodes with a store of their own; the digest is that of the one machine."""
     make_dataset(str(work / "night1"), assets=2)
     make_dataset(str(work / "night2"), assets=4)
-    said, names = follow("dataset-on-a-cluster.md", work, monkeypatch)
-    assert "input 2 = done 2" in said[0] and "digest " in said[1]
-    assert names["video"].shape == (4, 3, 128, 128)
+    tools = {"ray": machines.ray, "aws": machines.aws}
+    said, names = follow("dataset-on-a-cluster.md", work, monkeypatch, tools, HERE)
+    assert "input 2 = done 2" in said[0]
+    digests = [line for text in said for line in text.splitlines() if line.startswith("digest ")]
+    assert len(digests) == 2 and digests[0] == digests[1]
+    [curated] = [text for text in said if "actions: accepted" in text]
+    assert "accepted 2, rejected 2, failed 0" in curated
+    [watched, paged] = [text for text in said if "finished on" in text]
+    assert "done 2 (2 in shards, 0 staged), rejected 0, quarantined 0 of 2 inputs" in watched
+    assert "page status.html" in paged and "finished" in (work / "status.html").read_text()
+    assert names["remote"].shape == (1, 4, 3, 128, 128) and names["video"].shape == (4, 3, 128, 128)
     assert any((work / "published").iterdir())
 
 

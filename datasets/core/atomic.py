@@ -37,6 +37,24 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, durable: bool = False
         draft.write_bytes(data)
 
 
+def create_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file that must not be there: FileExistsError where it is, also when several write at once."""
+    target, draft = Path(path), draft_of(path)
+    try:
+        draft.write_bytes(data)
+        flush(draft)
+        try:
+            os.link(draft, target)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+                raise
+            # A file system without links: the name is reserved first and is empty for an instant.
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            os.replace(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def write_text(
     path: str | os.PathLike[str],
     text: str,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from orbit4d.datasets.core.atomic import replacing_file
+from orbit4d.datasets.core.errors import DeniedInput, StorageRefused, storage_fault
 
 _NUMBER = re.compile(r"([0-9]+)")
 Name = TypeVar("Name", bound="str | os.PathLike[str]")
@@ -61,14 +62,44 @@ def stem_of(path: str) -> str:
 
 
 def localize(path: str, folder: str | os.PathLike[str]) -> str:
-    """A local path for `path`: itself, or a copy in `folder` when it is a URI (single-file formats)."""
+    """A local path for `path`: itself, or a copy in `folder` when it is a URI (single-file formats).
+
+    Raises FileNotFoundError where there is no such file, StorageFault where it cannot be had now.
+    """
     if not is_uri(path):
         return path
     import fsspec
 
     target = os.path.join(folder, hashlib.sha256(path.encode()).hexdigest()[:16] + suffix_of(path))
-    if not os.path.exists(target):
+    if os.path.exists(target):
+        return target
+    try:
         with replacing_file(target) as draft, fsspec.open(path, "rb") as source, open(draft, "wb") as out:
             while block := source.read(1 << 20):
                 out.write(block)
+    except FileNotFoundError as error:
+        if place_is_gone(path):
+            raise StorageRefused(f"cannot read {path}: no such place; check the address") from error
+        raise
+    except PermissionError as error:
+        raise DeniedInput(f"cannot read {path}: {error}; check the credentials") from error
+    except Exception as error:
+        raise storage_fault(f"cannot read {path}", error) from error
     return target
+
+
+def place_is_gone(uri: str) -> bool:
+    """Whether not the file alone is missing, but the bucket that it lay in."""
+    from fsspec.core import url_to_fs
+
+    if not uri.startswith(("s3://", "s3a://", "gs://", "gcs://")):
+        return False
+    try:
+        fs, path = url_to_fs(uri)
+        fs.invalidate_cache()
+        fs.info(path.strip("/").partition("/")[0])
+    except FileNotFoundError:
+        return True
+    except Exception:
+        return False
+    return False

@@ -5,28 +5,36 @@ listings.
 from __future__ import annotations
 
 import builtins
-import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec
 from fsspec.core import url_to_fs
 
-from orbit4d.datasets.core.atomic import TEMPORARY, replacing_file
+from orbit4d.datasets.core.atomic import TEMPORARY, create_file, replacing_file
 from orbit4d.datasets.core.crashpoints import crash_point
-from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
+from orbit4d.datasets.core.errors import InputError, OrbitError, StorageRefused, WorkError, storage_fault
 from orbit4d.datasets.core.scratch import scratch_folder
+
+#: Reads of a URI store that are on their way at a time.
+CONCURRENT_READS = 32
+#: Files that one request deletes, in stores that have such a request.
+BATCH = 1000
+_BATCHES = frozenset({"s3", "s3a", "gs", "gcs"})
 
 
 class Store:
     """Files under one root. Names are relative and use `/`.
 
-    A missing file raises FileNotFoundError; anything else that goes wrong raises InputError (no permission,
-    no such bucket, no credentials) or WorkError (disk full, connection lost), each naming the file.
+    A missing file raises FileNotFoundError; anything else that goes wrong raises a StorageFault that names
+    the file: an InputError (no permission, no such bucket, no credentials) or a WorkError (disk full,
+    connection lost).
     Picklable and safe to use after a fork: file systems are opened per process.
     """
 
@@ -56,7 +64,7 @@ class Store:
         """
         if self._fs is None or self._fs[0] != os.getpid():
             try:
-                fs, root = url_to_fs(self.uri)
+                fs, root = url_to_fs(self.uri, **_options(self.uri))
             except (ImportError, ValueError) as error:
                 raise InputError(f"{self.uri}: {error}") from error
             self._fs = (os.getpid(), fs, root.rstrip("/"))
@@ -91,6 +99,36 @@ class Store:
             )
         return data
 
+    def read_many(self, names: Sequence[str], missing: bool = False) -> Iterator[Any]:
+        """Whole files in the order of `names`; of a URI several at a time, since each waits for the store.
+
+        With `missing` None stands for a file that is not there.
+        """
+
+        def read(name: str) -> bytes | None:
+            try:
+                return self.read(name)
+            except FileNotFoundError:
+                if missing:
+                    return None
+                raise
+
+        if self.local is not None or len(names) < 2:
+            yield from map(read, names)
+            return
+        ahead: deque[Future[bytes | None]] = deque()
+        with ThreadPoolExecutor(min(CONCURRENT_READS, len(names))) as pool:
+            try:
+                for name in names:
+                    ahead.append(pool.submit(read, name))
+                    if len(ahead) >= CONCURRENT_READS:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
+
     def chunks(self, name: str, size: int = 1 << 22) -> Iterator[bytes]:
         """The file in pieces, for hashing without holding it."""
         with self._faults("read", name):
@@ -118,7 +156,11 @@ class Store:
             if self.local is not None:
                 return (self.local / name).is_file()
             fs, root = self.remote()
-            return bool(fs.isfile(f"{root}/{name}"))
+            try:
+                # Not `isfile`, which takes any failure for a file that is not there.
+                return bool(fs.info(f"{root}/{name}")["type"] == "file")
+            except FileNotFoundError:
+                return False
 
     def list(self, folder: str, suffix: str = "", temporary: bool = False) -> dict[str, int]:
         """`{name: bytes}` of the files directly in `folder`, sorted; {} where there is no such folder.
@@ -202,6 +244,31 @@ class Store:
                 fs, root = self.remote()
                 fs.pipe_file(f"{root}/{name}", data)
 
+    def put_new(self, name: str, data: bytes) -> None:
+        """`put` that raises FileExistsError where the file is there already: of several at once one succeeds.
+
+        Object stores decide it by a conditional write (AWS, Google, R2, MinIO). One that ignores the
+        condition overwrites, so who must know reads the file back.
+        """
+        with self._faults("write", name):
+            if self.local is not None:
+                target = self.local / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                create_file(target, data)
+                return
+            fs, root = self.remote()
+            try:
+                fs.pipe_file(f"{root}/{name}", data, mode="create")
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                if isinstance(error, FileExistsError) or "PreconditionFailed" in repr(error.__cause__):
+                    # A repeated request may have met the file that its first try wrote.
+                    if fs.cat_file(f"{root}/{name}") == data:
+                        return
+                    raise FileExistsError(self.path(name)) from error
+                raise
+
     def put_stream(self, name: str, pieces: Iterable[bytes]) -> None:
         """Like `put`, for content too large to hold."""
         if self.local is not None:
@@ -246,6 +313,11 @@ class Store:
                     (self.local / name).unlink(missing_ok=True)
                 return
             fs, root = self.remote()
+            if len(names) > 1 and self.uri.partition("://")[0] in _BATCHES:
+                with suppress(FileNotFoundError):
+                    for start in range(0, len(names), BATCH):
+                        fs.rm([f"{root}/{name}" for name in names[start : start + BATCH]])
+                    return
             for name in names:
                 try:
                     fs.rm_file(f"{root}/{name}")
@@ -256,27 +328,24 @@ class Store:
     def _faults(self, verb: str, name: str) -> Iterator[None]:
         try:
             yield
-        except OrbitError:
+        except (OrbitError, FileExistsError):
             raise
         except FileNotFoundError as error:
             if verb != "write":
                 raise
-            raise InputError(
+            raise StorageRefused(
                 f"cannot write {self.path(name)}: no such place; choose one that can be written"
             ) from error
-        except OSError as error:
-            where = f"cannot {verb} {self.path(name)}"
-            if error.errno == errno.ENOSPC:
-                raise WorkError(
-                    f"{where}: the disk is full; free space and run the same command again"
-                ) from error
-            if isinstance(error, PermissionError | NotADirectoryError) or error.errno == errno.EROFS:
-                raise InputError(f"{where}: {error.strerror or error}; choose a place you may use") from error
-            raise WorkError(f"{where}: {error}") from error
         except Exception as error:
-            # Cloud clients raise exceptions of their own (no credentials, no such bucket, no route).
-            if self.local is not None:
+            if self.local is not None and not isinstance(error, OSError):
                 raise
-            raise InputError(
-                f"cannot {verb} {self.path(name)}: {error}; check the address and the credentials"
-            ) from error
+            where = f"cannot {verb} {self.path(name)}"
+            raise storage_fault(where, error, remote=self.local is None) from error
+
+
+def _options(uri: str) -> dict[str, Any]:
+    """Options of the file system of a URI: S3's client alone keeps few connections, and the others wait."""
+    if not uri.startswith(("s3://", "s3a://")):
+        return {}
+    given = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+    return {"config_kwargs": {"max_pool_connections": 2 * CONCURRENT_READS, **given}}

@@ -23,9 +23,8 @@ from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.store import manifest, parts, sealed
 from orbit4d.datasets.store.digest import digest_lines, digest_of
-from orbit4d.datasets.store.orphans import only_here
 from orbit4d.datasets.store.schema import INDEX_SCHEMA, REJECTED_SCHEMA, SPLITS, row_spans
-from orbit4d.datasets.store.shards import member_name_before
+from orbit4d.datasets.store.shards import member_name_before, only_here
 from orbit4d.datasets.store.staging import image_size, load_staged, staged_assets
 
 #: damage: committed data is wrong. uncommitted: rests of an interrupted run, which `--repair` removes.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orbit4d.datasets.assets.inspect import Inspection
@@ -20,10 +21,12 @@ class Asset:
     path: str
     """Local path or fsspec URI."""
     sha256: str
-    """Of the file; for a .gltf, of the file and the files it names inside its folder, in order."""
+    """Of the file; for a .gltf, of the file and the files it names inside its folder, in order. '' where only
+    the worker that downloads it will know."""
     format: str
     """One of FORMATS' values."""
     bytes: int
+    """0 where it is not known before the download."""
     license: str = ""
     author: str = ""
     source_url: str = ""
@@ -32,6 +35,8 @@ class Asset:
     """Indices of the accepted actions; None means all of them."""
     split: str = ""
     """train, validation or test; '' leaves it to a hash of the uid."""
+    version: str = ""
+    """What object storage calls this version of the file (an ETag), '' where it has no name for it."""
 
     def described_by(self, inspection: Inspection) -> Asset:
         """Fill an empty license, author and source_url from what the file itself says."""
@@ -79,6 +84,10 @@ class Candidate:
     """Where `sha256` comes from, for the message when the file has another."""
     split: str = ""
     """As in Asset."""
+    bytes: int = 0
+    """Size that a listing or table tells, 0 where none does."""
+    version: str = ""
+    """As `Asset.version`, where a listing tells it."""
 
 
 @dataclass
@@ -87,6 +96,14 @@ class Expanded:
 
     candidates: list[Candidate]
     notes: list[str] = field(default_factory=list)
+
+
+def version_of(info: Mapping[str, Any]) -> str:
+    """The name of a file's version in an fsspec listing, '' where the file system has none."""
+    for name in ("ETag", "etag", "md5Hash", "generation"):
+        if info.get(name):
+            return str(info[name]).strip('"')
+    return ""
 
 
 def clean_uid(text: str) -> str:

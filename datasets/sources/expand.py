@@ -5,13 +5,14 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from orbit4d.datasets.assets.formats import FORMATS
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import below, is_uri, naturally, stem_of, suffix_of
-from orbit4d.datasets.sources.asset import Candidate, Expanded, clean_uid
+from orbit4d.datasets.sources.asset import Candidate, Expanded, clean_uid, version_of
 from orbit4d.datasets.sources.lists import read_list
 
 #: `name:` -> function from the whole source text to Expanded. The app adds `demo`.
@@ -23,8 +24,11 @@ def register_scheme(name: str, expand: Callable[[str], Expanded]) -> None:
     _SCHEMES[name] = expand
 
 
-def expand(source: str) -> Expanded:
-    """One source to its candidates, without reading asset files. Raises InputError."""
+def expand(source: str, workers_fetch: bool = False) -> Expanded:
+    """One source to its candidates, without reading asset files. Raises InputError.
+
+    With `workers_fetch`, Objaverse's objects are named by URI and not downloaded here.
+    """
     scheme, colon, _ = source.partition(":")
     if (
         colon
@@ -35,13 +39,13 @@ def expand(source: str) -> Expanded:
         if scheme in ("objaverse", "objaverse-xl"):
             from orbit4d.datasets.sources.objaverse import expand_objaverse, expand_objaverse_xl
 
-            return (expand_objaverse if scheme == "objaverse" else expand_objaverse_xl)(source)
+            return (expand_objaverse if scheme == "objaverse" else expand_objaverse_xl)(source, workers_fetch)
         if scheme in _SCHEMES:
             return _SCHEMES[scheme](source)
         hint = "use the `orbit4d` command for it" if scheme == "demo" else "known: objaverse:, demo:"
         raise InputError(f"{source}: unknown kind of source `{scheme}:`; {hint}")
     if is_uri(source):
-        return _expand_uri(source)
+        return _expand_uri(source, workers_fetch)
     path = Path(source)
     if path.is_dir():
         if (path / "dataset.json").is_file():
@@ -55,7 +59,7 @@ def expand(source: str) -> Expanded:
             raise InputError(f"{source}: {what}; supported: {' '.join(sorted(FORMATS))}")
         return Expanded([_candidate(str(file)) for file in files])
     if path.is_file():
-        return _expand_file(source)
+        return _expand_file(source, workers_fetch)
     if glob.has_magic(source):
         found = [
             f
@@ -70,52 +74,52 @@ def expand(source: str) -> Expanded:
     raise InputError(f"{source}: no such file or folder; check the path")
 
 
-def _expand_file(source: str) -> Expanded:
+def _expand_file(source: str, workers_fetch: bool) -> Expanded:
     suffix = suffix_of(source)
     if suffix in FORMATS:
         return Expanded([_candidate(source)])
     if suffix == ".txt":
-        return _expand_list(source)
+        return _expand_list(source, workers_fetch)
     if suffix in (".parquet", ".csv"):
         from orbit4d.datasets.sources.tables import expand_table
 
-        return expand_table(source)
+        return expand_table(source, workers_fetch)
     raise InputError(
         f"{source}: not a supported asset, list (.txt) or table (.parquet, .csv); supported assets: "
         f"{' '.join(sorted(FORMATS))}"
     )
 
 
-def _expand_uri(source: str) -> Expanded:
+def _expand_uri(source: str, workers_fetch: bool) -> Expanded:
     import fsspec
 
     suffix = suffix_of(source)
     if suffix in (".parquet", ".csv"):
         from orbit4d.datasets.sources.tables import expand_table
 
-        return expand_table(source)
+        return expand_table(source, workers_fetch)
     if suffix == ".txt" and not glob.has_magic(source):
-        return _expand_list(source)
+        return _expand_list(source, workers_fetch)
     try:
         fs, root = fsspec.core.url_to_fs(source)
         if glob.has_magic(source):
-            found = fs.glob(root)
+            infos = fs.glob(root, detail=True)
         elif suffix in FORMATS:
-            found = [root] if fs.isfile(root) else []
+            infos = {root: fs.info(root)} if fs.isfile(root) else {}
         else:
-            found = fs.find(root)
+            infos = fs.find(root, detail=True)
     except Exception as error:
         # Object stores raise classes of their own (no credentials, no such bucket).
         raise InputError(
             f"{source}: cannot be listed ({error}); check the URI, its credentials and extras"
         ) from error
-    found = [fs.unstrip_protocol(f) for f in naturally(found) if suffix_of(f) in FORMATS]
+    found = [name for name in naturally(infos) if suffix_of(name) in FORMATS]
     if not found:
         raise InputError(f"{source}: no supported file there; supported: {' '.join(sorted(FORMATS))}")
-    return Expanded([_candidate(file) for file in found])
+    return Expanded([_candidate(fs.unstrip_protocol(name), infos[name]) for name in found])
 
 
-def _expand_list(source: str) -> Expanded:
+def _expand_list(source: str, workers_fetch: bool) -> Expanded:
     """A text file: an Objaverse uid or a path to an asset (relative to the list) a line; `#` comments."""
     entries = read_list(source, "a UTF-8 text file with one id or path a line")
     folder = source.rpartition("/")[0] if is_uri(source) else os.path.dirname(source)
@@ -129,7 +133,7 @@ def _expand_list(source: str) -> Expanded:
     if ids:
         from orbit4d.datasets.sources.objaverse import fetch
 
-        expanded = fetch(list(dict.fromkeys(ids)))
+        expanded = fetch(list(dict.fromkeys(ids)), workers_fetch=workers_fetch)
         by_id = {candidate.uid: candidate for candidate in expanded.candidates}
         notes = expanded.notes
     return Expanded([_candidate(files[e]) if e in files else by_id[clean_uid(e)] for e in entries], notes)
@@ -144,5 +148,8 @@ def _walk(folder: Path) -> list[Path]:
     return naturally(found)
 
 
-def _candidate(path: str) -> Candidate:
-    return Candidate(clean_uid(stem_of(path)), path)
+def _candidate(path: str, info: Mapping[str, Any] | None = None) -> Candidate:
+    """The candidate at a path or URI, with what the listing of its folder tells."""
+    info = info or {}
+    size = int(info.get("size") or 0)
+    return Candidate(clean_uid(stem_of(path)), path, bytes=size, version=version_of(info))

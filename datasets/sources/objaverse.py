@@ -1,34 +1,37 @@
 """`objaverse:animated[?limit=N]`, lists of Objaverse uids, and Objaverse-XL annotation tables.
 
-The `objaverse` package owns the cache (~/.objaverse) and the published file names; a download goes to a
-temporary name, is checked against the announced length, and is then renamed, so an interrupted run resumes.
-Version 1.0 publishes no checksum: the SHA-256 of the first sound file is noted beside the object and held
-against it ever after (promises.py). Objaverse-XL publishes one for every file, and a file that differs is
-refused.
+On one machine the objects are downloaded here. Version 1.0 comes without checksums: the SHA-256 of the first
+sound file is noted beside the object and held against it ever after (promises.py). Objaverse-XL publishes
+one for every file, and a file that differs is refused. Where workers fetch (a cluster), candidates name
+objects by URIs instead (objaverse_workers.py), with the checksums of the hub's own listing.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs
 
 from orbit4d.datasets.assets.formats import FORMATS
-from orbit4d.datasets.core.damage import reading
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.paths import is_uri
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.sources.asset import Candidate, Expanded, clean_uid
+from orbit4d.datasets.sources.objaverse_cache import (
+    DOWNLOADS_AT_ONCE,
+    annotations_of,
+    checksums,
+    object_paths,
+    offline,
+    place_of,
+)
+from orbit4d.datasets.sources.objaverse_cache import download as _download
+from orbit4d.datasets.sources.objaverse_workers import XL_SOURCES, download_xl, object_uri, stored_xl, xl_uri
 from orbit4d.datasets.sources.promises import first_seen_sha256, note_of
 from orbit4d.datasets.sources.read_table import read_table
 
-_HOST = "https://huggingface.co/datasets/allenai/objaverse/resolve/main"
-_DOWNLOADS_AT_ONCE = 8
 #: Short names of Sketchfab's licences, as the annotations carry them.
 LICENSES = {
     "by": "CC-BY-4.0",
@@ -41,55 +44,13 @@ LICENSES = {
 }
 
 
-def _offline(what: str, error: Exception) -> InputError:
-    import objaverse
-
-    return InputError(
-        f"objaverse: {what} is not in the cache {objaverse.BASE_PATH} and cannot be downloaded ({error}); "
-        "go online once, or name local files"
-    )
-
-
-def _cached_json(name: str, what: str, kind: type) -> dict[str, Any]:
-    """A gzipped JSON object of the cache, downloaded where it is not there, all of its values of `kind`.
-
-    Damage raises WorkError.
-    """
-    import objaverse
-
-    path = os.path.join(objaverse._VERSIONED_PATH, name)
-    if not os.path.exists(path) and (failure := _download(name, path)):
-        raise _offline(what, OSError(failure))
-    with reading(path, mend="delete it and go online once: it is downloaded anew"):
-        with gzip.open(path, "rb") as file:
-            content = json.load(file)
-        if not isinstance(content, dict) or not all(isinstance(value, kind) for value in content.values()):
-            raise ValueError(f"not an object of {kind.__name__}")
-    return content
-
-
-def _object_paths() -> dict[str, str]:
-    """uid -> path of every object, such as glbs/000-023/<uid>.glb."""
-    paths = _cached_json("object-paths.json.gz", "the list of objects", str)
-    return {uid: path for uid, path in paths.items() if path.count("/") == 2}
-
-
-def _annotations(uids: Sequence[str], paths: dict[str, str]) -> dict[str, dict]:
-    """uid -> annotation of those that have one, one file a folder of objects."""
-    found: dict[str, dict] = {}
-    for folder in sorted({paths[uid].split("/")[1] for uid in uids}):
-        content = _cached_json(f"metadata/{folder}.json.gz", "the annotation file", dict)
-        found |= {uid: content[uid] for uid in uids if uid in content}
-    return found
-
-
-def expand_objaverse(source: str) -> Expanded:
+def expand_objaverse(source: str, workers_fetch: bool = False) -> Expanded:
     """`objaverse:animated[?limit=N]`: the assets whose annotation counts at least one animation."""
     body, _, query = source.partition("?")
     if body != "objaverse:animated":
         raise InputError(f"{source}: unknown Objaverse set; known: objaverse:animated[?limit=N]")
     limit = parse_limit(source, query)
-    paths = _object_paths()
+    paths = object_paths()
     by_folder: dict[str, list[str]] = {}
     for uid, path in paths.items():
         by_folder.setdefault(path.split("/")[1], []).append(uid)
@@ -98,7 +59,7 @@ def expand_objaverse(source: str) -> Expanded:
     # One annotation file a folder: stop as soon as the limit is reached instead of reading all 160.
     for folder in sorted(by_folder):
         try:
-            annotations = _annotations(by_folder[folder], paths)
+            annotations = annotations_of(by_folder[folder], paths)
         except InputError as error:
             if not chosen:
                 raise
@@ -114,36 +75,39 @@ def expand_objaverse(source: str) -> Expanded:
             break
     if not chosen:
         raise InputError(f"{source}: the annotations hold no animated asset")
-    expanded = fetch(list(chosen), chosen, paths)
+    expanded = fetch(list(chosen), chosen, paths, workers_fetch)
     return Expanded(expanded.candidates, notes + expanded.notes)
 
 
 def fetch(
-    uids: Sequence[str], annotations: dict[str, dict] | None = None, paths: dict[str, str] | None = None
+    uids: Sequence[str],
+    annotations: dict[str, dict] | None = None,
+    paths: dict[str, str] | None = None,
+    workers_fetch: bool = False,
 ) -> Expanded:
-    """Candidates of Objaverse uids, downloaded where the cache lacks them.
+    """Candidates of Objaverse uids, downloaded where the cache lacks them, unless workers fetch them.
 
     An object that cannot be had becomes a rejected input (`download_failed`, `unknown_id`). When nothing at
     all can be had, InputError says so in one line.
     """
-    import objaverse
-
-    paths = _object_paths() if paths is None else paths
+    paths = object_paths() if paths is None else paths
     known = [uid for uid in uids if uid in paths]
     notes: list[str] = []
     if annotations is None:
         try:
-            annotations = _annotations(known, paths) if known else {}
+            annotations = annotations_of(known, paths) if known else {}
         except InputError as error:
             annotations = {}
             notes.append(f"{error}; licence and author stay empty")
-    where = {uid: os.path.join(objaverse._VERSIONED_PATH, paths[uid]) for uid in known}
+    where = {uid: place_of(paths[uid]) for uid in known}
+    if workers_fetch:
+        return Expanded(_for_workers(uids, annotations, paths), notes)
     missing = [uid for uid in known if not os.path.exists(where[uid])]
     failures: dict[str, str] = {}
     if missing:
         with (
             Progress("download", len(missing), "object") as progress,
-            ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool,
+            ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool,
         ):
             for uid, failure in zip(missing, pool.map(lambda u: _download(paths[u], where[u]), missing)):
                 progress.update()
@@ -151,13 +115,13 @@ def fetch(
                     failures[uid] = failure
     if known and len(failures) == len(known):
         uid, failure = next(iter(failures.items()))
-        raise _offline(f"none of the {len(known)} objects asked for", OSError(f"{uid}: {failure}"))
+        raise offline(f"none of the {len(known)} objects asked for", OSError(f"{uid}: {failure}"))
     if failures:
         notes.append(
             f"objaverse: {len(failures)} of {len(known)} objects are neither cached nor downloadable"
         )
     # Looking into files for the first time waits for the disk and for parsers that release the lock.
-    with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
         candidates = pool.map(
             lambda uid: _candidate(uid, where.get(uid), annotations.get(uid, {}), failures.get(uid)), uids
         )
@@ -165,59 +129,51 @@ def fetch(
 
 
 def _candidate(uid: str, path: str | None, annotation: dict, failure: str | None) -> Candidate:
-    problem = None
-    promised = ""
     if path is None:
-        problem = ("unknown_id", "no such object in Objaverse 1.0")
-    elif failure is not None:
-        problem = ("download_failed", failure)
-    else:
-        promised = first_seen_sha256(path)
+        return _described(uid, annotation, uid, problem=("unknown_id", "no such object in Objaverse 1.0"))
+    if failure is not None:
+        return _described(uid, annotation, path, problem=("download_failed", failure))
+    promise = f"noted in {note_of(path)} when it was first seen"
+    return _described(uid, annotation, path, sha256=first_seen_sha256(path), promise=promise)
+
+
+def _for_workers(uids: Sequence[str], annotations: dict[str, dict], paths: dict[str, str]) -> list[Candidate]:
+    """Candidates that name their objects by URI, with the hashes that can be had without downloading them."""
+    listed = checksums(paths[uid].rpartition("/")[0] for uid in uids if uid in paths)
+    found = []
+    for uid in uids:
+        annotation = annotations.get(uid, {})
+        if uid not in paths:
+            found.append(_candidate(uid, None, annotation, None))
+            continue
+        sha256, size = listed.get(paths[uid], ("", 0))
+        local = place_of(paths[uid])
+        if not sha256 and os.path.exists(local):
+            sha256, size = first_seen_sha256(local), os.path.getsize(local)
+        uri = object_uri(paths[uid])
+        found.append(
+            _described(uid, annotation, uri, sha256=sha256, bytes=size, promise="as the hub lists it")
+        )
+    return found
+
+
+def _described(uid: str, annotation: dict, path: str, **more: Any) -> Candidate:
+    """A candidate with what its annotation says; its name stands in for a caption."""
     user = annotation.get("user")
     user = user if isinstance(user, dict) else {}
     license_name = str(annotation.get("license") or "")
     return Candidate(
         clean_uid(uid),
-        path or uid,
-        promised,
-        LICENSES.get(license_name, license_name),
-        str(user.get("displayName") or user.get("username") or ""),
-        str(annotation.get("viewerUrl") or annotation.get("uri") or ""),
-        problem=problem,
-        promise=f"noted in {note_of(path)} when it was first seen" if path else "",
+        path,
+        license=LICENSES.get(license_name, license_name),
+        author=str(user.get("displayName") or user.get("username") or ""),
+        source_url=str(annotation.get("viewerUrl") or annotation.get("uri") or ""),
+        caption=" ".join(str(annotation.get("name") or "").split()),
+        **more,
     )
 
 
-def _download(object_path: str, target: str) -> str | None:
-    """Fetch one object; None, or why not."""
-    part = target + ".part"
-    try:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        have = os.path.getsize(part) if os.path.exists(part) else 0
-        request = urllib.request.Request(f"{_HOST}/{object_path}")
-        if have:
-            request.add_header("Range", f"bytes={have}-")
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            resumed = have > 0 and reply.status == 206
-            announced = reply.headers.get("Content-Length")
-            expected = None if announced is None else int(announced) + (have if resumed else 0)
-            with open(part, "ab" if resumed else "wb") as out:
-                while block := reply.read(1 << 20):
-                    out.write(block)
-        if expected is not None and os.path.getsize(part) != expected:
-            return f"{os.path.getsize(part)} of {expected} bytes arrived"
-        os.replace(part, target)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:
-            # The part is longer than the object: it belongs to another version of it.
-            os.unlink(part)
-        return f"HTTP {error.code}"
-    except OSError as error:
-        return str(getattr(error, "reason", error))
-    return None
-
-
-def expand_objaverse_xl(source: str) -> Expanded:
+def expand_objaverse_xl(source: str, workers_fetch: bool = False) -> Expanded:
     """`objaverse-xl:TABLE[?limit=N]`: a table of annotations with fileIdentifier, source, license, fileType,
     sha256 (as `objaverse.xl.get_annotations` gives them); the files come through the `objaverse` package."""
     body, _, query = source.removeprefix("objaverse-xl:").partition("?")
@@ -226,40 +182,49 @@ def expand_objaverse_xl(source: str) -> Expanded:
     needed = {"fileIdentifier", "source", "sha256"}
     if not needed <= set(frame.columns):
         raise InputError(f"{body}: Objaverse-XL annotations need the columns {', '.join(sorted(needed))}")
-    if "fileType" in frame.columns:
-        frame = frame[frame["fileType"].map(lambda kind: f".{kind}" in FORMATS)]
+    strange = sorted({str(name) for name in frame["source"]} - set(XL_SOURCES))
+    if strange:
+        raise InputError(f"{body}: source {strange[0]!r} is none of Objaverse-XL's: {', '.join(XL_SOURCES)}")
+    kinds = frame["fileType"] if "fileType" in frame.columns else frame["fileIdentifier"].map(_suffix)
+    frame = frame.assign(kind=[str(kind).lower() for kind in kinds])
+    frame = frame[frame["kind"].map(lambda kind: f".{kind}" in FORMATS)]
     frame = frame.head(limit) if limit is not None else frame
     if frame.empty:
         raise InputError(f"{source}: the annotations hold no file of a supported format")
+    rows = frame.to_dict("records")
+    if workers_fetch:
+        uris = [
+            xl_uri(*(str(row[key]) for key in ("source", "fileIdentifier", "sha256", "kind"))) for row in rows
+        ]
+        return Expanded([_xl_candidate(row, uri) for row, uri in zip(rows, uris)])
+    had = {row["fileIdentifier"]: stored_xl(row["source"], row["fileIdentifier"]) for row in rows}
+    lacking = frame[[had[identifier] is None for identifier in frame["fileIdentifier"]]]
     try:
-        import objaverse.xl
-
-        local = objaverse.xl.download_objects(
-            frame,
-            download_dir=os.path.expanduser("~/.objaverse"),
-            processes=_DOWNLOADS_AT_ONCE,
-            save_repo_format="files",
-        )
+        had |= download_xl(lacking.drop(columns="kind"), DOWNLOADS_AT_ONCE) if len(lacking) else {}
     except Exception as error:
         # The downloaders raise anything from OSError to subprocess errors when the network is away.
         raise InputError(
             f"{source}: Objaverse-XL cannot be reached ({' '.join(str(error).split())[:160]})"
         ) from error
-    candidates = []
-    for row in frame.to_dict("records"):
-        path = local.get(row["fileIdentifier"])
-        problem = None if path and os.path.exists(path) else ("download_failed", str(row["fileIdentifier"]))
-        candidates.append(
-            Candidate(
-                clean_uid(str(row["sha256"])),
-                path or str(row["fileIdentifier"]),
-                str(row["sha256"]),
-                str(row.get("license") or ""),
-                source_url=str(row["fileIdentifier"]),
-                problem=problem,
-            )
-        )
-    return Expanded(candidates)
+    return Expanded([_xl_candidate(row, had.get(row["fileIdentifier"])) for row in rows])
+
+
+def _suffix(identifier: str) -> str:
+    return os.path.splitext(str(identifier))[1].lstrip(".")
+
+
+def _xl_candidate(row: dict[Any, Any], path: str | None) -> Candidate:
+    identifier = str(row["fileIdentifier"])
+    there = bool(path) and (is_uri(str(path)) or os.path.exists(str(path)))
+    return Candidate(
+        clean_uid(str(row["sha256"])),
+        path or identifier,
+        str(row["sha256"]),
+        str(row.get("license") or ""),
+        source_url=identifier,
+        problem=None if there else ("download_failed", identifier),
+        promise="as Objaverse-XL published it",
+    )
 
 
 def parse_limit(source: str, query: str) -> int | None:

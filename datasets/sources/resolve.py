@@ -10,22 +10,41 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from orbit4d.datasets.assets.formats import FORMATS
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import is_uri, suffix_of
-from orbit4d.datasets.sources.asset import Asset, Candidate, Resolved
+from orbit4d.datasets.sources.asset import Asset, Candidate, Resolved, version_of
 from orbit4d.datasets.sources.expand import expand
+from orbit4d.datasets.sources.objaverse_workers import NotFetched, fetch_object, is_object
 
 
-def resolve(sources: Sequence[str], captions: str | None = None) -> Resolved:
+class Read(NamedTuple):
+    """What is known of one candidate's contents."""
+
+    sha256: str
+    """'' where nobody has read them yet."""
+    size: int
+    problem: tuple[str, str] | None
+    """(reason code, detail) of what cannot be used."""
+    version: str = ""
+
+
+def resolve(sources: Sequence[str], captions: str | None = None, workers_fetch: bool = False) -> Resolved:
     """Expand `sources`, read and hash every file once, and settle uids and duplicates.
 
     `captions` is a CSV of uid,caption (a header is optional; with one, license, author and source_url columns
     are used too), joined by uid or sha256. Raises InputError on a missing path, an empty folder, a folder or
     glob without a supported file, an unknown scheme.
+
+    With `workers_fetch`, assets at URIs are not downloaded here: their hash is the one that a table or a
+    publisher promises, '' where there is none, and the worker that downloads them compares or takes it
+    (fetching.py). Only assets that share their uid or their size with another are read, since their contents
+    decide what they are called and whether they count.
     """
     if not sources:
         raise InputError(
@@ -34,43 +53,45 @@ def resolve(sources: Sequence[str], captions: str | None = None) -> Resolved:
     result = Resolved()
     candidates: list[Candidate] = []
     for source in sources:
-        expanded = expand(str(source))
+        expanded = expand(str(source), workers_fetch)
         candidates += expanded.candidates
         result.notes += expanded.notes
+    promised = _promised(candidates) if workers_fetch else {}
     # Hashing releases the interpreter lock and waits for disks and object stores, so threads help.
     with ThreadPoolExecutor(min(8, max(1, len(candidates)))) as pool:
-        read = list(pool.map(_read, candidates))
+        read = list(pool.map(lambda i: promised.get(i) or _read(candidates[i]), range(len(candidates))))
 
     by_hash: dict[str, int] = {}
-    kept: list[tuple[Candidate, str, int]] = []
+    kept: list[tuple[Candidate, Read]] = []
     duplicates: list[tuple[str, int]] = []
-    for candidate, (sha256, size, problem) in zip(candidates, read):
-        if problem is not None:
-            result.rejected.append((candidate.uid, candidate.path, *problem))
-        elif sha256 in by_hash:
-            duplicates.append((candidate.path, by_hash[sha256]))
+    for candidate, known in zip(candidates, read):
+        if known.problem is not None:
+            result.rejected.append((candidate.uid, candidate.path, *known.problem))
+        elif (contents := known.sha256 or candidate.path) in by_hash:
+            duplicates.append((candidate.path, by_hash[contents]))
         else:
-            by_hash[sha256] = len(kept)
-            kept.append((candidate, sha256, size))
+            by_hash[contents] = len(kept)
+            kept.append((candidate, known))
 
     holders: dict[str, int] = {}
-    for candidate, _, _ in kept:
+    for candidate, _ in kept:
         holders[candidate.uid] = holders.get(candidate.uid, 0) + 1
-    for candidate, sha256, size in kept:
-        uid = candidate.uid if holders[candidate.uid] == 1 else f"{candidate.uid}-{sha256[:8]}"
+    for candidate, known in kept:
+        uid = candidate.uid if holders[candidate.uid] == 1 else f"{candidate.uid}-{known.sha256[:8]}"
         result.assets.append(
             Asset(
                 uid,
                 candidate.path,
-                sha256,
+                known.sha256,
                 FORMATS[suffix_of(candidate.path)],
-                size,
+                known.size,
                 candidate.license,
                 candidate.author,
                 candidate.source_url,
                 candidate.caption,
                 candidate.actions,
                 candidate.split,
+                known.version,
             )
         )
     result.duplicates = [(path, result.assets[position].uid) for path, position in duplicates]
@@ -81,26 +102,76 @@ def resolve(sources: Sequence[str], captions: str | None = None) -> Resolved:
     return result
 
 
-def _read(candidate: Candidate) -> tuple[str, int, tuple[str, str] | None]:
-    """(sha256, bytes, problem) of one candidate."""
+def _promised(candidates: Sequence[Candidate]) -> dict[int, Read]:
+    """Position -> what is known without a download, of the candidates that are left to the workers."""
+    remote = [i for i, c in enumerate(candidates) if c.problem is None and is_uri(c.path)]
+    # What a table promises is known; the others are asked for, which costs a request and no download.
+    with ThreadPoolExecutor(min(32, max(1, len(remote)))) as pool:
+        listed = dict(zip(remote, pool.map(lambda i: _ask(candidates[i]), remote)))
+    uids = Counter(uid for _, uid in {(c.path, c.uid) for c in candidates})
+    of_size: dict[int, set[str]] = {}
+    for i, candidate in enumerate(candidates):
+        if size := (listed[i].size if i in listed else _local_size(candidate)):
+            of_size.setdefault(size, set()).add(candidate.path)
+    found: dict[int, Read] = {}
+    for i, read in listed.items():
+        alone = uids[candidates[i].uid] == 1 and len(of_size.get(read.size, ())) <= 1
+        if read.problem is not None or read.sha256 or alone:
+            found[i] = read
+    return found
+
+
+def _ask(candidate: Candidate) -> Read:
+    """Size and version of an asset at a URI; a size of 0 where only its download tells."""
+    if candidate.sha256 or candidate.version:
+        return Read(candidate.sha256, candidate.bytes, None, candidate.version)
+    if is_object(candidate.path):
+        # Published once, under a name of its own.
+        return Read("", candidate.bytes, None, "published")
+    import fsspec
+
+    try:
+        fs, path = fsspec.core.url_to_fs(candidate.path)
+        info = fs.info(path)
+    except FileNotFoundError:
+        return Read("", 0, ("bad_file:missing", "file not found"))
+    except OSError as error:
+        return Read("", 0, ("bad_file:unreadable", error.strerror or str(error)))
+    return Read("", int(info.get("size") or 0), None, version_of(info))
+
+
+def _local_size(candidate: Candidate) -> int:
+    """Bytes of a local asset, 0 where it cannot be told."""
+    try:
+        return 0 if candidate.problem or is_uri(candidate.path) else os.path.getsize(candidate.path)
+    except OSError:
+        return 0
+
+
+def _read(candidate: Candidate) -> Read:
+    """What reading the whole asset tells."""
     if candidate.problem is not None:
-        return "", 0, candidate.problem
+        return Read("", 0, candidate.problem)
     try:
         sha256, size = hash_asset(candidate.path)
     except FileNotFoundError:
-        return "", 0, ("bad_file:missing", "file not found")
+        return Read("", 0, ("bad_file:missing", "file not found"))
+    except NotFetched as error:
+        return Read("", 0, (error.code, error.detail))
     except OSError as error:
-        return "", 0, ("bad_file:unreadable", error.strerror or str(error))
+        return Read("", 0, ("bad_file:unreadable", error.strerror or str(error)))
     # A table or a publisher that promised other contents describes another asset than the one on disk.
     if candidate.sha256 and candidate.sha256 != sha256:
         detail = f"sha256 {sha256[:12]} instead of the promised {candidate.sha256[:12]}"
         promise = f" ({candidate.promise})" if candidate.promise else ""
-        return "", 0, ("bad_file:changed", detail + promise)
-    return sha256, size, None
+        return Read("", 0, ("bad_file:changed", detail + promise))
+    return Read(sha256, size, None, candidate.version)
 
 
 def hash_asset(path: str) -> tuple[str, int]:
     """(sha256, bytes) of an asset file; a .gltf counts with the files it names inside its own folder."""
+    if is_object(path):
+        path = fetch_object(path)
     if is_uri(path):
         import fsspec
 

@@ -9,6 +9,7 @@ from orbit4d.datasets.assets.formats import FORMATS
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import below, is_uri, stem_of, suffix_of
 from orbit4d.datasets.sources.asset import Candidate, Expanded, clean_uid
+from orbit4d.datasets.sources.objaverse_workers import portable
 from orbit4d.datasets.sources.read_table import read_table
 
 _TABLE_COLUMNS = (
@@ -24,18 +25,19 @@ _TABLE_COLUMNS = (
     "action",
     "action_index",
     "split",
+    "bytes",
 )
 _VERDICTS = ("accepted", "rejected", "failed")
 
 
-def expand_table(source: str) -> Expanded:
+def expand_table(source: str, workers_fetch: bool = False) -> Expanded:
     """A table of assets: made by `curate` (accepted rows are taken), or any CSV/Parquet with path or file."""
     table = read_table(source, (*_TABLE_COLUMNS, "file", "licence", "sha256", "fileIdentifier"))
     names = set(table.column_names)
     if {"fileIdentifier", "sha256"} <= names:
         from orbit4d.datasets.sources.objaverse import expand_objaverse_xl
 
-        return expand_objaverse_xl(f"objaverse-xl:{source}")
+        return expand_objaverse_xl(f"objaverse-xl:{source}", workers_fetch)
     path_name = "path" if "path" in names else "file"
     if path_name not in names:
         found = sorted(read_table(source).column_names)
@@ -50,6 +52,8 @@ def expand_table(source: str) -> Expanded:
             continue
         path = row[path_name] or ""
         path = path if is_uri(path) else below(folder, path)
+        # A table that was curated on one machine names the cache of that machine.
+        path = portable(path) if workers_fetch else path
         uid = clean_uid(row.get("uid") or stem_of(path))
         groups.setdefault((uid, path), []).append(row)
     candidates = [_candidate(source, uid, path, rows) for (uid, path), rows in groups.items()]
@@ -91,6 +95,7 @@ def _candidate(source: str, uid: str, path: str, rows: list[dict[str, Any]]) -> 
         actions,
         problem,
         split=_split(source, uid, first.get("split", "")),
+        bytes=_size(first.get("bytes")),
     )
 
 
@@ -98,3 +103,11 @@ def _split(source: str, uid: str, split: str) -> str:
     if split not in ("", "train", "validation", "test"):
         raise InputError(f"{source}: {uid} is in the split {split!r}; known are train, validation, test")
     return split
+
+
+def _size(value: Any) -> int:
+    """A size in bytes as a table holds it, 0 where it holds none."""
+    try:
+        return max(0, int(value))
+    except (TypeError, ValueError, OverflowError):
+        return 0

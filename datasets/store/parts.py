@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.core.damage import reading
-from orbit4d.datasets.core.storage import Store
+from orbit4d.datasets.core.storage import CONCURRENT_READS, Store
 from orbit4d.datasets.store import sealed
 from orbit4d.datasets.store.schema import INDEX_SCHEMA
+
+T = TypeVar("T")
 
 FOLDER = "index"
 NOT_READABLE = "not a readable index part"
@@ -65,7 +70,9 @@ def merge_small(store: Store, force: bool = False) -> int:
     """
     live, stale = live_parts(store)
     store.delete(stale)
-    rows = {name: footer(store, name).num_rows for name in live}
+    if len(live) < (2 if force else MERGE_AT):
+        return 0
+    rows = dict(zip(live, _at_once(store, lambda name: footer(store, name).num_rows, live)))
     small = [name for name in live if rows[name] < ROWS_PER_PART // 2]
     if len(small) < (2 if force else MERGE_AT):
         return 0
@@ -83,7 +90,14 @@ def merge_small(store: Store, force: bool = False) -> int:
 
 
 def _merge(store: Store, names: Sequence[str]) -> None:
-    table = pa.concat_tables([sealed.load(store.read(name), store.path(name)) for name in names])
+    table = pa.concat_tables(
+        [sealed.load(data, store.path(name)) for name, data in zip(names, store.read_many(names))]
+    )
+    _replace(store, names, table)
+
+
+def _replace(store: Store, names: Sequence[str], table: pa.Table) -> None:
+    """Put one part with the rows of `table` in the place of others."""
     stamp = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
     merged = f"{FOLDER}/merged-{max(map(sequence, names)):06d}-{stamp}.parquet"
     # An asset lies in one part, so sorting keeps its rows adjacent and makes row-group statistics useful.
@@ -95,10 +109,46 @@ def _merge(store: Store, names: Sequence[str]) -> None:
     ]
     store.put(merged, sealed.dump(table.sort_by(order), {REPLACES.decode(): json.dumps(list(names))}))
     crash_point("compact_after_merged")
-    for i, name in enumerate(names):
-        store.delete([name])
-        if i == 0:
-            crash_point("compact_half_deleted")
+    store.delete(names[:1])
+    crash_point("compact_half_deleted")
+    store.delete(names[1:])
+
+
+def drop_doubles(store: Store) -> int:
+    """Remove the rows of assets that stand in two parts; returns how many assets did.
+
+    Two drivers may have committed an asset, one asleep while the other took over. Its clips are the same in
+    both. Those in the oldest part stay whose shard is there; whoever looks decides alike, so it may be done
+    by both drivers at once.
+    """
+    live = sorted(live_parts(store)[0], key=lambda name: (sequence(name), name))
+    found: dict[str, list[tuple[bool, int]]] = {}
+    there: set[str] | None = None
+    tables = list(read_parts(store, live, ["uid", "shard"]))
+    seen: set[str] = set()
+    double: set[str] = set()
+    for table in tables:
+        uids = set(table.column("uid").to_pylist())
+        double |= seen & uids
+        seen |= uids
+    if not double:
+        return 0
+    there = set(store.list("shards"))
+    for number, table in enumerate(tables):
+        for uid, shard in set(zip(table["uid"].to_pylist(), table["shard"].to_pylist())):
+            if uid in double:
+                found.setdefault(uid, []).append((shard not in there, number))
+    keeper = {uid: min(places)[1] for uid, places in found.items()}
+    for number, name in enumerate(live):
+        gone = [uid for uid, places in found.items() for _, n in places if n == number != keeper[uid]]
+        if gone:
+            whole = sealed.load(store.read(name), store.path(name))
+            kept = whole.filter(pc.invert(pc.is_in(whole["uid"], value_set=pa.array(gone))))
+            if kept.num_rows:
+                _replace(store, [name], kept)
+            else:
+                store.delete([name])
+    return len(double)
 
 
 def read_part(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -106,6 +156,21 @@ def read_part(store: Store, name: str, columns: Sequence[str] | None = None) -> 
     with _reading(store, name), pq.ParquetFile(store.open(name), page_checksum_verification=True) as file:
         check_columns(file)
         return whole(file.read(columns=None if columns is None else list(columns)))
+
+
+def read_parts(
+    store: Store, names: Sequence[str], columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """`read_part` of several, in order; of a URI several at a time."""
+    return _at_once(store, lambda name: read_part(store, name, columns), names)
+
+
+def _at_once(store: Store, work: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
+    if store.local is not None or len(names) < 2:
+        yield from map(work, names)
+        return
+    with ThreadPoolExecutor(min(CONCURRENT_READS // 4, len(names))) as pool:
+        yield from pool.map(work, names)
 
 
 def whole(table: pa.Table) -> pa.Table:

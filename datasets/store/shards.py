@@ -6,11 +6,14 @@ first dot). A staged asset is a tar of its own; rolling a shard copies bodies an
 
 from __future__ import annotations
 
+import io
+import re
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from orbit4d.datasets.core.errors import WorkError
 
+_SAMPLE = re.compile(r"(?P<uid>[^/]+)__a\d+__\w+?__o\d+\..+")
 BLOCK = 512
 #: End-of-archive mark: two zero blocks.
 END = bytes(2 * BLOCK)
@@ -52,3 +55,28 @@ def member_name_before(data: bytes, offset: int) -> str:
     except (tarfile.TarError, UnicodeDecodeError, ValueError):
         return ""
     return info.name
+
+
+def only_here(shard: bytes, known: Container[str]) -> list[str]:
+    """Uids in a tar that are not `known` (committed or staged), and names of members that are no sample's.
+
+    A run deletes staged assets only once their index part is written. So a shard whose assets are known was
+    left by an interrupted run and can go; with others in it an index part is lost, or the tar is foreign.
+    [] also for what is no tar at all.
+    """
+    found = set()
+    try:
+        # Damaged headers are stepped over: the others still say what lies here.
+        with tarfile.open(fileobj=io.BytesIO(shard), mode="r:", ignore_zeros=True) as tar:
+            for member in tar:
+                match = _SAMPLE.fullmatch(member.name)
+                if match is None:
+                    found.add(member.name)
+                elif match["uid"] not in known:
+                    found.add(match["uid"])
+    except tarfile.TarError:
+        pass
+    except Exception as error:
+        # A damaged header can be anything; what lies behind it is not known, so it is not ours to remove.
+        found.add(f"(an unreadable member: {type(error).__name__})")
+    return sorted(found)

@@ -25,7 +25,7 @@ from orbit4d.datasets.store.clip import Clip, member_names
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.sample_record import record_name, sample_record
 from orbit4d.datasets.store.schema import INDEX_SCHEMA, clip_row
-from orbit4d.datasets.store.shards import END, pack
+from orbit4d.datasets.store.shards import END, body, pack
 
 FOLDER = "staging"
 #: Key in a staged Parquet file's schema under which the asset's rejected actions travel, as JSON.
@@ -122,13 +122,88 @@ def staged_assets(store: Store) -> list[Staged]:
 def load_staged(store: Store, staged: Staged) -> tuple[bytes, pa.Table, list[Rejection]]:
     """(tar, rows, rejected actions) of a staged asset; a pair that does not fit raises WorkError."""
     tar = store.read(staged.tar)
-    table = sealed.load(store.read(staged.rows), store.path(staged.rows))
+    table, rejected = load_rows(store, staged, store.read(staged.rows))
+    check_tar(store, staged, table, tar)
+    return tar, table, rejected
+
+
+def load_rows(store: Store, staged: Staged, data: bytes) -> tuple[pa.Table, list[Rejection]]:
+    """(rows, rejected actions) from the bytes of a staged Parquet file; damage raises WorkError."""
+    table = sealed.load(data, store.path(staged.rows))
     with reading(store.path(staged.rows)):
-        promised = set(table.column("shard_sha256").to_pylist())
         told = (table.schema.metadata or {}).get(_REJECTED, b"[]")
         rejected = [Rejection(**row) for row in json.loads(told)]
-    if promised != {hashlib.sha256(tar).hexdigest()}:
-        raise WorkError(f"{store.path(staged.tar)}: damaged (its checksum does not fit its rows)")
     if not table.schema.equals(INDEX_SCHEMA):
         raise WorkError(f"{store.path(staged.rows)}: damaged (columns that are not those of the schema)")
-    return tar, table.replace_schema_metadata(INDEX_SCHEMA.metadata), rejected
+    return table.replace_schema_metadata(INDEX_SCHEMA.metadata), rejected
+
+
+def check_tar(store: Store, staged: Staged, table: pa.Table, tar: bytes) -> None:
+    """Raise WorkError where a staged tar is not the one that its rows promise."""
+    with reading(store.path(staged.rows)):
+        promised = set(table.column("shard_sha256").to_pylist())
+    if promised != {hashlib.sha256(tar).hexdigest()}:
+        raise WorkError(f"{store.path(staged.tar)}: damaged (its checksum does not fit its rows)")
+
+
+class ShardDraft:
+    """A shard in the making: the bodies of staged tars in a row, and where each begins."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store, self.name, self.size = store, name, 0
+        self.whole: list[tuple[Staged, pa.Table, int]] = []
+        """What it holds: the asset, its rows, the start of its body."""
+        self.damaged: list[Staged] = []
+        self._digest = hashlib.sha256()
+
+    def pieces(self, loaded: Sequence[tuple[Staged, pa.Table]]) -> Iterator[bytes]:
+        """The shard's bytes, to be written as they come; staged tars are read ahead."""
+        tars = self.store.read_many([staged.tar for staged, _ in loaded], missing=True)
+        for (staged, table), tar in zip(loaded, tars, strict=True):
+            try:
+                if tar is None:
+                    raise WorkError(f"{self.store.path(staged.tar)}: is gone")
+                check_tar(self.store, staged, table, tar)
+                piece = body(tar, self.store.path(staged.tar))
+            except WorkError:
+                self.damaged.append(staged)
+                continue
+            self.whole.append((staged, table, self.size))
+            yield self._add(piece)
+        yield self._add(END)
+
+    def _add(self, piece: bytes) -> bytes:
+        self._digest.update(piece)
+        self.size += len(piece)
+        return piece
+
+    def rows(self) -> pa.Table:
+        """The index rows of all that it holds."""
+        sha256 = self._digest.hexdigest()
+        return pa.concat_tables(
+            [_moved(table, start, self.name, self.size, sha256) for _, table, start in self.whole]
+        )
+
+
+def _moved(table: pa.Table, start: int, shard: str, shard_bytes: int, shard_sha256: str) -> pa.Table:
+    """Rows of a staged asset as rows of the shard its tar body begins at `start` of."""
+    n = table.num_rows
+    columns = {
+        "offsets": pa.array(
+            [[o + start for o in row] for row in table["offsets"].to_pylist()], pa.list_(pa.int64())
+        ),
+        "passes": pa.array(
+            [
+                [(k, {**spans, "offsets": [o + start for o in spans["offsets"]]}) for k, spans in row]
+                for row in table["passes"].to_pylist()
+            ],
+            table.schema.field("passes").type,
+        ),
+        "shard": pa.array([shard] * n, pa.string()),
+        "shard_bytes": pa.array([shard_bytes] * n, pa.int64()),
+        "shard_sha256": pa.array([shard_sha256] * n, pa.string()),
+    }
+    for name, column in columns.items():
+        i = table.schema.get_field_index(name)
+        table = table.set_column(i, table.schema.field(i), column)
+    return table

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,14 +19,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orbit4d.datasets.core.crashpoints import crash_point
-from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
+from orbit4d.datasets.core.errors import InputError, OrbitError, StorageFault, StorageRefused, WorkError
 from orbit4d.datasets.core.storage import Store
-from orbit4d.datasets.store import manifest, parts, rejections, sealed, shards, staging
+from orbit4d.datasets.store import manifest, parts, rejections, sealed, staging
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.digest import dataset_digest
-from orbit4d.datasets.store.orphans import only_here
 from orbit4d.datasets.store.rejections import Rejection
-from orbit4d.datasets.store.staging import Staged, load_staged, stage_asset, staged_assets
+from orbit4d.datasets.store.shards import only_here
+from orbit4d.datasets.store.staging import (
+    ShardDraft,
+    Staged,
+    check_tar,
+    load_rows,
+    stage_asset,
+    staged_assets,
+)
 
 SHARD_BYTES = 256 << 20
 
@@ -43,7 +51,7 @@ class Rolled:
 
 
 class DatasetWriter:
-    """Creates or reopens a dataset at a path or URI. One writer at a time; any number of stagers.
+    """Creates or reopens a dataset at a path or URI. One writer at a time (`lease`); any number of stagers.
 
     Another configuration than the stored one raises InputError naming the first key that differs. A folder
     that holds other files, or that cannot be written, raises InputError too.
@@ -60,7 +68,12 @@ class DatasetWriter:
         self.store = Store(uri)
         self.uri = self.store.uri
         self.shard_bytes = shard_bytes
-        self._indexed: set[str] | None = None
+        self.guard: Callable[[], None] = lambda: None
+        """Called around the write that commits; raises where the dataset is another driver's by now."""
+        self._contents: dict[str, str] | None = None
+        self._number: int | None = None
+        # Held by what must not be done by two threads at once; reading and uploading are.
+        self._lock = threading.RLock()
         config = manifest.resolved(config)
         if not self.store.exists(manifest.NAME):
             self._create(config, software)
@@ -85,6 +98,8 @@ class DatasetWriter:
         crash_point("create_before_manifest")
         try:
             self.store.put(manifest.NAME, manifest.dump(self.manifest))
+        except StorageFault:
+            raise
         except OrbitError as error:
             raise InputError(str(error)) from error
         crash_point("create_after_manifest")
@@ -95,7 +110,8 @@ class DatasetWriter:
 
     def reject(self, rows: Sequence[Rejection]) -> None:
         """Record assets or actions that will not become clips, in one atomic put."""
-        rejections.write(self.store, rows)
+        with self._lock:
+            rejections.write(self.store, rows)
 
     def rejected(self) -> dict[str, Rejection]:
         """The rejection of each uid; of an asset with several, that of the whole asset, else the first
@@ -112,12 +128,18 @@ class DatasetWriter:
 
     def indexed(self) -> set[str]:
         """Uids whose clips are committed."""
-        if self._indexed is None:
-            found: set[str] = set()
-            for name in parts.live_parts(self.store)[0]:
-                found.update(pc.unique(parts.read_part(self.store, name, ["uid"]).column("uid")).to_pylist())
-            self._indexed = found
-        return self._indexed
+        return set(self.contents())
+
+    def contents(self) -> dict[str, str]:
+        """uid -> SHA-256 of the asset file, of every committed asset."""
+        with self._lock:
+            if self._contents is None:
+                found: dict[str, str] = {}
+                names = parts.live_parts(self.store)[0]
+                for table in parts.read_parts(self.store, names, ["uid", "asset_sha256"]):
+                    found.update(zip(table["uid"].to_pylist(), table["asset_sha256"].to_pylist()))
+                self._contents = found
+            return self._contents
 
     def finished(self) -> set[str]:
         """Uids that are done: committed, or staged."""
@@ -131,94 +153,148 @@ class DatasetWriter:
         """Commit staged assets: whole shards now, and with `final` all the rest.
 
         `final` also removes what was never committed (unfinished puts, tars without rows, shards without an
-        index part); call it when no worker stages any more.
+        index part), and rows that stand twice; call it when no worker stages any more.
         """
         rolled = Rolled()
-        waiting = []
-        for staged in staged_assets(self.store):
-            if staged.uid in self.indexed():
-                # A crash between the index part and the deletion, or the late attempt of a lost worker.
-                self.store.delete([staged.rows, staged.tar])
-            else:
-                waiting.append(staged)
         group: list[Staged] = []
-        for staged in waiting:
+        for staged in self.waiting():
             group.append(staged)
             if sum(member.tar_bytes for member in group) >= self.shard_bytes:
-                self._commit(group, rolled)
+                self.commit(group, rolled)
                 group = []
         if final:
             if group:
-                self._commit(group, rolled)
+                self.commit(group, rolled)
             self._sweep()
-        parts.merge_small(self.store, force=False)
+        self.merge_parts()
         crash_point("roll_done")
         return rolled
 
-    def _commit(self, group: Sequence[Staged], rolled: Rolled) -> None:
-        tables: list[pa.Table] = []
-        whole: list[Staged] = []
-        rejected: list[Rejection] = []
-        for staged in group:
-            try:
-                _, table, told = load_staged(self.store, staged)
-                tables.append(table)
-                rejected += told
-                whole.append(staged)
-            except WorkError:
-                self.store.delete([staged.rows, staged.tar])
-                rolled.damaged.append(staged.uid)
-        if not whole:
-            return
+    def waiting(self) -> list[Staged]:
+        """Staged assets that are not committed, sorted by uid; the rests of those that are are removed."""
+        staged = staged_assets(self.store)
+        known = self.contents()
+        # A crash between the index part and the deletion, or the late attempt of a lost worker.
+        self.store.delete([n for s in staged if s.uid in known for n in (s.rows, s.tar)])
+        return [s for s in staged if s.uid not in known]
+
+    def merge_parts(self) -> int:
+        """Merge small index parts when there are many; returns how many were replaced."""
+        with self._lock:
+            return parts.merge_small(self.store, force=False)
+
+    def commit(self, group: Sequence[Staged], rolled: Rolled | None = None) -> Rolled:
+        """Make one shard, and its index part, of staged assets, and delete what was staged.
+
+        May be called by several threads. What does not fit together is dropped and told in `damaged`.
+        """
+        rolled = rolled or Rolled()
+        loaded = self._load_rows(sorted(group, key=lambda staged: staged.uid), rolled)
+        if not loaded:
+            return rolled
         # Before the index names the assets: from then on nothing would look for these rows again. After a
         # crash the same rows are written a second time, and read as one.
-        self.reject(rejected)
+        self.reject([row for _, _, told in loaded for row in told])
         crash_point("roll_after_rejected")
-        content = hashlib.sha256("".join(sha for t in tables for sha in t["sha256"].to_pylist()).encode())
-        stem = f"{self._next_number():06d}-{content.hexdigest()[:8]}"
-        shard = f"shards/{stem}.tar"
-        digest, starts, size = hashlib.sha256(), [], 0
-
-        def pieces() -> Iterator[bytes]:
-            nonlocal size
-            for staged in whole:
-                piece = shards.body(self.store.read(staged.tar), self.store.path(staged.tar))
-                starts.append(size)
-                size += len(piece)
-                digest.update(piece)
-                yield piece
-            size += len(shards.END)
-            digest.update(shards.END)
-            yield shards.END
-
+        stem = self._stem([table for _, table, _ in loaded])
+        shard = ShardDraft(self.store, f"shards/{stem}.tar")
         crash_point("roll_before_shard")
-        self.store.put_stream(shard, pieces())
+        self.store.put_stream(shard.name, shard.pieces([(staged, table) for staged, table, _ in loaded]))
         crash_point("roll_after_shard")
-        moved = [_moved(t, start, shard, size, digest.hexdigest()) for t, start in zip(tables, starts)]
-        table = pa.concat_tables(moved)
+        self._drop(shard.damaged, rolled)
+        if not shard.whole:
+            self.store.delete([shard.name])
+            return rolled
+        table = shard.rows()
+        self.guard()
         self.store.put(f"index/{stem}.parquet", sealed.dump(table))
         crash_point("roll_after_index")
-        self.indexed().update(staged.uid for staged in whole)
-        for i, staged in enumerate(whole):
-            self.store.delete([staged.rows, staged.tar])
-            if i == 0:
-                crash_point("roll_half_deleted")
-        rolled.shards += 1
-        rolled.assets += len(whole)
-        rolled.clips += table.num_rows
-        rolled.bytes += size
+        self._check_still_ours()
+        whole = [staged for staged, _, _ in shard.whole]
+        with self._lock:
+            self.contents().update(zip(table["uid"].to_pylist(), table["asset_sha256"].to_pylist()))
+            rolled.shards += 1
+            rolled.assets += len(whole)
+            rolled.clips += table.num_rows
+            rolled.bytes += shard.size
+        self._delete_staged(whole)
+        return rolled
 
-    def _next_number(self) -> int:
-        names = [*self.store.list("shards"), *self.store.list("index")]
-        return max(map(parts.sequence, names), default=-1) + 1
+    def _check_still_ours(self) -> None:
+        """Another driver may have taken over while we wrote, and have committed the same assets."""
+        try:
+            self.guard()
+        except OrbitError:
+            parts.drop_doubles(self.store)
+            raise
+
+    def _load_rows(
+        self, group: Sequence[Staged], rolled: Rolled
+    ) -> list[tuple[Staged, pa.Table, list[Rejection]]]:
+        """Rows and rejected actions of staged assets; those that are damaged or gone are dropped."""
+        loaded, damaged, gone = [], [], []
+        pages = self.store.read_many([staged.rows for staged in group], missing=True)
+        for staged, page in zip(group, pages, strict=True):
+            if page is None:
+                gone.append(staged)
+                continue
+            try:
+                table, told = load_rows(self.store, staged, page)
+                if self.store.local is not None:
+                    # Reading twice costs little here, and the shard needs no draft.
+                    check_tar(self.store, staged, table, self.store.read(staged.tar))
+                loaded.append((staged, table, told))
+            except WorkError as error:
+                if isinstance(error, StorageFault):
+                    raise
+                damaged.append(staged)
+            except FileNotFoundError:
+                gone.append(staged)
+        self._drop(damaged, rolled)
+        if gone:
+            self._explain(gone, rolled)
+        return loaded
+
+    def _explain(self, gone: Sequence[Staged], rolled: Rolled) -> None:
+        """Staged files that are not there: another driver's commit, a place that is gone, or damage."""
+        if not self.store.exists(manifest.NAME):
+            raise StorageRefused(f"{self.store.path(manifest.NAME)}: is gone; was the place deleted?")
+        with self._lock:
+            self._contents = None
+            known = self.contents()
+        rolled.damaged += [staged.uid for staged in gone if staged.uid not in known]
+
+    def _drop(self, damaged: Sequence[Staged], rolled: Rolled) -> None:
+        self.store.delete([name for staged in damaged for name in (staged.rows, staged.tar)])
+        rolled.damaged += [staged.uid for staged in damaged]
+
+    def _stem(self, tables: Sequence[pa.Table]) -> str:
+        """Name of a shard and its part: a number of its own, and what it is made of."""
+        content = hashlib.sha256("".join(sha for t in tables for sha in t["sha256"].to_pylist()).encode())
+        with self._lock:
+            if self._number is None:
+                names = [*self.store.list("shards"), *self.store.list("index")]
+                self._number = max(map(parts.sequence, names), default=-1)
+            self._number += 1
+            return f"{self._number:06d}-{content.hexdigest()[:8]}"
+
+    def _delete_staged(self, whole: Sequence[Staged]) -> None:
+        names = [name for staged in whole for name in (staged.rows, staged.tar)]
+        if self.store.local is not None:
+            self.store.delete(names[:2])
+            crash_point("roll_half_deleted")
+            names = names[2:]
+        self.store.delete(names)
 
     def _sweep(self) -> None:
         """Remove what no index part, and no staged asset, refers to."""
+        if parts.drop_doubles(self.store):
+            self._contents = None
         live, stale = parts.live_parts(self.store)
         used = {
             name
-            for part in live
-            for name in pc.unique(parts.read_part(self.store, part, ["shard"]).column("shard")).to_pylist()
+            for table in parts.read_parts(self.store, live, ["shard"])
+            for name in pc.unique(table.column("shard")).to_pylist()
         }
         # What is nowhere else stays, for `orbit4d verify` to report.
         known = self.indexed() | {staged.uid for staged in staged_assets(self.store)}
@@ -235,27 +311,3 @@ class DatasetWriter:
         pairs = {name for staged in staged_assets(self.store) for name in (staged.tar, staged.rows)}
         halves = [name for name in self.store.list(staging.FOLDER) if name not in pairs]
         self.store.delete([*stale, *orphans, *drafts, *halves])
-
-
-def _moved(table: pa.Table, start: int, shard: str, shard_bytes: int, shard_sha256: str) -> pa.Table:
-    """Rows of a staged asset as rows of the shard its tar body begins at `start` of."""
-    n = table.num_rows
-    columns = {
-        "offsets": pa.array(
-            [[o + start for o in row] for row in table["offsets"].to_pylist()], pa.list_(pa.int64())
-        ),
-        "passes": pa.array(
-            [
-                [(k, {**spans, "offsets": [o + start for o in spans["offsets"]]}) for k, spans in row]
-                for row in table["passes"].to_pylist()
-            ],
-            table.schema.field("passes").type,
-        ),
-        "shard": pa.array([shard] * n, pa.string()),
-        "shard_bytes": pa.array([shard_bytes] * n, pa.int64()),
-        "shard_sha256": pa.array([shard_sha256] * n, pa.string()),
-    }
-    for name, column in columns.items():
-        i = table.schema.get_field_index(name)
-        table = table.set_column(i, table.schema.field(i), column)
-    return table

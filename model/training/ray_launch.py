@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from orbit4d.datasets.commands.ray_token import passing_token, token_hint
 from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
 from orbit4d.datasets.core.scratch import make_scratch, shorten_listeners, socket_folder
 from orbit4d.model.config.settings import PATHS, TrainConfig, assign, flatten, from_dict, to_dict
@@ -85,19 +86,22 @@ def ray_running(workers: int, address: str | None) -> Iterator[None]:
     if address is None:
         settings |= {"num_cpus": max(workers, usable_cores()), "include_dashboard": False}
         settings |= {"_temp_dir": os.path.join(socket_folder(), "ray")}
-    try:
-        ray.init(address=address or "local", **settings)
-    except Exception as error:
-        # Ray raises plain exceptions too, of a node that timed out for example.
-        why = " ".join(str(error).split())[:300]
-        if address is None:
-            raise WorkError(f"--ray {workers}: Ray does not start on this machine ({why})") from error
-        raise InputError(f"--address {address}: no Ray cluster answers there ({why})") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(empty, ignore_errors=True)
+    with passing_token() if address is None else nullcontext():
+        try:
+            ray.init(address=address or "local", **settings)
+        except Exception as error:
+            # Ray raises plain exceptions too, of a node that timed out for example.
+            why = " ".join(str(error).split())[:300]
+            if address is None:
+                raise WorkError(f"--ray {workers}: Ray does not start on this machine ({why})") from error
+            raise InputError(
+                f"--address {address}: no Ray cluster answers there ({why}); {token_hint()}"
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+            shutil.rmtree(empty, ignore_errors=True)
 
 
 def _fit(

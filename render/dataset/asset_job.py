@@ -9,11 +9,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from orbit4d.datasets.assets.inspect import inspect
 from orbit4d.datasets.assets.inspection import BadFile
 from orbit4d.datasets.core.errors import WorkError
-from orbit4d.datasets.core.paths import is_uri, localize
+from orbit4d.datasets.core.paths import is_uri
 from orbit4d.datasets.sources.asset import Asset
+from orbit4d.datasets.sources.fetching import NotFetched, fetch_asset
 from orbit4d.datasets.sources.lists import absent
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.rejections import Rejection
@@ -59,11 +59,11 @@ def prepare(job: Job) -> dict[str, Any]:
     sees it.
     """
     payload = dict(job.payload)
-    payload["path"] = localize(payload["path"], payload["scratch"])
     try:
-        found = inspect(payload["path"], payload["sha256"])
-    except BadFile as bad:
+        payload["path"], found = fetch_asset(payload["path"], payload["sha256"], payload["scratch"])
+    except (BadFile, NotFetched) as bad:
         raise RefusedInput(bad.code, bad.detail) from None
+    payload["sha256"] = found.sha256
     payload["provenance"] = {
         name: value or getattr(found, name, "") for name, value in payload["provenance"].items()
     }

@@ -5,23 +5,33 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from typing import Any
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import Any, overload
 
 from orbit4d.datasets.assets.inspection import PASSING
-from orbit4d.datasets.core.errors import InputError, WorkError
+from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
 from orbit4d.datasets.core.paths import is_uri
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.storage import Store
+from orbit4d.datasets.operations import run_progress
 from orbit4d.datasets.sources.asset import Asset, Resolved
+from orbit4d.datasets.sources.objaverse_workers import is_object
 from orbit4d.datasets.sources.promises import forget_promise
 from orbit4d.datasets.sources.resolve import resolve
-from orbit4d.datasets.store import manifest, parts
+from orbit4d.datasets.store import manifest
+from orbit4d.datasets.store.lease import Lease
 from orbit4d.datasets.store.rejections import Rejection
+from orbit4d.datasets.store.staging import Staged
 from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter
 from orbit4d.render.dataset.asset_job import STAGE, asset_job
+from orbit4d.render.dataset.rolling import Roller
 from orbit4d.render.dataset.summary import RenderSummary
 from orbit4d.render.fleet.driver import Outcome, run_fleet
-from orbit4d.render.fleet.settings import FleetSettings
+from orbit4d.render.fleet.patience import Patience
+from orbit4d.render.fleet.pool import WorkerPool
+from orbit4d.render.fleet.settings import FleetSettings, StorageCheck
+from orbit4d.render.fleet.worker import Job
 from orbit4d.render.planning.environment import check_environment
 from orbit4d.render.planning.settings import RenderSettings
 
@@ -31,6 +41,12 @@ QUARANTINED = "quarantined:"
 FATAL = ("device", "environment", "blender:import")
 #: Rejections of what could not be read at all: nothing was found out about the contents.
 NOT_HAD = (*PASSING, "download_failed", "unknown_id")
+#: Quarantined before storage faults were told from others; an asset is not to blame for them.
+_STORAGE = re.compile(
+    r"the disk is full|No space left on device|Disk quota exceeded|check the address and the credentials"
+    r"|cannot (read|write|list|delete|look for|open) \S+:|SlowDown|Too ?Many ?Requests|ServiceUnavailable"
+    r"|NoCredentialsError|EndpointConnectionError|PermissionError|no such place"
+)
 _CONTENTS = re.compile(r"\(file ([0-9a-f]{12})\)$")
 #: Seconds between writes of the rejections gathered so far.
 REJECT_EVERY = 10.0
@@ -56,69 +72,150 @@ def render_assets(
     """
     began = time.monotonic()
     check_environment(settings.lights.environment)
-    resolved = resolve(list(sources), captions)
-    _check_reachable(resolved, out, settings, fleet)
+    resolved = resolve(list(sources), captions, workers_fetch=fleet.elsewhere)
+    named = [asset.path for asset in resolved.assets] + [out, settings.lights.environment or "s3://"]
+    fleet.refuse_local(named)
     fresh = not Store(out).exists(manifest.NAME)
     writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
     _check_same_contents(writer, resolved.assets)
-    finished, known = writer.finished(), writer.rejected()
-    if retry_quarantined:
-        known = {uid: row for uid, row in known.items() if not row.reason.startswith(QUARANTINED)}
-    new = [
-        Rejection(uid, "", STAGE, reason, detail)
-        for uid, _, reason, detail in resolved.rejected
-        if uid not in known or known[uid].reason != reason
-    ]
-    writer.reject(new)
-    todo = [a for a in resolved.assets if a.uid not in finished and not _is_refused(known.get(a.uid), a)]
     summary = RenderSummary()
-    if todo:
-        run = _Run(writer, summary, quiet)
+    with ExitStack() as held:
+        lease = held.enter_context(Lease(writer.store))
+        if fresh:
+            # Another driver may have made the dataset in the same instant, with other settings.
+            writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
+        writer.guard = lease.check
+        run = _Run(writer, summary, fleet, quiet, resolved.n_inputs)
+        held.callback(run.roller.close)
+        todo = run.left_over(resolved, retry_quarantined)
         try:
-            run.go(todo, settings, fleet)
-        except WorkError:
+            if todo:
+                run.go(todo, settings)
+            if not summary.interrupted:
+                run.roller.finish()
+        except BaseException as error:
+            run.roller.close(abandon=True)
             # A device that is not there, a cluster that does not start: leave no empty dataset behind.
-            if fresh and not writer.finished() and not writer.rejections():
-                writer.store.delete([manifest.NAME])
+            with suppress(OrbitError):
+                empty = not writer.finished() and not writer.rejections()
+                if fresh and empty and isinstance(error, WorkError):
+                    writer.store.delete([manifest.NAME, run_progress.NAME])
             raise
-    if not summary.interrupted:
-        writer.roll(final=True)
-    _reconcile(summary, resolved, writer)
+        _reconcile(summary, resolved, writer)
     summary.seconds = time.monotonic() - began
     return summary
+
+
+class _Jobs(Sequence[Job]):
+    """The jobs of assets, each made as it is asked for: there may be 100 000."""
+
+    def __init__(self, assets: Sequence[Asset], out: str, config: dict[str, Any]) -> None:
+        self._assets, self._out, self._config = assets, out, config
+
+    def __len__(self) -> int:
+        return len(self._assets)
+
+    @overload
+    def __getitem__(self, at: int) -> Job: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Job]: ...
+    def __getitem__(self, at: int | slice) -> Job | Sequence[Job]:
+        if isinstance(at, slice):
+            return _Jobs(self._assets[at], self._out, self._config)
+        return asset_job(self._assets[at], self._out, self._config)
 
 
 class _Run:
     """The driver's side while the fleet works."""
 
-    def __init__(self, writer: DatasetWriter, summary: RenderSummary, quiet: bool) -> None:
-        self.writer, self.summary, self.quiet = writer, summary, quiet
+    def __init__(
+        self, writer: DatasetWriter, summary: RenderSummary, fleet: FleetSettings, quiet: bool, inputs: int
+    ) -> None:
+        self.writer, self.summary, self.fleet, self.quiet = writer, summary, fleet, quiet
+        self.roller = Roller(writer, Patience(fleet.storage_patience))
         self.rejections: list[Rejection] = []
-        self.staged_bytes = 0
         self.began = self.flushed = time.monotonic()
         self.counts = {"done": 0, "rejected": 0, "quarantined": 0}
         self.progress: Progress | None = None
+        self.inputs, self.todo = inputs, 0
+        self.pool: WorkerPool | None = None
+        self.patience: Patience | None = None
 
-    def go(self, todo: list[Asset], settings: RenderSettings, fleet: FleetSettings) -> None:
-        config = settings.as_config()
-        jobs = [asset_job(asset, self.writer.uri, config) for asset in todo]
+    def left_over(self, resolved: Resolved, retry_quarantined: bool) -> list[Asset]:
+        """What is to be rendered. Records what was rejected without a look, takes up what is staged."""
+        staged = self.writer.waiting()
+        for each in staged:
+            self.roller.add(each)
+        finished = self.writer.contents().keys() | {each.uid for each in staged}
+        known = {
+            uid: row
+            for uid, row in self.writer.rejected().items()
+            if not row.reason.startswith(QUARANTINED)
+            or not (retry_quarantined or _STORAGE.search(row.detail))
+        }
+        self.writer.reject(
+            [
+                Rejection(uid, "", STAGE, reason, detail)
+                for uid, _, reason, detail in resolved.rejected
+                if uid not in known or known[uid].reason != reason
+            ]
+        )
+        return [a for a in resolved.assets if a.uid not in finished and not _is_refused(known.get(a.uid), a)]
+
+    def go(self, todo: list[Asset], settings: RenderSettings) -> None:
+        fleet = self.fleet
+        if fleet.order == "largest_first":
+            # Here and not by the fleet, which would hold a job for each of them.
+            todo = sorted(todo, key=lambda asset: (-asset.bytes, asset.uid))
+            fleet = replace(fleet, order="given")
+        paths = (asset.path for asset in todo)
+        source = next((path for path in paths if is_uri(path) and not is_object(path)), "")
+        fleet = replace(fleet, storage=StorageCheck(self.writer.uri, manifest.NAME, source))
+        jobs = _Jobs(todo, self.writer.uri, settings.as_config())
         if not self.quiet:
             self.progress = Progress("render", len(jobs), "asset")
+        self.todo = len(jobs)
         try:
-            ran = run_fleet(jobs, fleet, self.judge)
+            with run_progress.Reporter(self.writer.store, self.note):
+                ran = run_fleet(jobs, fleet, self.judge, watch=self.watch)
+                self.summary.interrupted = ran.interrupted
+        except BaseException:
+            # What is known of finished assets is worth keeping, also when the run ends in an exception.
+            with suppress(OrbitError):
+                self.writer.reject(self.rejections)
+            raise
         finally:
-            # Also when the run ends in an exception: what is known of finished assets is worth keeping.
-            self.flush()
             if self.progress is not None:
                 self.progress.close()
-        self.summary.interrupted = ran.interrupted
+        self.flush()
+        if ran.interrupted:
+            self.roller.close(abandon=True)
+        else:
+            self.roller.drain()
         self.summary.attempts, self.summary.preemptions = ran.attempts, ran.preemptions
+
+    def watch(self, pool: WorkerPool, patience: Patience) -> None:
+        """Take note of the pool, whose counts others read, and of what is waited for."""
+        self.pool, self.patience = pool, patience
+
+    def note(self) -> dict[str, Any]:
+        """What `orbit4d status` shows of this run (fields of RunProgress); called from another thread."""
+        workers, busy = (0, 0) if self.pool is None else (self.pool.n_workers, self.pool.n_busy)
+        found: dict[str, Any] = {
+            **self.counts,
+            "input": self.inputs,
+            "todo": self.todo,
+            "images": self.summary.pictures,
+        }
+        waits = (self.roller.patience.message, "" if self.patience is None else self.patience.message)
+        found |= {"workers": workers, "busy": busy, "message": next(filter(None, waits), "")}
+        return {**found, "state": "interrupted"} if self.summary.interrupted else found
 
     def judge(self, outcome: Outcome) -> None:
         """Take note of one asset's end, in the driver."""
         uid = outcome.job.key
         if outcome.status == "done":
-            self._done(outcome.result or {})
+            self._done(uid, outcome.result or {})
         elif outcome.refused and outcome.reason in FATAL:
             raise WorkError(f"{outcome.reason}: {outcome.detail}")
         else:
@@ -143,7 +240,7 @@ class _Run:
             rate = self.summary.pictures / max(time.monotonic() - self.began, 1e-9)
             self.progress.update(1, **{"images/s": f"{rate:.2f}"}, **self.counts)
 
-    def _done(self, result: dict[str, Any]) -> None:
+    def _done(self, uid: str, result: dict[str, Any]) -> None:
         self.counts["done"] += 1
         self.summary.rendered += 1
         self.summary.pictures += result["pictures"]
@@ -152,20 +249,17 @@ class _Run:
             self.summary.timings[phase] = self.summary.timings.get(phase, 0.0) + seconds
         # Their rows travel with the staged asset: the writer records them when it rolls it.
         self.summary.still_actions += result["rejected"]
-        self.staged_bytes += result["bytes"]
-        if self.staged_bytes >= self.writer.shard_bytes:
-            self.writer.roll()
-            self.staged_bytes = 0
+        self.roller.add(Staged(uid, result["bytes"], 0))
 
     def flush(self) -> None:
-        self.writer.reject(self.rejections)
+        self.roller.reject(self.rejections)
         self.rejections = []
         self.flushed = time.monotonic()
 
 
 def _of_contents(detail: str, sha256: str) -> str:
     """The detail of a refusal, with the contents that it is about."""
-    return f"{detail} (file {sha256[:12]})".strip()
+    return f"{detail} (file {sha256[:12]})".strip() if sha256 else detail
 
 
 def _is_refused(row: Rejection | None, asset: Asset) -> bool:
@@ -176,7 +270,7 @@ def _is_refused(row: Rejection | None, asset: Asset) -> bool:
     if row is None or row.action or row.reason in NOT_HAD:
         return False
     about = _CONTENTS.search(row.detail)
-    return about is None or about[1] == asset.sha256[:12]
+    return about is None or not asset.sha256 or about[1] == asset.sha256[:12]
 
 
 def _reconcile(summary: RenderSummary, resolved: Resolved, writer: DatasetWriter) -> None:
@@ -201,25 +295,11 @@ def _reconcile(summary: RenderSummary, resolved: Resolved, writer: DatasetWriter
         raise WorkError(f"{writer.uri}: {summary.line}; run the same command again to render what is left")
 
 
-def _check_reachable(resolved: Resolved, out: str, settings: RenderSettings, fleet: FleetSettings) -> None:
-    """Workers on other machines cannot read, or write, this machine's files."""
-    if fleet.address in (None, "local") or fleet.shared_paths:
-        return
-    named = [asset.path for asset in resolved.assets] + [out, settings.lights.environment or "s3://"]
-    local = next((path for path in named if not is_uri(path)), None)
-    if local is not None:
-        raise InputError(
-            f"{local}: a local path means another file on each machine of the cluster; use s3:// or gs://, "
-            "or mount it everywhere (file_mounts in ray_cluster.yaml, or a network disk) and "
-            "add --shared-paths"
-        )
-
-
 def _check_same_contents(writer: DatasetWriter, assets: Sequence[Asset]) -> None:
     """A uid stands for its contents: another file under the same name must not pass as done."""
     stored = stored_contents(writer)
     for asset in assets:
-        if stored.get(asset.uid, asset.sha256) not in (asset.sha256, ""):
+        if asset.sha256 and stored.get(asset.uid, asset.sha256) not in (asset.sha256, ""):
             raise InputError(
                 f"{asset.path}: {writer.uri} already holds other contents under the uid {asset.uid}; "
                 "rename the file or choose another --out"
@@ -228,8 +308,4 @@ def _check_same_contents(writer: DatasetWriter, assets: Sequence[Asset]) -> None
 
 def stored_contents(writer: DatasetWriter) -> dict[str, str]:
     """uid -> SHA-256 of the asset file, of every committed asset."""
-    stored: dict[str, str] = {}
-    for name in parts.live_parts(writer.store)[0]:
-        table = parts.read_part(writer.store, name, ["uid", "asset_sha256"])
-        stored.update(zip(table.column("uid").to_pylist(), table.column("asset_sha256").to_pylist()))
-    return stored
+    return dict(writer.contents())

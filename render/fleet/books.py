@@ -9,6 +9,9 @@ from orbit4d.render.fleet.queue import Attempt
 from orbit4d.render.fleet.settings import Limits
 from orbit4d.render.fleet.worker import Job, Reply
 
+#: Times an input may be denied while others are read, before it is given up.
+MAX_DENIALS = 3
+
 
 @dataclass
 class Outcome:
@@ -40,6 +43,8 @@ class FleetSummary:
     failed: int = 0
     attempts: int = 0
     preemptions: int = 0
+    storage_faults: int = 0
+    """Jobs that came back because storage failed; each was handed out again at no cost."""
     seconds: float = 0.0
     interrupted: bool = False
     """Stopped by Ctrl-C or SIGTERM; jobs without an outcome were not run to their end."""
@@ -61,7 +66,9 @@ class Books:
         self.limits, self.summary = limits, FleetSummary()
 
     def judge(self, attempt: Attempt, reply: Reply) -> Outcome | Retry:
-        """An answer costs the job an attempt, whether it is a result or a failure."""
+        """An answer costs the job an attempt, whether a result or a failure; a storage fault is none."""
+        if reply.storage:
+            return self._denied(attempt, reply) if reply.denied else self._fault()
         attempt.attempts += 1
         self.summary.attempts += 1
         if reply.result is not None:
@@ -69,6 +76,20 @@ class Books:
         if reply.retry and attempt.attempts < self.limits.attempts:
             return Retry()
         return self._end(attempt, "failed", reply)
+
+    def _fault(self) -> Retry:
+        self.summary.storage_faults += 1
+        return Retry()
+
+    def _denied(self, attempt: Attempt, reply: Reply) -> Outcome | Retry:
+        """Lost credentials deny every input. One that is denied again and again while others are read is
+        at fault itself; the next run tries it again."""
+        if attempt.served_before >= 0 and self.summary.attempts > attempt.served_before:
+            attempt.denials += 1
+        attempt.served_before = self.summary.attempts
+        if attempt.denials < MAX_DENIALS:
+            return self._fault()
+        return self._end(attempt, "failed", Reply(reason="bad_file:unreadable", detail=reply.detail))
 
     def lost(self, attempt: Attempt, detail: str) -> Outcome | Retry:
         """A lost worker costs the job a preemption, which is free up to the limit."""

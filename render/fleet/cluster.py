@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from orbit4d.datasets.commands.ray_token import passing_token, token_hint
 from orbit4d.datasets.core.cores import usable_cores
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.scratch import scratch_folder, socket_folder, sweep_scratch
@@ -57,7 +58,7 @@ def ray_cluster(settings: FleetSettings) -> Iterator[Any]:
         }
     else:
         options["address"] = settings.address
-    with scratch_folder() as empty:
+    with scratch_folder() as empty, passing_token() if settings.address is None else nullcontext():
         if "working_dir" not in os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", ""):
             # Without a working_dir Ray puts the driver's folder on every worker's sys.path; from the
             # repository root our `datasets` folder would then hide the package of that name.
@@ -67,7 +68,11 @@ def ray_cluster(settings: FleetSettings) -> Iterator[Any]:
         except Exception as error:
             # Ray raises plain exceptions (a node that timed out, a full disk, ports that are taken).
             where = settings.address or "this machine"
-            mend = "check --address" if settings.address else "free memory and disk, and try again"
+            mend = (
+                f"check --address and the network; {token_hint()}"
+                if settings.elsewhere
+                else "free memory and disk, and try again"
+            )
             raise WorkError(f"cannot reach or start Ray on {where}: {first_line(error)}; {mend}") from error
         try:
             yield ray

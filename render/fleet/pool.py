@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.render.fleet.cluster import first_line
+from orbit4d.render.fleet.patience import pause_after
 from orbit4d.render.fleet.queue import Attempt
 from orbit4d.render.fleet.worker import Reply, Worker, WorkerSettings
 
@@ -19,6 +20,16 @@ MAX_FAILED_STARTS = 8
 @dataclass(frozen=True)
 class WorkerReady:
     """A worker is up and takes jobs."""
+
+
+@dataclass(frozen=True)
+class WorkerUnfit:
+    """A worker is up, and its machine cannot use the storage of the run."""
+
+    host: str
+    detail: str
+    first: bool
+    """One of those that the run began with; later ones come and go with their machines."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,21 @@ class WorkerLost:
     detail: str
 
 
-Event = WorkerReady | WorkerFailed | JobAnswered | WorkerLost
+Event = WorkerReady | WorkerUnfit | WorkerFailed | JobAnswered | WorkerLost
+
+
+@dataclass(eq=False)
+class _Member:
+    """One actor, and how long it rests after storage failed it."""
+
+    actor: Any
+    first: bool
+    faults: int = 0
+    rests_until: float = field(default=0.0)
+
+    def rest(self) -> None:
+        self.faults += 1
+        self.rests_until = time.monotonic() + pause_after(self.faults)
 
 
 class WorkerPool:
@@ -56,20 +81,31 @@ class WorkerPool:
             num_cpus=settings.threads, num_gpus=gpus_per_worker, max_restarts=0, max_task_retries=0
         )
         # Actors and references have no types: Ray makes them at run time.
-        self._starting: dict[Any, Any] = {}  # reference of ready() -> actor
-        self._idle: list[Any] = []
-        self._busy: dict[Any, tuple[Any, Attempt, float]] = {}  # reference of run() -> actor, job, its start
+        self._starting: dict[Any, _Member] = {}  # reference of ready() -> its actor
+        self._idle: list[_Member] = []
+        self._resting: list[_Member] = []
+        self._busy: dict[Any, tuple[_Member, Attempt, float]] = {}  # reference of run() -> actor, job, start
         self._failed_starts = 0
+        self._began = False
 
     @property
     def n_workers(self) -> int:
-        """Actors that start, wait or work."""
-        return len(self._starting) + len(self._idle) + len(self._busy)
+        """Actors that start, wait, rest or work."""
+        return len(self._starting) + len(self._idle) + len(self._resting) + len(self._busy)
 
     @property
     def n_idle(self) -> int:
         """Workers that are up and have nothing to do."""
+        now = time.monotonic()
+        if any(member.rests_until <= now for member in self._resting):
+            self._idle += [member for member in self._resting if member.rests_until <= now]
+            self._resting = [member for member in self._resting if member.rests_until > now]
         return len(self._idle)
+
+    @property
+    def n_resting(self) -> int:
+        """Workers that storage failed, and that are given no job for a while."""
+        return len(self._resting)
 
     @property
     def n_busy(self) -> int:
@@ -80,51 +116,67 @@ class WorkerPool:
         """Ask for `n` more actors; each tells by an event that it is up."""
         for _ in range(n):
             actor = self._actor_class.remote(self._settings)
-            self._starting[actor.ready.remote()] = actor
+            self._starting[actor.ready.remote()] = _Member(actor, first=not self._began)
 
     def assign(self, attempt: Attempt) -> None:
         """Give a job to an idle worker."""
-        actor = self._idle.pop()
-        self._busy[actor.run.remote(attempt.job)] = (actor, attempt, time.monotonic())
+        self._began = True
+        member = self._idle.pop()
+        self._busy[member.actor.run.remote(attempt.job)] = (member, attempt, time.monotonic())
 
     def wait(self, timeout_s: float) -> list[Event]:
-        """What happens next: at most one event, none after `timeout_s`.
+        """What happens next: everything that has happened by the first event, none after `timeout_s`.
 
         Raises WorkError once MAX_FAILED_STARTS workers in a row have failed to start.
         """
-        ready, _ = self._ray.wait([*self._busy, *self._starting], num_returns=1, timeout=timeout_s)
+        waiting = [*self._busy, *self._starting]
+        if not waiting:
+            time.sleep(timeout_s)
+            return []
+        ready, rest = self._ray.wait(waiting, num_returns=1, timeout=timeout_s)
+        if ready and rest:
+            ready += self._ray.wait(rest, num_returns=len(rest), timeout=0)[0]
         return [self._started(ref) if ref in self._starting else self._answered(ref) for ref in ready]
 
     def _started(self, ref: Any) -> Event:
-        actor = self._starting.pop(ref)
+        member = self._starting.pop(ref)
         try:
-            self._ray.get(ref)
+            found = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             self._failed_starts += 1
             if self._failed_starts >= MAX_FAILED_STARTS:
                 raise WorkError(f"no worker can be started: {first_line(error)}") from error
             return WorkerFailed(first_line(error))
         self._failed_starts = 0
-        self._idle.append(actor)
+        if found["unfit"]:
+            member.rest()
+            self._resting.append(member)
+            return WorkerUnfit(found["host"], found["unfit"], member.first)
+        self._idle.append(member)
         return WorkerReady()
 
     def _answered(self, ref: Any) -> Event:
-        actor, attempt, _ = self._busy.pop(ref)
+        member, attempt, _ = self._busy.pop(ref)
         try:
             reply = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             # It may be unreachable and not dead; nothing it does may surprise us later.
-            self._ray.kill(actor)
+            self._ray.kill(member.actor)
             return WorkerLost(attempt, first_line(error))
-        self._idle.append(actor)
+        if reply.storage:
+            member.rest()
+            self._resting.append(member)
+        else:
+            member.faults = 0
+            self._idle.append(member)
         return JobAnswered(attempt, reply)
 
     def overdue(self, limit_s: float) -> Iterator[Event]:
         """Kill every worker that has been silent for more than `limit_s`; a stuck worker costs an attempt."""
-        for ref, (actor, attempt, began) in list(self._busy.items()):
+        for ref, (member, attempt, began) in list(self._busy.items()):
             if time.monotonic() - began > limit_s:
                 del self._busy[ref]
-                self._ray.kill(actor)
+                self._ray.kill(member.actor)
                 reply = Reply(reason="time_out", detail="the worker itself was stuck", retry=True)
                 yield JobAnswered(attempt, reply)
 
@@ -134,5 +186,6 @@ class WorkerPool:
 
     def kill_all(self) -> None:
         """End every actor, whatever it is doing."""
-        for actor in [*self._starting.values(), *self._idle, *(entry[0] for entry in self._busy.values())]:
-            self._ray.kill(actor)
+        working = [entry[0] for entry in self._busy.values()]
+        for member in [*self._starting.values(), *self._idle, *self._resting, *working]:
+            self._ray.kill(member.actor)

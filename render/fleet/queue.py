@@ -18,6 +18,10 @@ class Attempt:
     """Times it was answered, by a result or a failure."""
     preemptions: int = 0
     """Workers lost while they had it."""
+    denials: int = 0
+    """Times its own input was denied while storage served other jobs."""
+    served_before: int = -1
+    """Jobs that had been served when it was denied last; -1: never."""
 
 
 class JobQueue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +45,18 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class StorageCheck:
+    """What every worker must be able to do before it takes a job. Empty: nothing is checked."""
+
+    out: str = ""
+    """Path or URI in which a file is written, read back and deleted."""
+    present: str = ""
+    """Name of a file that must lie in `out`: a disk that is not mounted lacks it."""
+    source: str = ""
+    """URI of an asset of which one byte is read."""
+
+
+@dataclass(frozen=True)
 class FleetSettings:
     """How many workers, how patient, and where. None of this changes what is rendered."""
 
@@ -73,14 +86,39 @@ class FleetSettings:
     """Order of the assets: large ones first shorten the end; `given` reads the sources lazily."""
     child_env: tuple[tuple[str, str], ...] = ()
     """Extra environment of the children."""
+    storage_patience: float = 600.0
+    """Seconds for which storage may fail (a full disk, lost credentials, an outage) before the run ends."""
+    storage: StorageCheck = StorageCheck()
+    """What every worker must be able to do; the commands fill it in."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "threads_per_worker", "attempts", "recycle_after"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}; it must be at least 1")
+        if self.storage_patience < 0:
+            raise InputError(f"storage_patience is {self.storage_patience:g}; it must be at least 0")
         if self.order not in ("largest_first", "given"):
             raise InputError(f"order is {self.order!r}; choose largest_first or given")
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether workers may run on other machines than the driver's."""
+        return self.address not in (None, "local")
+
+    def refuse_local(self, paths: Iterable[str]) -> None:
+        """Raise InputError that names the first local one of the paths that workers on other machines are
+        to read or write.
+        """
+        if not self.elsewhere or self.shared_paths:
+            return
+        local = next((path for path in paths if "://" not in path), None)
+        if local is not None:
+            raise InputError(
+                f"{local}: a local path means another file on each machine of the cluster; use s3:// or "
+                "gs://, or mount it everywhere (file_mounts in ray_cluster.yaml, or a network disk) and "
+                "add --shared-paths"
+            )
 
     @property
     def limits(self) -> Limits:

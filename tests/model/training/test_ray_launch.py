@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from orbit4d.datasets.core.errors import InputError, OrbitError
@@ -18,11 +21,12 @@ PLAIN = (
 )
 
 
-def test_two_workers_go_through_the_losses_of_one(tmp_path, synthetic_dataset, micro_config):
+def test_two_workers_go_through_the_losses_of_one(tmp_path, synthetic_dataset, micro_config, monkeypatch):
     """Samples, noise and effective batch do not depend on the number of processes, so neither do the
-    losses."""
+    losses. Paths are relative: the workers' current folders are others."""
     config = micro_config(*PLAIN)
-    model = train_on_ray(config, str(synthetic_dataset), tmp_path / "two", workers=2)
+    monkeypatch.chdir(tmp_path)
+    model = train_on_ray(config, os.path.relpath(synthetic_dataset), Path("two"), workers=2)
     assert (model / "model_index.json").is_file()
     train(config, str(synthetic_dataset), tmp_path / "one")
     one, two = ([row["loss"] for row in read(tmp_path / name / "log.jsonl")] for name in ("one", "two"))

@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from orbit4d.datasets.core.errors import InputError
-from orbit4d.render.fleet.cluster import share_cores
+from orbit4d.datasets.core.errors import InputError, WorkError
+from orbit4d.render.fleet.cluster import ray_cluster, share_cores
 from orbit4d.render.fleet.driver import FleetSettings, Job, Outcome, run_fleet
 
 
@@ -178,7 +178,7 @@ def test_settings_without_sense_are_refused() -> None:
 @pytest.fixture(scope="module")
 def root_run(repo_root: Path, tmp_path_factory: pytest.TempPathFactory, children_of: Any) -> list[str]:
     """What a fleet prints that is started in the repository root, finds its worker's path, and gets SIGTERM
-    while a child works; the process has to end well."""
+    while a child works; the process has to end well. Its TMPDIR is too long for sockets."""
     token = str(tmp_path_factory.mktemp("root_run"))
     code = """
 import json
@@ -193,12 +193,17 @@ with ray_cluster(FleetSettings(workers=1)) as ray:
     print("found", json.dumps(ray.get(look.remote())))
     jobs = [Job(str(i), "selftest", {"do": "sleep", "seconds": 600}) for i in range(3)]
     print("interrupted", run_fleet(jobs, FleetSettings(workers=1), print).interrupted)
+import os
+print("tokens", [name for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN") if name in os.environ])
 """
+    home, temporary = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("t" * 100)
+    unset = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_TMPDIR")
+    env = {name: value for name, value in os.environ.items() if name not in unset}
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "ORBIT4D_TEST": token},
+        env={**env, "ORBIT4D_TEST": token, "HOME": str(home), "TMPDIR": str(temporary)},
         cwd=repo_root,
     )
     try:
@@ -215,7 +220,7 @@ with ray_cluster(FleetSettings(workers=1)) as ray:
     while children_of(token) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not children_of(token), "a Blender child outlived what started it"
-    return output.splitlines()
+    return [*output.splitlines(), f"kept {[path.name for path in home.rglob('auth_token')]}"]
 
 
 def test_our_datasets_folder_is_on_no_workers_path(root_run: list[str], repo_root: Path) -> None:
@@ -229,4 +234,26 @@ def test_our_datasets_folder_is_on_no_workers_path(root_run: list[str], repo_roo
 
 
 def test_sigterm_ends_a_run_soon_and_in_order(root_run: list[str]) -> None:
-    assert root_run[-1] == "interrupted True"
+    assert "interrupted True" in root_run
+
+
+def test_a_local_ray_leaves_no_token_behind(root_run: list[str]) -> None:
+    """`--address` of a plain cluster, and `ray start` on this machine, would take it for the cluster's."""
+    assert root_run[-2:] == ["tokens []", "kept []"]
+
+
+def test_a_cluster_out_of_reach_is_one_line_that_names_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def refuse(**options: Any) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster\nat 10.0.0.1:6379")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    for settings, says in (
+        (FleetSettings(address="10.0.0.1:6379"), "RAY_AUTH_MODE="),
+        (FleetSettings(), "memory"),
+    ):
+        with pytest.raises(WorkError, match=says) as caught, ray_cluster(settings):
+            pass
+        assert "\n" not in str(caught.value)
