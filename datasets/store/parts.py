@@ -21,6 +21,7 @@ from orbit4d.datasets.core.damage import reading
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.store import sealed
 from orbit4d.datasets.store.schema import INDEX_SCHEMA
+from orbit4d.datasets.store.versions import completed, first_odd, is_known
 
 FOLDER = "index"
 NOT_READABLE = "not a readable index part"
@@ -83,7 +84,9 @@ def merge_small(store: Store, force: bool = False) -> int:
 
 
 def _merge(store: Store, names: Sequence[str]) -> None:
-    table = pa.concat_tables([sealed.load(store.read(name), store.path(name)) for name in names])
+    # Parts of an older version become parts of the present one.
+    tables = [completed(sealed.load(store.read(name), store.path(name))) for name in names]
+    table = pa.concat_tables(tables).replace_schema_metadata(INDEX_SCHEMA.metadata)
     stamp = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
     merged = f"{FOLDER}/merged-{max(map(sequence, names)):06d}-{stamp}.parquet"
     # An asset lies in one part, so sorting keeps its rows adjacent and makes row-group statistics useful.
@@ -92,6 +95,7 @@ def _merge(store: Store, names: Sequence[str]) -> None:
         ("action_index", "ascending"),
         ("rig", "ascending"),
         ("orbit", "ascending"),
+        ("light", "ascending"),
     ]
     store.put(merged, sealed.dump(table.sort_by(order), {REPLACES.decode(): json.dumps(list(names))}))
     crash_point("compact_after_merged")
@@ -105,7 +109,8 @@ def read_part(store: Store, name: str, columns: Sequence[str] | None = None) -> 
     """Columns of one part, page checksums verified; damage raises WorkError."""
     with _reading(store, name), pq.ParquetFile(store.open(name), page_checksum_verification=True) as file:
         check_columns(file)
-        return whole(file.read(columns=None if columns is None else list(columns)))
+        table = whole(file.read(columns=None if columns is None else list(columns)))
+        return completed(table, columns)
 
 
 def whole(table: pa.Table) -> pa.Table:
@@ -124,9 +129,8 @@ def check_columns(file: pq.ParquetFile) -> None:
     missing, or come as other values, where it is asked for.
     """
     found = file.schema_arrow
-    if not found.equals(INDEX_SCHEMA):
-        odd = next((field.name for field in INDEX_SCHEMA if field not in found), "one too many")
-        raise pa.ArrowInvalid(f"column {odd} is not that of the schema")
+    if not is_known(found):
+        raise pa.ArrowInvalid(f"column {first_odd(found)} is not that of the schema")
 
 
 def _reading(store: Store, name: str) -> AbstractContextManager[None]:

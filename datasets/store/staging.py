@@ -26,6 +26,7 @@ from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.sample_record import record_name, sample_record
 from orbit4d.datasets.store.schema import INDEX_SCHEMA, clip_row
 from orbit4d.datasets.store.shards import END, pack
+from orbit4d.datasets.store.versions import completed, is_known
 
 FOLDER = "staging"
 #: Key in a staged Parquet file's schema under which the asset's rejected actions travel, as JSON.
@@ -105,7 +106,9 @@ def _check(uid: str, clips: Sequence[Clip]) -> None:
             raise InputError(f"{uid}: a clip of {clip.uid} among its clips")
     for a, b in pairwise(clips):
         if a.key == b.key:
-            raise InputError(f"{uid}: two clips of action {a.action_index}, {a.rig}, orbit {a.orbit}")
+            raise InputError(
+                f"{uid}: two clips of action {a.action_index}, {a.rig}, orbit {a.orbit}, light {a.light}"
+            )
 
 
 def staged_assets(store: Store) -> list[Staged]:
@@ -129,6 +132,6 @@ def load_staged(store: Store, staged: Staged) -> tuple[bytes, pa.Table, list[Rej
         rejected = [Rejection(**row) for row in json.loads(told)]
     if promised != {hashlib.sha256(tar).hexdigest()}:
         raise WorkError(f"{store.path(staged.tar)}: damaged (its checksum does not fit its rows)")
-    if not table.schema.equals(INDEX_SCHEMA):
+    if not is_known(table.schema):
         raise WorkError(f"{store.path(staged.rows)}: damaged (columns that are not those of the schema)")
-    return tar, table.replace_schema_metadata(INDEX_SCHEMA.metadata), rejected
+    return tar, completed(table).replace_schema_metadata(INDEX_SCHEMA.metadata), rejected

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +25,7 @@ from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.digest import dataset_digest
 from orbit4d.datasets.store.orphans import only_here
 from orbit4d.datasets.store.rejections import Rejection
+from orbit4d.datasets.store.schema import SCHEMA_VERSION
 from orbit4d.datasets.store.staging import Staged, load_staged, stage_asset, staged_assets
 
 SHARD_BYTES = 256 << 20
@@ -75,6 +76,10 @@ class DatasetWriter:
                 f"{self.uri}: holds another configuration ({where} is {have!r}, asked for {want!r}); "
                 "choose another --out or the same settings"
             )
+        if self.manifest.schema_version < SCHEMA_VERSION:
+            # What is written from here on is of the present version; older parts stay as they are.
+            self.manifest = replace(self.manifest, schema_version=SCHEMA_VERSION)
+            self.store.put(manifest.NAME, manifest.dump(self.manifest))
 
     def _create(self, config: dict[str, Any], software: Mapping[str, str] | None) -> None:
         foreign = [name for name in self.store.entries() if name not in ("staging", "rejected")]
