@@ -45,8 +45,8 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 GROUPS = {
     "Input and output": "--out --preset --captions --shard-size --resume --retry-quarantined --seed",
-    "Views": "--frames --rigs --orbits --azimuths --elevation --elevation-range --radius --fov --closed "
-    "--normalise --window --window-shares",
+    "Views": "--frames --rigs --cameras --draws --metres-per-unit --orbits --azimuths --elevation "
+    "--elevation-range --radius --fov --closed --normalise --window --window-shares",
     "Images": "--resolution --samples --passes --environment --shadows --denoise --filter-width "
     "--transparent-bounces --backface-culling --transparent-glass --view-transform --device",
     "Workers": "--workers --threads-per-worker --gpus-per-worker --attempts --max-preemptions "
@@ -70,8 +70,20 @@ GROUPS = {
 @click.option("--resolution", type=int, help="Image size, pixels per side.")
 @click.option("--samples", type=int, help="Cycles samples per pixel.")
 @click.option(
-    "--rigs", metavar="A,B", help="Rigs (views), comma-separated: static_orbit, dynamic_orbit, front_view."
+    "--rigs",
+    metavar="A,B",
+    help="Rigs (views), comma-separated: static_orbit, dynamic_orbit, front_view; synchronised cameras: "
+    "sync[:n], sync_basic, hemi36_<d>m_<e>, sync_moving[:n], ring:<n>[@elev]; or a transforms.json.",
 )
+@click.option(
+    "--cameras",
+    "camera_files",
+    multiple=True,
+    type=click.Path(),
+    help="transforms.json or cameras.json with cameras of your own, as a rig. Repeatable.",
+)
+@click.option("--draws", type=int, help="Random draws of the rigs sync and sync_moving per action.")
+@click.option("--metres-per-unit", type=float, help="Metres per unit in rigs told in metres (2).")
 @click.option("--orbits", type=int, help="Orbits per action; the first starts at the front.")
 @click.option(
     "--azimuths", metavar="DEG,DEG", help="Starting azimuths of the orbits; further ones are random."
@@ -262,6 +274,7 @@ def _changes(options: dict[str, object]) -> dict[str, object]:
     for name in ("rigs", "passes"):
         if name in changes:
             changes[name] = _names(str(changes[name]))
+    _add_own_rigs(changes)
     if "environment" in changes:
         given = str(changes["environment"])
         changes["environment"] = given if "://" in given else os.path.abspath(given)
@@ -272,6 +285,22 @@ def _changes(options: dict[str, object]) -> dict[str, object]:
     if "elevation_range" in changes:
         changes["elevation_range_deg"] = changes.pop("elevation_range")
     return changes
+
+
+def _add_own_rigs(changes: dict[str, object]) -> None:
+    """Rigs from files: those of --cameras, and those that --rigs names by a path."""
+    named = [str(path) for path in changes.pop("camera_files", ())]  # type: ignore[attr-defined]
+    rigs = list(changes.get("rigs", ()))  # type: ignore[call-overload]
+    if not named and not any(name.endswith(".json") for name in rigs):
+        return
+    from orbit4d.datasets.cameras.rig_files import read_rig
+
+    own = {
+        name: read_rig(name) for name in dict.fromkeys([*rigs, *named]) if name in named or ".json" in name
+    }
+    rigs += [name for name in dict.fromkeys(named) if name not in rigs]
+    changes["rigs"] = tuple(own[name].column if name in own else name for name in rigs)
+    changes["own_rigs"] = tuple(own.values())
 
 
 def _numbers(text: str, example: str) -> tuple[float, ...]:

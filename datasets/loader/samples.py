@@ -1,4 +1,4 @@
-"""From index rows to training samples: one per (uid, action, orbit, light), with a row for each rig it has."""
+"""From index rows to training samples: one per (uid, action, orbit, light), with a row for each rig."""
 
 from __future__ import annotations
 

@@ -166,7 +166,8 @@ class Merged:
 
 
 def merge(uris: Sequence[str], out: str, shard_bytes: int = SHARD_BYTES, force: bool = False) -> Merged:
-    """Join datasets. A clip, known by (uid, action, rig, orbit, light), that several hold is taken from the first.
+    """Join datasets. A clip, known by (uid, action, rig, orbit, light), that several hold is taken from the
+    first.
 
     Datasets of different configurations raise InputError naming the first key that differs, unless `force`;
     the merged one then records no configuration but the list of those it came from.

@@ -1,8 +1,8 @@
 """The digest of a dataset: one SHA-256 that depends on its clips alone.
 
 SHA-256 of the sorted lines (uid, action, rig, orbit, sha256, canonical bytes of cameras and time); under
-light n > 0 the orbit is written `<orbit>__l<n>`. How the clips lie in shards and index parts, how many workers
-made them and how long they took does not enter.
+light n > 0 the orbit is written `<orbit>__l<n>`. How the clips lie in shards and index parts, how many
+workers made them and how long they took does not enter.
 """
 
 from __future__ import annotations

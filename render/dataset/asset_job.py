@@ -19,7 +19,7 @@ from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.staging import stage_asset
 from orbit4d.render.fleet.worker import Job
 from orbit4d.render.planning.settings import RenderSettings
-from orbit4d.render.planning.views import plan_action
+from orbit4d.render.planning.views import GROUND, plan_action
 from orbit4d.render.protocol.wire import RefusedInput
 
 #: The `stage` of rejections that are made here.
@@ -103,7 +103,9 @@ def clips_of_action(
 ) -> list[Clip]:
     """Clips of one rendered action; equal (camera, moment) pairs share their bytes."""
     start, end = action["window"]
-    plan = plan_action(settings, payload["uid"], (start, end))
+    # With the same ground the child's plan is made again, to the bit.
+    ground = action.get("ground")
+    plan = plan_action(settings, payload["uid"], (start, end), ground=GROUND if ground is None else ground)
     data = [(Path(payload["scratch"]) / name).read_bytes() for name in action["files"]]
     passes = {
         name: [(Path(payload["scratch"]) / file).read_bytes() for file in files]
@@ -134,13 +136,14 @@ def clips_of_action(
             centre=tuple(action["centre"]),
             azimuth0_deg=clip.azimuth0_deg,
             elevation_deg=clip.elevation_deg,
-            radius=settings.radius,
+            radius=clip.radius,
             passes={name: tuple(files[i] for i in clip.shots) for name, files in passes.items()},
             measures=action["measures"][f"{clip.rig}/{clip.orbit}"],
             asset_sha256=payload["sha256"],
             renderer=renderer,
             render_seconds=action["seconds"] * len(clip.shots) / total,
             **payload["provenance"],
+            **clip.told,
         )
         for clip in plan.clips
     ]

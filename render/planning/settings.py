@@ -6,14 +6,14 @@ have the same digest. How many workers render it, and where, is not part of it (
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from orbit4d.datasets.cameras.camera import DEFAULT_FOV_X_DEG, DEFAULT_RADIUS, published_elevation_deg
+from orbit4d.datasets.cameras.rig_files import FileRig
+from orbit4d.datasets.cameras.rigs import KNOWN, METRES_PER_UNIT, parse_rig
+from orbit4d.datasets.core.draws import rng
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.store.clip import RIGS
 
@@ -121,7 +121,8 @@ class RenderSettings:
     resolution: int = 256
     """Width and height of an image in pixels."""
     rigs: tuple[str, ...] = RIGS
-    """Of `static_orbit`, `dynamic_orbit`, `front_view`."""
+    """Of `static_orbit`, `dynamic_orbit`, `front_view`, the rigs of synchronised cameras that
+    `datasets.cameras.rigs` knows, and names of `own_rigs`."""
     orbits: int = 1
     """Orbits per action. Orbit 0 starts at the front, further ones at given or drawn azimuths."""
     azimuths_deg: tuple[float, ...] = ()
@@ -159,14 +160,19 @@ class RenderSettings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     seed: int = 0
     preset: str = "default"
+    draws: int = 1
+    """Draws of each rig whose cameras are drawn (`sync`, `sync_moving`)."""
+    metres_per_unit: float = METRES_PER_UNIT
+    """Metres that a unit of the normalised scene stands for, in rigs that are told in metres."""
+    own_rigs: tuple[FileRig, ...] = ()
+    """Rigs of the user's own, from files."""
 
     def __post_init__(self) -> None:
         _check(self.frames >= 1, f"frames is {self.frames}; at least 1 is needed")
         _check(8 <= self.resolution <= 8192, f"resolution is {self.resolution}; choose 8 to 8192 pixels")
         _check(self.orbits >= 1, f"orbits is {self.orbits}; at least 1 is needed")
-        _check(bool(self.rigs), "no rig is given; choose from " + ", ".join(RIGS))
+        self._check_rigs()
         for what, given, known in (
-            ("rig", self.rigs, RIGS),
             ("pass", self.passes, PASSES),
             ("normalise", (self.normalise,), NORMALISATIONS),
             ("window", (self.window,), WINDOWS),
@@ -184,9 +190,34 @@ class RenderSettings:
         for elevation in (self.elevation_deg, *(self.elevation_range_deg or ())):
             _check(abs(elevation) < 90.0, f"elevation is {elevation}; choose −89 to 89 degrees")
 
+    def _check_rigs(self) -> None:
+        known = ", ".join((*RIGS, *KNOWN))
+        _check(bool(self.rigs), f"no rig is given; choose from {known}")
+        own = {rig.column: rig for rig in self.own_rigs}
+        columns = []
+        for name in self.rigs:
+            rig = None if name in own else parse_rig(name)
+            _check(
+                name in RIGS or name in own or rig is not None,
+                f"unknown rig {name!r}; choose from {known}, or a transforms.json",
+            )
+            columns.append(rig.column if rig else name)
+        for name in columns:
+            _check(columns.count(name) == 1, f"rig {name} is named twice in {', '.join(self.rigs)}")
+        for rig in self.own_rigs:
+            rig.check_frames(self.frames)
+        _check(1 <= self.draws <= 30, f"draws is {self.draws}; choose 1 to 30")
+        _check(
+            0.01 <= self.metres_per_unit <= 1000.0,
+            f"metres per unit is {self.metres_per_unit:g}; choose 0.01 to 1000",
+        )
+
     def as_config(self) -> dict[str, Any]:
         """The resolved configuration as JSON-able data, for dataset.json and for the child."""
         config = asdict(self)
+        for name in ("draws", "metres_per_unit", "own_rigs"):
+            if getattr(self, name) == getattr(RenderSettings, name):
+                del config[name]  # datasets rendered before there were any are gone on with
         if all(share == 1.0 for share in self.window_shares):
             del config["window_shares"]  # datasets rendered before there were any are gone on with
         for later in ("backface_culling", "transparent_glass"):
@@ -200,6 +231,7 @@ class RenderSettings:
         data = {key: _tuples(value) for key, value in config.items()}
         lights = dict(data.pop("lights"))
         lights["suns"] = tuple(Sun(**sun) for sun in lights["suns"])
+        data["own_rigs"] = tuple(FileRig.from_config(rig) for rig in data.pop("own_rigs", ()))
         engine = {"backface_culling": False, "transparent_glass": False, **data.pop("engine")}
         return cls(lights=LightSettings(**lights), engine=EngineSettings(**engine), **data)
 
@@ -228,12 +260,6 @@ class RenderSettings:
         """Strength of each sun for an asset, in W/m²; the same for all its clips."""
         generator = rng(self.seed, uid, "suns")
         return tuple(float(generator.choice(sun.energies)) for sun in self.lights.suns)
-
-
-def rng(seed: int, uid: str, purpose: str) -> np.random.Generator:
-    """The asset's own random stream for one purpose: neither order nor other settings disturb it."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{uid}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
 #: Every preset, resolved. `diffusion4d` is the published script (VITA-Group/Diffusion4D,

@@ -62,8 +62,14 @@ class Studio:
         self.scene.cycles.samples = samples
 
     def look_through(self, camera: Camera) -> None:
-        """Stand Blender's camera where `camera` is."""
-        self.camera.data.lens = SENSOR_MM * camera.fl_x / camera.w
+        """Stand Blender's camera where `camera` is, with its focal lengths, principal point and size."""
+        data, render, aspect = self.camera.data, self.scene.render, camera.fl_x / camera.fl_y
+        data.lens = SENSOR_MM * camera.fl_x / camera.w
+        # Shifts are told in widths, of the plane and not of the picture.
+        data.shift_x = (camera.w / 2 - camera.cx) / camera.w
+        data.shift_y = (camera.cy - camera.h / 2) * aspect / camera.w
+        render.pixel_aspect_x, render.pixel_aspect_y = max(1.0, 1.0 / aspect), max(1.0, aspect)
+        render.resolution_x, render.resolution_y = camera.w, camera.h
         self.camera.matrix_world = Matrix(camera.c2w.tolist())
 
     def take(

@@ -45,8 +45,7 @@ def frame_action(loaded: Loaded, settings: RenderSettings, plan: Plan) -> Framin
     box = box_framing(*union_box(moments()))
     if settings.normalise == "union_box":
         return box
-    elevation = plan.clips[0].elevation_deg
-    return fit(box, moments(), settings.radius, settings.fov_x_deg, elevation, settings.margin)
+    return fit(box, moments(), settings.radius, settings.fov_x_deg, plan.elevation_deg, settings.margin)
 
 
 def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing) -> int:

@@ -18,12 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.datasets.core.crashpoints import crash_point
+from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images import measures as image_measures
-from orbit4d.datasets.store.clip import Pixels, encode_webp
+from orbit4d.datasets.store.clip import RIGS, Pixels, encode_webp
 from orbit4d.render.blender.importers.load import ActionInfo, Loaded, load_asset
 from orbit4d.render.blender.scene.motion import moving_window
+from orbit4d.render.blender.scene.room import Room, camera_inside, measure_room
 from orbit4d.render.blender.scene.studio import Studio
 from orbit4d.render.blender.scene.views import Clock, choose_samples, frame_action, take_views
+from orbit4d.render.planning.framing import Framing
 from orbit4d.render.planning.settings import RenderSettings
 from orbit4d.render.planning.views import Plan, plan_action
 from orbit4d.render.planning.window import is_long
@@ -115,9 +118,12 @@ def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | Reject
         return RejectedAction(action.index, action.name, "still", detail)
     if is_long(action.seconds_start, action.seconds_end, loaded.fps):
         loaded.flags = [*dict.fromkeys([*loaded.flags, "long_window"])]
-    plan = plan_action(settings, stage.uid, window)
     try:
+        plan = plan_action(settings, stage.uid, window)
         framing = frame_action(loaded, settings, plan)
+        plan, room = _placed(stage, plan, framing)
+    except InputError as error:
+        return RejectedAction(action.index, action.name, "rig", str(error))
     except ValueError as error:
         return RejectedAction(action.index, action.name, "bad_file:non_finite", str(error))
     clock.lap("framing")
@@ -127,7 +133,7 @@ def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | Reject
         clock.lap("probe")
     images, passes, motion, finite = take_views(loaded, stage.studio, plan, framing, clock)
     stage.emit("action", index=action.index, pictures=len(images))
-    problem = _problem(settings, images, finite)
+    problem = _problem(settings, plan, images, finite)
     if problem is not None:
         return RejectedAction(action.index, action.name, *problem)
     clock.lap("render")
@@ -142,10 +148,27 @@ def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | Reject
         "files": files,
         "passes": pass_files,
         "measures": _measures(plan, images, motion),
+        "ground": None if room is None else room.ground,
         "seconds": time.perf_counter() - began,
     }
     clock.lap("measure")
     return made
+
+
+def _placed(stage: _Stage, plan: Plan, framing: Framing) -> tuple[Plan, Room | None]:
+    """The plan with cameras above the object's own ground, and the room that was looked at for it.
+
+    InputError for a camera inside the object. Plain orbits and fronts stand around the object and need no
+    look.
+    """
+    if all(clip.rig in RIGS for clip in plan.clips):
+        return plan, None
+    room = measure_room(stage.loaded, framing, plan.moments)
+    plan = plan_action(stage.settings, stage.uid, plan.window, ground=room.ground)
+    inside = camera_inside(stage.loaded, room, plan)
+    if inside is not None:
+        raise InputError(f"{stage.uid}: {inside}")
+    return plan, room
 
 
 def _write_views(
@@ -179,14 +202,25 @@ def _window(loaded: Loaded, action: ActionInfo, settings: RenderSettings) -> tup
     return window
 
 
-def _problem(settings: RenderSettings, pictures: list[Pixels], finite: bool) -> tuple[str, str] | None:
-    """(reason, detail) when pictures show nothing, nothing but one colour, or hold NaN or infinity."""
+def _problem(
+    settings: RenderSettings, plan: Plan, pictures: list[Pixels], finite: bool
+) -> tuple[str, str] | None:
+    """(reason, detail) when pictures show nothing, nothing but one colour, or hold NaN or infinity.
+
+    A rig's cameras may turn away from the object, or stand near it: their frames may be blank, but not all of
+    a rig.
+    """
     if not finite:
         return "render:non_finite", "the renderer's float buffer holds NaN or infinity"
-    blank = sum(image_measures.is_blank(picture) for picture in pictures)
+    blank = [image_measures.is_blank(picture) for picture in pictures]
+    held = {i for clip in plan.clips if not clip.may_miss for i in clip.shots}
     allowed = len(pictures) - 1 if settings.normalise == "first_frame" else 0
-    if blank > allowed:
-        return "render:blank", f"{blank} of {len(pictures)} pictures show nothing"
+    missed = sum(blank[i] for i in held)
+    if missed > allowed:
+        return "render:blank", f"{missed} of {len(held)} pictures show nothing"
+    for rig in {clip.rig for clip in plan.clips if clip.may_miss}:
+        if all(blank[i] for clip in plan.clips if clip.rig == rig for i in clip.shots):
+            return "render:blank", f"no camera of the rig {rig} shows anything in any frame"
     if all(image_measures.is_flat(picture) for picture in pictures) and image_measures.is_flat(pictures):
         return "render:flat", "every picture shows one colour only"
     return None
