@@ -82,10 +82,10 @@ def free_way(start: Array, axis: npt.ArrayLike, amount: float, least: float) -> 
     return float(np.clip(-half - np.sqrt(inside), 0.0, amount))
 
 
-def spline(points: npt.ArrayLike, s: Array) -> Array:
-    """[F, 3] points of the centripetal Catmull-Rom spline through `points` [P, 3], at shares `s` of its
-    length. It begins and ends in the first and last point; two points make a straight line."""
-    points = np.asarray(points, dtype=np.float64)
+def spline(through: npt.ArrayLike, s: Array) -> Array:
+    """[F, 3] points of the centripetal Catmull-Rom spline through points [P, 3], at shares `s` of its length.
+    It begins and ends in the first and last point; two points make a straight line."""
+    points: Array = np.asarray(through, dtype=np.float64)
     gaps = np.linalg.norm(np.diff(points, axis=0), axis=1)
     points = points[np.concatenate([[True], gaps > 0.0])]
     if len(points) == 1:
@@ -93,9 +93,9 @@ def spline(points: npt.ArrayLike, s: Array) -> Array:
     if len(points) == 2:
         return points[0] + np.asarray(s)[:, None] * (points[1] - points[0])
     ends = np.stack([2 * points[0] - points[1], 2 * points[-1] - points[-2]])
-    through = np.concatenate([ends[:1], points, ends[1:]])
+    controls = np.concatenate([ends[:1], points, ends[1:]])
     u = np.arange(_SPLINE_STEPS) / _SPLINE_STEPS
-    pieces = [_catmull_rom(through[i : i + 4], u) for i in range(len(points) - 1)]
+    pieces = [_catmull_rom(controls[i : i + 4], u) for i in range(len(points) - 1)]
     dense = np.concatenate([*pieces, points[-1:]])
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(dense, axis=0), axis=1))])
     at = np.asarray(s) * length[-1]

@@ -24,7 +24,7 @@ from orbit4d.datasets.cameras.camera import (
     orbit_c2w,
 )
 from orbit4d.datasets.cameras.moving_rig import SENSOR_MM, moving_camera, scene_lens
-from orbit4d.datasets.core.draws import rng
+from orbit4d.datasets.cameras.sampling import rng
 from orbit4d.datasets.core.errors import InputError
 
 METRES_PER_UNIT = 2.0

@@ -25,8 +25,7 @@ from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.index.keys import COLUMNS as KEY_COLUMNS
 from orbit4d.datasets.index.keys import Keys, load_keys
 from orbit4d.datasets.store import manifest
-from orbit4d.datasets.store.parts import NOT_READABLE, check_columns, live_parts, whole
-from orbit4d.datasets.store.versions import completed
+from orbit4d.datasets.store.parts import NOT_READABLE, check_columns, completed, live_parts, whole
 
 #: Decoded row groups kept for `Index.row`.
 _KEEP_GROUPS = 8

@@ -28,7 +28,6 @@ from orbit4d.datasets.store.orphans import only_here
 from orbit4d.datasets.store.schema import REJECTED_SCHEMA, SPLITS, row_spans
 from orbit4d.datasets.store.shards import member_name_before
 from orbit4d.datasets.store.staging import image_size, load_staged, staged_assets
-from orbit4d.datasets.store.versions import completed, is_known
 
 #: damage: committed data is wrong. uncommitted: rests of an interrupted run, which `--repair` removes.
 Kind = Literal["damage", "uncommitted"]
@@ -133,9 +132,9 @@ def _check_index(store: Store, shard_store: Store, seen: Verification) -> tuple[
         for name in live:
             with seen.checking(name):
                 table = sealed.load(store.read(name), name)
-                if not is_known(table.schema):
+                if not parts.is_known(table.schema):
                     raise WorkError("columns that are not those of the schema")
-                table = completed(table)
+                table = parts.completed(table)
                 used |= set(shards := sorted(set(table["shard"].to_pylist())))
                 lines += digest_lines(table)
                 _check_rows(name, table, keys, seen)

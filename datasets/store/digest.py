@@ -15,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from orbit4d.datasets.core.storage import Store
-from orbit4d.datasets.store.parts import live_parts, read_part
-from orbit4d.datasets.store.versions import completed
+from orbit4d.datasets.store.parts import completed, live_parts, read_part
 
 _COLUMNS = ["uid", "action_index", "action", "rig", "orbit", "sha256", "c2w", "fl_x", "fl_y", "cx", "cy"]
 _COLUMNS += ["width", "height", "time", "light"]

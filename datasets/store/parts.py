@@ -4,6 +4,9 @@ noticing.
 Each shard gets one part. Opening an index of thousands of small parts would be slow, so the driver merges
 them: it writes `merged-*.parquet`, whose footer names the parts it replaces, and then deletes those. Between
 the two steps both exist; a reader leaves out what a merged part replaces, so no row is ever seen twice.
+
+A dataset that was begun under version 1 of the schema, which had neither lights nor synchronised cameras, is
+gone on with: it then holds parts of both versions.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +25,6 @@ from orbit4d.datasets.core.damage import reading
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.store import sealed
 from orbit4d.datasets.store.schema import INDEX_SCHEMA
-from orbit4d.datasets.store.versions import completed, first_odd, is_known
 
 FOLDER = "index"
 NOT_READABLE = "not a readable index part"
@@ -30,6 +33,18 @@ REPLACES = b"orbit4d.replaces"
 MERGE_AT = 64
 #: ...into parts of up to this many rows.
 ROWS_PER_PART = 1 << 17
+#: Columns that version 2 added, and what a row of version 1 says in them.
+ADDED: dict[str, Any] = {
+    "light": 0,
+    "camera_label": None,
+    "rig_draw": None,
+    "metres_per_unit": None,
+    "lens_mm": None,
+    "sensor_mm": None,
+    "camera_draw": None,
+    "lighting": None,
+}
+VERSION_1 = pa.schema([field for field in INDEX_SCHEMA if field.name not in ADDED])
 
 
 def live_parts(store: Store) -> tuple[list[str], list[str]]:
@@ -135,3 +150,23 @@ def check_columns(file: pq.ParquetFile) -> None:
 
 def _reading(store: Store, name: str) -> AbstractContextManager[None]:
     return reading(store.path(name), NOT_READABLE)
+
+
+def is_known(schema: pa.Schema) -> bool:
+    """Whether columns, by name and type, are those of a version that is read."""
+    return schema.equals(INDEX_SCHEMA) or schema.equals(VERSION_1)
+
+
+def first_odd(schema: pa.Schema) -> str:
+    """Name of the first column that the schema lacks or has of another type."""
+    return next((field.name for field in VERSION_1 if field not in schema), "one too many")
+
+
+def completed(table: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table with the columns it lacks of those asked for (None: of all), as its version meant them."""
+    wanted = INDEX_SCHEMA.names if columns is None else columns
+    for name in wanted:
+        if name in ADDED and name not in table.column_names:
+            field = INDEX_SCHEMA.field(name)
+            table = table.append_column(field, pa.array([ADDED[name]] * table.num_rows, field.type))
+    return table

@@ -1,7 +1,7 @@
 """The index: one documented, versioned Arrow schema, and the way between its rows and clips.
 
 The descriptions stand in the Parquet files too (field metadata "description"). A published version never
-changes; `SCHEMA_VERSION` grows instead, and every older version stays readable (versions.py).
+changes; `SCHEMA_VERSION` grows instead, and every older version stays readable (parts.py).
 """
 
 from __future__ import annotations
@@ -191,6 +191,12 @@ def clip_row(
         "render_seconds": clip.render_seconds,
         "shard_bytes": shard_bytes,
         "shard_sha256": shard_sha256,
+        **_columns_of_version_2(clip),
+    }
+
+
+def _columns_of_version_2(clip: Clip) -> dict[str, Any]:
+    return {
         "light": clip.light,
         "camera_label": clip.camera_label,
         "rig_draw": clip.rig_draw,

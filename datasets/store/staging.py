@@ -22,11 +22,11 @@ from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.store import sealed
 from orbit4d.datasets.store.clip import Clip, member_names
+from orbit4d.datasets.store.parts import completed, is_known
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.sample_record import record_name, sample_record
 from orbit4d.datasets.store.schema import INDEX_SCHEMA, clip_row
 from orbit4d.datasets.store.shards import END, pack
-from orbit4d.datasets.store.versions import completed, is_known
 
 FOLDER = "staging"
 #: Key in a staged Parquet file's schema under which the asset's rejected actions travel, as JSON.

@@ -13,7 +13,7 @@ from typing import Any
 from orbit4d.datasets.cameras.camera import DEFAULT_FOV_X_DEG, DEFAULT_RADIUS, published_elevation_deg
 from orbit4d.datasets.cameras.rig_files import FileRig
 from orbit4d.datasets.cameras.rigs import KNOWN, METRES_PER_UNIT, parse_rig
-from orbit4d.datasets.core.draws import rng
+from orbit4d.datasets.cameras.sampling import rng
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.store.clip import RIGS
 
@@ -204,8 +204,8 @@ class RenderSettings:
             columns.append(rig.column if rig else name)
         for name in columns:
             _check(columns.count(name) == 1, f"rig {name} is named twice in {', '.join(self.rigs)}")
-        for rig in self.own_rigs:
-            rig.check_frames(self.frames)
+        for of_file in self.own_rigs:
+            of_file.check_frames(self.frames)
         _check(1 <= self.draws <= 30, f"draws is {self.draws}; choose 1 to 30")
         _check(
             0.01 <= self.metres_per_unit <= 1000.0,
