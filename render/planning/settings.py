@@ -16,6 +16,7 @@ from orbit4d.datasets.cameras.rigs import KNOWN, METRES_PER_UNIT, parse_rig
 from orbit4d.datasets.cameras.sampling import rng
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.store.clip import RIGS
+from orbit4d.render.planning.camera_settings import CameraSettings
 
 NORMALISATIONS = ("fit", "union_box", "first_frame")
 WINDOWS = ("moving", "raw_frames")
@@ -23,6 +24,10 @@ PASSES = ("depth", "normal", "mask")
 DEVICES = ("cpu", "cuda", "optix", "hip", "metal", "oneapi")
 #: World colour of Blender's start-up file, linear.
 START_UP_GREY = 0.05087609
+
+
+#: Settings that came later, as they are where nobody asked for them: then no configuration holds them.
+LATER: dict[str, Any] = {"draws": 1, "metres_per_unit": METRES_PER_UNIT, "own_rigs": (), "cameras": {}}
 
 
 def _check(good: bool, message: str) -> None:
@@ -166,6 +171,8 @@ class RenderSettings:
     """Metres that a unit of the normalised scene stands for, in rigs that are told in metres."""
     own_rigs: tuple[FileRig, ...] = ()
     """Rigs of the user's own, from files."""
+    cameras: CameraSettings = field(default_factory=CameraSettings)
+    """What is drawn of the cameras of orbits and fronts."""
 
     def __post_init__(self) -> None:
         _check(self.frames >= 1, f"frames is {self.frames}; at least 1 is needed")
@@ -215,8 +222,9 @@ class RenderSettings:
     def as_config(self) -> dict[str, Any]:
         """The resolved configuration as JSON-able data, for dataset.json and for the child."""
         config = asdict(self)
-        for name in ("draws", "metres_per_unit", "own_rigs"):
-            if getattr(self, name) == getattr(RenderSettings, name):
+        config["cameras"] = self.cameras.as_config()
+        for name, plain in LATER.items():
+            if config[name] == plain:
                 del config[name]  # datasets rendered before there were any are gone on with
         if all(share == 1.0 for share in self.window_shares):
             del config["window_shares"]  # datasets rendered before there were any are gone on with
@@ -231,22 +239,39 @@ class RenderSettings:
         data = {key: _tuples(value) for key, value in config.items()}
         lights = dict(data.pop("lights"))
         lights["suns"] = tuple(Sun(**sun) for sun in lights["suns"])
+        data["cameras"] = CameraSettings.from_config(data.pop("cameras", {}))
         data["own_rigs"] = tuple(FileRig.from_config(rig) for rig in data.pop("own_rigs", ()))
         engine = {"backface_culling": False, "transparent_glass": False, **data.pop("engine")}
         return cls(lights=LightSettings(**lights), engine=EngineSettings(**engine), **data)
 
-    def elevation_of(self, uid: str) -> float:
-        """Real elevation in degrees of an asset's orbits."""
+    def elevation_of(self, uid: str, orbit: int = 0) -> float:
+        """Real elevation in degrees of an asset's orbits, or of one where each draws its own."""
+        drawn = self.cameras.value("elevation", self.seed, uid, orbit)
+        if drawn is not None:
+            return drawn
         asked = self.elevation_deg
         if self.elevation_range_deg is not None:
             low, high = self.elevation_range_deg
             asked = float(rng(self.seed, uid, "elevation").integers(low, high + 1))
         return published_elevation_deg(asked) if self.elevation_as_published else asked
 
+    def radius_of(self, uid: str, orbit: int) -> float:
+        """Distance of the camera of an asset's orbit at its start, units."""
+        drawn = self.cameras.value("radius", self.seed, uid, orbit)
+        return self.radius if drawn is None else drawn
+
+    def fov_of(self, uid: str, orbit: int) -> float:
+        """Horizontal field of view of an asset's orbit, degrees."""
+        drawn = self.cameras.value("fov", self.seed, uid, orbit)
+        return self.fov_x_deg if drawn is None else drawn
+
     def azimuth0_of(self, uid: str, orbit: int) -> float:
         """Azimuth in degrees at which an asset's orbit starts; drawn ones are whole hundredths of a turn."""
         if orbit < len(self.azimuths_deg):
             return float(self.azimuths_deg[orbit])
+        drawn = self.cameras.value("azimuth", self.seed, uid, orbit)
+        if drawn is not None:
+            return drawn
         if orbit == 0:
             return 0.0
         draws = rng(self.seed, uid, "azimuth").random(orbit)

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from orbit4d.datasets.cameras.camera import Camera, orbit
+from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.cameras.rigs import RigCamera, parse_rig, rig_cameras
 from orbit4d.datasets.store.clip import RIGS
+from orbit4d.render.planning.framing import FramedFor
+from orbit4d.render.planning.orbit_cameras import Optics, orbit_cameras, rig_optics
 from orbit4d.render.planning.settings import RenderSettings
 
+#: Bytes of a camera's numbers, seconds, and lens: what one picture is known by.
+Pair = tuple[bytes, float, Optics | None]
 #: Height of the plane that moving cameras stay above, where the object's own lowest point is not known.
 GROUND = -0.5
 
@@ -23,6 +27,8 @@ class Shot:
 
     camera: Camera
     seconds: float
+    optics: Optics | None = None
+    """None: everything is sharp."""
 
 
 @dataclass
@@ -42,6 +48,9 @@ class ClipPlan:
     shots: list[int] = field(default_factory=list)
     told: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the clip: `camera_label`, `rig_draw`, `lens_mm`, ..."""
+    optics: Optics | None = None
+    frames_for: FramedFor | None = None
+    """What `fit` keeps in view for this clip; None for a rig's, which do not enter the framing."""
     may_miss: bool = False
     """Whether frames may show nothing: a rig's cameras may turn away, or stand nearer than the framing."""
 
@@ -53,8 +62,8 @@ class Plan:
     window: tuple[float, float]
     clips: list[ClipPlan]
     shots: list[Shot]
-    elevation_deg: float = 0.0
-    """Elevation of the orbits that the framing is made for, rendered or not."""
+    framed_for: tuple[FramedFor, ...] = ()
+    """What `fit` keeps the object in view of."""
 
     @property
     def moments(self) -> list[float]:
@@ -85,26 +94,27 @@ def plan_action(
     clips = _orbit_clips(settings, uid, window, moving)
     if moving:
         clips += _rig_clips(settings, uid, window, ground)
-    distinct: dict[tuple[bytes, float], Shot] = {}
+    distinct: dict[Pair, Shot] = {}
     pairs = [
-        [_pair(camera, seconds) for camera, seconds in zip(clip.cameras, clip.seconds, strict=True)]
+        [_pair(camera, t, clip.optics) for camera, t in zip(clip.cameras, clip.seconds, strict=True)]
         for clip in clips
     ]
     for clip, keys in zip(clips, pairs):
         for key, camera, seconds in zip(keys, clip.cameras, clip.seconds):
-            distinct.setdefault(key, Shot(camera, seconds))
+            distinct.setdefault(key, Shot(camera, seconds, clip.optics))
     # Moment by moment: the scene is evaluated, and Cycles' trees are built, once for each.
     ordered = sorted(distinct, key=lambda key: key[1])
     number = {key: i for i, key in enumerate(ordered)}
     for clip, keys in zip(clips, pairs):
         clip.shots = [number[key] for key in keys]
-    return Plan(window, clips, [distinct[key] for key in ordered], settings.elevation_of(uid))
+    framed = [clip.frames_for for clip in clips if clip.frames_for is not None]
+    return Plan(window, clips, [distinct[key] for key in ordered], tuple(framed or [_plain(settings, uid)]))
 
 
-def _pair(camera: Camera, seconds: float) -> tuple[bytes, float]:
+def _pair(camera: Camera, seconds: float, optics: Optics | None) -> Pair:
     """Equal for cameras of equal numbers, zeros of either sign."""
     numbers = np.concatenate([camera.c2w.ravel(), np.array(camera.intrinsics, np.float64)])
-    return (numbers + 0.0).tobytes(), seconds
+    return (numbers + 0.0).tobytes(), seconds, optics
 
 
 def _orbit_clips(
@@ -114,34 +124,28 @@ def _orbit_clips(
     start, end = window
     still = settings.static_raw_frame if settings.window == "raw_frames" else 0
     still = min(still, settings.frames - 1)
-    elevation = settings.elevation_of(uid)
-    size = (settings.resolution, settings.resolution)
     rigs = [rig for rig in settings.rigs if rig in RIGS and (moving or rig == "static_orbit")]
     clips: list[ClipPlan] = []
     for k in range(settings.orbits if rigs else 0):
         share = settings.window_share_of(k)
         times = moments_of(settings, (start, start + share * (end - start)) if share < 1 else window)
         fractions = [share * i / max(settings.frames - 1, 1) for i in range(settings.frames)]
-        azimuth0 = settings.azimuth0_of(uid, k)
-        cameras = orbit(
-            settings.frames, settings.radius, elevation, settings.fov_x_deg, azimuth0, size, settings.closed
-        )
-        if settings.closed:
-            # Written as the same numbers and not as an angle of 360 degrees, so that the pair is seen as
-            # equal.
-            cameras[-1] = cameras[0]
+        turning = orbit_cameras(settings, uid, k)
         for rig in rigs:
             runs = rig != "static_orbit"
             clips.append(
                 ClipPlan(
                     rig,
                     k,
-                    azimuth0,
-                    elevation,
-                    cameras if rig != "front_view" else [cameras[0]] * settings.frames,
+                    turning.azimuth0_deg,
+                    turning.elevation_deg,
+                    turning.cameras if rig != "front_view" else [turning.cameras[0]] * settings.frames,
                     times if runs else [times[still]] * settings.frames,
                     fractions if runs else [fractions[still]] * settings.frames,
-                    settings.radius,
+                    turning.radius,
+                    told={"camera_draw": turning.told} if turning.told else {},
+                    optics=turning.optics,
+                    frames_for=turning.frames_for,
                 )
             )
     return clips
@@ -172,6 +176,7 @@ def _rig_clips(
                         fractions,
                         camera.radius,
                         told=_told(settings, camera, draw),
+                        optics=rig_optics(settings, uid, name, camera),
                         may_miss=True,
                     )
                 )
@@ -200,6 +205,11 @@ def _cameras_of(settings: RenderSettings, uid: str, name: str, draw: int, ground
         metres_per_unit=settings.metres_per_unit,
         ground=ground,
     )
+
+
+def _plain(settings: RenderSettings, uid: str) -> FramedFor:
+    """What a plan without orbits is framed for: the plain orbit, so that rigs show what orbits show."""
+    return FramedFor(settings.radius, settings.fov_x_deg, settings.elevation_of(uid))
 
 
 def _told(settings: RenderSettings, camera: RigCamera, draw: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from orbit4d.datasets.store.clip import Pixels
 from orbit4d.render.blender.materials.repair import is_unlit
 from orbit4d.render.blender.materials.see_through import clear_glass, cull_backfaces
 from orbit4d.render.blender.scene.passes import PassReader, take_exr
+from orbit4d.render.planning.orbit_cameras import Optics, focus_distance, largest_blur, opening
 from orbit4d.render.planning.settings import EngineSettings, LightSettings, RenderSettings
 from orbit4d.render.protocol.wire import RefusedInput
 
@@ -72,8 +73,21 @@ class Studio:
         render.resolution_x, render.resolution_y = camera.w, camera.h
         self.camera.matrix_world = Matrix(camera.c2w.tolist())
 
+    def focus(self, camera: Camera, optics: Optics | None) -> None:
+        """Open the lens, focused on the centre of the scene; None makes everything sharp."""
+        dof = self.camera.data.dof
+        dof.use_dof = optics is not None
+        if optics is not None:
+            # Blender's opening is its own focal length in thousandths of a unit over the f-number.
+            dof.aperture_fstop = self.camera.data.lens / 1000.0 / opening(camera, optics)
+            dof.focus_distance = focus_distance(camera)
+
     def take(
-        self, camera: Camera, vertices: npt.NDArray[np.floating] | None = None, seed: int | None = None
+        self,
+        camera: Camera,
+        vertices: npt.NDArray[np.floating] | None = None,
+        seed: int | None = None,
+        optics: Optics | None = None,
     ) -> Pixels:
         """Straight RGBA, uint8 [H, W, 4], RGB 0 where alpha is 0; its extra passes then stand in
         `last_passes`.
@@ -83,7 +97,8 @@ class Studio:
         """
         from PIL import Image
 
-        box = None if vertices is None else projected_box(camera, vertices)
+        blur = 0.0 if optics is None or vertices is None else largest_blur(camera, optics, vertices)
+        box = None if vertices is None else projected_box(camera, vertices, blur)
         self.last_passes: dict[str, npt.NDArray[Any]] = {}
         self._traced = False
         if box is not None and box[0] >= box[2]:
@@ -92,6 +107,7 @@ class Studio:
             return np.zeros((camera.h, camera.w, 4), np.uint8)
         self.scene.cycles.seed = self.settings.engine.seed if seed is None else seed
         self.look_through(camera)
+        self.focus(camera, optics)
         _set_border(self.scene.render, box, camera.w, camera.h)
         bpy.ops.render.render(write_still=True)
         self._traced = True
@@ -116,9 +132,11 @@ class Studio:
         return take_exr(path)
 
 
-def projected_box(camera: Camera, vertices: npt.NDArray[np.floating]) -> tuple[int, int, int, int] | None:
+def projected_box(
+    camera: Camera, vertices: npt.NDArray[np.floating], blur: float = 0.0
+) -> tuple[int, int, int, int] | None:
     """(left, top, right, bottom) in pixels, right and bottom exclusive, of everything `vertices` [V, 3]
-    can cover.
+    can cover, blurred by up to `blur` pixels.
 
     None when a vertex is beside or behind the camera and the whole frame must be traced. Empty (left ≥
     right) when nothing is in view.
@@ -128,8 +146,10 @@ def projected_box(camera: Camera, vertices: npt.NDArray[np.floating]) -> tuple[i
     pixels, depth = camera.project(vertices)
     if depth.min() <= 1e-3:
         return None
-    low = np.floor(pixels.min(axis=0)).astype(int) - CROP_MARGIN
-    high = np.ceil(pixels.max(axis=0)).astype(int) + CROP_MARGIN
+    if blur > max(camera.w, camera.h):
+        return None
+    low = np.floor(pixels.min(axis=0) - blur).astype(int) - CROP_MARGIN
+    high = np.ceil(pixels.max(axis=0) + blur).astype(int) + CROP_MARGIN
     left, top = max(0, int(low[0])), max(0, int(low[1]))
     right, bottom = min(camera.w, int(high[0])), min(camera.h, int(high[1]))
     if left >= right or top >= bottom:

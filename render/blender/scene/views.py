@@ -17,7 +17,7 @@ from orbit4d.render.blender.geometry.track import Track
 from orbit4d.render.blender.importers.load import Loaded
 from orbit4d.render.blender.scene.motion import bounding_corners, iter_points, stride_for
 from orbit4d.render.blender.scene.studio import Studio
-from orbit4d.render.planning.framing import Framing, box_framing, fit, union_box
+from orbit4d.render.planning.framing import Framing, box_framing, fit_all, union_box
 from orbit4d.render.planning.sample_count import PROBE_SAMPLES, PROBE_SEEDS, quality_at_probe, samples_for
 from orbit4d.render.planning.settings import RenderSettings
 from orbit4d.render.planning.views import Plan
@@ -45,7 +45,7 @@ def frame_action(loaded: Loaded, settings: RenderSettings, plan: Plan) -> Framin
     box = box_framing(*union_box(moments()))
     if settings.normalise == "union_box":
         return box
-    return fit(box, moments(), settings.radius, settings.fov_x_deg, plan.elevation_deg, settings.margin)
+    return fit_all(box, moments(), plan.framed_for, settings.margin)
 
 
 def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing) -> int:
@@ -59,7 +59,8 @@ def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing)
     for i in (len(plan.shots) // 4, (5 * len(plan.shots)) // 8):
         loaded.set_seconds(plan.shots[i].seconds)
         vertices = None if hides_geometry(loaded) else points_now(loaded)
-        one, other = (studio.take(plan.shots[i].camera, vertices, seed) for seed in PROBE_SEEDS)
+        shot = plan.shots[i]
+        one, other = (studio.take(shot.camera, vertices, seed, shot.optics) for seed in PROBE_SEEDS)
         pairs.append((one, other))
     target = engine.target_psnr_db, engine.target_ssim
     chosen = samples_for(quality_at_probe(pairs), *target, engine.least_samples, engine.samples)
@@ -94,7 +95,7 @@ def take_views(
                 track = Track(stride_for(sum(len(surface.local) for surface in surfaces)))
             vertices = track.add(surfaces)
             clock.lap("framing")
-        pictures.append(studio.take(shot.camera, vertices if can_crop else None))
+        pictures.append(studio.take(shot.camera, vertices if can_crop else None, optics=shot.optics))
         passes.append(studio.last_passes)
         if len(pictures) - 1 in looked_at:
             finite = finite and studio.is_finite()
