@@ -1,4 +1,5 @@
-"""Whether the cameras and times of an index row fit its rig and the numbers beside them."""
+"""Whether the cameras and times of an index row fit its rig and the numbers beside them; and what tells a
+camera inside an object."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from orbit4d.datasets.cameras.camera import orbit_c2w
 
@@ -73,3 +75,21 @@ def _orbit_faults(row: Mapping[str, Any], c2w: np.ndarray) -> list[str]:
         if np.abs(c2w - np.stack(asked)).max() <= tolerance:
             return []
     return ["cameras that do not lie on the circle its azimuth0_deg, elevation_deg and radius name"]
+
+
+def winding_numbers(points: npt.ArrayLike, triangles: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """[P] generalised winding numbers of triangles [K, 3, 3] around points [P, 3].
+
+    1 or -1 inside a closed surface by its orientation, 0 outside, in between where there are holes. The solid
+    angles are those of van Oosterom and Strackee (1983).
+    """
+    triangles = np.asarray(triangles, dtype=np.float64)
+    found = []
+    for point in np.asarray(points, dtype=np.float64):
+        a, b, c = np.moveaxis(triangles - point, 1, 0)
+        la, lb, lc = (np.linalg.norm(side, axis=1) for side in (a, b, c))
+        volume = np.einsum("ij,ij->i", a, np.cross(b, c))
+        ab, bc, ca = (np.einsum("ij,ij->i", *pair) for pair in ((a, b), (b, c), (c, a)))
+        angle = 2.0 * np.arctan2(volume, la * lb * lc + ab * lc + bc * la + ca * lb)
+        found.append(angle.sum() / (4.0 * np.pi))
+    return np.array(found)

@@ -19,7 +19,7 @@ from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.staging import stage_asset
 from orbit4d.render.fleet.worker import Job
 from orbit4d.render.planning.settings import RenderSettings
-from orbit4d.render.planning.views import GROUND, plan_action
+from orbit4d.render.planning.views import GROUND, measured_as, plan_action
 from orbit4d.render.protocol.wire import RefusedInput
 
 #: The `stage` of rejections that are made here.
@@ -119,6 +119,7 @@ def clips_of_action(
         "suns": " ".join(f"{energy:g}" for energy in settings.sun_energies_of(payload["uid"])),
         "flags": " ".join([*payload.get("notes", ()), *result["flags"]]),
     }
+    lights = result.get("lights") or [{}] * settings.lights.n_lights
     total = sum(len(clip.shots) for clip in plan.clips)
     return [
         Clip(
@@ -138,11 +139,13 @@ def clips_of_action(
             elevation_deg=clip.elevation_deg,
             radius=clip.radius,
             passes={name: tuple(files[i] for i in clip.shots) for name, files in passes.items()},
-            measures=action["measures"][f"{clip.rig}/{clip.orbit}"],
+            measures=action["measures"][measured_as(clip.rig, clip.orbit, clip.light)],
             asset_sha256=payload["sha256"],
             renderer=renderer,
             render_seconds=action["seconds"] * len(clip.shots) / total,
             **payload["provenance"],
+            light=clip.light,
+            lighting=lights[clip.light],
             **clip.told,
         )
         for clip in plan.clips

@@ -55,7 +55,8 @@ def render_assets(
     with other contents; WorkError when no worker can be kept alive.
     """
     began = time.monotonic()
-    check_environment(settings.lights.environment)
+    for path in settings.lights.files:
+        check_environment(path)
     resolved = resolve(list(sources), captions)
     _check_reachable(resolved, out, settings, fleet)
     fresh = not Store(out).exists(manifest.NAME)
@@ -205,7 +206,7 @@ def _check_reachable(resolved: Resolved, out: str, settings: RenderSettings, fle
     """Workers on other machines cannot read, or write, this machine's files."""
     if fleet.address in (None, "local") or fleet.shared_paths:
         return
-    named = [asset.path for asset in resolved.assets] + [out, settings.lights.environment or "s3://"]
+    named = [asset.path for asset in resolved.assets] + [out, *settings.lights.files]
     local = next((path for path in named if not is_uri(path)), None)
     if local is not None:
         raise InputError(

@@ -17,13 +17,14 @@ from orbit4d.datasets.cameras.sampling import rng
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.store.clip import RIGS
 from orbit4d.render.planning.camera_settings import CameraSettings
+from orbit4d.render.planning.light_settings import PUBLISHED_SUNS, LightSettings
 
 NORMALISATIONS = ("fit", "union_box", "first_frame")
 WINDOWS = ("moving", "raw_frames")
 PASSES = ("depth", "normal", "mask")
 DEVICES = ("cpu", "cuda", "optix", "hip", "metal", "oneapi")
-#: World colour of Blender's start-up file, linear.
-START_UP_GREY = 0.05087609
+#: View transforms of Blender's own colour configuration.
+VIEW_TRANSFORMS = ("Standard", "Khronos PBR Neutral", "AgX", "Filmic", "Filmic Log", "False Color", "Raw")
 
 
 #: Settings that came later, as they are where nobody asked for them: then no configuration holds them.
@@ -33,44 +34,6 @@ LATER: dict[str, Any] = {"draws": 1, "metres_per_unit": METRES_PER_UNIT, "own_ri
 def _check(good: bool, message: str) -> None:
     if not good:
         raise InputError(message)
-
-
-@dataclass(frozen=True)
-class Sun:
-    """A lamp at infinity."""
-
-    energies: tuple[float, ...]
-    """Strengths in W/m² that one is drawn from, once per asset."""
-    rotation_deg: tuple[float, float, float]
-    """Euler angles XYZ; without rotation a sun shines along −Z."""
-
-
-#: Key, fill, rim and bottom lamp of the published script (VITA-Group/Diffusion4D, rendering/blender.py).
-PUBLISHED_SUNS = (
-    Sun((3.0, 4.0, 5.0), (45.0, 0.0, -45.0)),
-    Sun((2.0, 3.0, 4.0), (45.0, 0.0, 135.0)),
-    Sun((3.0, 4.0, 5.0), (-45.0, 0.0, -225.0)),
-    Sun((1.0, 2.0, 3.0), (180.0, 0.0, 0.0)),
-)
-#: The same at half their strength. The published ones are set for Filmic, which compresses highlights; with
-#: the Standard transform they burn a third of a white truck into a white background. (Lowering the exposure
-#: instead would darken unlit materials too.)
-HALF_SUNS = tuple(Sun(tuple(e / 2 for e in sun.energies), sun.rotation_deg) for sun in PUBLISHED_SUNS)
-
-
-@dataclass(frozen=True)
-class LightSettings:
-    """What shines on the asset."""
-
-    suns: tuple[Sun, ...] = HALF_SUNS
-    shadows: bool = False
-    """Whether the suns cast shadows. The published script switches them off on the lamp; Blender 3.2's Cycles
-    may have read another property, so the published images may hold shadows."""
-    world_grey: float = START_UP_GREY
-    """Uniform background radiance, linear; used when there is no environment."""
-    environment: str | None = None
-    """EXR or HDR panorama that lights the scene; never seen directly, since the film is transparent."""
-    environment_strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -184,6 +147,7 @@ class RenderSettings:
             ("normalise", (self.normalise,), NORMALISATIONS),
             ("window", (self.window,), WINDOWS),
             ("device", (self.engine.device,), DEVICES),
+            ("view transform", (self.engine.view_transform,), VIEW_TRANSFORMS),
         ):
             for name in given:
                 _check(name in known, f"unknown {what} {name!r}; choose from {', '.join(known)}")
@@ -192,6 +156,14 @@ class RenderSettings:
         _check(self.radius > 0.6, f"radius is {self.radius}; nearer than 0.6 the cameras stand in the asset")
         _check(1 <= self.engine.samples <= 65536, f"samples is {self.engine.samples}; at least 1 is needed")
         _check(not (self.closed and self.frames < 2), "a closed orbit needs at least two frames")
+        for name, given in (
+            ("shadow-catcher", self.lights.shadow_catcher),
+            ("environment-visible", self.lights.environment_visible),
+        ):
+            _check(
+                not given or not set(self.passes) & {"depth", "normal"},
+                f"--{name}: depth and normal passes tell the object by its alpha; render them without it",
+            )
         for share in self.window_shares:
             _check(0.0 < share <= 1.0, f"window share is {share}; choose above 0, up to 1")
         for elevation in (self.elevation_deg, *(self.elevation_range_deg or ())):
@@ -222,7 +194,7 @@ class RenderSettings:
     def as_config(self) -> dict[str, Any]:
         """The resolved configuration as JSON-able data, for dataset.json and for the child."""
         config = asdict(self)
-        config["cameras"] = self.cameras.as_config()
+        config["cameras"], config["lights"] = self.cameras.as_config(), self.lights.as_config()
         for name, plain in LATER.items():
             if config[name] == plain:
                 del config[name]  # datasets rendered before there were any are gone on with
@@ -237,12 +209,11 @@ class RenderSettings:
     def from_config(cls, config: Mapping[str, Any]) -> RenderSettings:
         """Inverse of `as_config`, also after a trip through JSON."""
         data = {key: _tuples(value) for key, value in config.items()}
-        lights = dict(data.pop("lights"))
-        lights["suns"] = tuple(Sun(**sun) for sun in lights["suns"])
+        lights = LightSettings.from_config(data.pop("lights"))
         data["cameras"] = CameraSettings.from_config(data.pop("cameras", {}))
         data["own_rigs"] = tuple(FileRig.from_config(rig) for rig in data.pop("own_rigs", ()))
         engine = {"backface_culling": False, "transparent_glass": False, **data.pop("engine")}
-        return cls(lights=LightSettings(**lights), engine=EngineSettings(**engine), **data)
+        return cls(lights=lights, engine=EngineSettings(**engine), **data)
 
     def elevation_of(self, uid: str, orbit: int = 0) -> float:
         """Real elevation in degrees of an asset's orbits, or of one where each draws its own."""

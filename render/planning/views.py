@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from orbit4d.render.planning.framing import FramedFor
 from orbit4d.render.planning.orbit_cameras import Optics, orbit_cameras, rig_optics
 from orbit4d.render.planning.settings import RenderSettings
 
-#: Bytes of a camera's numbers, seconds, and lens: what one picture is known by.
-Pair = tuple[bytes, float, Optics | None]
+#: Bytes of a camera's numbers, seconds, lens and light: what one picture is known by.
+Pair = tuple[bytes, float, Optics | None, int]
 #: Height of the plane that moving cameras stay above, where the object's own lowest point is not known.
 GROUND = -0.5
 
@@ -29,6 +29,7 @@ class Shot:
     seconds: float
     optics: Optics | None = None
     """None: everything is sharp."""
+    light: int = 0
 
 
 @dataclass
@@ -48,6 +49,7 @@ class ClipPlan:
     shots: list[int] = field(default_factory=list)
     told: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the clip: `camera_label`, `rig_draw`, `lens_mm`, ..."""
+    light: int = 0
     optics: Optics | None = None
     frames_for: FramedFor | None = None
     """What `fit` keeps in view for this clip; None for a rig's, which do not enter the framing."""
@@ -69,6 +71,11 @@ class Plan:
     def moments(self) -> list[float]:
         """Distinct times in seconds at which anything is rendered, ascending."""
         return sorted({shot.seconds for shot in self.shots})
+
+
+def measured_as(rig: str, orbit: int, light: int = 0) -> str:
+    """Key of a clip's measures: `<rig>/<orbit>`, and the light where it is not 0."""
+    return f"{rig}/{orbit}" + (f"/{light}" if light else "")
 
 
 def moments_of(settings: RenderSettings, window: tuple[float, float]) -> list[float]:
@@ -94,16 +101,18 @@ def plan_action(
     clips = _orbit_clips(settings, uid, window, moving)
     if moving:
         clips += _rig_clips(settings, uid, window, ground)
+    clips = [replace(clip, light=n) for clip in clips for n in range(settings.lights.n_lights)]
     distinct: dict[Pair, Shot] = {}
     pairs = [
-        [_pair(camera, t, clip.optics) for camera, t in zip(clip.cameras, clip.seconds, strict=True)]
+        [_pair(camera, t, clip) for camera, t in zip(clip.cameras, clip.seconds, strict=True)]
         for clip in clips
     ]
     for clip, keys in zip(clips, pairs):
         for key, camera, seconds in zip(keys, clip.cameras, clip.seconds):
-            distinct.setdefault(key, Shot(camera, seconds, clip.optics))
-    # Moment by moment: the scene is evaluated, and Cycles' trees are built, once for each.
-    ordered = sorted(distinct, key=lambda key: key[1])
+            distinct.setdefault(key, Shot(camera, seconds, clip.optics, clip.light))
+    # Moment by moment: the scene is evaluated, and Cycles' trees are built, once for each. Within it light by
+    # light.
+    ordered = sorted(distinct, key=lambda key: (key[1], key[3]))
     number = {key: i for i, key in enumerate(ordered)}
     for clip, keys in zip(clips, pairs):
         clip.shots = [number[key] for key in keys]
@@ -111,10 +120,10 @@ def plan_action(
     return Plan(window, clips, [distinct[key] for key in ordered], tuple(framed or [_plain(settings, uid)]))
 
 
-def _pair(camera: Camera, seconds: float, optics: Optics | None) -> Pair:
+def _pair(camera: Camera, seconds: float, clip: ClipPlan) -> Pair:
     """Equal for cameras of equal numbers, zeros of either sign."""
     numbers = np.concatenate([camera.c2w.ravel(), np.array(camera.intrinsics, np.float64)])
-    return (numbers + 0.0).tobytes(), seconds, optics
+    return (numbers + 0.0).tobytes(), seconds, clip.optics, clip.light
 
 
 def _orbit_clips(

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from orbit4d.datasets.cameras.checks import winding_numbers
 from orbit4d.render.blender.geometry.surfaces import points_now, visible_surfaces
 from orbit4d.render.blender.importers.load import Loaded
 from orbit4d.render.planning.framing import Framing
 from orbit4d.render.planning.views import Plan
-from orbit4d.render.planning.winding import winding_numbers
 
 Box = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 

@@ -17,9 +17,11 @@ from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.store.clip import Pixels
 from orbit4d.render.blender.materials.repair import is_unlit
 from orbit4d.render.blender.materials.see_through import clear_glass, cull_backfaces
+from orbit4d.render.blender.scene.lights import Lights
 from orbit4d.render.blender.scene.passes import PassReader, take_exr
+from orbit4d.render.planning.lights import lightings_of
 from orbit4d.render.planning.orbit_cameras import Optics, focus_distance, largest_blur, opening
-from orbit4d.render.planning.settings import EngineSettings, LightSettings, RenderSettings
+from orbit4d.render.planning.settings import EngineSettings, RenderSettings
 from orbit4d.render.protocol.wire import RefusedInput
 
 SENSOR_MM = 36.0
@@ -36,8 +38,8 @@ class Studio:
         self.scene = bpy.context.scene
         self.picture = Path(scratch) / "picture.png"
         set_engine(self.scene, settings.engine, settings.resolution, threads)
-        set_world(self.scene, settings.lights)
-        add_suns(self.scene, settings.lights, settings.sun_energies_of(uid))
+        self.lights = Lights(self.scene, settings.lights, lightings_of(settings, uid))
+        self.scene.render.film_transparent = not settings.lights.environment_visible
         if settings.engine.skip_unlit_lights:
             for material in bpy.data.materials:
                 if is_unlit(material):
@@ -61,6 +63,11 @@ class Studio:
     def set_samples(self, samples: int) -> None:
         """Samples per pixel of the pictures to come."""
         self.scene.cycles.samples = samples
+
+    @property
+    def shows_more(self) -> bool:
+        """Whether a picture shows more than the object: its surroundings, or its shadow."""
+        return self.settings.lights.environment_visible or self.settings.lights.shadow_catcher
 
     def look_through(self, camera: Camera) -> None:
         """Stand Blender's camera where `camera` is, with its focal lengths, principal point and size."""
@@ -238,36 +245,3 @@ def _choose_device(scene: bpy.types.Scene, device: str) -> None:
     if not found:
         raise RefusedInput("device", f"no {device} device on {os.uname().nodename}; use --device cpu")
     scene.cycles.device = "GPU"
-
-
-def set_world(scene: bpy.types.Scene, lights: LightSettings) -> None:
-    """A uniform grey world, or a panorama."""
-    world = bpy.data.worlds.new("orbit4d_world")
-    scene.world = world
-    world.use_nodes = True
-    tree = world.node_tree
-    background = next(node for node in tree.nodes if node.type == "BACKGROUND")
-    if lights.environment is None:
-        background.inputs["Color"].default_value = (*[lights.world_grey] * 3, 1.0)
-        background.inputs["Strength"].default_value = 1.0
-        return
-    if not os.path.isfile(lights.environment):
-        raise RefusedInput("environment", f"no environment file at {lights.environment} on this worker")
-    texture = tree.nodes.new("ShaderNodeTexEnvironment")
-    texture.image = bpy.data.images.load(lights.environment)
-    # Blender shows what it cannot read in magenta; asking for the size makes it look.
-    if min(texture.image.size) < 1:
-        raise RefusedInput("environment", f"{lights.environment}: Blender cannot read it as an image")
-    tree.links.new(texture.outputs["Color"], background.inputs["Color"])
-    background.inputs["Strength"].default_value = lights.environment_strength
-
-
-def add_suns(scene: bpy.types.Scene, lights: LightSettings, energies: tuple[float, ...]) -> None:
-    """One lamp per sun, with the energy drawn for this asset."""
-    for i, (sun, energy) in enumerate(zip(lights.suns, energies, strict=True)):
-        data = bpy.data.lights.new(f"orbit4d_sun{i}", "SUN")
-        data.energy = energy
-        data.use_shadow = lights.shadows
-        lamp = bpy.data.objects.new(data.name, data)
-        lamp.rotation_euler = np.radians(sun.rotation_deg).tolist()
-        scene.collection.objects.link(lamp)

@@ -58,8 +58,9 @@ def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing)
     pairs = []
     for i in (len(plan.shots) // 4, (5 * len(plan.shots)) // 8):
         loaded.set_seconds(plan.shots[i].seconds)
-        vertices = None if hides_geometry(loaded) else points_now(loaded)
+        vertices = None if studio.shows_more or hides_geometry(loaded) else points_now(loaded)
         shot = plan.shots[i]
+        studio.lights.turn_on(shot.light)
         one, other = (studio.take(shot.camera, vertices, seed, shot.optics) for seed in PROBE_SEEDS)
         pairs.append((one, other))
     target = engine.target_psnr_db, engine.target_ssim
@@ -78,7 +79,7 @@ def take_views(
     adds it up, so this holds the build to it and need not cost each picture a second file.
     """
     loaded.normalise(framing.scale, framing.centre)
-    can_crop = studio.settings.engine.crop and not hides_geometry(loaded)
+    can_crop = studio.settings.engine.crop and not studio.shows_more and not hides_geometry(loaded)
     now: float | None = None
     vertices = np.zeros((0, 3), np.float32)
     track = None
@@ -95,6 +96,7 @@ def take_views(
                 track = Track(stride_for(sum(len(surface.local) for surface in surfaces)))
             vertices = track.add(surfaces)
             clock.lap("framing")
+        studio.lights.turn_on(shot.light)
         pictures.append(studio.take(shot.camera, vertices if can_crop else None, optics=shot.optics))
         passes.append(studio.last_passes)
         if len(pictures) - 1 in looked_at:

@@ -22,13 +22,15 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images import measures as image_measures
 from orbit4d.datasets.store.clip import RIGS, Pixels, encode_webp
 from orbit4d.render.blender.importers.load import ActionInfo, Loaded, load_asset
+from orbit4d.render.blender.scene.lights import place_ground
 from orbit4d.render.blender.scene.motion import moving_window
 from orbit4d.render.blender.scene.room import Room, camera_inside, measure_room
 from orbit4d.render.blender.scene.studio import Studio
 from orbit4d.render.blender.scene.views import Clock, choose_samples, frame_action, take_views
+from orbit4d.render.planning.camera_settings import CameraSettings
 from orbit4d.render.planning.framing import Framing
 from orbit4d.render.planning.settings import RenderSettings
-from orbit4d.render.planning.views import Plan, plan_action
+from orbit4d.render.planning.views import Plan, measured_as, plan_action
 from orbit4d.render.planning.window import is_long
 from orbit4d.render.protocol.wire import RefusedInput
 
@@ -54,6 +56,8 @@ class _Stage:
     studio: Studio
     clock: Clock
     emit: Callable[..., None]
+    ground: Any = None
+    """Blender's plane for shadows, where one was asked for."""
     samples: int | None = None
     """Chosen on the first action that is rendered, for all of them."""
 
@@ -88,6 +92,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         "flags": stage.loaded.flags,
         "samples": stage.samples,
         "timings": stage.clock.seconds,
+        "lights": stage.studio.lights.told,
         "versions": {"blender": bpy.app.version_string},
     }
 
@@ -104,6 +109,7 @@ def _open_asset(payload: dict[str, Any], emit: Callable[..., None]) -> _Stage:
         os.abort()  # what the tests' poison asset does on every attempt
     emit("imported", actions=len(loaded.actions))
     studio = Studio(settings, uid, int(payload.get("threads", 1)), scratch)
+    loaded.flags = [*loaded.flags, *studio.lights.flags]
     return _Stage(settings, uid, Path(scratch), loaded, studio, clock, emit)
 
 
@@ -147,7 +153,7 @@ def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | Reject
         "centre": list(framing.centre),
         "files": files,
         "passes": pass_files,
-        "measures": _measures(plan, images, motion),
+        "measures": _measures(plan, images, motion, not stage.studio.shows_more),
         "ground": None if room is None else room.ground,
         "seconds": time.perf_counter() - began,
     }
@@ -161,9 +167,13 @@ def _placed(stage: _Stage, plan: Plan, framing: Framing) -> tuple[Plan, Room | N
     InputError for a camera inside the object. Plain orbits and fronts stand around the object and need no
     look.
     """
-    if all(clip.rig in RIGS for clip in plan.clips):
+    drawn = stage.settings.cameras != CameraSettings()
+    catcher = stage.settings.lights.shadow_catcher
+    if not drawn and not catcher and all(clip.rig in RIGS for clip in plan.clips):
         return plan, None
     room = measure_room(stage.loaded, framing, plan.moments)
+    if catcher:
+        stage.ground = place_ground(stage.studio.scene, stage.ground, room.ground)
     plan = plan_action(stage.settings, stage.uid, plan.window, ground=room.ground)
     inside = camera_inside(stage.loaded, room, plan)
     if inside is not None:
@@ -226,18 +236,21 @@ def _problem(
     return None
 
 
-def _measures(plan: Plan, pictures: list[Pixels], motion: float) -> dict[str, dict[str, float]]:
-    """Measures of each clip, under `<rig>/<orbit>`."""
-    stacks = {(clip.rig, clip.orbit): np.stack([pictures[i] for i in clip.shots]) for clip in plan.clips}
+def _measures(
+    plan: Plan, pictures: list[Pixels], motion: float, alpha_is_the_object: bool
+) -> dict[str, dict[str, float]]:
+    """Measures of each clip, under its `measured_as`."""
+    stacks = {
+        (clip.rig, clip.orbit, clip.light): np.stack([pictures[i] for i in clip.shots]) for clip in plan.clips
+    }
     found: dict[str, dict[str, float]] = {}
-    for (rig, orbit), frames in stacks.items():
-        measures = {
-            "motion_geometry": motion,
-            "coverage": float(image_measures.coverage(frames[..., 3]).mean()),
-            "boundary_touch": float(image_measures.boundary_touch(frames[..., 3]).max()),
-        }
-        static = stacks.get(("static_orbit", orbit))
+    for (rig, orbit, light), frames in stacks.items():
+        measures = {"motion_geometry": motion}
+        if alpha_is_the_object:
+            measures["coverage"] = float(image_measures.coverage(frames[..., 3]).mean())
+            measures["boundary_touch"] = float(image_measures.boundary_touch(frames[..., 3]).max())
+        static = stacks.get(("static_orbit", orbit, light))
         if rig == "dynamic_orbit" and static is not None:
             measures["motion_magnitude"] = image_measures.motion_magnitude(frames, static)
-        found[f"{rig}/{orbit}"] = measures
+        found[measured_as(rig, orbit, light)] = measures
     return found
