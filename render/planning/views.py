@@ -116,7 +116,7 @@ def plan_action(
     number = {key: i for i, key in enumerate(ordered)}
     for clip, keys in zip(clips, pairs):
         clip.shots = [number[key] for key in keys]
-    framed = [clip.frames_for for clip in clips if clip.frames_for is not None]
+    framed = dict.fromkeys(clip.frames_for for clip in clips if clip.frames_for is not None)
     return Plan(window, clips, [distinct[key] for key in ordered], tuple(framed or [_plain(settings, uid)]))
 
 
