@@ -174,6 +174,7 @@ def _rig_clips(
         for draw in range(draws):
             cameras = _cameras_of(settings, uid, name, draw, ground)
             for k, camera in enumerate(cameras):
+                optics = rig_optics(settings, uid, name, camera)
                 clips.append(
                     ClipPlan(
                         column,
@@ -184,8 +185,8 @@ def _rig_clips(
                         times,
                         fractions,
                         camera.radius,
-                        told=_told(settings, camera, draw),
-                        optics=rig_optics(settings, uid, name, camera),
+                        told=_told(settings, camera, draw, optics),
+                        optics=optics,
                         may_miss=True,
                     )
                 )
@@ -221,12 +222,13 @@ def _plain(settings: RenderSettings, uid: str) -> FramedFor:
     return FramedFor(settings.radius, settings.fov_x_deg, settings.elevation_of(uid))
 
 
-def _told(settings: RenderSettings, camera: RigCamera, draw: int) -> dict[str, Any]:
+def _told(settings: RenderSettings, camera: RigCamera, draw: int, optics: Optics | None) -> dict[str, Any]:
+    lens = {} if optics is None else {"f_number": optics.f_number, "focus": "centre"}
     return {
         "camera_label": camera.label,
         "rig_draw": draw,
         "metres_per_unit": settings.metres_per_unit,
         "lens_mm": camera.lens_mm,
         "sensor_mm": camera.sensor_mm,
-        "camera_draw": dict(camera.draw),
+        "camera_draw": {**camera.draw, **lens},
     }

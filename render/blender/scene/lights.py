@@ -18,6 +18,10 @@ from orbit4d.render.protocol.wire import RefusedInput
 
 #: Edge of the ground in units of the scene: beyond what a camera near the object sees of it.
 GROUND_SIZE = 60.0
+#: Radius of a point lamp, units.
+POINT_RADIUS = 0.1
+#: Columns of the map by which panoramas of a set are sampled.
+IMPORTANCE_MAP = 512
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
@@ -29,15 +33,17 @@ class Lights:
     ) -> None:
         self.scene = scene
         shadows = settings.shadows or settings.shadow_catcher
-        self.lamps: list[list[bpy.types.Object]] = []
+        # The same lamps serve all lightings: with lamps that come and go the renderer's random numbers depend
+        # on where they lie in memory.
+        self.lightings = list(lightings)
+        n_lamps = max(len(lighting.lamps) for lighting in lightings)
+        self.lamps = [_add_lamp(scene, i, shadows) for i in range(n_lamps)]
         self.worlds: list[bpy.types.World] = []
         self.told: list[dict[str, Any]] = []
         self.flags: list[str] = []
         """What a user should know of the panoramas."""
         images: dict[str, tuple[bpy.types.Image, float]] = {}
-        for n, lighting in enumerate(lightings):
-            lamps = enumerate(lighting.lamps)
-            self.lamps.append([_add_lamp(scene, f"{n}_{i}", lamp, shadows) for i, lamp in lamps])
+        for lighting in lightings:
             world, told = self._world(settings, lighting, images)
             self.worlds.append(world)
             self.told.append({**dict(lighting.told), **told} if lighting.told else {})
@@ -48,10 +54,12 @@ class Lights:
         """Light the scene by lighting `number` alone."""
         if number == self.now:
             return
-        for n, lamps in enumerate(self.lamps):
-            for lamp in lamps:
-                if lamp.hide_render == (n == number):
-                    lamp.hide_render = n != number
+        lamps = self.lightings[number].lamps
+        for i, found in enumerate(self.lamps):
+            if i < len(lamps):
+                _set_lamp(found, lamps[i])
+            else:
+                found.data.energy = 0.0
         self.scene.world = self.worlds[number]
         self.now = number
 
@@ -79,6 +87,8 @@ class Lights:
             _turn(tree, texture, lighting.turn_deg)
         told: dict[str, Any] = {"environment": name}
         if lighting.is_levelled:
+            # Left to itself Cycles builds a map so fine that it takes seconds, anew for each change of light.
+            world.cycles.sampling_method, world.cycles.sample_map_resolution = "MANUAL", IMPORTANCE_MAP
             told |= {"level": level, "clamp_indirect": self.scene.cycles.sample_clamp_indirect}
         return world, told
 
@@ -155,15 +165,21 @@ def _turn(tree: bpy.types.NodeTree, texture: bpy.types.Node, turn_deg: float) ->
     tree.links.new(mapping.outputs["Vector"], texture.inputs["Vector"])
 
 
-def _add_lamp(scene: bpy.types.Scene, name: str, lamp: Lamp, shadows: bool) -> bpy.types.Object:
-    data = bpy.data.lights.new(f"orbit4d_light{name}", "SUN" if lamp.place is None else "POINT")
-    data.energy, data.color = lamp.energy, lamp.colour
+def _add_lamp(scene: bpy.types.Scene, number: int, shadows: bool) -> bpy.types.Object:
+    data = bpy.data.lights.new(f"orbit4d_sun{number}", "SUN")
     data.use_shadow = shadows
     found = bpy.data.objects.new(data.name, data)
-    if lamp.place is not None:
-        data.shadow_soft_size = 0.1
-        found.location = lamp.place
-    if lamp.rotation_deg is not None:
-        found.rotation_euler = np.radians(lamp.rotation_deg).tolist()
     scene.collection.objects.link(found)
     return found
+
+
+def _set_lamp(found: bpy.types.Object, lamp: Lamp) -> None:
+    kind = "SUN" if lamp.place is None else "POINT"
+    if found.data.type != kind:
+        found.data.type = kind
+    data = found.data
+    data.energy, data.color = lamp.energy, lamp.colour
+    if lamp.place is not None:
+        data.shadow_soft_size = POINT_RADIUS
+    found.location = lamp.place or (0.0, 0.0, 0.0)
+    found.rotation_euler = np.radians(lamp.rotation_deg or (0.0, 0.0, 0.0)).tolist()

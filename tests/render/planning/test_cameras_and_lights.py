@@ -102,8 +102,9 @@ def test_a_still_asset_has_no_rigs() -> None:
 # Drawn cameras --------------------------------------------------------------------------------------------
 
 DRAWS = {
-    "elevation": "uniform:-10:40", "radius": "uniform:1.5:3", "fov": "choice:30:50", "azimuth": "uniform:0:360",
-    "roll": "normal:0:5:-10:10", "turns": "uniform:0.3:1", "aperture": "loguniform:1.4:11",
+    "elevation": "uniform:-10:40", "radius": "uniform:1.5:3", "fov": "choice:30:50",
+    "azimuth": "uniform:0:360", "roll": "normal:0:5:-10:10", "turns": "uniform:0.3:1",
+    "aperture": "loguniform:1.4:11",
 }  # fmt: skip
 
 
@@ -224,6 +225,7 @@ def test_a_rig_takes_the_aperture_of_its_lens() -> None:
     assert {c.optics for c in of_rig(plan, "sync_basic")} == {Optics(5.0, 23.76, 2.0)}
     assert {c.optics for c in of_rig(plan, "hemi36_4m_0")} == {Optics(10.0, 23.76, 2.0)}
     assert {c.optics for c in of_rig(plan, "front_view")} == {None}
+    assert of_rig(plan, "sync_basic")[0].told["camera_draw"] == {"f_number": 5.0, "focus": "centre"}
 
 
 # Lights ---------------------------------------------------------------------------------------------------
