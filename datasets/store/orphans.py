@@ -7,7 +7,7 @@ import re
 import tarfile
 from collections.abc import Container
 
-_SAMPLE = re.compile(r"(?P<uid>[^/]+)__a\d+__\w+?__o\d+\..+")
+_SAMPLE = re.compile(r"(?P<uid>[^/]+)__a\d+__\w+?__o\d+(?:__l\d+)?\..+")
 
 
 def only_here(shard: bytes, known: Container[str]) -> list[str]:
