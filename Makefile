@@ -17,7 +17,7 @@ help:
 	@echo "make docs    docs/_build/html, without a network"
 	@echo "make wheel   dist/orbit4d-*.whl, which ray_cluster.yaml carries to a cluster"
 	@echo "make bench-render bench-curate bench-data bench-export bench-train bench-learn bench-ablate bench-recon"
-	@echo "     bench-eval bench-gpu"
+	@echo "     bench-eval bench-gpu bench-rigs"
 
 setup:
 	@sh app/setup.sh

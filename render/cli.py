@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 import click
@@ -33,9 +32,12 @@ FLEET_OPTIONS = (
 
 GROUPS = {
     "Input and output": "--out --preset --captions --shard-size --resume --retry-quarantined --seed",
-    "Views": "--frames --rigs --orbits --azimuths --elevation --elevation-range --radius --fov --closed "
-    "--normalise --window --window-shares",
-    "Images": "--resolution --samples --passes --environment --shadows --denoise --filter-width "
+    "Views": "--frames --rigs --cameras --draws --metres-per-unit --orbits --azimuths --azimuth --elevation "
+    "--elevation-range --radius --fov --closed --path --key-poses --direction --turns --rise --easing --roll "
+    "--aperture --normalise --window --window-shares",
+    "Lights": "--lights --light-kind --environment --light-rotation --light-strength --environment-visible "
+    "--shadows --shadow-catcher",
+    "Images": "--resolution --samples --passes --denoise --filter-width "
     "--transparent-bounces --backface-culling --transparent-glass --view-transform --device",
     "Workers": "--workers --threads-per-worker --gpus-per-worker --attempts --max-preemptions "
     "--asset-timeout --import-timeout --max-rss --recycle-after --order --storage-patience "
@@ -59,18 +61,54 @@ GROUPS = {
 @click.option("--resolution", type=int, help="Image size, pixels per side.")
 @click.option("--samples", type=int, help="Cycles samples per pixel.")
 @click.option(
-    "--rigs", metavar="A,B", help="Rigs (views), comma-separated: static_orbit, dynamic_orbit, front_view."
+    "--rigs",
+    metavar="A,B",
+    help="Rigs (views), comma-separated: static_orbit, dynamic_orbit, front_view; synchronised cameras: "
+    "sync[:n], sync_basic, hemi36_<d>m_<e>, sync_moving[:n], ring:<n>[@elev]; or a transforms.json.",
 )
+@click.option(
+    "--cameras",
+    "camera_files",
+    multiple=True,
+    type=click.Path(),
+    help="transforms.json or cameras.json with cameras of your own, as a rig. Repeatable.",
+)
+@click.option("--draws", type=int, help="Random draws of the rigs sync and sync_moving per action.")
+@click.option("--metres-per-unit", type=float, help="Metres per unit in rigs told in metres (2).")
 @click.option("--orbits", type=int, help="Orbits per action; the first starts at the front.")
 @click.option(
     "--azimuths", metavar="DEG,DEG", help="Starting azimuths of the orbits; further ones are random."
 )
-@click.option("--elevation", "elevation_deg", type=float, help="Camera elevation, degrees.")
+@click.option(
+    "--azimuth",
+    metavar="DEG|DRAW",
+    help="Azimuth at which orbits start. A DRAW, as uniform:0:360, normal:0:5, "
+    "choice:0:90, loguniform:A:B or integers:A:B, gives each orbit its own value.",
+)
+@click.option("--elevation", metavar="DEG|DRAW", help="Camera elevation, degrees, such as uniform:-10:40.")
 @click.option(
     "--elevation-range", type=(int, int), help="Random elevation per asset, whole degrees LOW HIGH."
 )
-@click.option("--radius", type=float, help="Camera distance from the centre.")
-@click.option("--fov", "fov_x_deg", type=float, help="Horizontal field of view, degrees.")
+@click.option("--radius", metavar="UNITS|DRAW", help="Camera distance from the centre.")
+@click.option("--fov", metavar="DEG|DRAW", help="Horizontal field of view, degrees.")
+@click.option(
+    "--path",
+    type=click.Choice(["circle", "vertical", "spiral", "spline"]),
+    help="How the camera of an orbit moves.",
+)
+@click.option("--key-poses", metavar="AZ,EL,R;...", help="Poses that a spline runs through.")
+@click.option(
+    "--direction", type=click.Choice(["ccw", "cw", "random"]), help="Sense of an orbit, seen from above."
+)
+@click.option("--turns", metavar="N|DRAW", help="Turns of an orbit per clip: its speed.")
+@click.option("--rise", metavar="DEG|DRAW", help="Degrees that a spiral rises per clip (30).")
+@click.option("--easing", metavar="A|DRAW", help="Above 0 an orbit starts fast, below 0 slowly.")
+@click.option("--roll", metavar="DEG|DRAW", help="Turn of the camera about its viewing axis, degrees.")
+@click.option(
+    "--aperture",
+    metavar="F|DRAW|lens",
+    help="f-number: limits the depth of field, the centre is in focus; `lens`: as a rig's lens has it.",
+)
 @click.option("--closed/--open", "closed", default=None, help="Whether the last view repeats the first.")
 @click.option(
     "--normalise",
@@ -86,7 +124,26 @@ GROUPS = {
     "--window-shares", metavar="A,B", help="Share of the window that each orbit plays; further ones play all."
 )
 @click.option("--passes", metavar="A,B", help="Extra passes, comma-separated: depth, normal, mask.")
-@click.option("--environment", type=click.Path(), help="EXR or HDR panorama that lights the scene.")
+@click.option("--lights", "n_lights", type=int, help="Lightings of each clip (1); further ones are random.")
+@click.option(
+    "--light-kind",
+    type=click.Choice(["preset", "suns", "points", "any"]),
+    help="Lamps of a lighting: the preset's, or random suns or point lamps.",
+)
+@click.option(
+    "--environment",
+    metavar="FILE|FOLDER|builtin",
+    help="EXR or HDR panorama that lights the scene beside the suns; or a folder of them, or `builtin`, that "
+    "each lighting takes one from instead of suns.",
+)
+@click.option("--light-rotation", metavar="DEG|DRAW", help="Turn of a lighting about the vertical, degrees.")
+@click.option("--light-strength", metavar="X|DRAW", help="Factor on the strength of a lighting.")
+@click.option(
+    "--environment-visible/--environment-hidden", default=None, help="Whether cameras see the environment."
+)
+@click.option(
+    "--shadow-catcher/--no-shadow-catcher", default=None, help="Ground that shows the object's shadow alone."
+)
 @click.option("--shadows/--no-shadows", default=None, help="Whether the suns cast shadows.")
 @click.option("--denoise/--no-denoise", default=None, help="Denoise with OpenImageDenoise.")
 @click.option("--filter-width", type=float, help="Pixel filter in pixels; 0.01 samples the pixel's centre.")
@@ -174,20 +231,19 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
 
 def _changes(options: dict[str, object]) -> dict[str, object]:
     """The given options as fields of RenderSettings."""
+    from orbit4d.render.planning.asked import fields_of
+
     changes: dict[str, object] = {key: value for key, value in options.items() if value is not None}
     for name in ("rigs", "passes"):
         if name in changes:
             changes[name] = _names(str(changes[name]))
-    if "environment" in changes:
-        given = str(changes["environment"])
-        changes["environment"] = given if "://" in given else os.path.abspath(given)
     if "azimuths" in changes:
         changes["azimuths_deg"] = _numbers(str(changes.pop("azimuths")), "0,90")
     if "window_shares" in changes:
         changes["window_shares"] = _numbers(str(changes["window_shares"]), "1,0.25")
     if "elevation_range" in changes:
         changes["elevation_range_deg"] = changes.pop("elevation_range")
-    return changes
+    return fields_of(changes)
 
 
 def _numbers(text: str, example: str) -> tuple[float, ...]:

@@ -41,6 +41,8 @@ class Transforms:
     """What orbit4d notes: of a clip, or of how the frames were generated."""
     notes: tuple[str, ...] = ()
     """Keys that were not read."""
+    labels: tuple[str, ...] = ()
+    """Values of `camera_label` of F frames: which of several cameras each shows; () where none is given."""
 
     def __len__(self) -> int:
         return len(self.c2w)
@@ -82,6 +84,7 @@ class Transforms:
         return replace(
             self, c2w=of(self.c2w), intrinsics=of(self.intrinsics), lenses=of(self.lenses),
             files=of(self.files), masks=of(self.masks), times=of(self.times), seconds=of(self.seconds),
+            labels=of(self.labels),
         )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ _HARMLESS = {
     "applied_transform", "applied_scale", "orientation_override", "auto_scale_poses_override", "n_frames",
     "depth_file_path", "normal_file_path", "depth_unit_scale_factor", "enable_depth_loading",
     "integer_depth_scale", "near", "far", "camera_id", "frame_id", "image_id", "colmap_camera_id", "fps",
+    "frame", "train_filenames", "val_filenames", "test_filenames",
 }  # fmt: skip
 _SPLITS = ("train_filenames", "val_filenames", "test_filenames")
 _TOP = {*_INTRINSICS, *_LENS, *_NO_PINHOLE, *_HARMLESS, *_SPLITS, "frames", "background", "orbit4d"}
@@ -110,6 +111,7 @@ def parse_transforms(record: Any, path: str | os.PathLike[str]) -> Transforms:
         background=_background(file, record.get("background")),
         extra=extra if isinstance(extra, dict) else {},
         notes=_unknown(file, record, frames),
+        labels=tuple(_texts(file, labels, [f.get("camera_label") for f in frames])),
     )
 
 
@@ -193,6 +195,13 @@ def _all_or_none(file: Path, labels: Sequence[str], values: list[Any], key: str)
             "give it to all or none"
         )
     return values
+
+
+def _texts(file: Path, labels: Sequence[str], values: list[Any]) -> list[str]:
+    for label, value in zip(labels, values):
+        if value is not None and (not isinstance(value, str) or not value):
+            raise InputError(f"{file}: {label}: camera_label is {value!r}, no text")
+    return _all_or_none(file, labels, values, "camera_label") or []
 
 
 def _in_unit(file: Path, labels: Sequence[str], values: list[Any]) -> tuple[float, ...]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Kept per process; at 0.4 kB a row that is about 650,000 clips.
 KEEP_BYTES = 256 << 20
 
-_NUMBERS = ("action_index", "orbit", "width", "height", "fl_x", "fl_y", "cx", "cy")
+_NUMBERS = ("action_index", "orbit", "light", "width", "height", "fl_x", "fl_y", "cx", "cy")
 _TEXTS = ("uid", "action", "split", "caption", "shard")
 _LISTS = ("offsets", "lengths", "c2w", "time")
 _COLUMNS = (*_TEXTS, *_NUMBERS, *_LISTS, "measures.motion_magnitude")
@@ -62,6 +62,7 @@ class Details:
     motion_magnitude: float | None
     passes: Mapping[str, tuple[Int64, Int64]] = field(default_factory=dict)
     """name -> (offsets [F], lengths [F]) of the passes that the cache was asked for and the clip has."""
+    light: int = 0
 
 
 class DetailsCache:
@@ -110,8 +111,8 @@ class _Group:
 
     def __init__(self, table: pa.Table, passes: Sequence[str] = ()) -> None:
         numbers = {name: table.column(name).to_numpy() for name in _NUMBERS}
-        self.integers = [numbers[name].astype(np.int32) for name in _NUMBERS[:4]]
-        self.intrinsics = np.stack([numbers[name] for name in _NUMBERS[4:]], axis=1)
+        self.integers = [numbers[name].astype(np.int32) for name in _NUMBERS[:5]]
+        self.intrinsics = np.stack([numbers[name] for name in _NUMBERS[5:]], axis=1)
         # Equal texts once: an asset's uid and caption stand in every of its rows, a shard's name in all.
         texts: dict[str, str] = {}
         self.texts = [
@@ -142,7 +143,7 @@ class _Group:
     def row(self, i: int) -> Details:
         frames = slice(self.ends[i], self.ends[i + 1])
         uid, action, split, caption, shard = (text[i] for text in self.texts)
-        action_index, orbit, width, height = (int(column[i]) for column in self.integers)
+        action_index, orbit, light, width, height = (int(column[i]) for column in self.integers)
         fl_x, fl_y, cx, cy = self.intrinsics[i].tolist()
         motion = float(self.motion[i])
         return Details(
@@ -160,6 +161,7 @@ class _Group:
             intrinsics=(fl_x, fl_y, cx, cy),
             time=self.time[self.time_of[i]],
             motion_magnitude=None if np.isnan(motion) else motion,
+            light=light,
             passes=self.passes[i] if self.passes else {},
         )
 

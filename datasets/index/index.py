@@ -25,7 +25,7 @@ from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.index.keys import COLUMNS as KEY_COLUMNS
 from orbit4d.datasets.index.keys import Keys, load_keys
 from orbit4d.datasets.store import manifest
-from orbit4d.datasets.store.parts import NOT_READABLE, check_columns, live_parts, whole
+from orbit4d.datasets.store.parts import NOT_READABLE, check_columns, completed, live_parts, whole
 
 #: Decoded row groups kept for `Index.row`.
 _KEEP_GROUPS = 8
@@ -141,7 +141,7 @@ class Index:
 
         def table(part: Part) -> pa.Table:
             with self._reading(part.name), self._open(part.name, None, dictionaries) as file:
-                return whole(file.read(columns=list(columns), use_threads=False))
+                return completed(whole(file.read(columns=list(columns), use_threads=False)), columns)
 
         for part, found in self._side_by_side(table, self.parts):
             yield part.first_row, found
@@ -190,7 +190,8 @@ class Index:
         """Decode one row group of a part: all columns, or some."""
         part = self.parts[part_number]
         with self._reading(part.name), self._open(part.name, self._footer(part)) as file:
-            return whole(file.read_row_group(group, columns=list(columns) or None, use_threads=False))
+            table = whole(file.read_row_group(group, columns=list(columns) or None, use_threads=False))
+            return completed(table, columns or None)
 
     def rows_of(self, uid: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """All rows of an asset; [] when there is none. Decodes only the row groups that may hold it."""

@@ -1,4 +1,4 @@
-"""The key columns of a whole index in little memory: 9 bytes a row, and one uid per asset.
+"""The key columns of a whole index in little memory: 11 bytes a row, and one uid per asset.
 
 An asset's rows are adjacent and lie in one part, so a uid is kept once, and a row only knows its asset's
 number.
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from orbit4d.datasets.store.schema import SPLITS
 
-COLUMNS = ("uid", "action_index", "rig", "orbit", "split")
+COLUMNS = ("uid", "action_index", "rig", "orbit", "split", "light")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Keys:
     """[A] string."""
     rigs: tuple[str, ...]
     """Names of the rigs."""
+    light: npt.NDArray[np.int16]
+    """[R]"""
 
     def uid(self, row: int) -> str:
         """Uid of a row."""
@@ -46,7 +48,7 @@ class Keys:
 def load_keys(n: int, parts: Iterable[tuple[int, pa.Table]]) -> Keys:
     """Keys of an index of `n` rows; parts: (number of its first row, table of the COLUMNS), in order."""
     asset = np.empty(n, np.int32)
-    action_index, orbit = np.empty(n, np.int16), np.empty(n, np.int16)
+    action_index, orbit, light = (np.empty(n, np.int16) for _ in range(3))
     rig = np.empty(n, np.int8)
     rigs: dict[str, int] = {}
     uids: list[pa.Array] = []
@@ -64,11 +66,14 @@ def load_keys(n: int, parts: Iterable[tuple[int, pa.Table]]) -> Keys:
         n_assets += len(firsts)
         action_index[here] = _integers(table, "action_index")
         orbit[here] = _integers(table, "orbit")
+        light[here] = _integers(table, "light")
         rig[here] = _codes(table.column("rig"), rigs)
         known = {name: i for i, name in enumerate(SPLITS)}
         splits.append(_codes(table.column("split"), known)[firsts])
     split = np.concatenate(splits) if splits else np.empty(0, np.int8)
-    return Keys(asset, action_index, rig, orbit, split, pa.chunked_array(uids, pa.string()), tuple(rigs))
+    return Keys(
+        asset, action_index, rig, orbit, split, pa.chunked_array(uids, pa.string()), tuple(rigs), light
+    )
 
 
 def _integers(table: pa.Table, name: str) -> npt.NDArray[np.int16]:

@@ -46,6 +46,7 @@ def read_clip(
     action: str | int = "",
     rig: str = "dynamic_orbit",
     orbit: int = 0,
+    light: int = 0,
 ) -> Clip:
     """One clip of a dataset (a path, a URI, or an open Index).
 
@@ -56,12 +57,12 @@ def read_clip(
     rows = index.rows_of(uid)
     if not rows:
         raise InputError(f"{index.store.uri}: no asset {uid!r}; `orbit4d list` names what is there")
-    row = _pick(rows, index.store.uri, uid, action, rig, orbit)
+    row = _pick(rows, index.store.uri, uid, action, (rig, orbit, light))
     return row_clip(row, read_members(index.shard_store, row))
 
 
 def _pick(
-    rows: list[dict[str, Any]], uri: str, uid: str, action: str | int, rig: str, orbit: int
+    rows: list[dict[str, Any]], uri: str, uid: str, action: str | int, asked: tuple[str, int, int]
 ) -> dict[str, Any]:
     actions = sorted({(row["action_index"], row["action"]) for row in rows})
     if isinstance(action, int):
@@ -74,9 +75,15 @@ def _pick(
         names = ", ".join(repr(name) for _, name in actions)
         raise InputError(f"{uri}: asset {uid} has no action {action!r}; it has {names}")
     for row in rows:
-        if (row["action_index"], row["rig"], row["orbit"]) == (chosen[0], rig, orbit):
+        if row["action_index"] == chosen[0] and (row["rig"], row["orbit"], row["light"]) == asked:
             return row
-    have = ", ".join(
-        sorted({f"{row['rig']} {row['orbit']}" for row in rows if row["action_index"] == chosen[0]})
+    have = {
+        _named(row["rig"], row["orbit"], row["light"]) for row in rows if row["action_index"] == chosen[0]
+    }
+    raise InputError(
+        f"{uri}: asset {uid} has no {_named(*asked)} of action {action!r}; it has {', '.join(sorted(have))}"
     )
-    raise InputError(f"{uri}: asset {uid} has no {rig} {orbit} of action {action!r}; it has {have}")
+
+
+def _named(rig: str, orbit: int, light: int) -> str:
+    return f"{rig} {orbit}" + (f" light {light}" if light else "")

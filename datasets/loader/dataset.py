@@ -30,15 +30,18 @@ from orbit4d.datasets.loader.samples import RIG_OF, OrbitSample, group
 from orbit4d.datasets.store.passes import missing_pass, pass_names, pass_planes
 from orbit4d.datasets.store.schema import SPLITS
 
+#: Keeps what is computed from a sample apart for each light, where it is known by three numbers.
+LIGHT_STRIDE = 1 << 20
+
 Background = str | Sequence[int]
 
 
 class OrbitDataset(Dataset[OrbitSample]):
-    """Samples over (uid, action, orbit) of a dataset at a path or URI.
+    """Samples over (uid, action, orbit, light) of a dataset at a path or URI.
 
     Item i is a dictionary (`OrbitSample`) of
 
-    - `uid`, `action`, `action_index`, `orbit`, `split`, `caption`
+    - `uid`, `action`, `action_index`, `orbit`, `split`, `caption`, `light`
     - `dynamic` [F,3,H,W] float32 in [0,1] on the background; `alpha_dynamic` [F,1,H,W]
     - `c2w` [F,4,4] float32, OpenGL axes (see cameras/camera.py); `K` [F,3,3] in pixels; `time` [F] in [0,1]
     - `static`, `alpha_static`, where there is a static orbit
@@ -116,7 +119,7 @@ class OrbitDataset(Dataset[OrbitSample]):
 
     def sources(self) -> dict[tuple[str, int, int], str]:
         """(uid, action_index, orbit) of each sample, in order, to a hash of its stored dynamic and static
-        frames.
+        frames. Under light n the orbit is counted from n · LIGHT_STRIDE.
 
         What was computed from a sample is stale once this hash changes.
         """
@@ -128,7 +131,8 @@ class OrbitDataset(Dataset[OrbitSample]):
             rows = [int(row) for row in (s.dynamic[i], s.static[i]) if row >= 0]
             text = " ".join(hashes[row] for row in rows)
             anchor = s.anchor[i]
-            key = (uid, int(keys.action_index[anchor]), int(keys.orbit[anchor]))
+            place = int(keys.orbit[anchor]) + LIGHT_STRIDE * int(keys.light[anchor])
+            key = (uid, int(keys.action_index[anchor]), place)
             found[key] = hashlib.sha256(text.encode()).hexdigest()
         return found
 
@@ -147,7 +151,7 @@ class OrbitDataset(Dataset[OrbitSample]):
             if getattr(self.samples, name)[i] >= 0
         }
         anchor = next(rows[name] for name in RIG_OF if name in rows)
-        facts = ("uid", "action", "action_index", "orbit", "split", "caption")
+        facts = ("uid", "action", "action_index", "orbit", "split", "caption", "light")
         item: dict[str, Any] = {fact: getattr(anchor, fact) for fact in facts}
         colour = self._background_of(anchor)
         for name, row in rows.items():

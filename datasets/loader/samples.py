@@ -1,4 +1,4 @@
-"""From index rows to training samples: one per (uid, action, orbit), with a row for each rig it has."""
+"""From index rows to training samples: one per (uid, action, orbit, light), with a row for each rig."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ class OrbitSample(TypedDict):
     orbit: int
     split: str
     caption: str
+    light: int
+    """Number of the lighting, 0 where there is one."""
     c2w: Tensor
     K: Tensor
     time: Tensor
@@ -74,7 +76,7 @@ class Samples:
     static: Rows
     """[S]"""
     front: Rows
-    """[S] the front view of the same orbit, else that of orbit 0."""
+    """[S] the front view of the same orbit, else that of orbit 0, under the same light."""
     anchor: Rows
     """[S] the row a filter looks at: the dynamic orbit's, else the static one's, else the front view's."""
 
@@ -91,13 +93,13 @@ def group(keys: Keys, require: Sequence[str] = ("dynamic",)) -> Samples:
     for name in require:
         if name not in RIG_OF:
             raise InputError(f"require={name!r}: known are {', '.join(RIG_OF)}")
-    orbits = int(keys.orbit.max(initial=0)) + 1
-    actions = int(keys.action_index.max(initial=0)) + 1
-    found = {name: _sorted_rows(keys, rig, actions, orbits) for name, rig in RIG_OF.items()}
+    sizes = tuple(int(of.max(initial=0)) + 1 for of in (keys.action_index, keys.orbit, keys.light))
+    per_action, lights = sizes[1] * sizes[2], sizes[2]
+    found = {name: _sorted_rows(keys, rig, sizes) for name, rig in RIG_OF.items()}
     first = next((name for name in RIG_OF if name in require), None)
-    wanted = found[first][0] if first else _any_clip(found, orbits)
+    wanted = found[first][0] if first else _any_clip(found, per_action)
     rows = {name: _look_up(*found[name], wanted) for name in RIG_OF}
-    shared_front = _look_up(*found["front"], wanted - wanted % orbits)
+    shared_front = _look_up(*found["front"], wanted - wanted % per_action + wanted % lights)
     rows["front"] = np.where(rows["front"] >= 0, rows["front"], shared_front)
     anchor = rows["front"]
     for name in ("static", "dynamic"):
@@ -106,24 +108,24 @@ def group(keys: Keys, require: Sequence[str] = ("dynamic",)) -> Samples:
     return samples.take(np.logical_and.reduce([rows[name] >= 0 for name in require] or [anchor >= 0]))
 
 
-def _any_clip(found: dict[str, tuple[Rows, Rows]], orbits: int) -> Rows:
+def _any_clip(found: dict[str, tuple[Rows, Rows]], per_action: int) -> Rows:
     """Codes of all samples that have any clip at all."""
     turning = np.union1d(found["dynamic"][0], found["static"][0])
     # A front view belongs to every orbit of its action, but makes no sample of its own beside an orbit.
     alone = found["front"][0]
-    return np.union1d(turning, alone[~np.isin(alone // orbits, turning // orbits)])
+    return np.union1d(turning, alone[~np.isin(alone // per_action, turning // per_action)])
 
 
-def _sorted_rows(keys: Keys, rig: str, actions: int, orbits: int) -> tuple[Rows, Rows]:
-    """(codes of asset, action and orbit, ascending; their rows) of one rig."""
+def _sorted_rows(keys: Keys, rig: str, sizes: tuple[int, ...]) -> tuple[Rows, Rows]:
+    """(codes of asset, action, orbit and light, ascending; their rows) of one rig; `sizes` are how many
+    actions, orbits and lights there may be."""
     if rig not in keys.rigs:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     rows = np.flatnonzero(keys.rig == keys.rigs.index(rig))
     codes = keys.asset[rows].astype(np.int64)
-    codes *= actions
-    codes += keys.action_index[rows]
-    codes *= orbits
-    codes += keys.orbit[rows]
+    for size, column in zip(sizes, (keys.action_index, keys.orbit, keys.light)):
+        codes *= size
+        codes += column[rows]
     # Rows are written in key order, so this is sorted already in all but foreign indices.
     if np.any(codes[1:] < codes[:-1]):
         order = np.argsort(codes, kind="stable")

@@ -25,7 +25,7 @@ from orbit4d.datasets.store.clip import Clip, ClipKey
 from orbit4d.datasets.store.schema import SPLITS, row_clip
 from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter
 
-_ORDER = [(name, "ascending") for name in ("uid", "action_index", "rig", "orbit")]
+_ORDER = [(name, "ascending") for name in ("uid", "action_index", "rig", "orbit", "light")]
 
 
 def chosen(
@@ -166,7 +166,8 @@ class Merged:
 
 
 def merge(uris: Sequence[str], out: str, shard_bytes: int = SHARD_BYTES, force: bool = False) -> Merged:
-    """Join datasets. A clip, known by (uid, action, rig, orbit), that several hold is taken from the first.
+    """Join datasets. A clip, known by (uid, action, rig, orbit, light), that several hold is taken from the
+    first.
 
     Datasets of different configurations raise InputError naming the first key that differs, unless `force`;
     the merged one then records no configuration but the list of those it came from.

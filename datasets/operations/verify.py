@@ -22,8 +22,9 @@ from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.store import manifest, parts, sealed
+from orbit4d.datasets.store.clip import clip_key, sample_name
 from orbit4d.datasets.store.digest import digest_lines, digest_of
-from orbit4d.datasets.store.schema import INDEX_SCHEMA, REJECTED_SCHEMA, SPLITS, row_spans
+from orbit4d.datasets.store.schema import REJECTED_SCHEMA, SPLITS, row_spans
 from orbit4d.datasets.store.shards import member_name_before, only_here
 from orbit4d.datasets.store.staging import image_size, load_staged, staged_assets
 
@@ -33,7 +34,7 @@ Kind = Literal["damage", "uncommitted"]
 
 _SHARD_COLUMNS = [
     *("uid", "action_index", "rig", "orbit", "n_frames", "width", "height", "offsets", "lengths", "passes"),
-    *("sha256", "shard_bytes", "shard_sha256"),
+    *("sha256", "shard_bytes", "shard_sha256", "light"),
 ]
 
 
@@ -130,8 +131,9 @@ def _check_index(store: Store, shard_store: Store, seen: Verification) -> tuple[
         for name in live:
             with seen.checking(name):
                 table = sealed.load(store.read(name), name)
-                if not table.schema.equals(INDEX_SCHEMA):
+                if not parts.is_known(table.schema):
                     raise WorkError("columns that are not those of the schema")
+                table = parts.completed(table)
                 used |= set(shards := sorted(set(table["shard"].to_pylist())))
                 lines += digest_lines(table)
                 _check_rows(name, table, keys, seen)
@@ -153,7 +155,7 @@ def _check_rows(name: str, table: pa.Table, keys: dict[tuple[Any, ...], str], se
     # Lists become Python objects here, so a large part is looked at in pieces.
     for batch in table.to_batches(max_chunksize=512):
         for row in batch.to_pylist():
-            key = (row["uid"], row["action_index"], row["rig"], row["orbit"])
+            key = clip_key(row["uid"], row["action_index"], row["rig"], row["orbit"], row["light"])
             label = " ".join(map(str, key))
             if key in keys:
                 seen.findings.append(Finding("damage", name, f"{label}: stands in {keys[key]} too"))
@@ -226,7 +228,8 @@ def _shard_faults(data: bytes, rows: list[dict[str, Any]]) -> Iterator[str]:
     if {row["shard_sha256"] for row in rows} != {sha256}:
         yield "its checksum is not the one in the index"
     for row in rows:
-        sample = f"{row['uid']}__a{row['action_index']}__{row['rig']}__o{row['orbit']}"
+        key = clip_key(row["uid"], row["action_index"], row["rig"], row["orbit"], row["light"])
+        sample = sample_name(key)
         digest = hashlib.sha256()
         spans = row_spans(row)
         for offset, length in spans:

@@ -1,4 +1,4 @@
-"""The clip: one (uid, action, rig, orbit) with N frames, their cameras, times and provenance."""
+"""The clip: one (uid, action, rig, orbit, light) with N frames, their cameras, times and provenance."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["RIGS", "Clip", "ClipKey", "decode", "encode_webp", "member_names"]
 #: Rigs every dataset may hold; others (rings of synchronised cameras) may be added under new names.
 RIGS = ("static_orbit", "dynamic_orbit", "front_view")
 
-#: (uid, action_index, rig, orbit): what makes a clip unique in a dataset.
-ClipKey = tuple[str, int, str, int]
+#: (uid, action_index, rig, orbit), and the light where it is not 0: what makes a clip unique in a dataset.
+ClipKey = tuple[str, int, str, int] | tuple[str, int, str, int, int]
 
 _UID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -39,9 +39,11 @@ class Clip:
     action_index: int
     """Order of the action in its file, from 0."""
     rig: str
-    """`static_orbit` (time fixed), `dynamic_orbit` (both run), `front_view` (camera fixed), or a ring."""
+    """`static_orbit` (time fixed), `dynamic_orbit` (both run), `front_view` (camera fixed), or a rig of
+    synchronised cameras (`cameras/rigs.py`), named by its argument with `_` for `:` and `@`."""
     orbit: int
-    """0 starts at the front; further ones at other azimuths."""
+    """0 starts at the front; further ones at other azimuths. Of n synchronised cameras: draw · n + number of
+    the camera, both from 0."""
     frames: tuple[bytes, ...]
     """N encoded images in frame order: lossless WebP, straight RGBA, 8 bits."""
     cameras: tuple[Camera, ...]
@@ -78,6 +80,22 @@ class Clip:
     """Engine, samples, versions."""
     render_seconds: float = 0.0
     """Wall time the clip took to render. Not part of the digest."""
+    light: int = 0
+    """Number of the lighting under which the clip was rendered; clips of one camera and different lights show
+    the same."""
+    camera_label: str | None = None
+    """Name of a synchronised camera, as `cam01`; None for orbits and fronts."""
+    rig_draw: int | None = None
+    """Which draw of the rig's cameras, from 0."""
+    metres_per_unit: float | None = None
+    """Metres that a unit of the clip's world stands for, where a rig is told in metres."""
+    lens_mm: float | None = None
+    """Focal length in mm, for a sensor of `sensor_mm` width."""
+    sensor_mm: float | None = None
+    camera_draw: Mapping[str, Any] = field(default_factory=dict)
+    """How the cameras were chosen (path, roll, aperture, ...); {} for plain orbits and fronts."""
+    lighting: Mapping[str, Any] = field(default_factory=dict)
+    """What lit the clip; {} for the lights of the preset."""
 
     def __post_init__(self) -> None:
         name = "__".join(map(str, (self.uid, self.action_index, self.rig, self.orbit)))
@@ -85,8 +103,8 @@ class Clip:
             raise ValueError(f"clip {name}: a uid holds 1 to 200 of A-Z a-z 0-9 _ -")
         if not _NAME.fullmatch(self.rig) or "__" in self.rig:
             raise ValueError(f"clip {name}: a rig is a lower-case name without a double underscore")
-        if self.action_index < 0 or self.orbit < 0:
-            raise ValueError(f"clip {name}: action_index and orbit count from 0")
+        if self.action_index < 0 or self.orbit < 0 or self.light < 0:
+            raise ValueError(f"clip {name}: action_index, orbit and light count from 0")
         n = len(self.frames)
         if n == 0:
             raise ValueError(f"clip {name}: no frames")
@@ -106,8 +124,8 @@ class Clip:
 
     @property
     def key(self) -> ClipKey:
-        """(uid, action_index, rig, orbit)."""
-        return (self.uid, self.action_index, self.rig, self.orbit)
+        """(uid, action_index, rig, orbit), and the light where it is not 0."""
+        return clip_key(self.uid, self.action_index, self.rig, self.orbit, self.light)
 
     @property
     def sha256(self) -> str:
@@ -134,10 +152,16 @@ class Clip:
         return np.stack([decode_pass(data, name) for data in self.passes[name]])
 
 
+def clip_key(uid: str, action_index: int, rig: str, orbit: int, light: int | None = 0) -> ClipKey:
+    """The key of a clip; None, of an index without lights, stands for light 0."""
+    return (uid, action_index, rig, orbit, light) if light else (uid, action_index, rig, orbit)
+
+
 def sample_name(key: ClipKey) -> str:
-    """`<uid>__a<action_index>__<rig>__o<orbit>`: the WebDataset key of a clip."""
-    uid, action_index, rig, orbit = key
-    return f"{uid}__a{action_index}__{rig}__o{orbit}"
+    """`<uid>__a<action_index>__<rig>__o<orbit>`, and `__l<light>` where it is not 0: the WebDataset key of a
+    clip."""
+    uid, action_index, rig, orbit, *light = key
+    return f"{uid}__a{action_index}__{rig}__o{orbit}" + "".join(f"__l{n}" for n in light)
 
 
 def member_names(clip: Clip) -> list[str]:

@@ -4,6 +4,9 @@ noticing.
 Each shard gets one part. Opening an index of thousands of small parts would be slow, so the driver merges
 them: it writes `merged-*.parquet`, whose footer names the parts it replaces, and then deletes those. Between
 the two steps both exist; a reader leaves out what a merged part replaces, so no row is ever seen twice.
+
+A dataset that was begun under version 1 of the schema, which had neither lights nor synchronised cameras, is
+gone on with: it then holds parts of both versions.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,6 +37,18 @@ REPLACES = b"orbit4d.replaces"
 MERGE_AT = 64
 #: ...into parts of up to this many rows.
 ROWS_PER_PART = 1 << 17
+#: Columns that version 2 added, and what a row of version 1 says in them.
+ADDED: dict[str, Any] = {
+    "light": 0,
+    "camera_label": None,
+    "rig_draw": None,
+    "metres_per_unit": None,
+    "lens_mm": None,
+    "sensor_mm": None,
+    "camera_draw": None,
+    "lighting": None,
+}
+VERSION_1 = pa.schema([field for field in INDEX_SCHEMA if field.name not in ADDED])
 
 
 def live_parts(store: Store) -> tuple[list[str], list[str]]:
@@ -90,10 +105,11 @@ def merge_small(store: Store, force: bool = False) -> int:
 
 
 def _merge(store: Store, names: Sequence[str]) -> None:
-    table = pa.concat_tables(
-        [sealed.load(data, store.path(name)) for name, data in zip(names, store.read_many(names))]
-    )
-    _replace(store, names, table)
+    # Parts of an older version become parts of the present one.
+    tables = [
+        completed(sealed.load(data, store.path(name))) for name, data in zip(names, store.read_many(names))
+    ]
+    _replace(store, names, pa.concat_tables(tables).replace_schema_metadata(INDEX_SCHEMA.metadata))
 
 
 def _replace(store: Store, names: Sequence[str], table: pa.Table) -> None:
@@ -106,6 +122,7 @@ def _replace(store: Store, names: Sequence[str], table: pa.Table) -> None:
         ("action_index", "ascending"),
         ("rig", "ascending"),
         ("orbit", "ascending"),
+        ("light", "ascending"),
     ]
     store.put(merged, sealed.dump(table.sort_by(order), {REPLACES.decode(): json.dumps(list(names))}))
     crash_point("compact_after_merged")
@@ -155,7 +172,8 @@ def read_part(store: Store, name: str, columns: Sequence[str] | None = None) -> 
     """Columns of one part, page checksums verified; damage raises WorkError."""
     with _reading(store, name), pq.ParquetFile(store.open(name), page_checksum_verification=True) as file:
         check_columns(file)
-        return whole(file.read(columns=None if columns is None else list(columns)))
+        table = whole(file.read(columns=None if columns is None else list(columns)))
+        return completed(table, columns)
 
 
 def read_parts(
@@ -189,10 +207,29 @@ def check_columns(file: pq.ParquetFile) -> None:
     missing, or come as other values, where it is asked for.
     """
     found = file.schema_arrow
-    if not found.equals(INDEX_SCHEMA):
-        odd = next((field.name for field in INDEX_SCHEMA if field not in found), "one too many")
-        raise pa.ArrowInvalid(f"column {odd} is not that of the schema")
+    if not is_known(found):
+        raise pa.ArrowInvalid(f"column {first_odd(found)} is not that of the schema")
 
 
 def _reading(store: Store, name: str) -> AbstractContextManager[None]:
     return reading(store.path(name), NOT_READABLE)
+
+
+def is_known(schema: pa.Schema) -> bool:
+    """Whether columns, by name and type, are those of a version that is read."""
+    return schema.equals(INDEX_SCHEMA) or schema.equals(VERSION_1)
+
+
+def first_odd(schema: pa.Schema) -> str:
+    """Name of the first column that the schema lacks or has of another type."""
+    return next((field.name for field in VERSION_1 if field not in schema), "one too many")
+
+
+def completed(table: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table with the columns it lacks of those asked for (None: of all), as its version meant them."""
+    wanted = INDEX_SCHEMA.names if columns is None else columns
+    for name in wanted:
+        if name in ADDED and name not in table.column_names:
+            field = INDEX_SCHEMA.field(name)
+            table = table.append_column(field, pa.array([ADDED[name]] * table.num_rows, field.type))
+    return table

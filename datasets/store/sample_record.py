@@ -17,6 +17,7 @@ from orbit4d.datasets.store.clip import Clip, sample_name
 from orbit4d.datasets.store.passes import PASSES
 from orbit4d.datasets.store.schema import split_of
 
+_RIG = ("light", "camera_label", "metres_per_unit", "lens_mm", "sensor_mm", "camera_draw", "lighting")
 _TEXTS = ("license", "author", "source_url", "caption", "asset_sha256")
 
 
@@ -60,6 +61,9 @@ def _record(clip: Clip) -> dict[str, Any]:
         "measures": dict(clip.measures),
         "passes": {name: PASSES[name].meaning if name in PASSES else "" for name in clip.passes},
         **{name: getattr(clip, name) for name in _TEXTS},
+        # Said where there is something to say, so that older clips have the bytes they always had.
+        **{name: getattr(clip, name) for name in _RIG if getattr(clip, name) not in (None, 0, {})},
+        **({"rig_draw": clip.rig_draw} if clip.rig_draw is not None else {}),
     }
 
 

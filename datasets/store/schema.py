@@ -1,7 +1,7 @@
 """The index: one documented, versioned Arrow schema, and the way between its rows and clips.
 
 The descriptions stand in the Parquet files too (field metadata "description"). A published version never
-changes; `SCHEMA_VERSION` grows instead, and every older version stays readable (tests/datasets/fixtures).
+changes; `SCHEMA_VERSION` grows instead, and every older version stays readable (parts.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.store.clip import Clip
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SPLITS = ("train", "validation", "test")
 #: Shares of the splits, in the order of SPLITS.
@@ -97,6 +97,14 @@ INDEX_SCHEMA = pa.schema(
         ),
         _described("shard_bytes", pa.int64(), "bytes of the whole shard"),
         _described("shard_sha256", pa.string(), "hex SHA-256 of the whole shard"),
+        _described("light", pa.int32(), "number of the lighting, from 0; part of a clip's key"),
+        _described("camera_label", pa.string(), "name of the rig's camera (cam01), null outside such rigs"),
+        _described("rig_draw", pa.int32(), "which draw of the rig's cameras, from 0; null outside such rigs"),
+        _described("metres_per_unit", pa.float64(), "metres that a unit stands for; null where not said"),
+        _described("lens_mm", pa.float64(), "focal length in mm; null where only pixels are known"),
+        _described("sensor_mm", pa.float64(), "width of the sensor in mm that lens_mm belongs to"),
+        _described("camera_draw", pa.string(), "JSON object: how the cameras were chosen; null: as always"),
+        _described("lighting", pa.string(), "JSON object: what lit the clip; null: the lights of the preset"),
     ],
     metadata={"orbit4d.schema_version": str(SCHEMA_VERSION)},
 )
@@ -183,7 +191,25 @@ def clip_row(
         "render_seconds": clip.render_seconds,
         "shard_bytes": shard_bytes,
         "shard_sha256": shard_sha256,
+        **_columns_of_version_2(clip),
     }
+
+
+def _columns_of_version_2(clip: Clip) -> dict[str, Any]:
+    return {
+        "light": clip.light,
+        "camera_label": clip.camera_label,
+        "rig_draw": clip.rig_draw,
+        "metres_per_unit": clip.metres_per_unit,
+        "lens_mm": clip.lens_mm,
+        "sensor_mm": clip.sensor_mm,
+        "camera_draw": _json_or_none(clip.camera_draw),
+        "lighting": _json_or_none(clip.lighting),
+    }
+
+
+def _json_or_none(value: Mapping[str, Any]) -> str | None:
+    return json.dumps(dict(value), sort_keys=True) if value else None
 
 
 def _number(value: float | None) -> float | None:
@@ -246,4 +272,12 @@ def row_clip(row: Mapping[str, Any], members: Sequence[bytes]) -> Clip:
         asset_sha256=row["asset_sha256"],
         renderer=json.loads(row["renderer"] or "{}"),
         render_seconds=row["render_seconds"],
+        light=row.get("light") or 0,
+        camera_label=row.get("camera_label"),
+        rig_draw=row.get("rig_draw"),
+        metres_per_unit=row.get("metres_per_unit"),
+        lens_mm=row.get("lens_mm"),
+        sensor_mm=row.get("sensor_mm"),
+        camera_draw=json.loads(row.get("camera_draw") or "{}"),
+        lighting=json.loads(row.get("lighting") or "{}"),
     )

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable
 
 from orbit4d.datasets.core.errors import WorkError
 
-_SAMPLE = re.compile(r"(?P<uid>[^/]+)__a\d+__\w+?__o\d+\..+")
+_SAMPLE = re.compile(r"(?P<uid>[^/]+)__a\d+__\w+?__o\d+(?:__l\d+)?\..+")
 BLOCK = 512
 #: End-of-archive mark: two zero blocks.
 END = bytes(2 * BLOCK)

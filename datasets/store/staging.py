@@ -22,6 +22,7 @@ from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.store import sealed
 from orbit4d.datasets.store.clip import Clip, member_names
+from orbit4d.datasets.store.parts import completed, is_known
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.sample_record import record_name, sample_record
 from orbit4d.datasets.store.schema import INDEX_SCHEMA, clip_row
@@ -105,7 +106,9 @@ def _check(uid: str, clips: Sequence[Clip]) -> None:
             raise InputError(f"{uid}: a clip of {clip.uid} among its clips")
     for a, b in pairwise(clips):
         if a.key == b.key:
-            raise InputError(f"{uid}: two clips of action {a.action_index}, {a.rig}, orbit {a.orbit}")
+            raise InputError(
+                f"{uid}: two clips of action {a.action_index}, {a.rig}, orbit {a.orbit}, light {a.light}"
+            )
 
 
 def staged_assets(store: Store) -> list[Staged]:
@@ -133,9 +136,9 @@ def load_rows(store: Store, staged: Staged, data: bytes) -> tuple[pa.Table, list
     with reading(store.path(staged.rows)):
         told = (table.schema.metadata or {}).get(_REJECTED, b"[]")
         rejected = [Rejection(**row) for row in json.loads(told)]
-    if not table.schema.equals(INDEX_SCHEMA):
+    if not is_known(table.schema):
         raise WorkError(f"{store.path(staged.rows)}: damaged (columns that are not those of the schema)")
-    return table.replace_schema_metadata(INDEX_SCHEMA.metadata), rejected
+    return completed(table).replace_schema_metadata(INDEX_SCHEMA.metadata), rejected
 
 
 def check_tar(store: Store, staged: Staged, table: pa.Table, tar: bytes) -> None:

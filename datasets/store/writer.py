@@ -12,7 +12,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +25,7 @@ from orbit4d.datasets.store import manifest, parts, rejections, sealed, staging
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.digest import dataset_digest
 from orbit4d.datasets.store.rejections import Rejection
+from orbit4d.datasets.store.schema import SCHEMA_VERSION
 from orbit4d.datasets.store.shards import only_here
 from orbit4d.datasets.store.staging import (
     ShardDraft,
@@ -88,6 +89,10 @@ class DatasetWriter:
                 f"{self.uri}: holds another configuration ({where} is {have!r}, asked for {want!r}); "
                 "choose another --out or the same settings"
             )
+        if self.manifest.schema_version < SCHEMA_VERSION:
+            # What is written from here on is of the present version; older parts stay as they are.
+            self.manifest = replace(self.manifest, schema_version=SCHEMA_VERSION)
+            self.store.put(manifest.NAME, manifest.dump(self.manifest))
 
     def _create(self, config: dict[str, Any], software: Mapping[str, str] | None) -> None:
         foreign = [name for name in self.store.entries() if name not in ("staging", "rejected")]

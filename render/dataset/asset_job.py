@@ -20,7 +20,7 @@ from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.staging import stage_asset
 from orbit4d.render.fleet.worker import Job
 from orbit4d.render.planning.settings import RenderSettings
-from orbit4d.render.planning.views import plan_action
+from orbit4d.render.planning.views import GROUND, measured_as, plan_action
 from orbit4d.render.protocol.messages import RenderResult, from_json
 from orbit4d.render.protocol.wire import RefusedInput
 
@@ -106,7 +106,9 @@ def clips_of_action(
 ) -> list[Clip]:
     """Clips of one rendered action; equal (camera, moment) pairs share their bytes."""
     start, end = action["window"]
-    plan = plan_action(settings, payload["uid"], (start, end))
+    # With the same ground the child's plan is made again, to the bit.
+    ground = action.get("ground")
+    plan = plan_action(settings, payload["uid"], (start, end), ground=GROUND if ground is None else ground)
     if plan.sha256 != action["plan_sha256"]:
         raise WorkError(
             f"{payload['uid']}: the cameras and times that Blender rendered are not those of these settings: "
@@ -125,6 +127,7 @@ def clips_of_action(
         "suns": " ".join(f"{energy:g}" for energy in settings.sun_energies_of(payload["uid"])),
         "flags": " ".join([*payload.get("notes", ()), *result["flags"]]),
     }
+    lights = result.get("lights") or [{}] * settings.lights.n_lights
     total = sum(len(clip.shots) for clip in plan.clips)
     return [
         Clip(
@@ -142,13 +145,16 @@ def clips_of_action(
             centre=tuple(action["centre"]),
             azimuth0_deg=clip.azimuth0_deg,
             elevation_deg=clip.elevation_deg,
-            radius=settings.radius,
+            radius=clip.radius,
             passes={name: tuple(files[i] for i in clip.shots) for name, files in passes.items()},
-            measures=action["measures"][f"{clip.rig}/{clip.orbit}"],
+            measures=action["measures"][measured_as(clip.rig, clip.orbit, clip.light)],
             asset_sha256=payload["sha256"],
             renderer=renderer,
             render_seconds=action["seconds"] * len(clip.shots) / total,
             **payload["provenance"],
+            light=clip.light,
+            lighting=lights[clip.light],
+            **clip.told,
         )
         for clip in plan.clips
     ]

@@ -71,10 +71,10 @@ def render_assets(
     with other contents; WorkError when no worker can be kept alive.
     """
     began = time.monotonic()
-    check_environment(settings.lights.environment)
+    for path in settings.lights.files:
+        check_environment(path)
     resolved = resolve(list(sources), captions, workers_fetch=fleet.elsewhere)
-    named = [asset.path for asset in resolved.assets] + [out, settings.lights.environment or "s3://"]
-    fleet.refuse_local(named)
+    fleet.refuse_local([asset.path for asset in resolved.assets] + [out, *settings.lights.files])
     fresh = not Store(out).exists(manifest.NAME)
     writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
     _check_same_contents(writer, resolved.assets)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from orbit4d.datasets.cameras.camera import Camera
 
 Points = npt.NDArray[np.floating]
 
@@ -81,8 +83,49 @@ def fit(
 
     `margin` is the share of the half-frame that stays free on each side. Never enlarges.
     """
-    half_tan = (1.0 - margin) * np.tan(np.radians(fov_x_deg) / 2.0)
+    return fit_all(box, moments, [FramedFor(radius, fov_x_deg, elevation_deg)], margin)
+
+
+@dataclass(frozen=True)
+class FramedFor:
+    """What an object must be in view of: a circle of cameras, at any azimuth, or cameras one by one."""
+
+    radius: float
+    fov_x_deg: float
+    elevation_deg: float = 0.0
+    cameras: tuple[Camera, ...] = ()
+    """Of a path that is no plain circle; all look at the origin. The numbers above then do not count."""
+
+    def load(self, points: Points, margin: float) -> float:
+        """How far points [V, 3] fill the frame less its margin; 1 touches the edge."""
+        if self.cameras:
+            return camera_load(points, self.cameras, margin)
+        half_tan = (1.0 - margin) * np.tan(np.radians(self.fov_x_deg) / 2.0)
+        return frame_load(points, self.radius, half_tan, self.elevation_deg)
+
+
+def camera_load(points: Points, cameras: Sequence[Camera], margin: float) -> float:
+    """As `frame_load`, for these cameras alone, which look at the origin with the principal point in the
+    middle: |x| and |u| ≤ k (d - b) is linear in scale for each of them."""
+    points = np.asarray(points, np.float64)
+    if len(points) == 0:
+        return 0.0
+    found = 0.0
+    for camera in dict.fromkeys(cameras):
+        local = points @ camera.c2w[:3, :3]
+        distance = float(np.linalg.norm(camera.position))
+        for axis, size, focal in ((0, camera.w, camera.fl_x), (1, camera.h, camera.fl_y)):
+            k = (1.0 - margin) * size / (2.0 * focal)
+            found = max(found, float((np.abs(local[:, axis]) + k * local[:, 2]).max() / (k * distance)))
+    return found
+
+
+def fit_all(
+    box: Framing, moments: Iterable[Points], framed_for: Sequence[FramedFor], margin: float = 0.02
+) -> Framing:
+    """As `fit`, for all that the object must be in view of."""
+    distinct = list(dict.fromkeys(framed_for))
     load = max(
-        (frame_load(box.apply(points), radius, half_tan, elevation_deg) for points in moments), default=0.0
+        (each.load(placed, margin) for placed in map(box.apply, moments) for each in distinct), default=0.0
     )
     return Framing(box.scale / max(1.0, load), box.centre)

@@ -6,66 +6,34 @@ have the same digest. How many workers render it, and where, is not part of it (
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from orbit4d.datasets.cameras.camera import DEFAULT_FOV_X_DEG, DEFAULT_RADIUS, published_elevation_deg
+from orbit4d.datasets.cameras.rig_files import FileRig
+from orbit4d.datasets.cameras.rigs import KNOWN, METRES_PER_UNIT, parse_rig
+from orbit4d.datasets.cameras.sampling import rng
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.store.clip import RIGS
+from orbit4d.render.planning.camera_settings import CameraSettings
+from orbit4d.render.planning.light_settings import PUBLISHED_SUNS, LightSettings
 
 NORMALISATIONS = ("fit", "union_box", "first_frame")
 WINDOWS = ("moving", "raw_frames")
 PASSES = ("depth", "normal", "mask")
 DEVICES = ("cpu", "cuda", "optix", "hip", "metal", "oneapi")
-#: World colour of Blender's start-up file, linear.
-START_UP_GREY = 0.05087609
+#: View transforms of Blender's own colour configuration.
+VIEW_TRANSFORMS = ("Standard", "Khronos PBR Neutral", "AgX", "Filmic", "Filmic Log", "False Color", "Raw")
+
+
+#: Settings that came later, as they are where nobody asked for them: then no configuration holds them.
+LATER: dict[str, Any] = {"draws": 1, "metres_per_unit": METRES_PER_UNIT, "own_rigs": (), "cameras": {}}
 
 
 def _check(good: bool, message: str) -> None:
     if not good:
         raise InputError(message)
-
-
-@dataclass(frozen=True)
-class Sun:
-    """A lamp at infinity."""
-
-    energies: tuple[float, ...]
-    """Strengths in W/m² that one is drawn from, once per asset."""
-    rotation_deg: tuple[float, float, float]
-    """Euler angles XYZ; without rotation a sun shines along −Z."""
-
-
-#: Key, fill, rim and bottom lamp of the published script (VITA-Group/Diffusion4D, rendering/blender.py).
-PUBLISHED_SUNS = (
-    Sun((3.0, 4.0, 5.0), (45.0, 0.0, -45.0)),
-    Sun((2.0, 3.0, 4.0), (45.0, 0.0, 135.0)),
-    Sun((3.0, 4.0, 5.0), (-45.0, 0.0, -225.0)),
-    Sun((1.0, 2.0, 3.0), (180.0, 0.0, 0.0)),
-)
-#: The same at half their strength. The published ones are set for Filmic, which compresses highlights; with
-#: the Standard transform they burn a third of a white truck into a white background. (Lowering the exposure
-#: instead would darken unlit materials too.)
-HALF_SUNS = tuple(Sun(tuple(e / 2 for e in sun.energies), sun.rotation_deg) for sun in PUBLISHED_SUNS)
-
-
-@dataclass(frozen=True)
-class LightSettings:
-    """What shines on the asset."""
-
-    suns: tuple[Sun, ...] = HALF_SUNS
-    shadows: bool = False
-    """Whether the suns cast shadows. The published script switches them off on the lamp; Blender 3.2's Cycles
-    may have read another property, so the published images may hold shadows."""
-    world_grey: float = START_UP_GREY
-    """Uniform background radiance, linear; used when there is no environment."""
-    environment: str | None = None
-    """EXR or HDR panorama that lights the scene; never seen directly, since the film is transparent."""
-    environment_strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -121,7 +89,8 @@ class RenderSettings:
     resolution: int = 256
     """Width and height of an image in pixels."""
     rigs: tuple[str, ...] = RIGS
-    """Of `static_orbit`, `dynamic_orbit`, `front_view`."""
+    """Of `static_orbit`, `dynamic_orbit`, `front_view`, the rigs of synchronised cameras that
+    `datasets.cameras.rigs` knows, and names of `own_rigs`."""
     orbits: int = 1
     """Orbits per action. Orbit 0 starts at the front, further ones at given or drawn azimuths."""
     azimuths_deg: tuple[float, ...] = ()
@@ -159,18 +128,26 @@ class RenderSettings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     seed: int = 0
     preset: str = "default"
+    draws: int = 1
+    """Draws of each rig whose cameras are drawn (`sync`, `sync_moving`)."""
+    metres_per_unit: float = METRES_PER_UNIT
+    """Metres that a unit of the normalised scene stands for, in rigs that are told in metres."""
+    own_rigs: tuple[FileRig, ...] = ()
+    """Rigs of the user's own, from files."""
+    cameras: CameraSettings = field(default_factory=CameraSettings)
+    """What is drawn of the cameras of orbits and fronts."""
 
     def __post_init__(self) -> None:
         _check(self.frames >= 1, f"frames is {self.frames}; at least 1 is needed")
         _check(8 <= self.resolution <= 8192, f"resolution is {self.resolution}; choose 8 to 8192 pixels")
         _check(self.orbits >= 1, f"orbits is {self.orbits}; at least 1 is needed")
-        _check(bool(self.rigs), "no rig is given; choose from " + ", ".join(RIGS))
+        self._check_rigs()
         for what, given, known in (
-            ("rig", self.rigs, RIGS),
             ("pass", self.passes, PASSES),
             ("normalise", (self.normalise,), NORMALISATIONS),
             ("window", (self.window,), WINDOWS),
             ("device", (self.engine.device,), DEVICES),
+            ("view transform", (self.engine.view_transform,), VIEW_TRANSFORMS),
         ):
             for name in given:
                 _check(name in known, f"unknown {what} {name!r}; choose from {', '.join(known)}")
@@ -179,14 +156,48 @@ class RenderSettings:
         _check(self.radius > 0.6, f"radius is {self.radius}; nearer than 0.6 the cameras stand in the asset")
         _check(1 <= self.engine.samples <= 65536, f"samples is {self.engine.samples}; at least 1 is needed")
         _check(not (self.closed and self.frames < 2), "a closed orbit needs at least two frames")
+        for name, given in (
+            ("shadow-catcher", self.lights.shadow_catcher),
+            ("environment-visible", self.lights.environment_visible),
+        ):
+            _check(
+                not given or not set(self.passes) & {"depth", "normal"},
+                f"--{name}: depth and normal passes tell the object by its alpha; render them without it",
+            )
         for share in self.window_shares:
             _check(0.0 < share <= 1.0, f"window share is {share}; choose above 0, up to 1")
         for elevation in (self.elevation_deg, *(self.elevation_range_deg or ())):
             _check(abs(elevation) < 90.0, f"elevation is {elevation}; choose −89 to 89 degrees")
 
+    def _check_rigs(self) -> None:
+        known = ", ".join((*RIGS, *KNOWN))
+        _check(bool(self.rigs), f"no rig is given; choose from {known}")
+        own = {rig.column: rig for rig in self.own_rigs}
+        columns = []
+        for name in self.rigs:
+            rig = None if name in own else parse_rig(name)
+            _check(
+                name in RIGS or name in own or rig is not None,
+                f"unknown rig {name!r}; choose from {known}, or a transforms.json",
+            )
+            columns.append(rig.column if rig else name)
+        for name in columns:
+            _check(columns.count(name) == 1, f"rig {name} is named twice in {', '.join(self.rigs)}")
+        for of_file in self.own_rigs:
+            of_file.check_frames(self.frames)
+        _check(1 <= self.draws <= 30, f"draws is {self.draws}; choose 1 to 30")
+        _check(
+            0.01 <= self.metres_per_unit <= 1000.0,
+            f"metres per unit is {self.metres_per_unit:g}; choose 0.01 to 1000",
+        )
+
     def as_config(self) -> dict[str, Any]:
         """The resolved configuration as JSON-able data, for dataset.json and for the child."""
         config = asdict(self)
+        config["cameras"], config["lights"] = self.cameras.as_config(), self.lights.as_config()
+        for name, plain in LATER.items():
+            if config[name] == plain:
+                del config[name]  # datasets rendered before there were any are gone on with
         if all(share == 1.0 for share in self.window_shares):
             del config["window_shares"]  # datasets rendered before there were any are gone on with
         for later in ("backface_culling", "transparent_glass"):
@@ -198,23 +209,40 @@ class RenderSettings:
     def from_config(cls, config: Mapping[str, Any]) -> RenderSettings:
         """Inverse of `as_config`, also after a trip through JSON."""
         data = {key: _tuples(value) for key, value in config.items()}
-        lights = dict(data.pop("lights"))
-        lights["suns"] = tuple(Sun(**sun) for sun in lights["suns"])
+        lights = LightSettings.from_config(data.pop("lights"))
+        data["cameras"] = CameraSettings.from_config(data.pop("cameras", {}))
+        data["own_rigs"] = tuple(FileRig.from_config(rig) for rig in data.pop("own_rigs", ()))
         engine = {"backface_culling": False, "transparent_glass": False, **data.pop("engine")}
-        return cls(lights=LightSettings(**lights), engine=EngineSettings(**engine), **data)
+        return cls(lights=lights, engine=EngineSettings(**engine), **data)
 
-    def elevation_of(self, uid: str) -> float:
-        """Real elevation in degrees of an asset's orbits."""
+    def elevation_of(self, uid: str, orbit: int = 0) -> float:
+        """Real elevation in degrees of an asset's orbits, or of one where each draws its own."""
+        drawn = self.cameras.value("elevation", self.seed, uid, orbit)
+        if drawn is not None:
+            return drawn
         asked = self.elevation_deg
         if self.elevation_range_deg is not None:
             low, high = self.elevation_range_deg
             asked = float(rng(self.seed, uid, "elevation").integers(low, high + 1))
         return published_elevation_deg(asked) if self.elevation_as_published else asked
 
+    def radius_of(self, uid: str, orbit: int) -> float:
+        """Distance of the camera of an asset's orbit at its start, units."""
+        drawn = self.cameras.value("radius", self.seed, uid, orbit)
+        return self.radius if drawn is None else drawn
+
+    def fov_of(self, uid: str, orbit: int) -> float:
+        """Horizontal field of view of an asset's orbit, degrees."""
+        drawn = self.cameras.value("fov", self.seed, uid, orbit)
+        return self.fov_x_deg if drawn is None else drawn
+
     def azimuth0_of(self, uid: str, orbit: int) -> float:
         """Azimuth in degrees at which an asset's orbit starts; drawn ones are whole hundredths of a turn."""
         if orbit < len(self.azimuths_deg):
             return float(self.azimuths_deg[orbit])
+        drawn = self.cameras.value("azimuth", self.seed, uid, orbit)
+        if drawn is not None:
+            return drawn
         if orbit == 0:
             return 0.0
         draws = rng(self.seed, uid, "azimuth").random(orbit)
@@ -228,12 +256,6 @@ class RenderSettings:
         """Strength of each sun for an asset, in W/m²; the same for all its clips."""
         generator = rng(self.seed, uid, "suns")
         return tuple(float(generator.choice(sun.energies)) for sun in self.lights.suns)
-
-
-def rng(seed: int, uid: str, purpose: str) -> np.random.Generator:
-    """The asset's own random stream for one purpose: neither order nor other settings disturb it."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{uid}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
 #: Every preset, resolved. `diffusion4d` is the published script (VITA-Group/Diffusion4D,

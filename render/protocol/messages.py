@@ -117,6 +117,8 @@ class RenderedAction:
     seconds: float
     plan_sha256: str
     """`Plan.sha256` of what was rendered: whoever builds the clips plans again, and must come to the same."""
+    ground: float | None = None
+    """Height of the ground under the object, in the world of the clips; None without a ground."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ class RenderResult:
     samples: int | None
     timings: dict[str, float]
     versions: dict[str, str]
+    lights: tuple[dict[str, Any], ...] = ()
+    """What each light of the settings came to."""
 
 
 # JSON -------------------------------------------------------------------------------------------------------

@@ -17,8 +17,11 @@ from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.store.clip import Pixels
 from orbit4d.render.blender.materials.repair import is_unlit
 from orbit4d.render.blender.materials.see_through import clear_glass, cull_backfaces
+from orbit4d.render.blender.scene.lights import Lights
 from orbit4d.render.blender.scene.passes import PassReader, take_exr
-from orbit4d.render.planning.settings import EngineSettings, LightSettings, RenderSettings
+from orbit4d.render.planning.lights import lightings_of
+from orbit4d.render.planning.orbit_cameras import Optics, focus_distance, largest_blur, opening
+from orbit4d.render.planning.settings import EngineSettings, RenderSettings
 from orbit4d.render.protocol.wire import RefusedInput
 
 SENSOR_MM = 36.0
@@ -35,8 +38,8 @@ class Studio:
         self.scene = bpy.context.scene
         self.picture = Path(scratch) / "picture.png"
         set_engine(self.scene, settings.engine, settings.resolution, threads)
-        set_world(self.scene, settings.lights)
-        add_suns(self.scene, settings.lights, settings.sun_energies_of(uid))
+        self.lights = Lights(self.scene, settings.lights, lightings_of(settings, uid))
+        self.scene.render.film_transparent = not settings.lights.environment_visible
         if settings.engine.skip_unlit_lights:
             for material in bpy.data.materials:
                 if is_unlit(material):
@@ -61,13 +64,37 @@ class Studio:
         """Samples per pixel of the pictures to come."""
         self.scene.cycles.samples = samples
 
+    @property
+    def shows_more(self) -> bool:
+        """Whether a picture shows more than the object: its surroundings, or its shadow."""
+        return self.settings.lights.environment_visible or self.settings.lights.shadow_catcher
+
     def look_through(self, camera: Camera) -> None:
-        """Stand Blender's camera where `camera` is."""
-        self.camera.data.lens = SENSOR_MM * camera.fl_x / camera.w
+        """Stand Blender's camera where `camera` is, with its focal lengths, principal point and size."""
+        data, render, aspect = self.camera.data, self.scene.render, camera.fl_x / camera.fl_y
+        data.lens = SENSOR_MM * camera.fl_x / camera.w
+        # Shifts are told in widths, of the plane and not of the picture.
+        data.shift_x = (camera.w / 2 - camera.cx) / camera.w
+        data.shift_y = (camera.cy - camera.h / 2) * aspect / camera.w
+        render.pixel_aspect_x, render.pixel_aspect_y = max(1.0, 1.0 / aspect), max(1.0, aspect)
+        render.resolution_x, render.resolution_y = camera.w, camera.h
         self.camera.matrix_world = Matrix(camera.c2w.tolist())
 
+    def focus(self, camera: Camera, optics: Optics | None) -> None:
+        """Open the lens, focused on the centre of the scene; None makes everything sharp."""
+        dof = self.camera.data.dof
+        dof.use_dof = optics is not None
+        if optics is not None:
+            # Blender's opening is its own focal length in thousandths of a unit over the f-number.
+            dof.aperture_fstop = self.camera.data.lens / 1000.0 / opening(camera, optics)
+            dof.focus_distance = focus_distance(camera)
+
     def take(
-        self, camera: Camera, vertices: npt.NDArray[np.floating] | None = None, seed: int | None = None
+        self,
+        camera: Camera,
+        vertices: npt.NDArray[np.floating] | None = None,
+        seed: int | None = None,
+        optics: Optics | None = None,
     ) -> Pixels:
         """Straight RGBA, uint8 [H, W, 4], RGB 0 where alpha is 0; its extra passes then stand in
         `last_passes`.
@@ -77,7 +104,8 @@ class Studio:
         """
         from PIL import Image
 
-        box = None if vertices is None else projected_box(camera, vertices)
+        blur = 0.0 if optics is None or vertices is None else largest_blur(camera, optics, vertices)
+        box = None if vertices is None else projected_box(camera, vertices, blur)
         self.last_passes: dict[str, npt.NDArray[Any]] = {}
         self._traced = False
         if box is not None and box[0] >= box[2]:
@@ -86,6 +114,7 @@ class Studio:
             return np.zeros((camera.h, camera.w, 4), np.uint8)
         self.scene.cycles.seed = self.settings.engine.seed if seed is None else seed
         self.look_through(camera)
+        self.focus(camera, optics)
         _set_border(self.scene.render, box, camera.w, camera.h)
         bpy.ops.render.render(write_still=True)
         self._traced = True
@@ -110,9 +139,11 @@ class Studio:
         return take_exr(path)
 
 
-def projected_box(camera: Camera, vertices: npt.NDArray[np.floating]) -> tuple[int, int, int, int] | None:
+def projected_box(
+    camera: Camera, vertices: npt.NDArray[np.floating], blur: float = 0.0
+) -> tuple[int, int, int, int] | None:
     """(left, top, right, bottom) in pixels, right and bottom exclusive, of everything `vertices` [V, 3]
-    can cover.
+    can cover, blurred by up to `blur` pixels.
 
     None when a vertex is beside or behind the camera and the whole frame must be traced. Empty (left ≥
     right) when nothing is in view.
@@ -122,8 +153,10 @@ def projected_box(camera: Camera, vertices: npt.NDArray[np.floating]) -> tuple[i
     pixels, depth = camera.project(vertices)
     if depth.min() <= 1e-3:
         return None
-    low = np.floor(pixels.min(axis=0)).astype(int) - CROP_MARGIN
-    high = np.ceil(pixels.max(axis=0)).astype(int) + CROP_MARGIN
+    if blur > max(camera.w, camera.h):
+        return None
+    low = np.floor(pixels.min(axis=0) - blur).astype(int) - CROP_MARGIN
+    high = np.ceil(pixels.max(axis=0) + blur).astype(int) + CROP_MARGIN
     left, top = max(0, int(low[0])), max(0, int(low[1]))
     right, bottom = min(camera.w, int(high[0])), min(camera.h, int(high[1]))
     if left >= right or top >= bottom:
@@ -212,36 +245,3 @@ def _choose_device(scene: bpy.types.Scene, device: str) -> None:
     if not found:
         raise RefusedInput("device", f"no {device} device on {os.uname().nodename}; use --device cpu")
     scene.cycles.device = "GPU"
-
-
-def set_world(scene: bpy.types.Scene, lights: LightSettings) -> None:
-    """A uniform grey world, or a panorama."""
-    world = bpy.data.worlds.new("orbit4d_world")
-    scene.world = world
-    world.use_nodes = True
-    tree = world.node_tree
-    background = next(node for node in tree.nodes if node.type == "BACKGROUND")
-    if lights.environment is None:
-        background.inputs["Color"].default_value = (*[lights.world_grey] * 3, 1.0)
-        background.inputs["Strength"].default_value = 1.0
-        return
-    if not os.path.isfile(lights.environment):
-        raise RefusedInput("environment", f"no environment file at {lights.environment} on this worker")
-    texture = tree.nodes.new("ShaderNodeTexEnvironment")
-    texture.image = bpy.data.images.load(lights.environment)
-    # Blender shows what it cannot read in magenta; asking for the size makes it look.
-    if min(texture.image.size) < 1:
-        raise RefusedInput("environment", f"{lights.environment}: Blender cannot read it as an image")
-    tree.links.new(texture.outputs["Color"], background.inputs["Color"])
-    background.inputs["Strength"].default_value = lights.environment_strength
-
-
-def add_suns(scene: bpy.types.Scene, lights: LightSettings, energies: tuple[float, ...]) -> None:
-    """One lamp per sun, with the energy drawn for this asset."""
-    for i, (sun, energy) in enumerate(zip(lights.suns, energies, strict=True)):
-        data = bpy.data.lights.new(f"orbit4d_sun{i}", "SUN")
-        data.energy = energy
-        data.use_shadow = lights.shadows
-        lamp = bpy.data.objects.new(data.name, data)
-        lamp.rotation_euler = np.radians(sun.rotation_deg).tolist()
-        scene.collection.objects.link(lamp)

@@ -17,7 +17,7 @@ from orbit4d.render.blender.geometry.track import Track
 from orbit4d.render.blender.importers.load import Loaded
 from orbit4d.render.blender.scene.motion import bounding_corners, iter_points, stride_for
 from orbit4d.render.blender.scene.studio import Studio
-from orbit4d.render.planning.framing import Framing, box_framing, fit, union_box
+from orbit4d.render.planning.framing import Framing, box_framing, fit_all, union_box
 from orbit4d.render.planning.sample_count import PROBE_SAMPLES, PROBE_SEEDS, quality_at_probe, samples_for
 from orbit4d.render.planning.settings import RenderSettings
 from orbit4d.render.planning.views import Plan
@@ -45,8 +45,7 @@ def frame_action(loaded: Loaded, settings: RenderSettings, plan: Plan) -> Framin
     box = box_framing(*union_box(moments()))
     if settings.normalise == "union_box":
         return box
-    elevation = plan.clips[0].elevation_deg
-    return fit(box, moments(), settings.radius, settings.fov_x_deg, elevation, settings.margin)
+    return fit_all(box, moments(), plan.framed_for, settings.margin)
 
 
 def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing) -> int:
@@ -59,8 +58,10 @@ def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing)
     pairs = []
     for i in (len(plan.shots) // 4, (5 * len(plan.shots)) // 8):
         loaded.set_seconds(plan.shots[i].seconds)
-        vertices = None if hides_geometry(loaded) else points_now(loaded)
-        one, other = (studio.take(plan.shots[i].camera, vertices, seed) for seed in PROBE_SEEDS)
+        vertices = None if studio.shows_more or hides_geometry(loaded) else points_now(loaded)
+        shot = plan.shots[i]
+        studio.lights.turn_on(shot.light)
+        one, other = (studio.take(shot.camera, vertices, seed, shot.optics) for seed in PROBE_SEEDS)
         pairs.append((one, other))
     target = engine.target_psnr_db, engine.target_ssim
     chosen = samples_for(quality_at_probe(pairs), *target, engine.least_samples, engine.samples)
@@ -78,7 +79,7 @@ def take_views(
     adds it up, so this holds the build to it and need not cost each picture a second file.
     """
     loaded.normalise(framing.scale, framing.centre)
-    can_crop = studio.settings.engine.crop and not hides_geometry(loaded)
+    can_crop = studio.settings.engine.crop and not studio.shows_more and not hides_geometry(loaded)
     now: float | None = None
     vertices = np.zeros((0, 3), np.float32)
     track = None
@@ -95,7 +96,8 @@ def take_views(
                 track = Track(stride_for(sum(len(surface.local) for surface in surfaces)))
             vertices = track.add(surfaces)
             clock.lap("framing")
-        pictures.append(studio.take(shot.camera, vertices if can_crop else None))
+        studio.lights.turn_on(shot.light)
+        pictures.append(studio.take(shot.camera, vertices if can_crop else None, optics=shot.optics))
         passes.append(studio.last_passes)
         if len(pictures) - 1 in looked_at:
             finite = finite and studio.is_finite()

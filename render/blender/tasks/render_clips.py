@@ -18,14 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.datasets.core.crashpoints import crash_point
+from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images import measures as image_measures
-from orbit4d.datasets.store.clip import Pixels, encode_webp
+from orbit4d.datasets.store.clip import RIGS, Pixels, encode_webp
 from orbit4d.render.blender.importers.load import ActionInfo, Loaded, load_asset
+from orbit4d.render.blender.scene.lights import place_ground
 from orbit4d.render.blender.scene.motion import moving_window
+from orbit4d.render.blender.scene.room import Room, camera_inside, measure_room
 from orbit4d.render.blender.scene.studio import Studio
 from orbit4d.render.blender.scene.views import Clock, choose_samples, frame_action, take_views
+from orbit4d.render.planning.camera_settings import CameraSettings
+from orbit4d.render.planning.framing import Framing
 from orbit4d.render.planning.settings import RenderSettings
-from orbit4d.render.planning.views import Plan, plan_action
+from orbit4d.render.planning.views import Plan, measured_as, plan_action
 from orbit4d.render.planning.window import is_long
 from orbit4d.render.protocol.messages import RejectedAction, RenderedAction, RenderResult, to_json
 from orbit4d.render.protocol.wire import RefusedInput
@@ -42,6 +47,8 @@ class _Stage:
     studio: Studio
     clock: Clock
     emit: Callable[..., None]
+    ground: Any = None
+    """Blender's plane for shadows, where one was asked for."""
     samples: int | None = None
     """Chosen on the first action that is rendered, for all of them."""
 
@@ -76,6 +83,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         samples=stage.samples,
         timings=stage.clock.seconds,
         versions={"blender": bpy.app.version_string},
+        lights=tuple(stage.studio.lights.told),
     )
     return to_json(result)
 
@@ -92,6 +100,7 @@ def _open_asset(payload: dict[str, Any], emit: Callable[..., None]) -> _Stage:
         os.abort()  # what the tests' poison asset does on every attempt
     emit("imported", actions=len(loaded.actions))
     studio = Studio(settings, uid, int(payload.get("threads", 1)), scratch)
+    loaded.flags = [*loaded.flags, *studio.lights.flags]
     return _Stage(settings, uid, Path(scratch), loaded, studio, clock, emit)
 
 
@@ -106,9 +115,12 @@ def _render_action(stage: _Stage, action: ActionInfo) -> RenderedAction | Reject
         return RejectedAction(action.index, action.name, "still", detail)
     if is_long(action.seconds_start, action.seconds_end, loaded.fps):
         loaded.flags = [*dict.fromkeys([*loaded.flags, "long_window"])]
-    plan = plan_action(settings, stage.uid, window)
     try:
+        plan = plan_action(settings, stage.uid, window)
         framing = frame_action(loaded, settings, plan)
+        plan, room = _placed(stage, plan, framing)
+    except InputError as error:
+        return RejectedAction(action.index, action.name, "rig", str(error))
     except ValueError as error:
         return RejectedAction(action.index, action.name, "bad_file:non_finite", str(error))
     clock.lap("framing")
@@ -118,7 +130,7 @@ def _render_action(stage: _Stage, action: ActionInfo) -> RenderedAction | Reject
         clock.lap("probe")
     images, passes, motion, finite = take_views(loaded, stage.studio, plan, framing, clock)
     stage.emit("action", index=action.index, pictures=len(images))
-    problem = _problem(settings, images, finite)
+    problem = _problem(settings, plan, images, finite)
     if problem is not None:
         return RejectedAction(action.index, action.name, *problem)
     clock.lap("render")
@@ -133,12 +145,33 @@ def _render_action(stage: _Stage, action: ActionInfo) -> RenderedAction | Reject
         centre=(x, y, z),
         files=tuple(files),
         passes={name: tuple(names) for name, names in pass_files.items()},
-        measures=_measures(plan, images, motion),
+        measures=_measures(plan, images, motion, not stage.studio.shows_more),
         seconds=time.perf_counter() - began,
         plan_sha256=plan.sha256,
+        ground=None if room is None else room.ground,
     )
     clock.lap("measure")
     return made
+
+
+def _placed(stage: _Stage, plan: Plan, framing: Framing) -> tuple[Plan, Room | None]:
+    """The plan with cameras above the object's own ground, and the room that was looked at for it.
+
+    InputError for a camera inside the object. Plain orbits and fronts stand around the object and need no
+    look.
+    """
+    drawn = stage.settings.cameras != CameraSettings()
+    catcher = stage.settings.lights.shadow_catcher
+    if not drawn and not catcher and all(clip.rig in RIGS for clip in plan.clips):
+        return plan, None
+    room = measure_room(stage.loaded, framing, plan.moments)
+    if catcher:
+        stage.ground = place_ground(stage.studio.scene, stage.ground, room.ground)
+    plan = plan_action(stage.settings, stage.uid, plan.window, ground=room.ground)
+    inside = camera_inside(stage.loaded, room, plan)
+    if inside is not None:
+        raise InputError(f"{stage.uid}: {inside}")
+    return plan, room
 
 
 def _write_views(
@@ -172,31 +205,45 @@ def _window(loaded: Loaded, action: ActionInfo, settings: RenderSettings) -> tup
     return window
 
 
-def _problem(settings: RenderSettings, pictures: list[Pixels], finite: bool) -> tuple[str, str] | None:
-    """(reason, detail) when pictures show nothing, nothing but one colour, or hold NaN or infinity."""
+def _problem(
+    settings: RenderSettings, plan: Plan, pictures: list[Pixels], finite: bool
+) -> tuple[str, str] | None:
+    """(reason, detail) when pictures show nothing, nothing but one colour, or hold NaN or infinity.
+
+    A rig's cameras may turn away from the object, or stand near it: their frames may be blank, but not all of
+    a rig.
+    """
     if not finite:
         return "render:non_finite", "the renderer's float buffer holds NaN or infinity"
-    blank = sum(image_measures.is_blank(picture) for picture in pictures)
+    blank = [image_measures.is_blank(picture) for picture in pictures]
+    held = {i for clip in plan.clips if not clip.may_miss for i in clip.shots}
     allowed = len(pictures) - 1 if settings.normalise == "first_frame" else 0
-    if blank > allowed:
-        return "render:blank", f"{blank} of {len(pictures)} pictures show nothing"
+    missed = sum(blank[i] for i in held)
+    if missed > allowed:
+        return "render:blank", f"{missed} of {len(held)} pictures show nothing"
+    for rig in {clip.rig for clip in plan.clips if clip.may_miss}:
+        if all(blank[i] for clip in plan.clips if clip.rig == rig for i in clip.shots):
+            return "render:blank", f"no camera of the rig {rig} shows anything in any frame"
     if all(image_measures.is_flat(picture) for picture in pictures) and image_measures.is_flat(pictures):
         return "render:flat", "every picture shows one colour only"
     return None
 
 
-def _measures(plan: Plan, pictures: list[Pixels], motion: float) -> dict[str, dict[str, float]]:
-    """Measures of each clip, under `<rig>/<orbit>`."""
-    stacks = {(clip.rig, clip.orbit): np.stack([pictures[i] for i in clip.shots]) for clip in plan.clips}
+def _measures(
+    plan: Plan, pictures: list[Pixels], motion: float, alpha_is_the_object: bool
+) -> dict[str, dict[str, float]]:
+    """Measures of each clip, under its `measured_as`."""
+    stacks = {
+        (clip.rig, clip.orbit, clip.light): np.stack([pictures[i] for i in clip.shots]) for clip in plan.clips
+    }
     found: dict[str, dict[str, float]] = {}
-    for (rig, orbit), frames in stacks.items():
-        measures = {
-            "motion_geometry": motion,
-            "coverage": float(image_measures.coverage(frames[..., 3]).mean()),
-            "boundary_touch": float(image_measures.boundary_touch(frames[..., 3]).max()),
-        }
-        static = stacks.get(("static_orbit", orbit))
+    for (rig, orbit, light), frames in stacks.items():
+        measures = {"motion_geometry": motion}
+        if alpha_is_the_object:
+            measures["coverage"] = float(image_measures.coverage(frames[..., 3]).mean())
+            measures["boundary_touch"] = float(image_measures.boundary_touch(frames[..., 3]).max())
+        static = stacks.get(("static_orbit", orbit, light))
         if rig == "dynamic_orbit" and static is not None:
             measures["motion_magnitude"] = image_measures.motion_magnitude(frames, static)
-        found[f"{rig}/{orbit}"] = measures
+        found[measured_as(rig, orbit, light)] = measures
     return found
