@@ -81,7 +81,7 @@ class Store:
             return fs.cat_file(f"{root}/{name}")
 
     def read_small(self, name: str) -> bytes:
-        """`read` in one request; S3's client asks for the size first, to read large files in pieces at once."""
+        """`read` in one request; S3's client first asks for the size, to read large files in pieces."""
         if self.local is not None or not self.uri.startswith(("s3://", "s3a://")):
             return self.read(name)
         with self._faults("read", name):

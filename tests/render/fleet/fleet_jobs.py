@@ -1,4 +1,4 @@
-"""Hooks of jobs that render nothing: an input is fetched, made-up clips are staged. Imported by Ray's workers."""
+"""Hooks of jobs that render nothing: an input is fetched, made-up clips staged. Imported by Ray's workers."""
 
 from __future__ import annotations
 
