@@ -115,6 +115,11 @@ class Lease:
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
+    @property
+    def number(self) -> int:
+        """1 for the first driver, one more for each that took over."""
+        return self._mine.number
+
     def note(self, **progress: Any) -> None:
         """Tell, with the next sign of life, how far the work is."""
         self._mine.progress.update(progress)
