@@ -84,7 +84,7 @@ def render_assets(
         if fresh:
             # Another driver may have made the dataset in the same instant, with other settings.
             writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
-        writer.guard = lease.check
+        writer.guard, writer.term = lease.check, lease.number
         run = _Run(writer, summary, fleet, quiet, resolved.n_inputs)
         held.callback(run.roller.close)
         todo = run.left_over(resolved, retry_quarantined)
