@@ -96,7 +96,7 @@ GROUPS = {
 @click.option(
     "--window-shares", metavar="A,B", help="Share of the window that each orbit plays; further ones play all."
 )
-@click.option("--passes", metavar="A,B", help="Extra passes, comma-separated: depth, normal, mask.")
+@click.option("--passes", metavar="A,B", help="Extra passes, comma-separated: depth, normal, mask, geometry.")
 @click.option("--environment", type=click.Path(), help="EXR or HDR panorama that lights the scene.")
 @click.option("--shadows/--no-shadows", default=None, help="Whether the suns cast shadows.")
 @click.option("--denoise/--no-denoise", default=None, help="Denoise with OpenImageDenoise.")
@@ -240,6 +240,8 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     for reason, count in sorted(summary.reasons.items()):
         mend = " (--rigs static_orbit renders what does not move)" if reason == "still" else ""
         click.echo(f"  {reason}: {count}{mend}")
+    for reason, count in sorted(summary.refused_passes.items()):
+        click.echo(f"  {reason}: {count} actions, whose images were rendered without this pass")
     if summary.still_actions:
         click.echo(f"  actions reported and not rendered: {summary.still_actions}")
     rate = summary.pictures / max(summary.seconds, 1e-9)

@@ -26,7 +26,8 @@ BELOW = {
 #: The line in which a package's sub-packages and modules stand: each imports itself and what is to its left.
 ORDER = {
     "datasets": (
-        "core cameras images videos assets sources store index loader operations layouts commands cli"
+        "core cameras images videos assets sources store added index geometry loader operations layouts "
+        "commands cli"
     ),
     "render": "protocol planning fleet dataset cli job",
     "render.blender": "materials importers geometry scene demo tasks main",

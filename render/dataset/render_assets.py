@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from orbit4d.datasets.added.rolling import roll_added
 from orbit4d.datasets.assets.inspection import PASSING
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.paths import is_uri
@@ -83,6 +84,7 @@ def render_assets(
             raise
     if not summary.interrupted:
         writer.roll(final=True)
+        roll_added(writer.store, writer.indexed(), shard_bytes, final=True)
     _reconcile(summary, resolved, writer)
     summary.seconds = time.monotonic() - began
     return summary
@@ -152,9 +154,13 @@ class _Run:
             self.summary.timings[phase] = self.summary.timings.get(phase, 0.0) + seconds
         # Their rows travel with the staged asset: the writer records them when it rolls it.
         self.summary.still_actions += result["rejected"]
+        for line in result["refused"]:
+            reason = line.rsplit(" ", 1)[-1]
+            self.summary.refused_passes[reason] = self.summary.refused_passes.get(reason, 0) + 1
         self.staged_bytes += result["bytes"]
         if self.staged_bytes >= self.writer.shard_bytes:
             self.writer.roll()
+            roll_added(self.writer.store, self.writer.indexed(), self.writer.shard_bytes)
             self.staged_bytes = 0
 
     def flush(self) -> None:

@@ -28,6 +28,8 @@ class RenderSummary:
     """Reason code -> assets rejected or quarantined for it."""
     timings: dict[str, float] = field(default_factory=dict)
     """Phase -> seconds in the children, summed over assets of this run."""
+    refused_passes: dict[str, int] = field(default_factory=dict)
+    """Reason code -> actions whose images were rendered and for which a pass was refused."""
     still_actions: int = 0
     """Actions of rendered assets that were reported and not rendered."""
 

@@ -19,7 +19,11 @@ from orbit4d.datasets.store.clip import RIGS
 
 NORMALISATIONS = ("fit", "union_box", "first_frame")
 WINDOWS = ("moving", "raw_frames")
-PASSES = ("depth", "normal", "mask")
+#: Rendered with the images, and stored with them.
+IMAGE_PASSES = ("depth", "normal", "mask")
+#: Stored beside the clips, whose bytes do not depend on them.
+BESIDE_PASSES = ("geometry",)
+PASSES = (*IMAGE_PASSES, *BESIDE_PASSES)
 DEVICES = ("cpu", "cuda", "optix", "hip", "metal", "oneapi")
 #: World colour of Blender's start-up file, linear.
 START_UP_GREY = 0.05087609
@@ -154,7 +158,8 @@ class RenderSettings:
     merge_vertices: bool = False
     """Join glTF vertices that differ in normal or texture place alone (published)."""
     passes: tuple[str, ...] = ()
-    """Of `depth` (float, normalised units along the view axis), `normal` (world), `mask` (object index)."""
+    """Of `depth` (float, normalised units along the view axis), `normal` (world), `mask` (object index),
+    `geometry` (tracked surfaces, and what each pixel sees of them)."""
     lights: LightSettings = field(default_factory=LightSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     seed: int = 0
@@ -202,6 +207,11 @@ class RenderSettings:
         lights["suns"] = tuple(Sun(**sun) for sun in lights["suns"])
         engine = {"backface_culling": False, "transparent_glass": False, **data.pop("engine")}
         return cls(lights=LightSettings(**lights), engine=EngineSettings(**engine), **data)
+
+    @property
+    def image_passes(self) -> tuple[str, ...]:
+        """Passes that are rendered with the images."""
+        return tuple(name for name in self.passes if name in IMAGE_PASSES)
 
     def elevation_of(self, uid: str) -> float:
         """Real elevation in degrees of an asset's orbits."""

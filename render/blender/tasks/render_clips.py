@@ -20,13 +20,16 @@ import numpy.typing as npt
 from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.images import measures as image_measures
 from orbit4d.datasets.store.clip import Pixels, encode_webp
+from orbit4d.render.blender.geometry.recorder import GeometryRecorder
 from orbit4d.render.blender.importers.load import ActionInfo, Loaded, load_asset
 from orbit4d.render.blender.scene.motion import moving_window
 from orbit4d.render.blender.scene.studio import Studio
 from orbit4d.render.blender.scene.views import Clock, choose_samples, frame_action, take_views
 from orbit4d.render.planning.settings import RenderSettings
+from orbit4d.render.planning.topology import RefusedPass
 from orbit4d.render.planning.views import Plan, plan_action
 from orbit4d.render.planning.window import is_long
+from orbit4d.render.protocol.geometry_file import write_geometry
 from orbit4d.render.protocol.wire import RefusedInput
 
 
@@ -59,7 +62,8 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     """Render the clips of payload["path"].
 
     payload: path, uid, settings (RenderSettings.as_config), threads, scratch, and actions: indices, or None
-    for all. Returns {"actions": [{index, name, window, scale, centre, files, passes, measures, seconds}],
+    for all. Returns {"actions": [{index, name, window, scale, centre, files, passes, measures, seconds and,
+    where asked for, geometry}],
     "rejected": [{index, name, reason, detail}], "flags", "samples", "timings"}; files are WebP images in
     scratch, one per shot of the plan that `plan_action` makes of the same settings and window.
     """
@@ -125,7 +129,8 @@ def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | Reject
     if stage.samples is None:
         stage.samples = choose_samples(loaded, stage.studio, plan, framing)
         clock.lap("probe")
-    images, passes, motion, finite = take_views(loaded, stage.studio, plan, framing, clock)
+    recorder = GeometryRecorder(loaded) if "geometry" in settings.passes else None
+    images, passes, motion, finite = take_views(loaded, stage.studio, plan, framing, clock, recorder)
     stage.emit("action", index=action.index, pictures=len(images))
     problem = _problem(settings, images, finite)
     if problem is not None:
@@ -133,7 +138,7 @@ def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | Reject
     clock.lap("render")
     files, pass_files = _write_views(stage.scratch, action.index, images, passes)
     clock.lap("encode")
-    made = {
+    made: dict[str, Any] = {
         "index": action.index,
         "name": action.name,
         "window": list(window),
@@ -145,7 +150,21 @@ def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | Reject
         "seconds": time.perf_counter() - began,
     }
     clock.lap("measure")
+    if recorder is not None:
+        made["geometry"] = geometry_told(stage.scratch, action.index, recorder)
+        clock.lap("geometry")
     return made
+
+
+def geometry_told(scratch: Path, action: int, recorder: GeometryRecorder) -> dict[str, str]:
+    """{file} in `scratch` that holds the surfaces of an action, or {refused, detail}."""
+    try:
+        found = recorder.arrays()
+    except RefusedPass as refusal:
+        return {"refused": refusal.code, "detail": refusal.detail}
+    file = f"a{action:03d}_geometry.npz"
+    write_geometry(scratch / file, found)
+    return {"file": file}
 
 
 def _write_views(
