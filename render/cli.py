@@ -47,7 +47,7 @@ GROUPS = {
     "Input and output": "--out --preset --captions --shard-size --resume --retry-quarantined --seed",
     "Views": "--frames --rigs --orbits --azimuths --elevation --elevation-range --radius --fov --closed "
     "--normalise --window --window-shares",
-    "Images": "--resolution --samples --passes --environment --shadows --denoise --filter-width "
+    "Images": "--resolution --samples --passes --add-passes --environment --shadows --denoise --filter-width "
     "--transparent-bounces --backface-culling --transparent-glass --view-transform --device",
     "Workers": "--workers --threads-per-worker --gpus-per-worker --attempts --max-preemptions "
     "--asset-timeout --import-timeout --max-rss --recycle-after --order --shared-paths --address",
@@ -96,7 +96,17 @@ GROUPS = {
 @click.option(
     "--window-shares", metavar="A,B", help="Share of the window that each orbit plays; further ones play all."
 )
-@click.option("--passes", metavar="A,B", help="Extra passes, comma-separated: depth, normal, mask, geometry.")
+@click.option(
+    "--passes",
+    metavar="A,B",
+    help="Extra passes, comma-separated: depth, normal, mask, "
+    "geometry, albedo, roughness, metallic, emission.",
+)
+@click.option(
+    "--add-passes",
+    metavar="A,B",
+    help="Add these passes to an existing dataset, whose clips stay as they are.",
+)
 @click.option("--environment", type=click.Path(), help="EXR or HDR panorama that lights the scene.")
 @click.option("--shadows/--no-shadows", default=None, help="Whether the suns cast shadows.")
 @click.option("--denoise/--no-denoise", default=None, help="Denoise with OpenImageDenoise.")
@@ -225,6 +235,9 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     retry, resume = options.pop("retry_quarantined"), options.pop("resume")
     if not resume:
         _refuse_existing(out)
+    if (asked := _names(str(options.pop("add_passes") or ""))) or ():
+        _add_passes(sources, out, asked, fleet, shard_bytes, _changes(options))
+        return
     settings = make_preset(preset, **_changes(options))
     if settings.frames == 1 and set(settings.rigs) != {"static_orbit"}:
         raise InputError("--frames 1: one frame shows no motion; give at least 2, or --rigs static_orbit")
@@ -242,6 +255,8 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
         click.echo(f"  {reason}: {count}{mend}")
     for reason, count in sorted(summary.refused_passes.items()):
         click.echo(f"  {reason}: {count} actions, whose images were rendered without this pass")
+    if summary.added is not None:
+        click.echo(f"  {summary.added.line}")
     if summary.still_actions:
         click.echo(f"  actions reported and not rendered: {summary.still_actions}")
     rate = summary.pictures / max(summary.seconds, 1e-9)
@@ -256,6 +271,34 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     if summary.input and not summary.done:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(summary.reasons.items()))
         raise WorkError(f"{out}: no asset was rendered: {summary.line} ({reasons})")
+
+
+def _add_passes(
+    sources: tuple[str, ...],
+    out: str,
+    kinds: tuple[str, ...],
+    fleet: FleetSettings,
+    shard_bytes: object,
+    changes: dict[str, object],
+) -> None:
+    """What `--add-passes` does; the dataset's own settings hold, so that others are refused."""
+    from orbit4d.datasets.core.errors import InputError, WorkError
+    from orbit4d.render.dataset.add_passes import add_passes
+
+    if changes:
+        name = next(iter(changes)).replace("_", "-")
+        raise InputError(f"--{name} with --add-passes: the dataset's own settings hold; leave it out")
+    summary = add_passes(sources, out, kinds, fleet, shard_bytes)  # type: ignore[arg-type]
+    for reason, count in sorted(summary.refused.items()):
+        click.echo(f"  {reason}: refused for {count} actions, whose images are as they were")
+    for reason, count in sorted(summary.failed.items()):
+        click.echo(f"  {reason}: {count} assets failed")
+    click.echo(f"{summary.rows} passes of clips and actions in {summary.seconds:.1f} s")
+    click.echo(summary.line)
+    if summary.interrupted:
+        raise KeyboardInterrupt
+    if summary.failed and not summary.done:
+        raise WorkError(f"{out}: no pass was added: {summary.line}")
 
 
 def _changes(options: dict[str, object]) -> dict[str, object]:

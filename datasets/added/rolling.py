@@ -172,7 +172,7 @@ def _put(
 def _moved(
     table: pa.Table, start: int, shard: str, size: int, sha256: str, known: set[tuple[str, str]]
 ) -> pa.Table:
-    """Rows of a staged table that are not committed yet, as rows of the shard that it begins at `start` of."""
+    """Rows of a staged table that are not committed yet, as rows of `shard`, where it begins at `start`."""
     rows = [row for row in table.to_pylist() if (row["sample"], row["kind"]) not in known]
     for row in rows:
         row["offsets"] = [offset + start for offset in row["offsets"]]

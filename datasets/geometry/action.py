@@ -165,7 +165,7 @@ def _of(found: Quantised, rest: dict[str, Any]) -> ActionMesh:
 def encode_mesh(mesh: ActionMesh, **facts: Any) -> bytes:
     """The member of an action: see `container`. `facts` are kept in its header."""
     found: Quantised = mesh.__dict__["quantised"]
-    packed = {
+    packed: dict[str, tuple[npt.NDArray[Any], str]] = {
         "seconds": (mesh.seconds, "zstd"),
         "faces": (mesh.faces, "delta+zigzag+split+zstd"),
         "material": (mesh.material, "delta+split+zstd"),

@@ -5,6 +5,7 @@ maps of each of its clips.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def geometry_of(action: Mapping[str, Any], clips: Sequence[Clip], scratch: Path)
         drawn: dict[Any, npt.NDArray[np.int32]] = {}
         for clip in clips:
             maps = maps_of(mesh, clip, drawn)
-            check_covered(clip, maps)
+            check_covered(clip, mesh)
             rows.append(Added(*named, sample_name(clip.key), SURFACE, (encode_maps(maps),), facts=facts))
     except RefusedPass as refusal:
         return [Added(*named, sample, GEOMETRY, refused=refusal.code, detail=refusal.detail, facts=facts)]
@@ -76,15 +77,26 @@ def maps_of(
     return [drawn[pair] for pair in zip(clip.cameras, clip.seconds, strict=True)]
 
 
-def check_covered(clip: Clip, maps: Sequence[npt.NDArray[np.int32]]) -> None:
-    """Raise RefusedPass when an image shows, opaque, what no triangle covers.
+def check_covered(clip: Clip, mesh: ActionMesh) -> None:
+    """Raise RefusedPass when an image shows, opaque, what no triangle is near.
 
-    Nothing that is drawn and was not recorded goes unnoticed so: a pixel whose every sample met something has
-    something at its centre. Looked at in the first, the middle and the last image.
+    Nothing that is drawn and was not recorded goes unnoticed so: where every sample of a pixel met something,
+    a triangle lies under the pixel or beside it. Looked at in the first, the middle and the last image.
     """
-    for i in sorted({0, len(maps) // 2, len(maps) - 1}):
+    solid = replace(
+        mesh,
+        materials=tuple(replace(m, see_through=False, alpha=-1) for m in mesh.materials),
+        alpha_maps=(),
+        alpha_uv=np.zeros((0, 3, 2), np.float32),
+    )
+    number = {float(t): i for i, t in enumerate(mesh.seconds)}
+    n = len(clip.frames)
+    for i in sorted({0, n // 2, n - 1}):
+        near = np.pad(draw(solid, number[clip.seconds[i]], clip.cameras[i])[0] >= 0, 1)
+        h, w = near.shape[0] - 2, near.shape[1] - 2
+        near = np.logical_or.reduce([near[y : y + h, x : x + w] for y in range(3) for x in range(3)])
         opaque = decode(clip.frames[i])[..., 3] == 255
-        missed = int((opaque & (maps[i] < 0)).sum())
+        missed = int((opaque & ~near).sum())
         if missed > max(2, _UNMATCHED * opaque.sum()):
             raise RefusedPass(
                 "geometry:unmatched",

@@ -14,13 +14,15 @@ from orbit4d.datasets.added.rows import Added
 from orbit4d.datasets.added.staging import stage_added
 from orbit4d.datasets.assets.inspect import inspect
 from orbit4d.datasets.assets.inspection import BadFile
+from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import is_uri, localize
-from orbit4d.datasets.sources.asset import Asset
+from orbit4d.datasets.sources.asset import Asset, Resolved
 from orbit4d.datasets.sources.lists import absent
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.staging import stage_asset
 from orbit4d.render.dataset.added_geometry import geometry_of
+from orbit4d.render.fleet.settings import FleetSettings
 from orbit4d.render.fleet.worker import Job
 from orbit4d.render.planning.settings import RenderSettings
 from orbit4d.render.planning.views import plan_action
@@ -158,3 +160,17 @@ def clips_of_action(
         )
         for clip in plan.clips
     ]
+
+
+def check_reachable(resolved: Resolved, out: str, settings: RenderSettings, fleet: FleetSettings) -> None:
+    """Workers on other machines cannot read, or write, this machine's files."""
+    if fleet.address in (None, "local") or fleet.shared_paths:
+        return
+    named = [asset.path for asset in resolved.assets] + [out, settings.lights.environment or "s3://"]
+    local = next((path for path in named if not is_uri(path)), None)
+    if local is not None:
+        raise InputError(
+            f"{local}: a local path means another file on each machine of the cluster; use s3:// or gs://, "
+            "or mount it everywhere (file_mounts in ray_cluster.yaml, or a network disk) and "
+            "add --shared-paths"
+        )

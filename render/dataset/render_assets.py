@@ -10,7 +10,6 @@ from typing import Any
 from orbit4d.datasets.added.rolling import roll_added
 from orbit4d.datasets.assets.inspection import PASSING
 from orbit4d.datasets.core.errors import InputError, WorkError
-from orbit4d.datasets.core.paths import is_uri
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.sources.asset import Asset, Resolved
@@ -19,12 +18,13 @@ from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.datasets.store import manifest, parts
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter
-from orbit4d.render.dataset.asset_job import STAGE, asset_job
+from orbit4d.render.dataset.add_passes import add_passes
+from orbit4d.render.dataset.asset_job import STAGE, asset_job, check_reachable
 from orbit4d.render.dataset.summary import RenderSummary
 from orbit4d.render.fleet.driver import Outcome, run_fleet
 from orbit4d.render.fleet.settings import FleetSettings
 from orbit4d.render.planning.environment import check_environment
-from orbit4d.render.planning.settings import RenderSettings
+from orbit4d.render.planning.settings import MATERIAL_PASSES, RenderSettings
 
 #: Prefix of the reason of an asset whose attempts, or preemptions, are used up.
 QUARANTINED = "quarantined:"
@@ -58,7 +58,7 @@ def render_assets(
     began = time.monotonic()
     check_environment(settings.lights.environment)
     resolved = resolve(list(sources), captions)
-    _check_reachable(resolved, out, settings, fleet)
+    check_reachable(resolved, out, settings, fleet)
     fresh = not Store(out).exists(manifest.NAME)
     writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
     _check_same_contents(writer, resolved.assets)
@@ -85,6 +85,11 @@ def render_assets(
     if not summary.interrupted:
         writer.roll(final=True)
         roll_added(writer.store, writer.indexed(), shard_bytes, final=True)
+    beside = [name for name in settings.passes if name in MATERIAL_PASSES]
+    if beside and not summary.interrupted and writer.indexed():
+        # Materials are changed for them, so they come when every image is rendered.
+        summary.added = add_passes(sources, out, beside, fleet, shard_bytes, quiet)
+        summary.interrupted = summary.added.interrupted
     _reconcile(summary, resolved, writer)
     summary.seconds = time.monotonic() - began
     return summary
@@ -205,20 +210,6 @@ def _reconcile(summary: RenderSummary, resolved: Resolved, writer: DatasetWriter
             summary.reasons[row.reason] = summary.reasons.get(row.reason, 0) + 1
     if summary.left and not summary.interrupted:
         raise WorkError(f"{writer.uri}: {summary.line}; run the same command again to render what is left")
-
-
-def _check_reachable(resolved: Resolved, out: str, settings: RenderSettings, fleet: FleetSettings) -> None:
-    """Workers on other machines cannot read, or write, this machine's files."""
-    if fleet.address in (None, "local") or fleet.shared_paths:
-        return
-    named = [asset.path for asset in resolved.assets] + [out, settings.lights.environment or "s3://"]
-    local = next((path for path in named if not is_uri(path)), None)
-    if local is not None:
-        raise InputError(
-            f"{local}: a local path means another file on each machine of the cluster; use s3:// or gs://, "
-            "or mount it everywhere (file_mounts in ray_cluster.yaml, or a network disk) and "
-            "add --shared-paths"
-        )
 
 
 def _check_same_contents(writer: DatasetWriter, assets: Sequence[Asset]) -> None:

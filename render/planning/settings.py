@@ -22,7 +22,8 @@ WINDOWS = ("moving", "raw_frames")
 #: Rendered with the images, and stored with them.
 IMAGE_PASSES = ("depth", "normal", "mask")
 #: Stored beside the clips, whose bytes do not depend on them.
-BESIDE_PASSES = ("geometry",)
+MATERIAL_PASSES = ("albedo", "roughness", "metallic", "emission")
+BESIDE_PASSES = ("geometry", *MATERIAL_PASSES)
 PASSES = (*IMAGE_PASSES, *BESIDE_PASSES)
 DEVICES = ("cpu", "cuda", "optix", "hip", "metal", "oneapi")
 #: World colour of Blender's start-up file, linear.
@@ -159,7 +160,8 @@ class RenderSettings:
     """Join glTF vertices that differ in normal or texture place alone (published)."""
     passes: tuple[str, ...] = ()
     """Of `depth` (float, normalised units along the view axis), `normal` (world), `mask` (object index),
-    `geometry` (tracked surfaces, and what each pixel sees of them)."""
+    `geometry` (tracked surfaces, and what each pixel sees of them), `albedo`, `roughness`, `metallic`,
+    `emission` (one sample through each pixel's centre)."""
     lights: LightSettings = field(default_factory=LightSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     seed: int = 0
