@@ -78,7 +78,7 @@ def add_passes(
             )
         missing = missing_kinds(index, rows, kinds)
         if missing:
-            jobs.append(_job(asset, out, settings, missing, rows))
+            jobs.append(_job(asset, writer.uri, settings, missing, rows))
         else:
             summary.there += 1
     if jobs:
@@ -182,8 +182,8 @@ def _clip_of(index: Index, row: Mapping[str, Any], plan: Plan) -> Clip:
     if not same:
         raise RefusedInput(
             "passes:differ",
-            f"{clip.rig} {clip.orbit} of action {clip.action!r} has other cameras or times than those that the "
-            "dataset's settings give",
+            f"{clip.rig} {clip.orbit} of action {clip.action!r} has other cameras or times than those "
+            "that the dataset's settings give",
         )
     return replace(clip, passes={})
 
