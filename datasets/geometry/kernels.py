@@ -104,43 +104,68 @@ def _span(a, b, c, size):  # type: ignore[no-untyped-def]
 
 
 @jit
+def _edges(h, f0, f1, f2, kind, out):  # type: ignore[no-untyped-def]
+    """Into `out` [10]: what e_a, e_b, e_c of a triangle take of a ray, and D, all turned so that D is
+    positive; D is 0 for a triangle that is not seen from this side, or edge on.
+    """
+    a0, a1, a2 = h[f0, 0], h[f0, 1], h[f0, 2]
+    b0, b1, b2 = h[f1, 0], h[f1, 1], h[f1, 2]
+    c0, c1, c2 = h[f2, 0], h[f2, 1], h[f2, 2]
+    out[0], out[1], out[2] = b1 * c2 - b2 * c1, b2 * c0 - b0 * c2, b0 * c1 - b1 * c0
+    out[3], out[4], out[5] = c1 * a2 - c2 * a1, c2 * a0 - c0 * a2, c0 * a1 - c1 * a0
+    out[6], out[7], out[8] = a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0
+    D = a0 * out[0] + a1 * out[1] + a2 * out[2]
+    if D < 0.0:
+        for k in range(9):
+            out[k] = -out[k]
+    out[9] = 0.0 if (kind == SINGLE_SIDED and D > 0.0) or not np.isfinite(D) else abs(D)
+
+
+@jit
 def draw(h, faces, kind, alpha, width, height):  # type: ignore[no-untyped-def]
     """(number of the triangle that each pixel's centre sees [H, W] int32, -1 where none, its depth)."""
     seen = np.full((height, width), -1, np.int32)
     depth = np.full((height, width), np.inf)
+    edges = np.empty(10)
     for m in range(len(faces)):
         if kind[m] == GONE:
             continue
-        a, b, c = h[faces[m, 0]], h[faces[m, 1]], h[faces[m, 2]]
-        if max(a[2], max(b[2], c[2])) <= NEAR:
-            continue
-        ax, ay, az = _edge(b, c)
-        D = a[0] * ax + a[1] * ay + a[2] * az
-        if D == 0.0 or (kind[m] == SINGLE_SIDED and D > 0.0) or not np.isfinite(D):
+        f0, f1, f2 = faces[m, 0], faces[m, 1], faces[m, 2]
+        if max(h[f0, 2], max(h[f1, 2], h[f2, 2])) <= NEAR:
             continue
         left, right, top, bottom = 0, width - 1, 0, height - 1
-        if min(a[2], min(b[2], c[2])) > NEAR:
-            left, right = _span(a[0] / a[2], b[0] / b[2], c[0] / c[2], width)
-            top, bottom = _span(a[1] / a[2], b[1] / b[2], c[1] / c[2], height)
+        if min(h[f0, 2], min(h[f1, 2], h[f2, 2])) > NEAR:
+            za, zb, zc = 1.0 / h[f0, 2], 1.0 / h[f1, 2], 1.0 / h[f2, 2]
+            left, right = _span(h[f0, 0] * za, h[f1, 0] * zb, h[f2, 0] * zc, width)
+            top, bottom = _span(h[f0, 1] * za, h[f1, 1] * zb, h[f2, 1] * zc, height)
             if left > right or top > bottom:
                 continue
-        bx, by, bz = _edge(c, a)
-        cx, cy, cz = _edge(a, b)
-        if D < 0.0:
-            ax, ay, az, bx, by, bz, cx, cy, cz, D = -ax, -ay, -az, -bx, -by, -bz, -cx, -cy, -cz, -D
-        for i in range(top, bottom + 1):
-            v = i + 0.5
-            a0, b0, c0 = ay * v + az, by * v + bz, cy * v + cz
-            for j in range(left, right + 1):
-                u = j + 0.5
-                ea, eb, ec = ax * u + a0, bx * u + b0, cx * u + c0
-                if ea < 0.0 or eb < 0.0 or ec < 0.0:
-                    continue
-                z = D / (ea + eb + ec)
-                if z < depth[i, j] * (1.0 - COINCIDENT) and z >= NEAR and _solid(alpha, m, ea, eb, ec):
-                    depth[i, j] = z
-                    seen[i, j] = m
+        _edges(h, f0, f1, f2, kind[m], edges)
+        if edges[9] > 0.0:
+            _fill(m, edges, left, right, top, bottom, alpha, seen, depth)
     return seen, depth
+
+
+@jit
+def _fill(m, edges, left, right, top, bottom, alpha, seen, depth):  # type: ignore[no-untyped-def]
+    """Draw triangle `m`, of `edges`, where it is in front of what is there."""
+    ax, ay, az, bx, by, bz = edges[0], edges[1], edges[2], edges[3], edges[4], edges[5]
+    cx, cy, cz, D = edges[6], edges[7], edges[8], edges[9]
+    cut = alpha.row[m] >= 0
+    for i in range(top, bottom + 1):
+        v = i + 0.5
+        a0, b0, c0 = ay * v + az, by * v + bz, cy * v + cz
+        for j in range(left, right + 1):
+            u = j + 0.5
+            ea, eb, ec = ax * u + a0, bx * u + b0, cx * u + c0
+            if min(ea, min(eb, ec)) < 0.0:
+                continue
+            z = D / (ea + eb + ec)
+            if z < depth[i, j] * (1.0 - COINCIDENT) and z >= NEAR:
+                if cut and not _solid(alpha, m, ea, eb, ec):
+                    continue
+                depth[i, j] = z
+                seen[i, j] = m
 
 
 @jit
@@ -182,16 +207,11 @@ def carry(triangles, barycentric, vertices, faces):  # type: ignore[no-untyped-d
 
 
 @jit
-def _is_there(h, faces, kind, alpha, m, barycentric):  # type: ignore[no-untyped-def]
-    """Whether a point's own triangle is drawn where the point lies, seen from this camera."""
-    if m < 0 or kind[m] == GONE:
-        return False
-    if kind[m] == SINGLE_SIDED:
-        a, b, c = h[faces[m, 0]], h[faces[m, 1]], h[faces[m, 2]]
-        ax, ay, az = _edge(b, c)
-        if a[0] * ax + a[1] * ay + a[2] * az > 0.0:
-            return False
-    return _solid(alpha, m, barycentric[0], barycentric[1], barycentric[2])
+def _front(h, f0, f1, f2):  # type: ignore[no-untyped-def]
+    """D of a triangle: negative where its front is seen."""
+    b0, b1, b2 = h[f1, 0], h[f1, 1], h[f1, 2]
+    c0, c1, c2 = h[f2, 0], h[f2, 1], h[f2, 2]
+    return h[f0, 0] * (b1 * c2 - b2 * c1) + h[f0, 1] * (b2 * c0 - b0 * c2) + h[f0, 2] * (b0 * c1 - b1 * c0)
 
 
 @jit
@@ -214,13 +234,22 @@ def visible(points, triangles, barycentric, h, faces, kind, alpha, width, height
         u, v = points[n, 0] / z, points[n, 1] / z
         if not (u >= 0.0 and v >= 0.0 and u < width and v < height):
             continue
-        if not _is_there(h, faces, kind, alpha, triangles[n], barycentric[n]):
+        # Its own triangle must be drawn, from this side, where the point lies.
+        m = triangles[n]
+        if kind[m] == GONE:
+            continue
+        if kind[m] == SINGLE_SIDED and _front(h, faces[m, 0], faces[m, 1], faces[m, 2]) > 0.0:
+            continue
+        if alpha.row[m] >= 0 and not _solid(
+            alpha, m, barycentric[n, 0], barycentric[n, 1], barycentric[n, 2]
+        ):
             continue
         found[n] = 1
         cell = int(v) // 2 * columns + int(u) // 2
         after[n], head[cell] = head[cell], n
         farthest[cell] = max(farthest[cell], z * (1.0 - HIDDEN))
     cells = _cells(h, width, height)
+    edges = np.empty(10)
     for m in range(len(faces)):
         if kind[m] == GONE:
             continue
@@ -234,10 +263,16 @@ def visible(points, triangles, barycentric, h, faces, kind, alpha, width, height
             bottom = min(max(cells[f0, 1], max(cells[f1, 1], cells[f2, 1])), rows - 1)
         elif max(h[f0, 2], max(h[f1, 2], h[f2, 2])) <= NEAR:
             continue
+        ready = False
         for row in range(top, bottom + 1):
             for cell in range(row * columns + left, row * columns + right + 1):
-                if near < farthest[cell] and head[cell] >= 0:
-                    _hide(m, cell, points, triangles, h, faces, kind, alpha, head, after, found)
+                if near >= farthest[cell] or head[cell] < 0:
+                    continue
+                if not ready:
+                    ready = True
+                    _edges(h, f0, f1, f2, kind[m], edges)
+                if edges[9] > 0.0:
+                    _hide(m, cell, points, triangles, edges, alpha, head, after, found)
     return found
 
 
@@ -254,32 +289,25 @@ def _cells(h, width, height):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _hide(m, cell, points, triangles, h, faces, kind, alpha, head, after, found):  # type: ignore[no-untyped-def]
-    """Take the points of a cell that triangle `m` hides out of it and out of `found`."""
-    a, b, c = h[faces[m, 0]], h[faces[m, 1]], h[faces[m, 2]]
-    ax, ay, az = _edge(b, c)
-    bx, by, bz = _edge(c, a)
-    cx, cy, cz = _edge(a, b)
-    D = a[0] * ax + a[1] * ay + a[2] * az
-    if D == 0.0 or (kind[m] == SINGLE_SIDED and D > 0.0) or not np.isfinite(D):
-        return
-    if D < 0.0:
-        ax, ay, az, bx, by, bz, cx, cy, cz, D = -ax, -ay, -az, -bx, -by, -bz, -cx, -cy, -cz, -D
+def _hide(m, cell, points, triangles, edges, alpha, head, after, found):  # type: ignore[no-untyped-def]
+    """Take the points of a cell that triangle `m`, of `edges`, hides out of it and out of `found`."""
+    ax, ay, az, bx, by, bz = edges[0], edges[1], edges[2], edges[3], edges[4], edges[5]
+    cx, cy, cz, D = edges[6], edges[7], edges[8], edges[9]
     before, n = -1, head[cell]
     while n >= 0:
         following = after[n]
-        # The ray to a point is the point itself: it meets the triangle at 1 / scale of its depth.
+        # The ray to a point is the point itself.
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
-        ea, eb, ec = ax * x + ay * y + az * z, bx * x + by * y + bz * z, cx * x + cy * y + cz * z
+        ea = ax * x + ay * y + az * z
+        eb = bx * x + by * y + bz * z
+        ec = cx * x + cy * y + cz * z
         total = ea + eb + ec
         if (
-            ea >= 0.0
-            and eb >= 0.0
-            and ec >= 0.0
-            and total * (1.0 - HIDDEN) > D
+            min(ea, min(eb, ec)) >= 0.0
+            and D < total * (1.0 - HIDDEN)
             and D * z >= NEAR * total
             and triangles[n] != m
-            and _solid(alpha, m, ea, eb, ec)
+            and (alpha.row[m] < 0 or _solid(alpha, m, ea, eb, ec))
         ):
             found[n] = 0
             if before < 0:
