@@ -6,6 +6,7 @@ from orbit4d.datasets.core.errors import InputError as InputError
 from orbit4d.datasets.core.errors import OrbitError as OrbitError
 from orbit4d.datasets.core.errors import WorkError as WorkError
 from orbit4d.datasets.exports.settings import ExportSettings as ExportSettings
+from orbit4d.datasets.geometry.reader import read_geometry as read_geometry
 from orbit4d.datasets.images.codec import decode as decode
 from orbit4d.datasets.images.codec import encode_webp as encode_webp
 from orbit4d.datasets.images.lpips import LPIPS as LPIPS

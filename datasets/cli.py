@@ -47,6 +47,9 @@ def verify(ctx: click.Context, dataset: str, repair: bool) -> None:
         f"{seen.staged} staged, {seen.rejected} rejected: "
         + ("ok" if seen.ok else f"{len(seen.findings)} faults")
     )
+    if seen.added:
+        click.echo(f"{seen.added} passes of clips and actions beside them")
+        click.echo(f"digest of the clips {seen.image_digest}")
     click.echo(f"digest {seen.digest}")
     if not seen.ok:
         ctx.exit(1)

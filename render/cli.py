@@ -37,7 +37,7 @@ GROUPS = {
     "--aperture --normalise --window --window-shares",
     "Lights": "--lights --light-kind --environment --light-rotation --light-strength --environment-visible "
     "--shadows --shadow-catcher",
-    "Images": "--resolution --samples --passes --denoise --filter-width "
+    "Images": "--resolution --samples --passes --add-passes --denoise --filter-width "
     "--transparent-bounces --backface-culling --transparent-glass --view-transform --device",
     "Workers": "--workers --threads-per-worker --gpus-per-worker --attempts --max-preemptions "
     "--asset-timeout --import-timeout --max-rss --recycle-after --order --storage-patience "
@@ -123,7 +123,17 @@ GROUPS = {
 @click.option(
     "--window-shares", metavar="A,B", help="Share of the window that each orbit plays; further ones play all."
 )
-@click.option("--passes", metavar="A,B", help="Extra passes, comma-separated: depth, normal, mask.")
+@click.option(
+    "--passes",
+    metavar="A,B",
+    help="Extra passes, comma-separated: depth, normal, mask, "
+    "geometry, albedo, roughness, metallic, emission.",
+)
+@click.option(
+    "--add-passes",
+    metavar="A,B",
+    help="Add these passes to an existing dataset, whose clips stay as they are.",
+)
 @click.option("--lights", "n_lights", type=int, help="Lightings of each clip (1); further ones are random.")
 @click.option(
     "--light-kind",
@@ -196,6 +206,9 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     retry, resume = options.pop("retry_quarantined"), options.pop("resume")
     if not resume:
         _refuse_existing(out)
+    if (asked := _names(str(options.pop("add_passes") or ""))) or ():
+        _add_passes(sources, out, asked, fleet, shard_bytes, _changes(options))
+        return
     settings = make_preset(preset, **_changes(options))
     if settings.frames == 1 and set(settings.rigs) != {"static_orbit"}:
         raise InputError("--frames 1: one frame shows no motion; give at least 2, or --rigs static_orbit")
@@ -213,6 +226,10 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
         if reason.startswith("quarantined:"):
             mend = " (--retry-quarantined gives new attempts; `orbit4d status` shows details and logs)"
         click.echo(f"  {reason}: {count}{mend}")
+    for reason, count in sorted(summary.refused_passes.items()):
+        click.echo(f"  {reason}: {count} actions, whose images were rendered without this pass")
+    if summary.added is not None:
+        click.echo(f"  {summary.added.line}")
     if summary.still_actions:
         click.echo(f"  actions reported and not rendered: {summary.still_actions}")
     rate = summary.pictures / max(summary.seconds, 1e-9)
@@ -227,6 +244,37 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     if summary.input and not summary.done:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(summary.reasons.items()))
         raise WorkError(f"{out}: no asset was rendered: {summary.line} ({reasons})")
+
+
+def _add_passes(
+    sources: tuple[str, ...],
+    out: str,
+    kinds: tuple[str, ...],
+    fleet: FleetSettings,
+    shard_bytes: object,
+    changes: dict[str, object],
+) -> None:
+    """What `--add-passes` does; the dataset's own settings hold, so that others are refused."""
+    from orbit4d.datasets.core.errors import InputError, WorkError
+    from orbit4d.datasets.core.storage import Store
+    from orbit4d.datasets.store.lease import Lease
+    from orbit4d.render.dataset.add_passes import add_passes
+
+    if changes:
+        name = next(iter(changes)).replace("_", "-")
+        raise InputError(f"--{name} with --add-passes: the dataset's own settings hold; leave it out")
+    with Lease(Store(out)):
+        summary = add_passes(sources, out, kinds, fleet, shard_bytes)  # type: ignore[arg-type]
+    for reason, count in sorted(summary.refused.items()):
+        click.echo(f"  {reason}: refused for {count} actions, whose images are as they were")
+    for reason, count in sorted(summary.failed.items()):
+        click.echo(f"  {reason}: {count} assets failed")
+    click.echo(f"{summary.rows} passes of clips and actions in {summary.seconds:.1f} s")
+    click.echo(summary.line)
+    if summary.interrupted:
+        raise KeyboardInterrupt
+    if summary.failed and not summary.done:
+        raise WorkError(f"{out}: no pass was added: {summary.line}")
 
 
 def _changes(options: dict[str, object]) -> dict[str, object]:

@@ -26,8 +26,8 @@ BELOW = {
 #: The line in which a package's sub-packages and modules stand: each imports itself and what is to its left.
 ORDER = {
     "datasets": (
-        "core cameras images videos assets sources store index loader operations exports layouts trainers "
-        "commands cli"
+        "core cameras images videos assets sources store added index geometry loader operations exports "
+        "layouts trainers commands cli"
     ),
     "render": "protocol planning fleet dataset cli job",
     "render.blender": "materials importers geometry scene demo tasks main",

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from orbit4d.datasets.added.reading import AddedIndex
 from orbit4d.datasets.core.cores import usable_cores
 from orbit4d.datasets.core.damage import reading
 from orbit4d.datasets.core.storage import Store
@@ -145,6 +146,11 @@ class Index:
 
         for part, found in self._side_by_side(table, self.parts):
             yield part.first_row, found
+
+    @cached_property
+    def added(self) -> AddedIndex:
+        """Passes that lie beside the clips, in shards and index parts of their own."""
+        return AddedIndex(self.store, self.shard_store)
 
     @cached_property
     def keys(self) -> Keys:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from orbit4d.datasets.core.damage import VERIFY
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.index.index import Index
-from orbit4d.datasets.store.clip import Clip
+from orbit4d.datasets.store.clip import Clip, sample_name
+from orbit4d.datasets.store.passes import PASSES
 from orbit4d.datasets.store.schema import row_clip, row_spans
 
 
@@ -54,16 +56,36 @@ def read_clip(
     the asset's only action. A clip that is not there raises InputError listing what is.
     """
     index = dataset if isinstance(dataset, Index) else Index(dataset)
+    rows = pick_action(index, uid, action)
+    for row in rows:
+        if (row["rig"], row["orbit"], row["light"]) == (rig, orbit, light):
+            clip = row_clip(row, read_members(index.shard_store, row))
+            return replace(clip, passes={**clip.passes, **added_passes(index, clip)})
+    have = ", ".join(sorted({_named(row["rig"], row["orbit"], row["light"]) for row in rows}))
+    asked = _named(rig, orbit, light)
+    raise InputError(f"{index.store.uri}: asset {uid} has no {asked} of action {action!r}; it has {have}")
+
+
+def _named(rig: str, orbit: int, light: int) -> str:
+    return f"{rig} {orbit}" + (f" light {light}" if light else "")
+
+
+def added_passes(index: Index, clip: Clip) -> dict[str, tuple[bytes, ...]]:
+    """Passes of a clip that lie beside it: those with an image for each of its frames."""
+    sample = sample_name(clip.key)
+    return {
+        row["kind"]: tuple(index.added.members(row))
+        for row in index.added.rows_of(clip.uid)
+        if row["sample"] == sample and row["kind"] in PASSES
+    }
+
+
+def pick_action(index: Index, uid: str, action: str | int) -> list[dict[str, Any]]:
+    """Rows of one action of an asset, as `read_clip` takes its name; InputError listing what is there."""
+    uri = index.store.uri
     rows = index.rows_of(uid)
     if not rows:
-        raise InputError(f"{index.store.uri}: no asset {uid!r}; `orbit4d list` names what is there")
-    row = _pick(rows, index.store.uri, uid, action, (rig, orbit, light))
-    return row_clip(row, read_members(index.shard_store, row))
-
-
-def _pick(
-    rows: list[dict[str, Any]], uri: str, uid: str, action: str | int, asked: tuple[str, int, int]
-) -> dict[str, Any]:
+        raise InputError(f"{uri}: no asset {uid!r}; `orbit4d list` names what is there")
     actions = sorted({(row["action_index"], row["action"]) for row in rows})
     if isinstance(action, int):
         chosen = [index for index, _ in actions if index == action]
@@ -74,16 +96,4 @@ def _pick(
     if not chosen:
         names = ", ".join(repr(name) for _, name in actions)
         raise InputError(f"{uri}: asset {uid} has no action {action!r}; it has {names}")
-    for row in rows:
-        if row["action_index"] == chosen[0] and (row["rig"], row["orbit"], row["light"]) == asked:
-            return row
-    have = {
-        _named(row["rig"], row["orbit"], row["light"]) for row in rows if row["action_index"] == chosen[0]
-    }
-    raise InputError(
-        f"{uri}: asset {uid} has no {_named(*asked)} of action {action!r}; it has {', '.join(sorted(have))}"
-    )
-
-
-def _named(rig: str, orbit: int, light: int) -> str:
-    return f"{rig} {orbit}" + (f" light {light}" if light else "")
+    return [row for row in rows if row["action_index"] == chosen[0]]

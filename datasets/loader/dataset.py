@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from orbit4d.datasets.added.rows import clip_sample
 from orbit4d.datasets.core.damage import reading
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.codec import decode_clip
@@ -27,7 +28,8 @@ from orbit4d.datasets.index.where import matching
 from orbit4d.datasets.loader.epoch import loading_epoch
 from orbit4d.datasets.loader.planes import clip_planes
 from orbit4d.datasets.loader.samples import RIG_OF, OrbitSample, group
-from orbit4d.datasets.store.passes import missing_pass, pass_names, pass_planes
+from orbit4d.datasets.loader.surfaces import SurfaceSource, geometry_kinds, with_geometry
+from orbit4d.datasets.store.passes import PASSES, missing_pass, pass_names, pass_planes
 from orbit4d.datasets.store.schema import SPLITS
 
 #: Keeps what is computed from a sample apart for each light, where it is known by three numbers.
@@ -49,6 +51,15 @@ class OrbitDataset(Dataset[OrbitSample]):
       front view
     - `motion_magnitude` [], where it was measured
     - `depth_dynamic`, `normal_static`, `mask_front`, ... [F,C,H,W]: the stored passes that `passes` asks for
+    - what `geometry` asks for, of each clip, derived from the stored surfaces at the delivered size:
+      `flow_dynamic` [F-1,2,H,W] float32, pixels, u right and v down, from each frame to the next, with
+      `flow_visible_dynamic` [F-1,1,H,W] bool; `scene_flow_dynamic` [F-1,3,H,W] float32, clip units;
+      `tracks_dynamic` [N,F,2] float32, pixels (centres at +0.5), with `tracks_xyz_dynamic` [N,F,3] in the
+      clip's world and `tracks_visible_dynamic` [N,F] bool; `pointmap_dynamic` [F,3,H,W] float32 in the
+      clip's world, 0 where nothing (`pointmap_camera`, `pointmap_first`: OpenCV axes of each frame's, or the
+      first, camera); `depth_dynamic` [F,1,H,W], inf where nothing; `normal_dynamic` [F,3,H,W], world, of the
+      triangles; `nocs_dynamic` [F,3,H,W] in [0,1]; `object_dynamic`, `material_dynamic`, `triangle_dynamic`
+      [F,1,H,W] int64, -1 where nothing
 
     `c2w`, `K` and `time` are those of the dynamic orbit, else of the static one, else of the front view.
 
@@ -64,6 +75,10 @@ class OrbitDataset(Dataset[OrbitSample]):
         passes: stored passes to deliver for each clip, as `<pass>_<clip>`: depth float32, inf where nothing
             is hit; normal float32; mask int64; resized by the nearest pixel. Units and axes: store/passes.py.
         seed: of the random backgrounds.
+        geometry: kinds to derive: flow, scene_flow, tracks, pointmap, pointmap_camera, pointmap_first, depth,
+            normal, nocs, object, material, triangle. Samples whose action has no geometry, or had it
+            refused, are left out; `left_out` counts them by reason.
+        track_points: points that `tracks` follows, drawn anew for each sample and epoch.
         threads: decode the frames of an item side by side; loader workers are the other way to use cores.
 
     InputError for an unknown split, background, clip name or column, and for a pass that is not stored. Each
@@ -81,6 +96,8 @@ class OrbitDataset(Dataset[OrbitSample]):
         seed: int = 0,
         threads: int = 1,
         passes: Sequence[str] = (),
+        geometry: Sequence[str] = (),
+        track_points: int = 256,
     ) -> None:
         if split is not None and split not in SPLITS:
             raise InputError(f"split={split!r}: known are {', '.join(SPLITS)}")
@@ -93,11 +110,22 @@ class OrbitDataset(Dataset[OrbitSample]):
             samples = samples.take(keys.split[keys.asset[samples.anchor]] == SPLITS.index(split))
         if where is not None:
             samples = samples.take(matching(self.index, where)[samples.anchor])
-        self.samples = samples
         self.passes = pass_names(passes)
+        self.geometry = geometry_kinds(geometry, self.passes)
+        self.left_out: dict[str, int] = {}
+        if self.geometry:
+            samples, self.left_out = with_geometry(self.index, samples)
+            if self.left_out and not len(samples):
+                why = ", ".join(f"{reason} {count}" for reason, count in self.left_out.items())
+                raise InputError(f"{self.index.store.uri}: no sample has geometry ({why})")
+        self.samples = samples
+        self.surfaces = SurfaceSource(self.index, self.geometry, track_points)
         self.details = DetailsCache(self.index, passes=self.passes)
         if self.passes and len(self.samples):
-            self._pass_spans(int(self.samples.anchor[0]))
+            first = int(self.samples.anchor[0])
+            for name in self.passes:
+                if name not in self.details[first].passes:
+                    self._added(first, name)
         # Shared memory, so that workers of a plain DataLoader that are kept alive see the next epoch too.
         # Where there is no room for a number, there is none for what workers would send either.
         self._epoch = torch.zeros(1, dtype=torch.int64)
@@ -158,6 +186,9 @@ class OrbitDataset(Dataset[OrbitSample]):
             item[name], item[f"alpha_{name}"] = self._images(row, colour)
             number = int(getattr(self.samples, name)[i])
             item |= {f"{kind}_{name}": planes for kind, planes in self._passes(row, number).items()}
+            if self.geometry:
+                draw = int.from_bytes(self._draw_of(anchor, "tracks ")[:8], "big")
+                item |= self.surfaces.item(number, name, self.size, draw)
         item["c2w"], item["K"], item["time"] = self._geometry(anchor)
         if "front" in rows:
             item["front_c2w"], item["front_K"], item["front_time"] = self._geometry(rows["front"])
@@ -179,6 +210,27 @@ class OrbitDataset(Dataset[OrbitSample]):
         members = [data[a : a + length] for a, length in zip(starts.tolist(), row.lengths.tolist())]
         with reading(self.index.shard_store.path(row.shard)):
             return decode_clip(members, row.size, self._threads())
+
+    def tracks(
+        self,
+        i: int,
+        n: int,
+        seed: int = 0,
+        clip: str = "dynamic",
+        on: Literal["surface", "pixels"] = "surface",
+        frame: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Points followed through one clip of a sample, at the delivered size.
+
+        (xyz [n,F,3] float32 in the clip's world, pixels [n,F,2] float32, visible [n,F] bool). The points are
+        drawn by `seed` evenly over the surface as it lies in `frame`, or with `on="pixels"` among the pixels
+        that see something there. InputError for a clip that is not there or has no geometry.
+        """
+        number = int(getattr(self.samples, clip)[i])
+        if number < 0:
+            raise InputError(f"sample {i} has no {clip} clip")
+        xyz, pixels, visible = self.surfaces.clip(number, self.size).tracks(n, seed, on, frame)
+        return torch.from_numpy(xyz), torch.from_numpy(pixels), torch.from_numpy(visible)
 
     def _read(self, row: Details) -> tuple[bytes, npt.NDArray[np.int64]]:
         """(bytes that hold a clip's frames, where each begins in them)."""
@@ -212,24 +264,34 @@ class OrbitDataset(Dataset[OrbitSample]):
         """The passes asked for of index row `number`, [F, C, H, W] each, by one read."""
         if not self.passes:
             return {}
-        spans = self._pass_spans(number)
+        beside = {name: self._added(number, name) for name in self.passes if name not in row.passes}
+        found = {
+            name: torch.from_numpy(pass_planes(members, name, self.size or row.size))
+            for name, members in beside.items()
+        }
+        spans = {name: span for name, span in row.passes.items() if name in self.passes}
+        if not spans:
+            return found
         start = min(int(offsets.min()) for offsets, _ in spans.values())
         end = max(int((offsets + lengths).max()) for offsets, lengths in spans.values())
         data = read_span(self.index.shard_store, row.shard, start, end)
-        found = {}
         for name, (offsets, lengths) in spans.items():
             members = [data[a - start : a - start + n] for a, n in zip(offsets.tolist(), lengths.tolist())]
             found[name] = torch.from_numpy(pass_planes(members, name, self.size or row.size))
         return found
 
-    def _pass_spans(self, number: int) -> Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-        row = self.details[number]
-        for name in self.passes:
-            if name not in row.passes:
-                stored = [kind for kind, _ in self.index.row(number)["passes"] or []]
-                where = f"{self.index.store.uri}: {row.uid}, action {row.action_index}, orbit {row.orbit}"
-                raise InputError(missing_pass(where, name, stored))
-        return row.passes
+    def _added(self, number: int, name: str) -> list[bytes]:
+        """Members of a pass that lies beside the clip of row `number`; InputError where there is none."""
+        row = self.index.row(number, ("uid", "action_index", "rig", "orbit", "passes"))
+        found = self.index.added.row(row["uid"], clip_sample(row), name) if name in PASSES else None
+        if found is None:
+            beside = [r["kind"] for r in self.index.added.rows_of(row["uid"]) if r["kind"] in PASSES]
+            stored = {*(kind for kind, _ in row["passes"] or []), *beside}
+            where = (
+                f"{self.index.store.uri}: {row['uid']}, action {row['action_index']}, orbit {row['orbit']}"
+            )
+            raise InputError(missing_pass(where, name, stored))
+        return self.index.added.members(found)
 
     def _geometry(self, row: Details) -> tuple[Tensor, Tensor, Tensor]:
         """(c2w [F, 4, 4], K [F, 3, 3] of the delivered size, time [F])."""
@@ -245,11 +307,15 @@ class OrbitDataset(Dataset[OrbitSample]):
     def _background_of(self, row: Details) -> tuple[float, float, float]:
         if self.background is not None:
             return self.background
+        r, g, b = self._draw_of(row)[:3]
+        return (r / 255, g / 255, b / 255)
+
+    def _draw_of(self, row: Details, purpose: str = "") -> bytes:
+        """Random bytes of a sample in this epoch."""
         epoch = loading_epoch()
         epoch = int(self._epoch[0]) if epoch is None else epoch
-        name = f"{self.seed} {epoch} {row.uid} {row.action_index} {row.orbit}"
-        r, g, b = hashlib.sha256(name.encode()).digest()[:3]
-        return (r / 255, g / 255, b / 255)
+        name = f"{purpose}{self.seed} {epoch} {row.uid} {row.action_index} {row.orbit}"
+        return hashlib.sha256(name.encode()).digest()
 
 
 def _colour(background: Background) -> tuple[float, float, float] | None:

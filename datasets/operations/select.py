@@ -12,6 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orbit4d.datasets.added.copying import copy_added, view_added
+from orbit4d.datasets.added.rolling import roll_added
+from orbit4d.datasets.added.rows import clip_sample
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.storage import Store
@@ -21,7 +24,7 @@ from orbit4d.datasets.index.splits import fallen
 from orbit4d.datasets.index.where import matching
 from orbit4d.datasets.sources.tables import read_table
 from orbit4d.datasets.store import manifest, parts, rejections, sealed
-from orbit4d.datasets.store.clip import Clip, ClipKey
+from orbit4d.datasets.store.clip import Clip, ClipKey, sample_name
 from orbit4d.datasets.store.schema import SPLITS, row_clip
 from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter
 
@@ -116,12 +119,22 @@ def select_view(
         rows = rows.filter(pa.array(keep[part.first_row : part.first_row + part.n_rows]))
         if rows.num_rows:
             store.put(f"{parts.FOLDER}/{number:06d}-view.parquet", sealed.dump(rows))
+    view_added(index.added, _names(index, keep), store)
     # Written last: without it the folder is no dataset.
     source = manifest.Manifest(
         config=index.manifest.config, software=index.manifest.software, shards_at=index.shard_store.uri
     )
     store.put(manifest.NAME, manifest.dump(source))
     return int(keep.sum())
+
+
+def _names(index: Index, keep: npt.NDArray[np.bool_]) -> dict[str, set[str]]:
+    """uid -> names of its kept clips; {} where nothing was added to any."""
+    names: dict[str, set[str]] = {}
+    for number in np.flatnonzero(keep) if len(index.added) else ():
+        row = index.row(int(number))
+        names.setdefault(row["uid"], set()).add(clip_sample(row))
+    return names
 
 
 def select_copy(
@@ -141,7 +154,7 @@ def select_copy(
         out, index.manifest.config, shard_bytes=shard_bytes, software=index.manifest.software
     )
     _copy(index, keep, writer, set())
-    writer.roll(final=True)
+    _roll(writer, final=True)
     return int(keep.sum())
 
 
@@ -198,6 +211,7 @@ def merge(uris: Sequence[str], out: str, shard_bytes: int = SHARD_BYTES, force: 
         if len(numbers) == 1:
             continue
         union: dict[ClipKey, Clip] = {}
+        came_from: dict[int, set[str]] = {}
         for number in numbers:
             for row in indices[number].rows_of(uid):
                 clip = row_clip(row, read_members(indices[number].shard_store, row))
@@ -205,14 +219,22 @@ def merge(uris: Sequence[str], out: str, shard_bytes: int = SHARD_BYTES, force: 
                     merged.duplicates.append((clip.key, os.fspath(uris[number])))
                 else:
                     union[clip.key] = clip
+                    came_from.setdefault(number, set()).add(clip_sample(row))
         merged.clips += len(union)
         if uid not in done:
+            copy_added([(indices[n].added, names) for n, names in came_from.items()], uid, writer.store)
             writer.stage(uid, union.values())
     known = set(writer.rejections())
     refused = {row for index in indices for row in rejections.read(index.store)} - known
     writer.reject(sorted((row for row in refused if row.uid not in taken), key=lambda row: row.uid))
-    writer.roll(final=True)
+    _roll(writer, final=True)
     return merged
+
+
+def _roll(writer: DatasetWriter, final: bool = False) -> None:
+    """Commit what is staged, and then what belongs beside it."""
+    writer.roll(final=final)
+    roll_added(writer.store, writer.indexed(), writer.shard_bytes, final)
 
 
 def _copy(index: Index, keep: npt.NDArray[np.bool_], writer: DatasetWriter, done: set[str]) -> int:
@@ -222,10 +244,11 @@ def _copy(index: Index, keep: npt.NDArray[np.bool_], writer: DatasetWriter, done
     with Progress("copy", int(keep.sum()), "clip") as progress:
         for uid, some in clips(index, keep):
             if uid not in done:
+                copy_added([(index.added, {sample_name(clip.key) for clip in some})], uid, writer.store)
                 writer.stage(uid, some)
                 waiting += sum(len(member) for clip in some for member in clip.members)
                 if waiting >= writer.shard_bytes:
-                    writer.roll()
+                    _roll(writer)
                     waiting = 0
             progress.update(len(some))
     return int(keep.sum())

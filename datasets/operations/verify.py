@@ -16,11 +16,13 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orbit4d.datasets.added.rows import extended_digest
 from orbit4d.datasets.cameras.checks import camera_faults
 from orbit4d.datasets.core.damage import reason
 from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.storage import Store
+from orbit4d.datasets.operations.verify_added import verify_added
 from orbit4d.datasets.store import manifest, parts, sealed
 from orbit4d.datasets.store.clip import clip_key, sample_name
 from orbit4d.datasets.store.digest import digest_lines, digest_of
@@ -59,6 +61,11 @@ class Verification:
     staged: int = 0
     rejected: int = 0
     digest: str = ""
+    """Of the clips and of what was added to them."""
+    image_digest: str = ""
+    """Of the clips alone."""
+    added: int = 0
+    """Rows of passes beside the clips."""
 
     repaired: list[str] = field(default_factory=list)
     """Files that `repair` removed."""
@@ -86,6 +93,15 @@ class Verification:
         return not self.findings
 
 
+def check_added(store: Store, shard_store: Store, uids: set[str], seen: Verification) -> None:
+    """Passes beside the clips: index parts, shards, members; surface maps are drawn again."""
+    report = verify_added(store, shard_store, uids)
+    seen.findings += [Finding(kind, file, what) for kind, file, what in report.findings]
+    seen.added, seen.digest = report.rows, extended_digest(seen.image_digest, report.lines)
+    seen.shards += report.shards
+    seen.bytes += report.bytes
+
+
 def verify(uri: str, repair: bool = False) -> Verification:
     """Check a dataset; with `repair`, remove what was never committed (and leave it out of the findings).
 
@@ -102,6 +118,7 @@ def verify(uri: str, repair: bool = False) -> Verification:
     used, uids = _check_index(store, shard_store, seen)
     if shard_store is store:
         _check_orphans(store, used, uids, seen, whole=not seen.findings_in(parts.FOLDER, manifest.NAME))
+    check_added(store, shard_store, uids, seen)
     _check_staging(store, seen)
     _check_rejected(store, seen)
     for folder in ("", "index", "shards", "staging", "rejected"):
@@ -145,7 +162,7 @@ def _check_index(store: Store, shard_store: Store, seen: Verification) -> tuple[
     uids = {key[0] for key in keys}
     if len(uids) != seen.assets:
         seen.findings.append(Finding("damage", parts.FOLDER, "an asset's rows are not adjacent"))
-    seen.digest = digest_of(lines)
+    seen.digest = seen.image_digest = digest_of(lines)
     return used, uids
 
 

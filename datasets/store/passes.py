@@ -26,7 +26,7 @@ class Pass:
     """Value where nothing is hit."""
 
 
-#: What `orbit4d render --passes` stores; each frame is one .npy of [H, W] or [H, W, 3].
+#: What `orbit4d render --passes` stores; each frame is one .npy of [H, W] or [H, W, 3], or one WebP of bytes.
 PASSES = {
     "depth": Pass(
         "float32", 1, "distance along the camera's view axis, units of the clip's world; inf: nothing", np.inf
@@ -35,6 +35,10 @@ PASSES = {
         "float16", 3, "unit vector, axes of the clip's world (+Z up, front seen from -Y); 0: nothing", 0.0
     ),
     "mask": Pass("uint16", 1, "1 + number of the object in the order of names; 0: nothing", 0.0),
+    "albedo": Pass("uint8", 3, "base colour of the surface at the pixel's centre, sRGB; 0: nothing", 0.0),
+    "roughness": Pass("uint8", 1, "roughness there, in 255ths; 0: nothing", 0.0),
+    "metallic": Pass("uint8", 1, "metallic there, in 255ths; 0: nothing", 0.0),
+    "emission": Pass("float16", 3, "emitted radiance there, linear; 0: nothing", 0.0),
 }
 
 
@@ -42,7 +46,11 @@ def decode_pass(data: bytes, name: str = "pass") -> npt.NDArray[Any]:
     """[H, W] or [H, W, C] of one stored frame, in the type it was stored in; a pass that somebody stored as
     images comes as uint8 [H, W, 4]. Damage raises WorkError."""
     if data[:6] != b"\x93NUMPY":
-        return decode(data)
+        known = PASSES.get(name)
+        pixels = decode(data)
+        if known is None or known.dtype != "uint8":
+            return pixels
+        return pixels[..., :3] if known.channels == 3 else pixels[..., 0]
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -51,7 +59,8 @@ def decode_pass(data: bytes, name: str = "pass") -> npt.NDArray[Any]:
 
 def pass_planes(members: Sequence[bytes], name: str, size: tuple[int, int]) -> npt.NDArray[Any]:
     """[F, C, H, W] of a clip's frames at `size` = (width, height): the nearest stored pixel's value, since
-    depths, normals and numbers of objects must not be mixed. float32, and int64 for whole numbers."""
+    depths, normals and numbers of objects must not be mixed. float32, 255ths in [0, 1], and int64 for numbers
+    of objects."""
     frames = []
     for data in members:
         array = decode_pass(data, name)
@@ -64,6 +73,8 @@ def pass_planes(members: Sequence[bytes], name: str, size: tuple[int, int]) -> n
             array = array[rows[:, None], columns]
         frames.append(np.moveaxis(array, 2, 0) if array.ndim == 3 else array[None])
     planes = np.stack(frames)
+    if name in PASSES and PASSES[name].dtype == "uint8":
+        return planes.astype(np.float32) / np.float32(255.0)
     return planes.astype(np.int64 if planes.dtype.kind in "iu" else np.float32)
 
 

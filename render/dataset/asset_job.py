@@ -6,18 +6,23 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
+from orbit4d.datasets.added.rows import Added
+from orbit4d.datasets.added.staging import stage_added
 from orbit4d.datasets.assets.inspection import BadFile
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.paths import is_uri
-from orbit4d.datasets.sources.asset import Asset
+from orbit4d.datasets.sources.asset import Asset, Resolved
 from orbit4d.datasets.sources.fetching import NotFetched, fetch_asset
 from orbit4d.datasets.sources.lists import absent
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.staging import stage_asset
+from orbit4d.render.dataset.added_geometry import geometry_of
+from orbit4d.render.fleet.settings import FleetSettings
 from orbit4d.render.fleet.worker import Job
 from orbit4d.render.planning.settings import RenderSettings
 from orbit4d.render.planning.views import GROUND, measured_as, plan_action
@@ -77,10 +82,19 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
     from_json(RenderResult, result)  # a field that is not what it should be is named here
     settings = RenderSettings.from_config(payload["settings"])
     clips: list[Clip] = []
+    added: list[Added] = []
     pictures = 0
+    began = time.perf_counter()
     for action in result["actions"]:
-        clips += clips_of_action(payload, settings, action, result)
+        of_action = clips_of_action(payload, settings, action, result)
+        clips += of_action
+        if action.get("geometry"):
+            added += geometry_of(action, of_action, Path(payload["scratch"]))
         pictures += len(action["files"])
+    if added:
+        # Before the clips, whose rows say that the asset is done.
+        stage_added(payload["out"], payload["uid"], added)
+        result["timings"]["surface_maps"] = time.perf_counter() - began
     rejected = [
         Rejection(payload["uid"], row["name"] or f"#{row['index']}", STAGE, row["reason"], row["detail"])
         for row in result["rejected"]
@@ -97,6 +111,7 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
         "bytes": size,
         "rejected": len(rejected),
         "flags": result["flags"],
+        "refused": [f"{one.sample} {one.refused}" for one in added if one.refused],
         "timings": result["timings"],
     }
 
@@ -158,3 +173,8 @@ def clips_of_action(
         )
         for clip in plan.clips
     ]
+
+
+def check_reachable(resolved: Resolved, out: str, settings: RenderSettings, fleet: FleetSettings) -> None:
+    """Workers on other machines cannot read, or write, this machine's files."""
+    fleet.refuse_local([asset.path for asset in resolved.assets] + [out, *settings.lights.files])

@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, overload
 
+from orbit4d.datasets.added.rolling import roll_added
 from orbit4d.datasets.assets.inspection import PASSING
 from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
 from orbit4d.datasets.core.paths import is_uri
@@ -24,7 +25,8 @@ from orbit4d.datasets.store.lease import Lease
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.staging import Staged
 from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter
-from orbit4d.render.dataset.asset_job import STAGE, asset_job
+from orbit4d.render.dataset.add_passes import add_passes
+from orbit4d.render.dataset.asset_job import STAGE, asset_job, check_reachable
 from orbit4d.render.dataset.rolling import Roller
 from orbit4d.render.dataset.summary import RenderSummary
 from orbit4d.render.fleet.driver import Outcome, run_fleet
@@ -33,7 +35,7 @@ from orbit4d.render.fleet.pool import WorkerPool
 from orbit4d.render.fleet.settings import FleetSettings, StorageCheck
 from orbit4d.render.fleet.worker import Job
 from orbit4d.render.planning.environment import check_environment
-from orbit4d.render.planning.settings import RenderSettings
+from orbit4d.render.planning.settings import MATERIAL_PASSES, RenderSettings
 
 #: Prefix of the reason of an asset whose attempts, or preemptions, are used up.
 QUARANTINED = "quarantined:"
@@ -74,7 +76,7 @@ def render_assets(
     for path in settings.lights.files:
         check_environment(path)
     resolved = resolve(list(sources), captions, workers_fetch=fleet.elsewhere)
-    fleet.refuse_local([asset.path for asset in resolved.assets] + [out, *settings.lights.files])
+    check_reachable(resolved, out, settings, fleet)
     fresh = not Store(out).exists(manifest.NAME)
     writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
     _check_same_contents(writer, resolved.assets)
@@ -101,6 +103,13 @@ def render_assets(
                 if fresh and empty and isinstance(error, WorkError):
                     writer.store.delete([manifest.NAME, run_progress.NAME])
             raise
+        beside = [name for name in settings.passes if name in MATERIAL_PASSES]
+        if not summary.interrupted:
+            roll_added(writer.store, writer.indexed(), shard_bytes, final=True)
+            if beside and writer.indexed():
+                # Materials are changed for them, so they come when every image is rendered.
+                summary.added = add_passes(sources, out, beside, fleet, shard_bytes, quiet)
+                summary.interrupted = summary.added.interrupted
         _reconcile(summary, resolved, writer)
     summary.seconds = time.monotonic() - began
     return summary
@@ -250,6 +259,9 @@ class _Run:
         # Their rows travel with the staged asset: the writer records them when it rolls it.
         self.summary.still_actions += result["rejected"]
         self.roller.add(Staged(uid, result["bytes"], 0))
+        for line in result["refused"]:
+            reason = line.rsplit(" ", 1)[-1]
+            self.summary.refused_passes[reason] = self.summary.refused_passes.get(reason, 0) + 1
 
     def flush(self) -> None:
         self.roller.reject(self.rejections)

@@ -21,7 +21,12 @@ from orbit4d.render.planning.light_settings import PUBLISHED_SUNS, LightSettings
 
 NORMALISATIONS = ("fit", "union_box", "first_frame")
 WINDOWS = ("moving", "raw_frames")
-PASSES = ("depth", "normal", "mask")
+#: Rendered with the images, and stored with them.
+IMAGE_PASSES = ("depth", "normal", "mask")
+#: Stored beside the clips, whose bytes do not depend on them.
+MATERIAL_PASSES = ("albedo", "roughness", "metallic", "emission")
+BESIDE_PASSES = ("geometry", *MATERIAL_PASSES)
+PASSES = (*IMAGE_PASSES, *BESIDE_PASSES)
 DEVICES = ("cpu", "cuda", "optix", "hip", "metal", "oneapi")
 #: View transforms of Blender's own colour configuration.
 VIEW_TRANSFORMS = ("Standard", "Khronos PBR Neutral", "AgX", "Filmic", "Filmic Log", "False Color", "Raw")
@@ -123,7 +128,9 @@ class RenderSettings:
     merge_vertices: bool = False
     """Join glTF vertices that differ in normal or texture place alone (published)."""
     passes: tuple[str, ...] = ()
-    """Of `depth` (float, normalised units along the view axis), `normal` (world), `mask` (object index)."""
+    """Of `depth` (float, normalised units along the view axis), `normal` (world), `mask` (object index),
+    `geometry` (tracked surfaces, and what each pixel sees of them), `albedo`, `roughness`, `metallic`,
+    `emission` (one sample through each pixel's centre)."""
     lights: LightSettings = field(default_factory=LightSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     seed: int = 0
@@ -214,6 +221,11 @@ class RenderSettings:
         data["own_rigs"] = tuple(FileRig.from_config(rig) for rig in data.pop("own_rigs", ()))
         engine = {"backface_culling": False, "transparent_glass": False, **data.pop("engine")}
         return cls(lights=lights, engine=EngineSettings(**engine), **data)
+
+    @property
+    def image_passes(self) -> tuple[str, ...]:
+        """Passes that are rendered with the images."""
+        return tuple(name for name in self.passes if name in IMAGE_PASSES)
 
     def elevation_of(self, uid: str, orbit: int = 0) -> float:
         """Real elevation in degrees of an asset's orbits, or of one where each draws its own."""

@@ -119,6 +119,10 @@ class RenderedAction:
     """`Plan.sha256` of what was rendered: whoever builds the clips plans again, and must come to the same."""
     ground: float | None = None
     """Height of the ground under the object, in the world of the clips; None without a ground."""
+    geometry: dict[str, str] | None = None
+    """{"file"} in the scratch folder that holds its surfaces, or {"refused", "detail"}; None: not asked
+    for.
+    """
 
 
 @dataclass(frozen=True)

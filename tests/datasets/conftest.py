@@ -156,3 +156,79 @@ def cubes(tmp_path_factory) -> dict[str, Path]:
         [sys.executable, "-P", "-c", _EXPORT, str(folder)], check=True, capture_output=True, timeout=180
     )
     return {path.suffix[1:]: path for path in folder.glob("cube.*") if path.suffix not in (".bin", ".mtl")}
+
+
+# Geometry beside clips ------------------------------------------------------------------------------------
+
+
+def surfaces_beside(clips, refused: str = "") -> list:
+    """What a render with `--passes geometry` adds to the clips of one action: here of a box that slides."""
+    from orbit4d.datasets.added.rows import Added, action_sample
+    from orbit4d.datasets.geometry.action import Material, encode_mesh, stored_mesh
+    from orbit4d.datasets.geometry.surface_map import draw, encode_maps
+    from orbit4d.datasets.store.clip import sample_name
+
+    first = clips[0]
+    named = (first.uid, first.action, first.action_index)
+    sample = action_sample(first.uid, first.action_index)
+    if refused:
+        return [Added(*named, sample, "geometry", refused=refused, detail="for a test")]
+    seconds = sorted({t for clip in clips for t in clip.seconds})
+    places = np.stack([_CUBE * 0.5 + [0.1 * t, 0.0, 0.05 * t] for t in seconds])
+    mesh = stored_mesh(
+        places,
+        first.cameras,
+        seconds=np.array(seconds),
+        faces=_FACES.astype(np.int32),
+        material=np.zeros(12, np.uint16),
+        object=np.zeros(12, np.uint16),
+        materials=(Material("paint"),),
+        objects=("box",),
+        shown=np.ones((len(seconds), 1), bool),
+    )
+    rows = [Added(*named, sample, "geometry", (encode_mesh(mesh),))]
+    for clip in clips:
+        maps = [draw(mesh, seconds.index(t), c)[0] for t, c in zip(clip.seconds, clip.cameras)]
+        rows.append(Added(*named, sample_name(clip.key), "surface", (encode_maps(maps),)))
+    return rows
+
+
+@pytest.fixture(scope="session")
+def beside():
+    """`beside(clips, refused="")`: see surfaces_beside."""
+    return surfaces_beside
+
+
+@pytest.fixture(scope="session")
+def make_geometry_dataset(make_clips):
+    """`make_geometry_dataset(out, uids=("a", "b"), refuse=(), without=())`: a committed dataset of drawn
+    clips (8 frames of 32x32, three rigs, the action Run) with a sliding box beside them; actions of `refuse`
+    refuse it, those of `without` have nothing beside.
+    """
+    from orbit4d.datasets import DatasetWriter
+    from orbit4d.datasets.added.rolling import roll_added
+    from orbit4d.datasets.added.staging import stage_added
+
+    def make(out, uids=("a", "b"), refuse=(), without=()):
+        writer = DatasetWriter(out, {"frames": 8})
+        for uid in uids:
+            clips = make_clips(uid)
+            writer.stage(uid, clips)
+            if uid not in without:
+                stage_added(
+                    writer.store,
+                    uid,
+                    surfaces_beside(clips, "geometry:topology" if uid in refuse else ""),
+                )
+        writer.roll(final=True)
+        roll_added(writer.store, writer.indexed(), final=True)
+        return out
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def geometry_dataset(tmp_path_factory, make_geometry_dataset):
+    """Assets a and b with geometry, c that refuses it, d without. Shared: do not write to it."""
+    out = tmp_path_factory.mktemp("geometry") / "dataset"
+    return make_geometry_dataset(out, ("a", "b", "c", "d"), refuse=("c",), without=("d",))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from orbit4d.render.blender.geometry.faces import Faces, details_of, sign_of
 from orbit4d.render.blender.materials.opacity import can_change, shows_nothing
 
 Points = npt.NDArray[np.float32]
@@ -82,6 +83,18 @@ class GeometryReader:
                 geometry = _strands(data), None, None
             self.now[name] = geometry
         return geometry if len(geometry[0]) else None
+
+    def faces(self, obj: Any) -> Faces | None:
+        """What of the triangles of `read(obj)` does not move; their details where topology is read. None
+        where there are none. Objects that share a mesh may differ in materials, so nothing is kept.
+        """
+        if obj.type != "MESH" or obj.data is None:
+            return None
+        mesh = obj.data
+        if not self.topology:
+            return Faces(sign_of(mesh))
+        hidden = self._hidden(obj, mesh)
+        return details_of(obj, mesh, _visible_part(mesh, hidden).faces)
 
     def _hidden(self, obj: Any, data: Any) -> tuple[bool, ...]:
         """For each material slot, whether it shows nothing; () when all are seen."""

@@ -18,6 +18,7 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
+from orbit4d.render.blender.geometry.faces import Faces
 from orbit4d.render.blender.geometry.local_geometry import (
     GeometryReader,
     Indices,
@@ -52,6 +53,8 @@ class Surface:
     """[E, 2] into `local`; None unless asked for."""
     triangles: Indices | None = None
     """[K, 3] into `local`; None unless asked for."""
+    faces: Faces | None = None
+    """What of its polygons does not move; None unless asked for, and for what has none."""
 
     def points(self, stride: int = 1) -> Points:
         """[ceil(V / stride), 3] world positions of every `stride`-th vertex."""
@@ -66,9 +69,10 @@ class Surface:
         return box @ self.matrix[:3, :3].T + self.matrix[:3, 3]
 
 
-def visible_surfaces(loaded: Loaded, topology: bool = False) -> list[Surface]:
+def visible_surfaces(loaded: Loaded, topology: bool = False, faces: bool = False) -> list[Surface]:
     """Everything that can be seen at the current moment, ordered by key; with `topology`, edges and triangles
-    as well. Empty when nothing can.
+    as well, with `faces` what tells one topology from another, and with both materials and texture places.
+    Empty when nothing can.
     """
     depsgraph = bpy.context.evaluated_depsgraph_get()
     reader = GeometryReader(loaded.cache, loaded.is_plain, topology)
@@ -77,7 +81,8 @@ def visible_surfaces(loaded: Loaded, topology: bool = False) -> list[Surface]:
         geometry = reader.read(obj) if itself else None
         if geometry is not None:
             local, edges, triangles = geometry
-            found.append(Surface(key, local, array_of(matrix), edges, triangles))
+            of_faces = reader.faces(obj) if faces else None
+            found.append(Surface(key, local, array_of(matrix), edges, triangles, of_faces))
         if not loaded.is_plain:
             for k, strands in enumerate(particle_strands(obj)):
                 found.append(Surface((key[0], (*key[1], -1 - k)), strands, array_of(matrix)))

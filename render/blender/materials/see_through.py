@@ -12,7 +12,7 @@ import bpy
 from orbit4d.render.blender.materials.repair import is_unlit, only_camera_rays
 
 #: Name of the node that mixes a material with nothing where it is seen from behind.
-_CULLED = "orbit4d_culled"
+CULLED = "orbit4d_culled"
 #: Linear grey of a surface without a material, as Cycles draws it.
 _BARE = (0.8, 0.8, 0.8, 1.0)
 #: Shader nodes that let light through and bend it.
@@ -34,6 +34,12 @@ def cull_backfaces() -> None:
     for material in bpy.data.materials:
         if material.use_backface_culling and not material.is_grease_pencil:
             _cull(material)
+
+
+def is_culled(material: Any) -> bool:
+    """Whether a material is drawn from its front alone, as `cull_backfaces` left it."""
+    tree = None if material is None or not material.use_nodes else material.node_tree
+    return tree is not None and tree.nodes.get(CULLED) is not None
 
 
 def single_sided_when_bare(objects: Any, named: Container[str]) -> None:
@@ -67,7 +73,7 @@ def _cull(material: Any) -> None:
         _with_nodes(material)
     tree = material.node_tree
     output = tree.get_output_node("CYCLES")
-    if output is None or not output.inputs["Surface"].is_linked or tree.nodes.get(_CULLED) is not None:
+    if output is None or not output.inputs["Surface"].is_linked or tree.nodes.get(CULLED) is not None:
         return
     nodes, links = tree.nodes, tree.links
     front = output.inputs["Surface"].links[0].from_socket
@@ -80,7 +86,7 @@ def _cull(material: Any) -> None:
         inside.node.inputs[0].default_value = 1.0
         gone = _math(tree, "MULTIPLY", gone, inside)
     mix = nodes.new("ShaderNodeMixShader")
-    mix.name = _CULLED
+    mix.name = CULLED
     links.new(gone, mix.inputs[0])
     links.new(front, mix.inputs[1])
     links.new(nodes.new("ShaderNodeBsdfTransparent").outputs[0], mix.inputs[2])

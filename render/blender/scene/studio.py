@@ -48,7 +48,9 @@ class Studio:
             clear_glass(self.scene)
         if settings.engine.backface_culling:
             cull_backfaces()
-        self.passes = PassReader(self.scene, settings.passes, scratch) if settings.passes else None
+        self.passes = (
+            PassReader(self.scene, settings.image_passes, scratch) if settings.image_passes else None
+        )
         data = bpy.data.cameras.new("orbit4d_camera")
         data.sensor_fit = "HORIZONTAL"
         data.sensor_width = SENSOR_MM

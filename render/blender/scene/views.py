@@ -12,6 +12,7 @@ import numpy as np
 
 from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.store.clip import Pixels
+from orbit4d.render.blender.geometry.recorder import GeometryRecorder
 from orbit4d.render.blender.geometry.surfaces import Points, points_now, visible_surfaces
 from orbit4d.render.blender.geometry.track import Track
 from orbit4d.render.blender.importers.load import Loaded
@@ -70,10 +71,15 @@ def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing)
 
 
 def take_views(
-    loaded: Loaded, studio: Studio, plan: Plan, framing: Framing, clock: Clock
+    loaded: Loaded,
+    studio: Studio,
+    plan: Plan,
+    framing: Framing,
+    clock: Clock,
+    recorder: GeometryRecorder | None = None,
 ) -> tuple[list[Pixels], list[dict[str, Any]], float, bool]:
     """Every shot of the plan in its order, its passes, the geometric motion over the moments rendered, and
-    whether the renderer's numbers are finite.
+    whether the renderer's numbers are finite. `recorder` is shown every moment.
 
     Those are looked at in the first, the middle and the last picture: Cycles makes every sample finite as it
     adds it up, so this holds the build to it and need not cost each picture a second file.
@@ -96,6 +102,9 @@ def take_views(
                 track = Track(stride_for(sum(len(surface.local) for surface in surfaces)))
             vertices = track.add(surfaces)
             clock.lap("framing")
+            if recorder is not None:
+                recorder.add(now)
+                clock.lap("geometry")
         studio.lights.turn_on(shot.light)
         pictures.append(studio.take(shot.camera, vertices if can_crop else None, optics=shot.optics))
         passes.append(studio.last_passes)

@@ -21,6 +21,7 @@ from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images import measures as image_measures
 from orbit4d.datasets.store.clip import RIGS, Pixels, encode_webp
+from orbit4d.render.blender.geometry.recorder import GeometryRecorder
 from orbit4d.render.blender.importers.load import ActionInfo, Loaded, load_asset
 from orbit4d.render.blender.scene.lights import place_ground
 from orbit4d.render.blender.scene.motion import moving_window
@@ -30,8 +31,10 @@ from orbit4d.render.blender.scene.views import Clock, choose_samples, frame_acti
 from orbit4d.render.planning.camera_settings import CameraSettings
 from orbit4d.render.planning.framing import Framing
 from orbit4d.render.planning.settings import RenderSettings
+from orbit4d.render.planning.topology import RefusedPass
 from orbit4d.render.planning.views import Plan, measured_as, plan_action
 from orbit4d.render.planning.window import is_long
+from orbit4d.render.protocol.geometry_file import write_geometry
 from orbit4d.render.protocol.messages import RejectedAction, RenderedAction, RenderResult, to_json
 from orbit4d.render.protocol.wire import RefusedInput
 
@@ -128,7 +131,8 @@ def _render_action(stage: _Stage, action: ActionInfo) -> RenderedAction | Reject
     if stage.samples is None:
         stage.samples = choose_samples(loaded, stage.studio, plan, framing)
         clock.lap("probe")
-    images, passes, motion, finite = take_views(loaded, stage.studio, plan, framing, clock)
+    recorder = GeometryRecorder(loaded) if "geometry" in settings.passes else None
+    images, passes, motion, finite = take_views(loaded, stage.studio, plan, framing, clock, recorder)
     stage.emit("action", index=action.index, pictures=len(images))
     problem = _problem(settings, plan, images, finite)
     if problem is not None:
@@ -137,7 +141,13 @@ def _render_action(stage: _Stage, action: ActionInfo) -> RenderedAction | Reject
     files, pass_files = _write_views(stage.scratch, action.index, images, passes)
     clock.lap("encode")
     x, y, z = (float(value) for value in framing.centre)
-    made = RenderedAction(
+    measures = _measures(plan, images, motion, not stage.studio.shows_more)
+    clock.lap("measure")
+    geometry = None
+    if recorder is not None:
+        geometry = geometry_told(stage.scratch, action.index, recorder)
+        clock.lap("geometry")
+    return RenderedAction(
         index=action.index,
         name=action.name,
         window=window,
@@ -145,13 +155,12 @@ def _render_action(stage: _Stage, action: ActionInfo) -> RenderedAction | Reject
         centre=(x, y, z),
         files=tuple(files),
         passes={name: tuple(names) for name, names in pass_files.items()},
-        measures=_measures(plan, images, motion, not stage.studio.shows_more),
+        measures=measures,
         seconds=time.perf_counter() - began,
         plan_sha256=plan.sha256,
         ground=None if room is None else room.ground,
+        geometry=geometry,
     )
-    clock.lap("measure")
-    return made
 
 
 def _placed(stage: _Stage, plan: Plan, framing: Framing) -> tuple[Plan, Room | None]:
@@ -172,6 +181,17 @@ def _placed(stage: _Stage, plan: Plan, framing: Framing) -> tuple[Plan, Room | N
     if inside is not None:
         raise InputError(f"{stage.uid}: {inside}")
     return plan, room
+
+
+def geometry_told(scratch: Path, action: int, recorder: GeometryRecorder) -> dict[str, str]:
+    """{file} in `scratch` that holds the surfaces of an action, or {refused, detail}."""
+    try:
+        found = recorder.arrays()
+    except RefusedPass as refusal:
+        return {"refused": refusal.code, "detail": refusal.detail}
+    file = f"a{action:03d}_geometry.npz"
+    write_geometry(scratch / file, found)
+    return {"file": file}
 
 
 def _write_views(

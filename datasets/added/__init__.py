@@ -1,0 +1,1 @@
+"""Passes that lie beside a dataset's clips, in shards and index parts of their own."""

@@ -1,0 +1,268 @@
+"""The pass `geometry` on what Blender renders: it is where Cycles says, it costs the clips no byte, and what
+has no constant triangles is refused with its images rendered all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orbit4d.datasets import DatasetWriter, Index, InputError, read_clip, read_geometry, verify
+from orbit4d.datasets.added.rolling import roll_added
+from orbit4d.datasets.sources.resolve import resolve
+from orbit4d.render.dataset import add_passes as adding
+from orbit4d.render.dataset.asset_job import asset_job
+from orbit4d.render.fleet.worker import Worker, WorkerSettings
+from orbit4d.render.planning.settings import RenderSettings, preset
+
+#: One sample through each pixel's centre, so that passes of Cycles are those of the centre too.
+SETTINGS = preset(
+    "default", frames=3, resolution=64, samples=1, filter_width=0.01, rigs=("dynamic_orbit", "front_view")
+)
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    worker = Worker(WorkerSettings())
+    yield worker
+    worker.close()
+
+
+@pytest.fixture(scope="module")
+def render(worker: Worker) -> Callable[..., Path]:
+    """`render(source, out, **changes)`: a committed dataset, by one worker without Ray."""
+
+    def run(source: Path, out: Path, **changes: Any) -> Path:
+        settings = RenderSettings.from_config({**SETTINGS.as_config(), **changes})
+        writer = DatasetWriter(str(out), settings.as_config())
+        for asset in resolve([str(source)]).assets:
+            reply = worker.run(asset_job(asset, str(out), settings.as_config()))
+            assert reply.result is not None, reply
+        writer.roll(final=True)
+        roll_added(writer.store, writer.indexed(), final=True)
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, toy: Any) -> Path:
+    return toy(tmp_path_factory.mktemp("toy") / "toy.glb")
+
+
+@pytest.fixture(scope="module")
+def plain(render: Any, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return render(source, tmp_path_factory.mktemp("plain") / "d")
+
+
+@pytest.fixture(scope="module")
+def full(render: Any, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("full") / "d"
+    return render(source, out, passes=("geometry", "depth", "normal"))
+
+
+def test_geometry_costs_the_clips_no_byte(render: Any, source: Path, plain: Path, tmp_path: Path) -> None:
+    beside = render(source, tmp_path / "d", passes=("geometry",))
+    one, other = verify(str(plain)), verify(str(beside))
+    assert one.ok and other.ok and other.added == 6
+    assert one.digest == one.image_digest == other.image_digest != other.digest
+    shard = next((plain / "shards").iterdir())
+    assert (beside / "shards" / shard.name).read_bytes() == shard.read_bytes()
+
+
+def test_surfaces_lie_where_cycles_puts_them(full: Path) -> None:
+    """Depth to 4e-4 clip units, 1/56 of a pixel's footprint at 64 px: the 0.005 px by which Cycles moves its
+    sample on a slope of 3.5, above float32 (1e-6) and quantising (8e-6). What is off by more than that lies
+    on an edge, and coverage there.
+    """
+    tested = 0
+    for action in ("Go", "Jump"):
+        found = read_geometry(full, "toy", action)
+        for rig, orbit in found.clips:
+            depths = read_clip(full, "toy", action, rig, orbit).pass_arrays("depth")
+            for frame, truth in enumerate(depths):
+                ours = found.clip(rig, orbit).depth(frame)
+                assert (np.isfinite(ours) == np.isfinite(truth)).mean() > 0.999
+                both = np.isfinite(ours) & np.isfinite(truth)
+                assert (np.abs(ours[both] - truth[both]) <= 4e-4).mean() > 0.998
+                tested += int(both.sum())
+    assert tested > 3000
+
+
+def test_flat_normals_are_those_of_cycles(full: Path) -> None:
+    """The octahedra are flat, up to float16."""
+    clip = read_geometry(full, "toy", "Go").clip()
+    truth = read_clip(full, "toy", "Go").pass_arrays("normal")[1].astype(np.float32)
+    ours = clip.normals(1)
+    both = (clip.triangles(1) >= 0) & (np.abs(truth).sum(-1) > 0)
+    assert both.sum() > 200 and (np.abs(ours - truth).max(-1)[both] < 2e-3).mean() > 0.98
+
+
+def test_vertices_move_as_the_file_says(full: Path, source: Path) -> None:
+    """One part stands; the other one is at its keys' places, scaled and centred as the clip is."""
+    found = read_geometry(full, "toy", "Jump")
+    row = next(r for r in Index(full).rows_of("toy") if r["action"] == "Jump")
+    moved = found.vertices - found.vertices[:1]
+    parts = [moved[:, np.unique(found.faces[found.mesh.object == k])] for k in (0, 1)]
+    still, jumping = sorted(parts, key=lambda part: np.abs(part).max())
+    assert np.abs(still).max() <= 2 * found.bound
+    assert np.ptp(jumping, axis=1).max() <= 4 * found.bound, "a rigid part keeps its shape"
+    heights = np.interp(found.seconds, [0.0, 0.5, 1.0], [0.5, 0.9, 0.5])
+    rise = (heights - heights[0]) * row["scale"]
+    np.testing.assert_allclose(jumping.mean(1)[:, 2], rise, atol=2e-4)
+
+
+def test_added_later_it_is_what_it_would_have_been_at_first(
+    worker: Worker, plain: Path, full: Path, source: Path, tmp_path: Path
+) -> None:
+    """Geometry to the byte; normal and depth to the byte; no byte of the dataset changes."""
+    import shutil
+
+    out = tmp_path / "d"
+    shutil.copytree(plain, out)
+    before = {f: f.read_bytes() for f in out.rglob("*") if f.is_file()}
+    kinds = ["geometry", "normal", "depth", "albedo", "roughness", "metallic"]
+    writer = DatasetWriter(str(out), Index(out).manifest.config)
+    asset = resolve([str(source)]).assets[0]
+    index = Index(out)
+    missing = adding.missing_kinds(index, index.rows_of("toy"), kinds)
+    assert missing == kinds
+    job = adding._job(asset, str(out), adding.stored_settings(str(out)), missing, index.rows_of("toy"))
+    reply = worker.run(job)
+    assert reply.result is not None, reply
+    roll_added(writer.store, writer.indexed(), final=True)
+    assert {f: f.read_bytes() for f in before} == before
+    seen = verify(str(out))
+    assert seen.ok and seen.image_digest == verify(str(plain)).digest
+    ours, theirs = Index(out), Index(full)
+    for row in theirs.added.table.to_pylist():
+        same = ours.added.row("toy", row["sample"], row["kind"])
+        assert same is not None and same["sha256"] == row["sha256"], row["sample"]
+    for kind in ("normal", "depth"):
+        assert read_clip(ours, "toy", "Go").passes[kind] == read_clip(theirs, "toy", "Go").passes[kind]
+    assert adding.missing_kinds(Index(out), Index(out).rows_of("toy"), kinds) == []
+    _check_materials(out)
+
+
+def _check_materials(out: Path) -> None:
+    """The toy's colours are linear base colours of the file; glTF's roughness and metallic default to 1."""
+    clip = read_clip(out, "toy", "Go")
+    hit = read_geometry(out, "toy", "Go").clip().triangles(1) >= 0
+    albedo = clip.pass_arrays("albedo")[1]
+    assert albedo.shape == (64, 64, 3) and albedo.dtype == np.uint8
+    colours = np.random.default_rng(0).uniform(0.2, 0.9, (2, 3))
+    srgb = np.rint(255 * (1.055 * colours ** (1 / 2.4) - 0.055)).astype(int)
+    distance = np.abs(albedo[hit].astype(int)[:, None] - srgb[None]).max(-1).min(-1)
+    assert (distance <= 1).mean() > 0.99
+    for kind in ("roughness", "metallic"):
+        values = clip.pass_arrays(kind)[1]
+        assert values.shape == (64, 64) and (values[hit] == 255).mean() > 0.99
+
+
+# What is refused ------------------------------------------------------------------------------------------
+
+SCENES = """
+import bpy
+def fresh():
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.context.scene.frame_start, bpy.context.scene.frame_end = 0, 10
+    bpy.ops.mesh.primitive_cube_add(size=1.0)
+    box = bpy.context.object
+    box.keyframe_insert("location", frame=0, index=2)
+    box.location.z = 0.6
+    box.keyframe_insert("location", frame=10, index=2)
+    return box
+def material(box):
+    made = bpy.data.materials.new("m")
+    made.use_nodes = True
+    box.data.materials.append(made)
+    return made.node_tree, made.node_tree.nodes["Principled BSDF"], made
+def topology(box):
+    array = box.modifiers.new("a", "ARRAY")
+    array.count = 1
+    array.keyframe_insert("count", frame=0)
+    array.count = 3
+    array.keyframe_insert("count", frame=10)
+def hair(box):
+    box.modifiers.new("p", "PARTICLE_SYSTEM")
+    settings = box.particle_systems[0].settings
+    settings.type, settings.count, settings.hair_length = "HAIR", 20, 0.5
+def displacement(box):
+    tree, _, made = material(box)
+    made.displacement_method = "DISPLACEMENT"
+    tree.links.new(tree.nodes.new("ShaderNodeDisplacement").outputs[0],
+                   tree.nodes["Material Output"].inputs["Displacement"])
+def alpha(box):
+    tree, shader, made = material(box)
+    tree.links.new(tree.nodes.new("ShaderNodeTexChecker").outputs["Fac"], shader.inputs["Alpha"])
+def hides(box):
+    bpy.ops.mesh.primitive_cube_add(size=0.4, location=(0.9, 0, 0))
+    other = bpy.context.object
+    other.name = "other"
+    for frame, hidden in ((0, False), (5, True), (10, True)):
+        other.hide_render = hidden
+        other.keyframe_insert("hide_render", frame=frame)
+def mirrored(box):
+    _, _, made = material(box)
+    made.use_backface_culling = True
+    box.scale.x = -1.0
+for name in names_of:
+    box = fresh()
+    globals()[name](box)
+    bpy.ops.wm.save_as_mainfile(filepath=folder + "/" + name + ".blend")
+"""
+
+REFUSED = {
+    "topology": "geometry:topology",
+    "hair": "geometry:hair",
+    "displacement": "geometry:displacement",
+    "alpha": "geometry:alpha",
+}
+KEPT = ("hides", "mirrored")
+
+
+@pytest.fixture(scope="module")
+def odd(in_blender: Any, render: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of every scene, refused and kept."""
+    folder = tmp_path_factory.mktemp("scenes")
+    in_blender(SCENES, names_of=[*REFUSED, *KEPT], folder=str(folder))
+    out = tmp_path_factory.mktemp("odd") / "d"
+    return render(folder, out, passes=("geometry",), rigs=("dynamic_orbit",))
+
+
+def test_what_has_no_constant_triangles_is_refused_and_rendered_all_the_same(odd: Path) -> None:
+    index = Index(odd)
+    for name, code in REFUSED.items():
+        assert read_clip(index, name).pixels()[..., 3].any()
+        with pytest.raises(InputError, match=code):
+            read_geometry(index, name)
+    told = {row.uid: row.reason for row in DatasetWriter(str(odd), index.manifest.config).rejections()}
+    assert told == REFUSED and verify(str(odd)).ok
+
+
+def test_an_object_that_hides_is_kept_and_not_seen_then(odd: Path) -> None:
+    found = read_geometry(odd, "hides")
+    other = found.mesh.objects.index("other")
+    assert found.mesh.shown[:, other].tolist() == [True, False, False]
+    clip = found.clip()
+    assert (clip.objects(0) == other).any() and not (clip.objects(1) == other).any()
+    alpha = read_clip(odd, "hides").pixels()[..., 3] == 255
+    for frame in range(3):
+        assert ((clip.triangles(frame) >= 0) == alpha[frame]).mean() > 0.999
+
+
+def test_mirrored_single_sided_surfaces_keep_their_front(odd: Path) -> None:
+    """Wound the wrong way round nothing would be seen, or the far side."""
+    clip = read_geometry(odd, "mirrored").clip()
+    alpha = read_clip(odd, "mirrored").pixels()[..., 3] == 255
+    for frame in range(3):
+        hit = clip.triangles(frame) >= 0
+        assert (hit == alpha[frame]).mean() > 0.999
+        away = clip.points(frame)[hit] - clip.cameras[frame].position
+        corners = clip.mesh.vertices[clip.times[frame]][clip.mesh.faces[clip.triangles(frame)[hit]]]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        assert (away * normals).sum(1).max() < 0
