@@ -116,12 +116,12 @@ def status(
 
 
 def _write_page(page: str, seen: Any, refresh_s: float) -> None:
-    from orbit4d.datasets.core.remote import is_uri, local_path, parent_and_name
+    from orbit4d.datasets.core.remote import is_remote, local_path, parent_and_name
     from orbit4d.datasets.core.storage import Store
     from orbit4d.datasets.operations.status_page import status_page
 
     where, name = (
-        parent_and_name(page) if is_uri(page) else (str(local_path(page).parent), local_path(page).name)
+        parent_and_name(page) if is_remote(page) else (str(local_path(page).parent), local_path(page).name)
     )
     Store(where).put(name, status_page(seen, refresh_s).encode())
 

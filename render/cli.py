@@ -258,11 +258,12 @@ def _add_passes(
     from orbit4d.datasets.core.errors import InputError, WorkError
     from orbit4d.datasets.core.storage import Store
     from orbit4d.datasets.store.lease import Lease
-    from orbit4d.render.dataset.add_passes import add_passes
+    from orbit4d.render.dataset.add_passes import add_passes, stored_settings
 
     if changes:
         name = next(iter(changes)).replace("_", "-")
         raise InputError(f"--{name} with --add-passes: the dataset's own settings hold; leave it out")
+    stored_settings(out)  # refuses what is no dataset before anything is written
     with Lease(Store(out)):
         summary = add_passes(sources, out, kinds, fleet, shard_bytes)  # type: ignore[arg-type]
     for reason, count in sorted(summary.refused.items()):
