@@ -351,7 +351,6 @@ def train(
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp16", "bf16", "no"]),
-    default="",
     help="What a GPU computes in; auto is fp16, no float32. Default: the run's. A CPU computes in float32.",
 )
 @click.option("--azimuth", "azimuth0_deg", default=0.0, help="Starting azimuth, degrees; 0 is the front.")

@@ -25,8 +25,9 @@ from orbit4d.datasets.core.errors import WorkError
 
 Tensors = Mapping[str, Tensor]
 Work = Callable[[Tensors], dict[str, Tensor]]
-#: What a recorded loss may differ by from the same one run plainly: kernels that add up in no fixed order.
-_TOLERANCE = 1e-3
+#: What a recorded loss may differ by from the same one run plainly: less than any loss that was computed from
+#: another batch or left out, more than kernels that add up in no fixed order, and dropout, come to.
+_TOLERANCE = 0.02
 
 
 class Recorder(Protocol):

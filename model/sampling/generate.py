@@ -58,8 +58,8 @@ class Request:
     """How an image without alpha is cut out: flat, rembg or none (see `prepare_photo`)."""
     fps: float = 8.0
     """Of the video files."""
-    precision: str = ""
-    """What a GPU computes in: auto, fp16, bf16 or no (float32); empty: the run's own."""
+    precision: str | None = None
+    """What a GPU computes in: auto, fp16, bf16 or no (float32); None: the run's own."""
 
 
 def generate(run: str | os.PathLike[str], out: str | os.PathLike[str], request: Request) -> list[Path]:

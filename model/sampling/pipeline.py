@@ -416,13 +416,14 @@ class OrbitPipeline(DiffusionPipeline):
 
         def run(size: int | None) -> Tensor:
             half = sampling_dtype(self.config.sample_precision, self.device)
-            if half and not self._working.overflowed:
+            if half and self._working.used:
                 unet = self._working.of("unet", self.unet, half)
                 base = self._working.of("base", self.base_unet, half)
                 output = guided_prediction(unet, z, t, full, negative, base, weights, size)
                 if self._working.holds(output):
                     return output
-            dtype = autocast_dtype("bf16" if half else "no", self.device)
+            instead = (self._working.instead or self.config.precision) if half else "no"
+            dtype = autocast_dtype(instead, self.device)
             with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
                 x_t = z.to(self.unet.dtype)
                 return guided_prediction(self.unet, x_t, t, full, negative, self.base_unet, weights, size)

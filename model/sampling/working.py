@@ -65,8 +65,10 @@ class WorkingNetworks:
 
     def __init__(self) -> None:
         self._made: dict[str, tuple[Any, Working]] = {}
-        self.overflowed = False
-        """Whether a result was no number: their own precision is then too small for these weights."""
+        self.used = True
+        """False where there is no memory for copies (beside a training), and once a result was no number."""
+        self.instead = ""
+        """What float32 weights are run in then; empty: what training did."""
 
     def of(self, name: str, network: OrbitUNet | None, dtype: torch.dtype | None) -> Any:
         """What works in place of `network`: itself where `dtype` is None."""
@@ -85,7 +87,7 @@ class WorkingNetworks:
         if bool(torch.isfinite(output).all()):
             return True
         print("note: fp16 overflows with these weights, so sampling goes on in bf16 (sample.precision=bf16)")
-        self.overflowed = True
+        self.used, self.instead = False, "bf16"
         self._made.clear()
         return False
 

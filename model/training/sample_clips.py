@@ -3,7 +3,8 @@
     RUN/samples/step-000500.mp4    one row per clip: what is stored on the left, what was sampled on the right
 
 The same clips, of the validation split where it has any, the same noise, the run's own sampling settings; the
-frozen base of 3D-aware guidance is left out, which would take its memory beside the training's.
+frozen base of 3D-aware guidance and half-precision copies of the weights are left out, which would take their
+memory beside the training's.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class SampleClips:
         unet.eval()
         try:
             pipeline = OrbitPipeline.of_run(config, unet, None, frozen, scheduler, motion)
+            pipeline._working.used = False
             pairs = [self._pair(pipeline, k, stage) for k in range(len(self.clips))]
         except WorkError as error:
             print(f"note: no sample clips, training goes on: {error}", flush=True)

@@ -199,7 +199,12 @@ def halved(parts: Parts, config: TrainConfig) -> Parts:
     dtype = half_dtype(config.optim, device)
     if dtype is None:
         return parts
-    half = HalfNetwork(parts.unet.to(device), dtype)
+    unet = parts.unet.to(device)
+    if parts.accelerator.num_processes > 1:
+        # As DistributedDataParallel does for the networks that it wraps.
+        for tensor in (*unet.parameters(), *unet.buffers()):
+            torch.distributed.broadcast(tensor.data, 0)
+    half = HalfNetwork(unet, dtype)
     return replace(parts, half=half)
 
 

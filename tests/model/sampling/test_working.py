@@ -60,7 +60,7 @@ def test_copies_sample_near_the_pipelines_own_weights_which_stay(run, picture, m
     assert plain.dtype == torch.float32 and not torch.equal(plain, exact)
     assert (plain - exact).norm() < tolerance * exact.norm()
     assert all(torch.equal(value, before[name]) for name, value in pipeline.unet.state_dict().items())
-    pipeline._working.clear()
+    pipeline._working = working.WorkingNetworks()
     recorders = []
 
     def recorder_of(device):
