@@ -63,6 +63,8 @@ def transforms(clip: Clip, pattern: str = "images/{i:03d}.png") -> dict[str, Any
             "action_index": clip.action_index,
             "rig": clip.rig,
             "orbit": clip.orbit,
+            **({"light": clip.light} if clip.light else {}),
+            **({"camera_label": clip.camera_label} if clip.camera_label else {}),
             "caption": clip.caption,
             "license": clip.license,
         },
@@ -159,6 +161,8 @@ def export_dataset(
     if format == "diffusion4d" and rigs - set(LAYOUT):
         rig = min(rigs - set(LAYOUT))
         raise InputError(f"{dataset}: {format} has no place for {rig} clips; --where \"rig <> '{rig}'\"")
+    if format == "diffusion4d" and index.keys.light[keep].any():
+        raise InputError(f'{dataset}: {format} has one light for each clip; choose one, --where "light = 0"')
     store = Store(out)
     left_out: set[str] = set()
     with Progress("export", int(keep.sum()), "clip") as progress:
