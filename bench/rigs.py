@@ -2,8 +2,8 @@
 
 The same number of images of the same assets, frames, samples and size: ten orbits of an action, one camera
 each, against rigs of ten cameras. Import, window and framing are done once for either. Images per second are
-counted from the asset's file to its committed clips; the start of Blender is left out. Runs alternate, and
-the best of --repeats counts, since other work on the machine only adds.
+counted from the file of an asset to its committed clips, without the start of Blender. Runs alternate; the
+best of --repeats counts, since other work on the machine only adds.
 """
 
 from __future__ import annotations

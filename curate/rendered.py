@@ -53,8 +53,9 @@ def _measure_group(index: Any, dataset: str, numbers: Sequence[int]) -> dict[str
     touch, cover, blank, flat = [], [], [], []
     pixels: dict[tuple[str, int], np.ndarray] = {}
     clip = None
-    for number in numbers:
-        row = index.row(number)
+    rows = [index.row(number) for number in numbers]
+    # Synchronised cameras may turn away or stand near: they say nothing of the asset where orbits do.
+    for row in [row for row in rows if row["camera_label"] is None] or rows:
         clip = row_clip(row, read_members(index.shard_store, row))
         frames = clip.pixels()
         touch += image_measures.boundary_touch(frames[..., 3]).tolist()

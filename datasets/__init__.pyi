@@ -1,6 +1,8 @@
 from orbit4d.datasets.cameras.camera import Camera as Camera
 from orbit4d.datasets.cameras.camera import orbit as orbit
 from orbit4d.datasets.cameras.posed_frames import Transforms as Transforms
+from orbit4d.datasets.cameras.rigs import RigCamera as RigCamera
+from orbit4d.datasets.cameras.rigs import rig_cameras as rig_cameras
 from orbit4d.datasets.cameras.transforms import read_transforms as read_transforms
 from orbit4d.datasets.core.errors import InputError as InputError
 from orbit4d.datasets.core.errors import OrbitError as OrbitError

@@ -77,8 +77,8 @@ def _normal(generator: np.random.Generator, values: tuple[float, ...]) -> float:
 
 _DRAWS: dict[str, Callable[[np.random.Generator, tuple[float, ...]], float]] = {
     "value": lambda generator, values: values[0],
-    "uniform": lambda generator, values: generator.uniform(*values),
-    "loguniform": lambda generator, values: np.exp(generator.uniform(*np.log(values))),
+    "uniform": lambda generator, values: generator.uniform(values[0], values[1]),
+    "loguniform": lambda generator, values: np.exp(generator.uniform(np.log(values[0]), np.log(values[1]))),
     "integers": lambda generator, values: generator.integers(int(values[0]), int(values[1]) + 1),
     "normal": _normal,
     "choice": lambda generator, values: values[generator.integers(len(values))],

@@ -110,6 +110,8 @@ def export_dataset(
     if format == "diffusion4d" and rigs - set(LAYOUT):
         rig = min(rigs - set(LAYOUT))
         raise InputError(f"{dataset}: {format} has no place for {rig} clips; --where \"rig <> '{rig}'\"")
+    if format == "diffusion4d" and index.keys.light[keep].any():
+        raise InputError(f'{dataset}: {format} has one light for each clip; choose one, --where "light = 0"')
     store = Store(out)
     left_out: set[str] = set()
     with Progress("export", int(keep.sum()), "clip") as progress:

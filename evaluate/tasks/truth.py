@@ -309,4 +309,5 @@ def _listed(dataset: str, split: str | None, uids: set[str] | None) -> list[Subj
             kept = row["uid"] in uids if uids is not None else split in (None, row["split"])
             if kept and row["rig"] == "dynamic_orbit" and row["orbit"] == 0:
                 found.append(Subject(dataset, row["uid"], row["action_index"], row["action"]))
-    return sorted(found, key=lambda s: (s.uid, s.action_index))
+    # A clip under several lights is one subject, seen under the first.
+    return sorted(dict.fromkeys(found), key=lambda s: (s.uid, s.action_index))

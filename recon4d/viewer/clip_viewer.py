@@ -58,10 +58,10 @@ class ClipViewer:
         self.slider.on_update(lambda _: self.show(int(self.slider.value)))
         self.server.on_client_connect(lambda client: face_front(client, 4.0))
 
-    def _find(self, uid: str, action: str) -> dict[str, tuple[str, int, str, int]]:
-        """Name -> (uid, action index, rig, orbit) of the clips asked for."""
-        columns = ["uid", "action", "action_index", "rig", "orbit"]
-        found: dict[str, tuple[str, int, str, int]] = {}
+    def _find(self, uid: str, action: str) -> dict[str, tuple[str, int, str, int, int]]:
+        """Name -> (uid, action index, rig, orbit, light) of the clips asked for."""
+        columns = ["uid", "action", "action_index", "rig", "orbit", "light"]
+        found: dict[str, tuple[str, int, str, int, int]] = {}
         tables = [self._index.rows_of(uid, columns)] if uid else (
             table.to_pylist() for _, table in self._index.read(columns)
         )  # fmt: skip
@@ -71,10 +71,11 @@ class ClipViewer:
             if len(found) == MAX_CLIPS:
                 self.left_out += 1
                 continue
-            name = f"{row['uid']} {row['action']} {row['rig']} {row['orbit']}"
+            view = f"{row['rig']} {row['orbit']}" + (f" light {row['light']}" if row["light"] else "")
+            name = f"{row['uid']} {row['action']} {view}"
             if name in found:  # two actions of one name
-                name = f"{row['uid']} {row['action']} #{row['action_index']} {row['rig']} {row['orbit']}"
-            found[name] = (row["uid"], row["action_index"], row["rig"], row["orbit"])
+                name = f"{row['uid']} {row['action']} #{row['action_index']} {view}"
+            found[name] = (row["uid"], row["action_index"], row["rig"], row["orbit"], row["light"])
         if not found:
             asked = f"no clip of {uid}{':' * bool(action)}{action}" if uid else "no clip in it"
             raise InputError(f"{self._index.store.uri}: {asked}; `orbit4d list` names what is there")

@@ -12,7 +12,7 @@ from orbit4d.render.planning.light_settings import ROTATION
 from orbit4d.render.planning.settings import RenderSettings
 
 #: Azimuths in degrees from the key lamp's, and irradiance in W/m² at the centre, of the three point lamps.
-_POINTS = ((-45.0, 3.5), (70.0, 1.5), (180.0, 2.0))
+_POINTS = ((-45.0, 2.2), (70.0, 1.0), (180.0, 1.4))
 
 
 @dataclass(frozen=True)

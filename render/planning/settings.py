@@ -163,13 +163,13 @@ class RenderSettings:
         _check(self.radius > 0.6, f"radius is {self.radius}; nearer than 0.6 the cameras stand in the asset")
         _check(1 <= self.engine.samples <= 65536, f"samples is {self.engine.samples}; at least 1 is needed")
         _check(not (self.closed and self.frames < 2), "a closed orbit needs at least two frames")
-        for name, given in (
+        for option, is_on in (
             ("shadow-catcher", self.lights.shadow_catcher),
             ("environment-visible", self.lights.environment_visible),
         ):
             _check(
-                not given or not set(self.passes) & {"depth", "normal"},
-                f"--{name}: depth and normal passes tell the object by its alpha; render them without it",
+                not is_on or not set(self.passes) & {"depth", "normal"},
+                f"--{option}: depth and normal passes tell the object by its alpha; render them without it",
             )
         for share in self.window_shares:
             _check(0.0 < share <= 1.0, f"window share is {share}; choose above 0, up to 1")
