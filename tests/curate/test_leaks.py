@@ -193,6 +193,17 @@ def test_a_rendered_dataset_is_split_again_by_its_table(tmp_path, make_clips, co
             assert select(str(tmp_path / "d"), out, split=split, table=str(tmp_path / "t.parquet")) == count
 
 
+def test_the_report_says_what_was_found_and_what_cannot_be(tmp_path):
+    from orbit4d.curate.report.page import write_report
+
+    decided = decide(mark_benchmarks(table({"uid": ONE, "asset_sha256": SHA}, {"uid": "fox"})), Rules())
+    write_report(decided, tmp_path, Rules())
+    page = (tmp_path / "index.html").read_text()
+    assert "Objects of published benchmarks: objaversedy 1." in page
+    assert "Renamed copies of 100 of 101 listed uids" in page
+    assert "benchmark:objaversedy" in page and "not to be trained on" in page
+
+
 def test_marks_survive_a_table_on_disk(tmp_path):
     from orbit4d.curate.tables import read_table, write_table
 
