@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orbit4d.curate.columns import COLUMNS, info_of
+from orbit4d.curate.leaks import UNHASHED, counted
 from orbit4d.curate.report.histograms import histogram_svg
 from orbit4d.curate.rule_settings import Rules
 from orbit4d.curate.rules import meaning_of, rule_effects
@@ -136,6 +137,7 @@ def _reasons(table: pa.Table, rules: Rules) -> str:
     rows.sort(key=lambda row: -row[1])
     part = "<h2>Why actions were not accepted</h2>" + _table(("reason", "rejects", "alone", "meaning"), rows)
     part += '<p class="soft">“Alone” counts what no other rule would have removed.</p>'
+    part += _benchmarks(table)
     failures = Counter(value for value in table["failure"].to_pylist() if value)
     if failures:
         part += "<h3>Refused before Blender, or not measured</h3>"
@@ -146,6 +148,19 @@ def _reasons(table: pa.Table, rules: Rules) -> str:
             first.append((reason, count, f"{one['uid']}: {one['detail'] or ''}"))
         part += _table(("code", "assets", "first of them"), first)
     return part
+
+
+def _benchmarks(table: pa.Table) -> str:
+    """How many objects of published benchmarks there are, and what the marks cannot see."""
+    if UNHASHED not in (info := info_of(table)):
+        return ""
+    marked = ", ".join(f"{name} {count:,}" for name, count in counted(table).items()) or "none"
+    unknown, listed = info[UNHASHED]
+    return (
+        f"<p>Objects of published benchmarks: {escape(marked)}. <span class=soft>Renamed copies of "
+        f"{unknown:,} of {listed:,} listed uids cannot be found, since nobody knows their contents "
+        "(--hashes).</span></p>"
+    )
 
 
 def _numbers(table: pa.Table, name: str) -> npt.NDArray[np.float64]:

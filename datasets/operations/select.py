@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,10 @@ def chosen(
         raise InputError(f"--split {split}: known are {', '.join(SPLITS)}")
     keep = np.ones(len(index), bool) if where is None else matching(index, where)
     if split is not None:
-        keep &= index.keys.split[index.keys.asset] == SPLITS.index(split)
+        codes = index.keys.split.copy()
+        for uid, other in table_splits(table).items():
+            codes[pc.equal(index.keys.uids, uid).to_numpy(zero_copy_only=False)] = SPLITS.index(other)
+        keep &= codes[index.keys.asset] == SPLITS.index(split)
     if table is not None:
         keep &= accepted(index, table, notes)
     return keep
@@ -84,6 +87,29 @@ def accepted(index: Index, table: str, notes: list[str] | None = None) -> npt.ND
     return keep
 
 
+def table_splits(table: str | None) -> dict[str, str]:
+    """uid -> split of the assets that the curated table at `table` puts into one (objects of benchmarks that
+    are kept for testing). Raises InputError for a split that is none."""
+    rows = read_table(table, ("uid", "split")) if table is not None else None
+    if rows is None or "split" not in rows.column_names:
+        return {}
+    found = {row["uid"]: row["split"] for row in rows.to_pylist() if row["split"]}
+    strange = next((split for split in found.values() if split not in SPLITS), None)
+    if strange is not None:
+        raise InputError(f"{table}: names a split {strange!r}; known are {', '.join(SPLITS)}")
+    return found
+
+
+def _put_into(rows: pa.Table, splits: dict[str, str]) -> pa.Table:
+    """Index rows with the splits of some uids replaced."""
+    if not splits:
+        return rows
+    pairs = zip(rows["uid"].to_pylist(), rows["split"].to_pylist())
+    column = pa.array([splits.get(uid, split) for uid, split in pairs], pa.string())
+    at = rows.column_names.index("split")
+    return rows.set_column(at, rows.schema.field("split"), column)
+
+
 def clips(index: Index, keep: npt.NDArray[np.bool_] | None = None) -> Iterator[tuple[str, list[Clip]]]:
     """(uid, its clips) of an index, asset by asset, read and not decoded."""
     numbers = np.arange(len(index)) if keep is None else np.flatnonzero(keep)
@@ -118,6 +144,7 @@ def select_view(
         rows = parts.read_part(index.store, part.name)
         rows = rows.filter(pa.array(keep[part.first_row : part.first_row + part.n_rows]))
         if rows.num_rows:
+            rows = _put_into(rows, table_splits(table))
             store.put(f"{parts.FOLDER}/{number:06d}-view.parquet", sealed.dump(rows))
     view_added(index.added, _names(index, keep), store)
     # Written last: without it the folder is no dataset.
@@ -153,7 +180,7 @@ def select_copy(
     writer = DatasetWriter(
         out, index.manifest.config, shard_bytes=shard_bytes, software=index.manifest.software
     )
-    _copy(index, keep, writer, set())
+    _copy(index, keep, writer, set(), table_splits(table))
     _roll(writer, final=True)
     return int(keep.sum())
 
@@ -237,14 +264,22 @@ def _roll(writer: DatasetWriter, final: bool = False) -> None:
     roll_added(writer.store, writer.indexed(), writer.shard_bytes, final)
 
 
-def _copy(index: Index, keep: npt.NDArray[np.bool_], writer: DatasetWriter, done: set[str]) -> int:
-    """Stage and roll the kept rows; returns their number."""
+def _copy(
+    index: Index,
+    keep: npt.NDArray[np.bool_],
+    writer: DatasetWriter,
+    done: set[str],
+    splits: Mapping[str, str] | None = None,
+) -> int:
+    """Stage and roll the kept rows; returns their number. `splits` puts assets into a split by their uid."""
     done = done or writer.finished()
     waiting = 0
     with Progress("copy", int(keep.sum()), "clip") as progress:
         for uid, some in clips(index, keep):
             if uid not in done:
                 copy_added([(index.added, {sample_name(clip.key) for clip in some})], uid, writer.store)
+                if splits and uid in splits:
+                    some = [replace(clip, split=splits[uid]) for clip in some]
                 writer.stage(uid, some)
                 waiting += sum(len(member) for clip in some for member in clip.members)
                 if waiting >= writer.shard_bytes:

@@ -128,6 +128,8 @@ def _plan(
         items.append(Item(number, name, text, frames, row["n_frames"], takes, fit))
     if target.by_bucket and len({item.bucket for item in items}) > 1:
         items = [replace(item, folder=f"/{item.bucket}") for item in items]
+    if target.most_files is not None and len(items) > target.most_files:
+        items = [replace(item, folder=f"/{i // target.most_files:03d}") for i, item in enumerate(items)]
     stand_in = sum(not row["caption"].strip() for row in known)
     return items, _notes(items, rule, stand_in, settings)
 

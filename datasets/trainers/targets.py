@@ -59,6 +59,8 @@ class Target:
     """Convention of the camera files that are written unasked."""
     by_bucket: bool = False
     """Whether clips of different length or size go into folders of their own."""
+    most_files: int | None = None
+    """Clips of a folder; further ones go into folders `000`, `001`, ... of this many."""
     notes: tuple[str, ...] = ()
     """What its users should know of this export."""
 

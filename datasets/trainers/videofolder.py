@@ -49,4 +49,6 @@ TARGET = Target(
     start=_start,
     most_controls=None,
     control_folder=lambda kind: kind,
+    # The hub takes fewer than 10,000 files in a folder.
+    most_files=5000,
 )

@@ -11,10 +11,11 @@ from orbit4d.curate import columns
 from orbit4d.curate.leaks import HASHES, UNHASHED, counted, mark_benchmarks
 from orbit4d.curate.rule_settings import PRESETS, Rules
 from orbit4d.curate.rules import decide, meaning_of
-from orbit4d.datasets import Clip, DatasetWriter, InputError, export_dataset, resolve, statistics
+from orbit4d.datasets import Clip, DatasetWriter, InputError, export_dataset, resolve, statistics, verify
 from orbit4d.datasets.sources.asset_keys import key_of
 from orbit4d.datasets.sources.benchmarks import SHIPPED, load_benchmarks
 from orbit4d.datasets.sources.tables import expand_table
+from orbit4d.datasets.store.schema import split_of
 
 with SHIPPED.open(encoding="utf-8") as _file:
     LISTED = list(csv.DictReader(_file))
@@ -165,6 +166,42 @@ def test_kept_for_testing_they_stand_in_the_split_test_alone(tmp_path, make_clip
     assert (numbers["benchmarks"], numbers["benchmarks_in_train"]) == ({"objaversedy": 1}, {})
     export_dataset(str(tmp_path / "d"), str(tmp_path / "card"), "hf-card")
     assert "1 of objaversedy (0 in train)" in (tmp_path / "card/README.md").read_text()
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_rendered_dataset_is_split_again_by_its_table(tmp_path, make_clips, copied):
+    """What was rendered before the list was known: `curate DATASET --benchmarks test`, then `select`."""
+    from orbit4d.curate.rendered import measure_rendered
+    from orbit4d.curate.tables import write_table
+    from orbit4d.datasets.operations.select import select_copy, select_view
+
+    train = next(row["key"] for row in LISTED if split_of(row["key"]) == "train")
+    writer = DatasetWriter(tmp_path / "d", {})
+    for uid in (train, "fox"):
+        writer.stage(uid, make_clips(uid, n_frames=2, size=16))
+    writer.roll(final=True)
+    loose = Rules(benchmarks="test", max_touch=None, min_coverage=None, still="keep", min_motion=None)
+    write_table(decide(measure_rendered(str(tmp_path / "d")), loose), str(tmp_path / "t.parquet"))
+    select = select_copy if copied else select_view
+    assert select(str(tmp_path / "d"), str(tmp_path / "e"), table=str(tmp_path / "t.parquet")) == 6
+    numbers = statistics(str(tmp_path / "e"))
+    assert statistics(str(tmp_path / "d"))["benchmarks_in_train"] and not numbers["benchmarks_in_train"]
+    assert verify(str(tmp_path / "e")).findings == []
+    for split, count in (("test", 3), ("train", 3 if split_of("fox") == "train" else 0)):
+        if count:
+            out = str(tmp_path / split)
+            assert select(str(tmp_path / "d"), out, split=split, table=str(tmp_path / "t.parquet")) == count
+
+
+def test_the_report_says_what_was_found_and_what_cannot_be(tmp_path):
+    from orbit4d.curate.report.page import write_report
+
+    decided = decide(mark_benchmarks(table({"uid": ONE, "asset_sha256": SHA}, {"uid": "fox"})), Rules())
+    write_report(decided, tmp_path, Rules())
+    page = (tmp_path / "index.html").read_text()
+    assert "Objects of published benchmarks: objaversedy 1." in page
+    assert "Renamed copies of 100 of 101 listed uids" in page
+    assert "benchmark:objaversedy" in page and "not to be trained on" in page
 
 
 def test_marks_survive_a_table_on_disk(tmp_path):

@@ -397,6 +397,36 @@ def test_several_sizes_become_buckets(marked, tmp_path):
     assert kit.read_mp4(tmp_path / "l/videos/wide__a0__front_view__o0.mp4").shape == (17, 64, 128, 3)
 
 
+def test_many_clips_go_into_several_folders(marked, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    monkeypatch.setitem(TARGETS, "videofolder", replace(TARGETS["videofolder"], most_files=1))
+    export_for_trainer(marked, tmp_path / "v", "videofolder", ExportSettings(controls=("mask",)), where=FOX)
+    found = read_videofolder(tmp_path / "v")
+    assert [str(video.relative_to(tmp_path / "v").parent) for _, video, _, _ in found.values()] == [
+        "videos/000", "videos/001"
+    ]  # fmt: skip
+    assert all(control.is_file() for _, _, control, _ in found.values())
+
+
+def test_diffsynths_own_class_iterates_the_export(exported):
+    pytest.importorskip("torchvision", reason="torchvision does not go with this torch")
+    data = pytest.importorskip("diffsynth.core.data", reason="diffsynth is not installed")
+    root = str(exported[0] / "diffsynth")
+    operator = data.UnifiedDataset.default_video_operator(
+        base_path=root, max_pixels=1 << 20, height=None, width=None, height_division_factor=16,
+        width_division_factor=16, num_frames=81, time_division_factor=4, time_division_remainder=1,
+    )  # fmt: skip
+    rows = data.UnifiedDataset(
+        base_path=root, metadata_path=f"{root}/metadata.csv", repeat=1,
+        data_file_keys=("video", "control_video"), main_data_operator=operator,
+    )  # fmt: skip
+    assert len(rows) == 2
+    for row in (rows[0], rows[1]):
+        assert row["prompt"] == f"orb4d {CAPTION}."
+        assert len(row["video"]) == len(row["control_video"]) == 21 and row["video"][0].size == (64, 64)
+
+
 # Hugging Face -----------------------------------------------------------------------------------------------
 
 _LOAD = """
