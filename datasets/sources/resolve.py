@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from orbit4d.datasets.assets.formats import FORMATS
@@ -20,12 +20,17 @@ from orbit4d.datasets.sources.asset import Asset, Candidate, Resolved
 from orbit4d.datasets.sources.expand import expand
 
 
-def resolve(sources: Sequence[str], captions: str | None = None) -> Resolved:
+def resolve(
+    sources: Sequence[str],
+    captions: str | None = None,
+    spare: Callable[[Sequence[Candidate]], Mapping[int, tuple[str, int]]] | None = None,
+) -> Resolved:
     """Expand `sources`, read and hash every file once, and settle uids and duplicates.
 
     `captions` is a CSV of uid,caption (a header is optional; with one, license, author and source_url columns
-    are used too), joined by uid or sha256. Raises InputError on a missing path, an empty folder, a folder or
-    glob without a supported file, an unknown scheme.
+    are used too), joined by uid or sha256. `spare` tells (sha256, bytes) of the candidates, by position, that
+    need not be read: the hash is known, or '' where nothing else can be equal. Raises InputError on a missing
+    path, an empty folder, a folder or glob without a supported file, an unknown scheme.
     """
     if not sources:
         raise InputError(
@@ -39,7 +44,12 @@ def resolve(sources: Sequence[str], captions: str | None = None) -> Resolved:
         result.notes += expanded.notes
     # Hashing releases the interpreter lock and waits for disks and object stores, so threads help.
     with ThreadPoolExecutor(min(8, max(1, len(candidates)))) as pool:
-        read = list(pool.map(_read, candidates))
+        spared = spare(candidates) if spare is not None else {}
+        read = list(
+            pool.map(
+                lambda i: (*spared[i], None) if i in spared else _read(candidates[i]), range(len(candidates))
+            )
+        )
 
     by_hash: dict[str, int] = {}
     kept: list[tuple[Candidate, str, int]] = []
@@ -47,10 +57,10 @@ def resolve(sources: Sequence[str], captions: str | None = None) -> Resolved:
     for candidate, (sha256, size, problem) in zip(candidates, read):
         if problem is not None:
             result.rejected.append((candidate.uid, candidate.path, *problem))
-        elif sha256 in by_hash:
-            duplicates.append((candidate.path, by_hash[sha256]))
+        elif (sha256 or candidate.path) in by_hash:
+            duplicates.append((candidate.path, by_hash[sha256 or candidate.path]))
         else:
-            by_hash[sha256] = len(kept)
+            by_hash[sha256 or candidate.path] = len(kept)
             kept.append((candidate, sha256, size))
 
     holders: dict[str, int] = {}

@@ -14,6 +14,7 @@ from orbit4d.datasets.assets.inspection import BadFile
 from orbit4d.datasets.core.paths import is_uri, localize
 from orbit4d.datasets.sources.asset import Asset
 from orbit4d.datasets.sources.lists import absent
+from orbit4d.datasets.sources.resolve import hash_asset
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.staging import stage_asset
@@ -59,6 +60,10 @@ def prepare(job: Job) -> dict[str, Any]:
     payload = dict(job.payload)
     try:
         payload["path"] = localize(payload["path"], payload["scratch"])
+        if not payload["sha256"]:
+            # Nobody downloaded it before; the driver wants to know, also of a file that is refused.
+            payload["sha256"] = hash_asset(payload["path"])[0]
+            job.payload["learned"] = {"sha256": payload["sha256"]}
         found = inspect(payload["path"], payload["sha256"])
     except BadFile as bad:
         raise RefusedInput(bad.code, bad.detail) from None

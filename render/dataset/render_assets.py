@@ -23,6 +23,7 @@ from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.staging import Staged
 from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter
 from orbit4d.render.dataset.asset_job import STAGE, asset_job
+from orbit4d.render.dataset.remote_hashes import RemoteHashes
 from orbit4d.render.dataset.rolling import Roller
 from orbit4d.render.dataset.summary import RenderSummary
 from orbit4d.render.fleet.driver import Outcome, run_fleet
@@ -69,10 +70,18 @@ def render_assets(
     """
     began = time.monotonic()
     check_environment(settings.lights.environment)
-    resolved = resolve(list(sources), captions)
-    _check_reachable(resolved, out, settings, fleet)
     fresh = not Store(out).exists(manifest.NAME)
-    writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
+    hashes = RemoteHashes()
+    if not fresh:
+        writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
+        judged = writer.contents().keys() | {u for u, row in writer.rejected().items() if not row.action}
+        hashes = RemoteHashes(writer.store, judged)
+    resolved = resolve(list(sources), captions, hashes.spared)
+    _check_reachable(resolved, out, settings, fleet)
+    if fresh:
+        writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
+        hashes.store = writer.store
+    hashes.learn_all(resolved)
     _check_same_contents(writer, resolved.assets)
     summary = RenderSummary()
     with ExitStack() as held:
@@ -80,8 +89,9 @@ def render_assets(
         if fresh:
             # Another driver may have made the dataset in the same instant, with other settings.
             writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
+        writer.refresh()  # another driver may have been at work until now
         writer.guard, writer.term = lease.check, lease.number
-        run = _Run(writer, summary, fleet, quiet)
+        run = _Run(writer, summary, fleet, quiet, hashes)
         held.callback(run.roller.close)
         todo = run.left_over(resolved, retry_quarantined)
         try:
@@ -125,9 +135,15 @@ class _Run:
     """The driver's side while the fleet works."""
 
     def __init__(
-        self, writer: DatasetWriter, summary: RenderSummary, fleet: FleetSettings, quiet: bool
+        self,
+        writer: DatasetWriter,
+        summary: RenderSummary,
+        fleet: FleetSettings,
+        quiet: bool,
+        hashes: RemoteHashes,
     ) -> None:
         self.writer, self.summary, self.fleet, self.quiet = writer, summary, fleet, quiet
+        self.hashes = hashes
         self.roller = Roller(writer, Patience(fleet.storage_patience))
         self.rejections: list[Rejection] = []
         self.began = self.flushed = time.monotonic()
@@ -174,6 +190,8 @@ class _Run:
                 self.writer.reject(self.rejections)
             raise
         finally:
+            with suppress(OrbitError):
+                self.hashes.save()
             if self.progress is not None:
                 self.progress.close()
         self.flush()
@@ -187,6 +205,8 @@ class _Run:
     def judge(self, outcome: Outcome) -> None:
         """Take note of one asset's end, in the driver."""
         uid = outcome.job.key
+        sha256 = outcome.learned.get("sha256") or outcome.job.payload["sha256"]
+        self.hashes.learn(outcome.job.payload["path"], sha256)
         if outcome.status == "done":
             self._done(uid, outcome.result or {})
         elif outcome.refused and outcome.reason in FATAL:
@@ -201,7 +221,7 @@ class _Run:
                     "",
                     STAGE,
                     reason,
-                    _of_contents(outcome.detail, outcome.job.payload["sha256"]),
+                    _of_contents(outcome.detail, sha256),
                     outcome.attempts,
                     outcome.preemptions,
                     outcome.log_tail,
@@ -286,7 +306,7 @@ def _check_same_contents(writer: DatasetWriter, assets: Sequence[Asset]) -> None
     """A uid stands for its contents: another file under the same name must not pass as done."""
     stored = stored_contents(writer)
     for asset in assets:
-        if stored.get(asset.uid, asset.sha256) not in (asset.sha256, ""):
+        if asset.sha256 and stored.get(asset.uid, asset.sha256) not in (asset.sha256, ""):
             raise InputError(
                 f"{asset.path}: {writer.uri} already holds other contents under the uid {asset.uid}; "
                 "rename the file or choose another --out"

@@ -98,7 +98,7 @@ def check_whole(summary: Any, out: str, calm: str) -> None:
     assert dataset_digest(Store(out)) == calm
     assert verify(out).findings == []
     assert {row.action for row in rejections.read(Store(out))} == {"Rest"}
-    assert [name for name in Store(out).tree() if name.startswith(("staging/", "."))] == []
+    assert [name for name in Store(out).tree() if name.startswith(("staging/", ".lease", ".tmp"))] == []
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 120.0) -> None:
