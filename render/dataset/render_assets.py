@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, overload
@@ -92,6 +92,7 @@ def render_assets(
         writer.refresh()  # another driver may have been at work until now
         writer.guard, writer.term = lease.check, lease.number
         run = _Run(writer, summary, fleet, quiet, hashes)
+        run.tell = lease.note
         held.callback(run.roller.close)
         todo = run.left_over(resolved, retry_quarantined)
         try:
@@ -149,6 +150,8 @@ class _Run:
         self.began = self.flushed = time.monotonic()
         self.counts = {"done": 0, "rejected": 0, "quarantined": 0}
         self.progress: Progress | None = None
+        self.tell: Callable[..., None] = lambda **progress: None
+        """Called with what a look from outside is to see: counts, images, seconds."""
 
     def left_over(self, resolved: Resolved, retry_quarantined: bool) -> list[Asset]:
         """What is to be rendered. Records what was rejected without a look, takes up what is staged."""
@@ -180,6 +183,7 @@ class _Run:
         source = next((asset.path for asset in todo if is_uri(asset.path)), "")
         fleet = replace(fleet, storage=StorageCheck(self.writer.uri, manifest.NAME, source))
         jobs = _Jobs(todo, self.writer.uri, settings.as_config())
+        self.tell(total=len(jobs))
         if not self.quiet:
             self.progress = Progress("render", len(jobs), "asset")
         try:
@@ -229,6 +233,7 @@ class _Run:
             )
         if time.monotonic() - self.flushed > REJECT_EVERY:
             self.flush()
+        self.tell(images=self.summary.pictures, seconds=time.monotonic() - self.began, **self.counts)
         if self.progress is not None:
             rate = self.summary.pictures / max(time.monotonic() - self.began, 1e-9)
             self.progress.update(1, **{"images/s": f"{rate:.2f}"}, **self.counts)

@@ -1,4 +1,4 @@
-"""What is known of assets in a bucket without downloading them; duplicates and changes are found all the same."""
+"""What is known of assets in a bucket without downloading them; duplicates and changes are found anyway."""
 
 from __future__ import annotations
 
