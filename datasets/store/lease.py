@@ -69,7 +69,7 @@ def holder(store: Store) -> Holder | None:
     """Who writes the dataset, or wrote it and died; None where nobody does."""
     for name in sorted(_names(store), reverse=True):
         try:
-            return Holder(**json.loads(store.read(name)))
+            return Holder(**json.loads(store.read_small(name)))
         except FileNotFoundError:
             continue  # given back since
         except (ValueError, TypeError) as error:
@@ -114,6 +114,11 @@ class Lease:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    @property
+    def number(self) -> int:
+        """1 for the first driver, one more for each that took over."""
+        return self._mine.number
 
     def note(self, **progress: Any) -> None:
         """Tell, with the next sign of life, how far the work is."""

@@ -52,8 +52,9 @@ def write(store: Store, rows: Sequence[Rejection]) -> None:
 def read(store: Store) -> list[Rejection]:
     """All rejections, one per (uid, action, stage), sorted."""
     found: list[Rejection] = []
-    for name in store.list(FOLDER, ".parquet"):
-        table = sealed.load(store.read(name), store.path(name))
+    names = list(store.list(FOLDER, ".parquet"))
+    for name, data in zip(names, store.read_many(names)):
+        table = sealed.load(data, store.path(name))
         with reading(store.path(name)):
             found += [Rejection(**row) for row in table.to_pylist()]
     return _unique(found)

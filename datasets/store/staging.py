@@ -154,15 +154,17 @@ class ShardDraft:
         self.whole: list[tuple[Staged, pa.Table, int]] = []
         """What it holds: the asset, its rows, the start of its body."""
         self.damaged: list[Staged] = []
+        self.gone: list[Staged] = []
         self._digest = hashlib.sha256()
 
     def pieces(self, loaded: Sequence[tuple[Staged, pa.Table]]) -> Iterator[bytes]:
         """The shard's bytes, to be written as they come; staged tars are read ahead."""
         tars = self.store.read_many([staged.tar for staged, _ in loaded], missing=True)
         for (staged, table), tar in zip(loaded, tars, strict=True):
+            if tar is None:
+                self.gone.append(staged)
+                continue
             try:
-                if tar is None:
-                    raise WorkError(f"{self.store.path(staged.tar)}: is gone")
                 check_tar(self.store, staged, table, tar)
                 piece = body(tar, self.store.path(staged.tar))
             except WorkError:

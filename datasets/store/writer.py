@@ -70,7 +70,10 @@ class DatasetWriter:
         self.shard_bytes = shard_bytes
         self.guard: Callable[[], None] = lambda: None
         """Called around the write that commits; raises where the dataset is another driver's by now."""
+        self.term = 1
+        """Number of the lease: a driver that took over gives its shards names of its own."""
         self._contents: dict[str, str] | None = None
+        self._parts: list[str] = []
         self._number: int | None = None
         # Held by what must not be done by two threads at once; reading and uploading are.
         self._lock = threading.RLock()
@@ -135,11 +138,17 @@ class DatasetWriter:
         with self._lock:
             if self._contents is None:
                 found: dict[str, str] = {}
-                names = parts.live_parts(self.store)[0]
-                for table in parts.read_parts(self.store, names, ["uid", "asset_sha256"]):
+                self._parts = parts.live_parts(self.store)[0]
+                for table in parts.read_parts(self.store, self._parts, ["uid", "asset_sha256"]):
                     found.update(zip(table["uid"].to_pylist(), table["asset_sha256"].to_pylist()))
                 self._contents = found
             return self._contents
+
+    def refresh(self) -> None:
+        """Forget what is committed where another writer has changed it since it was read."""
+        with self._lock:
+            if parts.live_parts(self.store)[0] != self._parts:
+                self._contents = None
 
     def finished(self) -> set[str]:
         """Uids that are done: committed, or staged."""
@@ -201,12 +210,14 @@ class DatasetWriter:
         crash_point("roll_before_shard")
         self.store.put_stream(shard.name, shard.pieces([(staged, table) for staged, table, _ in loaded]))
         crash_point("roll_after_shard")
+        self.guard()
         self._drop(shard.damaged, rolled)
+        if shard.gone:
+            self._explain(shard.gone, rolled)
         if not shard.whole:
             self.store.delete([shard.name])
             return rolled
         table = shard.rows()
-        self.guard()
         self.store.put(f"index/{stem}.parquet", sealed.dump(table))
         crash_point("roll_after_index")
         self._check_still_ours()
@@ -271,6 +282,9 @@ class DatasetWriter:
     def _stem(self, tables: Sequence[pa.Table]) -> str:
         """Name of a shard and its part: a number of its own, and what it is made of."""
         content = hashlib.sha256("".join(sha for t in tables for sha in t["sha256"].to_pylist()).encode())
+        if self.term > 1:
+            # One that was taken over in the middle may still write what it had begun.
+            content.update(f" {self.term}".encode())
         with self._lock:
             if self._number is None:
                 names = [*self.store.list("shards"), *self.store.list("index")]

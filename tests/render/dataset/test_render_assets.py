@@ -210,6 +210,33 @@ def test_children_and_actors_killed_at_named_points_change_nothing(
     assert read_everything(out) == 24
 
 
+def test_kills_on_an_object_store_change_nothing(
+    calm: Calm, source: Path, bucket: str, tmp_path: Path, no_orphans: Any
+) -> None:
+    """The same kills where the dataset is in a bucket, and the driver's in the middle of a commit as well."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    points = ["render_after_import", "render_mid_frame", "stage_after_tar", "stage_done", "roll_after_shard"]
+    points.append("roll_after_index")
+    out = f"{bucket}/killed"
+    arguments = [str(source), "--out", out, *SMALL, "--workers", "2", "--attempts", "3"]
+    codes = []
+    while len(codes) < 3:
+        process = start(arguments, ORBIT4D_CRASH_AT=",".join(points), ORBIT4D_CRASH_ONCE=str(marks))
+        output, errors = process.communicate(timeout=300)
+        codes.append(process.returncode)
+        deadline = time.monotonic() + 60
+        while no_orphans() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0], errors
+    assert {path.name for path in marks.iterdir()} == set(points)
+    assert output.splitlines()[-1] == LINE
+    store = Store(out)
+    assert dataset_digest(store) == calm.digest
+    left = [name for name in store.tree() if name.startswith(("staging/", ".lease", ".tmp"))]
+    assert not left
+
+
 def read_everything(out: Path) -> int:
     """Read every clip that the index names; any half-written shard would raise."""
     store = Store(out)
