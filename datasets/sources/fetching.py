@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orbit4d.datasets.assets.inspect import inspect
 from orbit4d.datasets.assets.inspection import BadFile, Inspection
 from orbit4d.datasets.core.paths import is_uri, localize
@@ -12,8 +14,12 @@ from orbit4d.datasets.sources.resolve import hash_asset
 __all__ = ["NotFetched", "fetch_asset"]
 
 
-def fetch_asset(path: str, sha256: str, scratch: str) -> tuple[str, Inspection]:
+def fetch_asset(
+    path: str, sha256: str, scratch: str, learn: Callable[[str], object] = lambda sha256: None
+) -> tuple[str, Inspection]:
     """(local path, what a look into the file shows) of an asset; `scratch` holds what was downloaded.
+
+    `learn` is told the hash of what was downloaded, also where it is then refused.
 
     `sha256` is what the driver has read or was promised, '' where nobody knows it yet: the inspection has it
     then. Raises BadFile, also for other contents than the promised ones, and NotFetched for a download that
@@ -27,18 +33,19 @@ def fetch_asset(path: str, sha256: str, scratch: str) -> tuple[str, Inspection]:
             local = localize(path, scratch)
         except FileNotFoundError:
             raise BadFile("missing", "no such object") from None
-        return local, _look(local, sha256)
+        return local, _look(local, sha256, learn)
     local = fetch_object(path)
     try:
-        return local, _look(local, sha256 or first_seen_sha256(local))
+        return local, _look(local, sha256 or first_seen_sha256(local), learn)
     except BadFile:
         # A cache may hold an older or a damaged file: what is downloaded now counts.
         local = fetch_object(path, again=True)
-        return local, _look(local, sha256)
+        return local, _look(local, sha256, learn)
 
 
-def _look(local: str, promised: str) -> Inspection:
+def _look(local: str, promised: str, learn: Callable[[str], object]) -> Inspection:
     found, _ = hash_asset(local)
+    learn(found)
     if promised and found != promised:
         raise BadFile("changed", f"sha256 {found[:12]} instead of the promised {promised[:12]}")
     return inspect(local, found)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -34,17 +34,23 @@ class Read(NamedTuple):
     version: str = ""
 
 
-def resolve(sources: Sequence[str], captions: str | None = None, workers_fetch: bool = False) -> Resolved:
+def resolve(
+    sources: Sequence[str],
+    captions: str | None = None,
+    spare: Callable[[Sequence[Candidate]], Mapping[int, tuple[str, int]]] | None = None,
+    workers_fetch: bool = False,
+) -> Resolved:
     """Expand `sources`, read and hash every file once, and settle uids and duplicates.
 
     `captions` is a CSV of uid,caption (a header is optional; with one, license, author and source_url columns
-    are used too), joined by uid or sha256. Raises InputError on a missing path, an empty folder, a folder or
-    glob without a supported file, an unknown scheme.
+    are used too), joined by uid or sha256. `spare` tells (sha256, bytes) of the candidates, by position, that
+    need not be read: the hash is known, or '' where nothing else can be equal. Raises InputError on a missing
+    path, an empty folder, a folder or glob without a supported file, an unknown scheme.
 
-    With `workers_fetch`, assets at URIs are not downloaded here: their hash is the one that a table or a
-    publisher promises, '' where there is none, and the worker that downloads them compares or takes it
-    (fetching.py). Only assets that share their uid or their size with another are read, since their contents
-    decide what they are called and whether they count.
+    With `workers_fetch`, Objaverse's objects are not downloaded here, and without `spare` no other asset at a
+    URI is either: its hash is the one that a table or a publisher promises, '' where there is none, and the
+    worker that downloads it compares or takes it (fetching.py). Only assets that share their uid or their
+    size with another are read, since their contents decide what they are called and whether they count.
     """
     if not sources:
         raise InputError(
@@ -56,7 +62,9 @@ def resolve(sources: Sequence[str], captions: str | None = None, workers_fetch: 
         expanded = expand(str(source), workers_fetch)
         candidates += expanded.candidates
         result.notes += expanded.notes
-    promised = _promised(candidates) if workers_fetch else {}
+    promised = _promised(candidates) if workers_fetch and spare is None else {}
+    if spare is not None:
+        promised = {i: Read(*found, None) for i, found in spare(candidates).items()}
     # Hashing releases the interpreter lock and waits for disks and object stores, so threads help.
     with ThreadPoolExecutor(min(8, max(1, len(candidates)))) as pool:
         read = list(pool.map(lambda i: promised.get(i) or _read(candidates[i]), range(len(candidates))))

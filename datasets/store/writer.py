@@ -74,6 +74,7 @@ class DatasetWriter:
         self.term = 1
         """Number of the lease: a driver that took over gives its shards names of its own."""
         self._contents: dict[str, str] | None = None
+        self._parts: list[str] = []
         self._number: int | None = None
         # Held by what must not be done by two threads at once; reading and uploading are.
         self._lock = threading.RLock()
@@ -142,11 +143,17 @@ class DatasetWriter:
         with self._lock:
             if self._contents is None:
                 found: dict[str, str] = {}
-                names = parts.live_parts(self.store)[0]
-                for table in parts.read_parts(self.store, names, ["uid", "asset_sha256"]):
+                self._parts = parts.live_parts(self.store)[0]
+                for table in parts.read_parts(self.store, self._parts, ["uid", "asset_sha256"]):
                     found.update(zip(table["uid"].to_pylist(), table["asset_sha256"].to_pylist()))
                 self._contents = found
             return self._contents
+
+    def refresh(self) -> None:
+        """Forget what is committed where another writer has changed it since it was read."""
+        with self._lock:
+            if parts.live_parts(self.store)[0] != self._parts:
+                self._contents = None
 
     def finished(self) -> set[str]:
         """Uids that are done: committed, or staged."""

@@ -65,7 +65,9 @@ def prepare(job: Job) -> dict[str, Any]:
     """
     payload = dict(job.payload)
     try:
-        payload["path"], found = fetch_asset(payload["path"], payload["sha256"], payload["scratch"])
+        payload["path"], found = fetch_asset(
+            payload["path"], payload["sha256"], payload["scratch"], lambda sha256: _learn(job, sha256)
+        )
     except (BadFile, NotFetched) as bad:
         raise RefusedInput(bad.code, bad.detail) from None
     payload["sha256"] = found.sha256
@@ -74,6 +76,12 @@ def prepare(job: Job) -> dict[str, Any]:
     }
     payload["notes"] = list(found.notes)
     return payload
+
+
+def _learn(job: Job, sha256: str) -> None:
+    """Let the driver know what nobody had read before, also of a file that is refused."""
+    if not job.payload["sha256"]:
+        job.payload["learned"] = {"sha256": sha256}
 
 
 def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, overload
@@ -27,6 +27,7 @@ from orbit4d.datasets.store.staging import Staged
 from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter
 from orbit4d.render.dataset.add_passes import add_passes
 from orbit4d.render.dataset.asset_job import STAGE, asset_job, check_reachable
+from orbit4d.render.dataset.remote_hashes import RemoteHashes
 from orbit4d.render.dataset.rolling import Roller
 from orbit4d.render.dataset.summary import RenderSummary
 from orbit4d.render.fleet.driver import Outcome, run_fleet
@@ -75,10 +76,18 @@ def render_assets(
     began = time.monotonic()
     for path in settings.lights.files:
         check_environment(path)
-    resolved = resolve(list(sources), captions, workers_fetch=fleet.elsewhere)
-    check_reachable(resolved, out, settings, fleet)
     fresh = not Store(out).exists(manifest.NAME)
-    writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
+    hashes = RemoteHashes()
+    if not fresh:
+        writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
+        judged = writer.contents().keys() | {u for u, row in writer.rejected().items() if not row.action}
+        hashes = RemoteHashes(writer.store, judged)
+    resolved = resolve(list(sources), captions, hashes.spared, workers_fetch=fleet.elsewhere)
+    check_reachable(resolved, out, settings, fleet)
+    if fresh:
+        writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
+        hashes.store = writer.store
+    hashes.learn_all(resolved)
     _check_same_contents(writer, resolved.assets)
     summary = RenderSummary()
     with ExitStack() as held:
@@ -86,8 +95,11 @@ def render_assets(
         if fresh:
             # Another driver may have made the dataset in the same instant, with other settings.
             writer = DatasetWriter(out, settings.as_config(), shard_bytes=shard_bytes)
+        writer.refresh()  # another driver may have been at work until now
         writer.guard, writer.term = lease.check, lease.number
-        run = _Run(writer, summary, fleet, quiet, resolved.n_inputs)
+        run = _Run(writer, summary, fleet, quiet, hashes)
+        run.inputs = resolved.n_inputs
+        run.tell = lease.note
         held.callback(run.roller.close)
         todo = run.left_over(resolved, retry_quarantined)
         try:
@@ -138,17 +150,25 @@ class _Run:
     """The driver's side while the fleet works."""
 
     def __init__(
-        self, writer: DatasetWriter, summary: RenderSummary, fleet: FleetSettings, quiet: bool, inputs: int
+        self,
+        writer: DatasetWriter,
+        summary: RenderSummary,
+        fleet: FleetSettings,
+        quiet: bool,
+        hashes: RemoteHashes,
     ) -> None:
         self.writer, self.summary, self.fleet, self.quiet = writer, summary, fleet, quiet
+        self.hashes = hashes
         self.roller = Roller(writer, Patience(fleet.storage_patience))
         self.rejections: list[Rejection] = []
         self.began = self.flushed = time.monotonic()
         self.counts = {"done": 0, "rejected": 0, "quarantined": 0}
         self.progress: Progress | None = None
-        self.inputs, self.todo = inputs, 0
+        self.inputs = self.todo = 0
         self.pool: WorkerPool | None = None
         self.patience: Patience | None = None
+        self.tell: Callable[..., None] = lambda **progress: None
+        """Called with what a look from outside is to see: counts, images, seconds."""
 
     def left_over(self, resolved: Resolved, retry_quarantined: bool) -> list[Asset]:
         """What is to be rendered. Records what was rejected without a look, takes up what is staged."""
@@ -181,6 +201,7 @@ class _Run:
         source = next((path for path in paths if is_uri(path) and not is_object(path)), "")
         fleet = replace(fleet, storage=StorageCheck(self.writer.uri, manifest.NAME, source))
         jobs = _Jobs(todo, self.writer.uri, settings.as_config())
+        self.tell(total=len(jobs))
         if not self.quiet:
             self.progress = Progress("render", len(jobs), "asset")
         self.todo = len(jobs)
@@ -194,6 +215,8 @@ class _Run:
                 self.writer.reject(self.rejections)
             raise
         finally:
+            with suppress(OrbitError):
+                self.hashes.save()
             if self.progress is not None:
                 self.progress.close()
         self.flush()
@@ -223,6 +246,8 @@ class _Run:
     def judge(self, outcome: Outcome) -> None:
         """Take note of one asset's end, in the driver."""
         uid = outcome.job.key
+        sha256 = outcome.learned.get("sha256") or outcome.job.payload["sha256"]
+        self.hashes.learn(outcome.job.payload["path"], sha256)
         if outcome.status == "done":
             self._done(uid, outcome.result or {})
         elif outcome.refused and outcome.reason in FATAL:
@@ -237,7 +262,7 @@ class _Run:
                     "",
                     STAGE,
                     reason,
-                    _of_contents(outcome.detail, outcome.job.payload["sha256"]),
+                    _of_contents(outcome.detail, sha256),
                     outcome.attempts,
                     outcome.preemptions,
                     outcome.log_tail,
@@ -245,6 +270,7 @@ class _Run:
             )
         if time.monotonic() - self.flushed > REJECT_EVERY:
             self.flush()
+        self.tell(images=self.summary.pictures, seconds=time.monotonic() - self.began, **self.counts)
         if self.progress is not None:
             rate = self.summary.pictures / max(time.monotonic() - self.began, 1e-9)
             self.progress.update(1, **{"images/s": f"{rate:.2f}"}, **self.counts)

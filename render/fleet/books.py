@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orbit4d.render.fleet.queue import Attempt
@@ -33,6 +33,8 @@ class Outcome:
     refused: bool = False
     """The task said the input itself is bad, so no further attempt was made."""
     peak_rss_bytes: int = 0
+    learned: dict[str, Any] = field(default_factory=dict)
+    """What the worker found out of the input, also where it failed (see `Reply.learned`)."""
 
 
 @dataclass
@@ -114,4 +116,5 @@ class Books:
             reply.seconds,
             refused=status == "failed" and not reply.retry,
             peak_rss_bytes=reply.peak_rss_bytes,
+            learned=reply.learned,
         )

@@ -18,16 +18,20 @@ from orbit4d.render.fleet.settings import FleetSettings
 def crew_size(settings: FleetSettings, ray: Any) -> tuple[int, int]:
     """(workers, threads per worker) such that workers never use more cores than there are, unless told to."""
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    return share_cores(settings.workers, settings.threads_per_worker, cores)
+    largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=1)
+    return share_cores(settings.workers, settings.threads_per_worker, cores, max(1, largest))
 
 
-def share_cores(workers: int | None, threads: int | None, cores: int) -> tuple[int, int]:
+def share_cores(
+    workers: int | None, threads: int | None, cores: int, largest: int | None = None
+) -> tuple[int, int]:
     """Fill in what was not asked for. What was asked for is kept.
 
-    One thread each by default: two children of one thread render more than one child of two.
+    One thread each by default: two children of one thread render more than one child of two. A worker lives
+    on one machine, so that it gets no more threads than the `largest` has cores.
     """
     if threads is None:
-        threads = 1 if workers is None else max(1, cores // workers)
+        threads = 1 if workers is None else max(1, min(cores // workers, largest or cores))
     return (max(1, cores // threads) if workers is None else workers), threads
 
 

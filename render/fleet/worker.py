@@ -76,6 +76,8 @@ class Reply:
     """Storage failed, not the job: it is as if the job had never been handed out."""
     denied: bool = False
     """Storage works and does not give this job's own input to us."""
+    learned: dict[str, Any] = field(default_factory=dict)
+    """What the hooks left under `learned` in the job's payload, also of a job that failed."""
 
 
 class Worker:
@@ -103,6 +105,7 @@ class Worker:
     def run(self, job: Job) -> Reply:
         """Run one job. Every way to fail becomes a Reply."""
         started = time.monotonic()
+        job = replace(job, payload=dict(job.payload))
         try:
             reply = self._in_scratch(job)
         except OSError as error:
@@ -110,13 +113,14 @@ class Worker:
         if reply.storage:
             reply.detail = f"worker on {os.uname().nodename}: {reply.detail}"
         self._doubtful = reply.storage
+        reply.learned = job.payload.get("learned", {})
         reply.seconds = time.monotonic() - started
         reply.peak_rss_bytes = self._child.peak_rss_bytes
         return reply
 
     def _in_scratch(self, job: Job) -> Reply:
         scratch = make_scratch()
-        job = replace(job, payload={**job.payload, "scratch": scratch, "threads": self.settings.threads})
+        job.payload.update(scratch=scratch, threads=self.settings.threads)
         try:
             if self._doubtful:
                 # A second now, not a rendering whose result could not be stored.

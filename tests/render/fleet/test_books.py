@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orbit4d.render.fleet.books import Books, Outcome, Retry
+from orbit4d.render.fleet.books import MAX_DENIALS, Books, Outcome, Retry
 from orbit4d.render.fleet.queue import Attempt, JobQueue
 from orbit4d.render.fleet.settings import FleetSettings, Limits
 from orbit4d.render.fleet.worker import Job, Reply, WorkerSettings
@@ -68,6 +68,32 @@ def test_what_an_answer_or_a_lost_worker_means(replies: list[Reply | None], verd
     assert got.refused == (replies[-1] is REFUSED)
     assert books.summary.done + books.summary.failed == 1
     assert (books.summary.attempts, books.summary.preemptions) == (len(replies) - lost, lost)
+
+
+FAULT = Reply(reason="storage", retry=True, storage=True)
+DENIED = Reply(reason="storage", detail="no", retry=True, storage=True, denied=True)
+
+
+def test_a_storage_fault_costs_nothing() -> None:
+    books, attempt = Books(Limits(attempts=1)), Attempt(Job("a", ""))
+    for _ in range(100):
+        assert books.judge(attempt, FAULT) == Retry()
+    got = books.judge(attempt, DONE)
+    assert isinstance(got, Outcome) and (got.status, got.attempts) == ("done", 1)
+    assert (books.summary.attempts, books.summary.storage_faults) == (1, 100)
+
+
+def test_a_denied_input_is_given_up_only_while_others_are_served() -> None:
+    books, attempt = Books(Limits()), Attempt(Job("a", ""))
+    for _ in range(100):
+        assert books.judge(attempt, DENIED) == Retry(), "lost credentials deny everything"
+    verdicts = []
+    for i in range(MAX_DENIALS):
+        books.judge(Attempt(Job(str(i), "")), DONE)
+        verdicts.append(books.judge(attempt, DENIED))
+    assert verdicts[:-1] == [Retry()] * (MAX_DENIALS - 1)
+    end = verdicts[-1]
+    assert isinstance(end, Outcome) and (end.reason, end.refused) == ("bad_file:unreadable", True)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -169,6 +169,14 @@ def test_cores_are_shared_without_oversubscribing(
         assert expected[0] * expected[1] <= cores
 
 
+def test_a_worker_asks_for_no_more_cores_than_a_machine_has() -> None:
+    """16 workers on 20 machines of 16 cores: 20 threads each would wait for ever."""
+    assert share_cores(16, None, 320, largest=16) == (16, 16)
+    assert share_cores(1, None, 2, largest=1) == (1, 1)
+    assert share_cores(None, None, 320, largest=16) == (320, 1)
+    assert share_cores(16, 20, 320, largest=16) == (16, 20)  # asked for
+
+
 def test_settings_without_sense_are_refused() -> None:
     for bad in ({"workers": 0}, {"attempts": 0}, {"order": "random"}):
         with pytest.raises(InputError):

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from orbit4d.datasets.core.errors import StorageFailed
+from orbit4d.datasets.core.errors import InputError, StorageFailed
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.operations.verify import verify
 from orbit4d.datasets.store import rejections
 from orbit4d.datasets.store.digest import dataset_digest
+from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.writer import DatasetWriter
 from orbit4d.render.fleet.settings import FleetSettings
 from orbit4d.render.planning.settings import preset
@@ -98,7 +99,7 @@ def check_whole(summary: Any, out: str, calm: str) -> None:
     assert dataset_digest(Store(out)) == calm
     assert verify(out).findings == []
     assert {row.action for row in rejections.read(Store(out))} == {"Rest"}
-    assert [name for name in Store(out).tree() if name.startswith(("staging/", "."))] == []
+    assert [name for name in Store(out).tree() if name.startswith(("staging/", ".lease", ".tmp"))] == []
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 120.0) -> None:
@@ -181,6 +182,33 @@ def test_one_input_that_is_denied_is_given_up_alone(weather: Any, render: Any, o
     summary = ended(render(out))
     assert (summary.input, summary.done, summary.quarantined) == (N, N - 1, 0)
     assert summary.reasons == {"bad_file:unreadable": 1}
+
+
+def test_a_second_driver_is_refused_while_the_first_works(
+    weather: Any, render: Any, out: str, calm: str
+) -> None:
+    first = render(out, nap=0.3)
+    wait_for(lambda: staged(weather) >= 1)
+    with pytest.raises(InputError, match=rf"{out}: is being written by render of .*process {os.getpid()}"):
+        ended(render(out, nap=0.3))
+    check_whole(ended(first), out, calm)
+
+
+def test_assets_that_storage_had_quarantined_are_tried_again(
+    weather: Any, render: Any, out: str, calm: str
+) -> None:
+    writer = DatasetWriter(out, preset("draft").as_config())
+    details = {
+        "u00": "OSError: [Errno 28] No space left on device",
+        "u01": f"cannot write {out}/staging/u01.tar: Unable to locate credentials; check the address and "
+        "the credentials",
+        "u02": f"cannot write {out}/staging/u02.tar: [Errno 16] Please reduce your request rate.",
+    }
+    rows = [Rejection(uid, "", "render", "quarantined:error", text, 2) for uid, text in details.items()]
+    writer.reject([*rows, Rejection("u03", "", "render", "quarantined:crash", "SIGSEGV", 2)])
+    summary = ended(render(out))
+    assert (summary.done, summary.quarantined) == (N - 1, 1)
+    assert summary.reasons == {"quarantined:crash": 1}
 
 
 @pytest.fixture
