@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import click
 
 from orbit4d.datasets.commands.options import RESUMED, Command
 from orbit4d.datasets.commands.settings_options import Size, options_of
 from orbit4d.render.fleet.settings import FleetSettings
+
+if TYPE_CHECKING:
+    from orbit4d.render.dataset.summary import RenderSummary
 
 EXAMPLE = """
 \b
@@ -221,17 +225,7 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
         shard_bytes=shard_bytes,  # type: ignore[arg-type]
         retry_quarantined=bool(retry),
     )
-    for reason, count in sorted(summary.reasons.items()):
-        mend = " (--rigs static_orbit renders what does not move)" if reason == "still" else ""
-        if reason.startswith("quarantined:"):
-            mend = " (--retry-quarantined gives new attempts; `orbit4d status` shows details and logs)"
-        click.echo(f"  {reason}: {count}{mend}")
-    for reason, count in sorted(summary.refused_passes.items()):
-        click.echo(f"  {reason}: {count} actions, whose images were rendered without this pass")
-    if summary.added is not None:
-        click.echo(f"  {summary.added.line}")
-    if summary.still_actions:
-        click.echo(f"  actions reported and not rendered: {summary.still_actions}")
+    _say_reasons(summary)
     rate = summary.pictures / max(summary.seconds, 1e-9)
     click.echo(
         f"{summary.rendered} assets, {summary.clips} clips, {summary.pictures} images "
@@ -244,6 +238,21 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     if summary.input and not summary.done:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(summary.reasons.items()))
         raise WorkError(f"{out}: no asset was rendered: {summary.line} ({reasons})")
+
+
+def _say_reasons(summary: RenderSummary) -> None:
+    """Why inputs, actions and passes are not there."""
+    for reason, count in sorted(summary.reasons.items()):
+        mend = " (--rigs static_orbit renders what does not move)" if reason == "still" else ""
+        if reason.startswith("quarantined:"):
+            mend = " (--retry-quarantined gives new attempts; `orbit4d status` shows details and logs)"
+        click.echo(f"  {reason}: {count}{mend}")
+    for reason, count in sorted(summary.refused_passes.items()):
+        click.echo(f"  {reason}: {count} actions, whose images were rendered without this pass")
+    if summary.added is not None:
+        click.echo(f"  {summary.added.line}")
+    if summary.still_actions:
+        click.echo(f"  actions reported and not rendered: {summary.still_actions}")
 
 
 def _add_passes(
