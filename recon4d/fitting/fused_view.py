@@ -57,11 +57,12 @@ class FusedView:
         self.grads = Spread(means, quats, scales, np.empty(n, np.float32), colors)
         self.lit = np.empty((h, w, 3), np.float32)
         self.motion: NodeMotion | None = None
+        self._to: dict[str, Float] = {}
 
     def __call__(
         self, fit: Fit, settings: Settings, task: Task, row: torch.Tensor, shared: Activated
     ) -> Outcome:
-        """As `by_autograd`."""
+        """As `by_autograd`; always of the same fit, Adam and row."""
         view, raw = task.view, shared.raw
         means, quats = raw["means"], raw["quats"]
         motion = self._moved(fit, task, means, quats) if task.moving else None
@@ -93,8 +94,11 @@ class FusedView:
 
     def _put(self, fit: Fit, settings: Settings, task: Task, row: torch.Tensor, shared: Activated) -> float:
         """Gradients by the parameters into `row`; the value of the field's penalties."""
-        grads, part = self.grads, fit.adam.part
-        to = {name: part(row, name).numpy().reshape(shared.raw[name].shape) for name in _NAMES}
+        grads, to = self.grads, self._to
+        if not to:
+            for name in (*_NAMES, "field"):
+                run = fit.adam.part(row, name).numpy()
+                to[name] = run if name == "field" else run.reshape(shared.raw[name].shape)
         np.multiply(grads.scales, shared.scales, out=to["log_scales"])
         np.multiply(shared.opacities, grads.opacities, out=to["logits"])
         to["logits"] *= np.float32(1.0) - shared.opacities
@@ -107,7 +111,7 @@ class FusedView:
         weights = penalty_weights(settings.weights, settings) if task.frame_step is not None else None
         self.motion.pull(
             shared.raw["means"], shared.raw["quats"], grads.means, grads.quats, to["means"], to["quats"],
-            part(row, "field").numpy(), weights,
+            to["field"], weights,
         )  # fmt: skip
         if weights is None:
             return 0.0

@@ -54,8 +54,10 @@ def image_terms(color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor)
 class Perceptual:
     """LPIPS (AlexNet) as a term of the loss. Raises NotMeasured where its weights are absent."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
         self.net = LPIPS.from_weights("alex")
+        if torch.device(device).type != "cpu":
+            self.net.to(device)
 
     def __call__(self, color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor) -> Tensor:
         """Distance [] of the pictures that `image_terms` compares; H and W at least 32."""
@@ -202,7 +204,7 @@ def by_graphs(fit: Fit, settings: Settings, task: Task, row: Tensor, graphs: Gra
         own = len(fit.adam.leaves[name])
         fit.adam.put(row, name, found[:own])
         found = found[own:]
-    numbers = torch.cat([loss.detach().reshape(1), compared[3]])
+    numbers = torch.cat([loss.detach().reshape(1), compared[3].detach()])
     return Outcome(by_centre[0], meta["radii"][0], numbers=numbers)
 
 

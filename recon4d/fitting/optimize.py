@@ -76,7 +76,8 @@ def optimise(
     Raises WorkError when the loss stops being a number.
     """
     density = Density(settings.density)
-    perceptual = Perceptual() if settings.weights.lpips else None
+    device = fit.gaussians.means.device
+    perceptual = Perceptual(device) if settings.weights.lpips else None
     steps = {"coarse": settings.coarse_steps, "fine": settings.fine_steps}
     done = fit.step + (steps["coarse"] if fit.stage == "fine" else 0)
     started = last_saved = clock.monotonic()
@@ -86,7 +87,6 @@ def optimise(
         for stage in STAGES[STAGES.index(fit.stage) :]:
             _enter(fit, stage)
             warm = settings.warmup_share * steps[stage]
-            device = fit.gaussians.means.device
             pools = {half: _pools(dynamic, static, half, device) for half in (True, False)}
             was_half = fit.step - settings.views_per_step < warm
             while fit.step < steps[stage]:

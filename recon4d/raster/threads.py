@@ -97,24 +97,25 @@ def run(kernel: Callable[..., None], pieces: int, *args: Any) -> None:
 def each(tasks: Sequence[Callable[[], T]]) -> list[T]:
     """What the tasks return, in order; as many at once as there are threads, which divide those of kernels.
 
-    One wake-up a task, where `run` needs one a kernel: for work that falls into few equal parts.
+    One wake-up a task, where `run` needs one a kernel: for work that falls into few equal parts. The dearest
+    should come first, since the caller has other things to do and begins with the last.
     """
     total = count()
     if total < 2 or len(tasks) < 2:
         return [task() for task in tasks]
     share = max(1, total // len(tasks))
-    home = _home()
-    pool = _started(len(tasks) - 1)
+    home, pool = _home(), _started(len(tasks) - 1)
     futures: list[Future[T]] = [
-        pool.submit(_help, home, _sharing, share, task) for task in tasks[1 : max(total, 1)]
+        pool.submit(_help, home, _sharing, share, task) for task in tasks[: min(total, len(tasks)) - 1]
     ]
+    own = len(futures)
+    found: dict[int, T] = {}
     try:
-        found = [_sharing(share, tasks[0])]
-        for i, task in enumerate(tasks[1:]):
-            # What no helper has begun is done here.
-            mine = i >= len(futures) or futures[i].cancel()
-            found.append(_sharing(share, task) if mine else futures[i].result())
-        return found
+        # The last one here, and then what no helper has begun.
+        for i in (*range(len(tasks) - 1, own - 1, -1), *range(own)):
+            mine = i >= own or futures[i].cancel()
+            found[i] = _sharing(share, tasks[i]) if mine else futures[i].result()
+        return [found[i] for i in range(len(tasks))]
     finally:
         # A task that fails leaves none running. (One that was called off is not waited for: no thread may
         # be free to take note of it.)

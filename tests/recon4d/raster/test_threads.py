@@ -84,7 +84,7 @@ def test_tasks_divide_the_threads_among_their_kernels() -> None:
         assert total == 5 and threads.count() == 5 and threads.torch.get_num_threads() == 1
         found = threads.each([lambda: (threads.count(), threading.get_ident())] * 2)
         assert [count for count, _ in found] == [2, 2]
-        assert found[0][1] == threading.get_ident(), "the caller does the first one itself"
+        assert found[1][1] == threading.get_ident(), "the caller does the last one itself"
         assert threads.each([threads.count]) == [5], "one task has them all"
         with threads.alone(1):
             assert threads.each([threads.count, threads.count]) == [1, 1]
