@@ -42,7 +42,7 @@ ORDER = {
         "rotations devices graphs raster gaussians deformation world scene filming inputs fitting export "
         "viewer cli"
     ),
-    "evaluate": "metrics tasks results runner cli",
+    "evaluate": "metrics geometry tasks results runner cli",
     "app": "gallery demo doctor export cli __main__",
 }
 #: What runs inside Blender sees this of the packages around it; nobody imports it, it is started by name.
@@ -172,7 +172,9 @@ def test_sub_packages_say_what_they_are_and_nothing_else(room: str) -> None:
         body = ast.parse(init.read_text()).body
         assert ast.get_docstring(ast.parse(init.read_text())), f"{init.relative_to(ROOT)} needs a docstring"
         if init.parent != ROOT / room:
-            assert len(body) == 1, f"{init.relative_to(ROOT)} holds more than its docstring"
+            # One sub-package has public names of its own: a stub, and the two lines that read it.
+            most = 3 if init.with_suffix(".pyi").is_file() else 1
+            assert len(body) == most, f"{init.relative_to(ROOT)} holds more than its docstring"
 
 
 def test_bpy_is_imported_only_inside_blender() -> None:
