@@ -1,3 +1,5 @@
+from orbit4d.recon4d.deformation.keyframes import KeyframeField as KeyframeField
+from orbit4d.recon4d.deformation.keyframes import keyframe_tv as keyframe_tv
 from orbit4d.recon4d.export.formats import export_scene as export_scene
 from orbit4d.recon4d.filming import film as film
 from orbit4d.recon4d.fitting.reconstruction import reconstruct as reconstruct

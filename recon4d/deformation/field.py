@@ -72,11 +72,11 @@ def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-class NodeField(Deformation):
-    """Control nodes that move rigidly; a Gaussian follows a blend of the nodes around it.
+class NodeSkin(Deformation):
+    """Control nodes that Gaussians follow, each a blend of the nodes around it; how they move is a
+    subclass's.
 
-    K nodes are picked from the Gaussians by farthest-point sampling on the first `bind`. `anchor` is the time
-    at which the field is the identity whatever it learns: the moment that a static orbit shows.
+    K nodes are picked from the Gaussians by farthest-point sampling on the first `bind`.
     """
 
     nodes: Tensor
@@ -84,43 +84,13 @@ class NodeField(Deformation):
     placed: Tensor
     """[] whether the nodes have been picked."""
 
-    def __init__(
-        self,
-        n_nodes: int = 200,
-        width: int = 128,
-        depth: int = 3,
-        octaves: int = 4,
-        time_octaves: int = 4,
-        neighbours: int = 4,
-        extent: float = 0.6,
-        anchor: float | None = None,
-    ) -> None:
+    def __init__(self, n_nodes: int, neighbours: int) -> None:
         super().__init__()
-        self.config = {
-            "anchor": anchor,
-            "kind": "nodes",
-            "n_nodes": n_nodes,
-            "width": width,
-            "depth": depth,
-            "octaves": octaves,
-            "time_octaves": time_octaves,
-            "neighbours": neighbours,
-            "extent": extent,
-        }
         self.register_buffer("nodes", torch.zeros(n_nodes, 3))
         self.register_buffer("placed", torch.zeros((), dtype=torch.bool))
-        # The first layer in two parts, since places repeat over times and times over places.
-        self.place = nn.Linear(3 * (1 + 2 * octaves), width)
-        self.moment = nn.Linear(1 + 2 * time_octaves, width)
-        layers: list[nn.Module] = [nn.SiLU()]
-        for _ in range(depth - 1):
-            layers += [nn.Linear(width, width), nn.SiLU()]
-        self.trunk = nn.Sequential(*layers)
-        self.head = _zero_linear(width, 6)
         self._index = torch.zeros(0, neighbours, dtype=torch.long)
         self._weights = torch.zeros(0, neighbours)
         self._pairs = torch.zeros(0, 2, dtype=torch.long)
-        self._last: tuple[float, Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def bind(self, means: Tensor) -> None:
@@ -147,6 +117,66 @@ class NodeField(Deformation):
         """[P, 2] neighbouring nodes, which rigidity keeps together; of a field on the CPU."""
         return self._pairs.numpy()
 
+    def skinned(
+        self, means: Tensor, quats: Tensor, node_quats: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Means [N, 3] and quats [N, 4] that follow nodes with quaternions [K, 4] and translations [K, 3]."""
+        # x -> R (x - n) + n + t, written as x + (R - 1) x + (t - (R - 1) n) so that a zero head is exactly x.
+        linear = rotations.to_matrix(node_quats) - torch.eye(3, device=shift.device)
+        offsets = shift - (linear @ self.nodes.unsqueeze(-1)).squeeze(-1)
+        turns = torch.cat([node_quats[:, :1] - 1.0, node_quats[:, 1:]], dim=1)
+        maps = torch.cat([linear.flatten(1), offsets, turns], dim=1)
+        return skin(means, quats, maps, self._index, self._weights)
+
+    def rigidity(self, quats: Tensor, shift: Tensor) -> Tensor:
+        """Mean squared change of the offsets between paired nodes, beyond the turn of the first []."""
+        here, there = self._pairs.unbind(-1)
+        rest = self.nodes[there] - self.nodes[here]
+        now = rest + shift[there] - shift[here]
+        turned = (rotations.to_matrix(quats)[here] @ rest.unsqueeze(-1)).squeeze(-1)
+        return (now - turned).square().sum(-1).mean()
+
+
+class NodeField(NodeSkin):
+    """Control nodes that move rigidly; a Gaussian follows a blend of the nodes around it.
+
+    K nodes are picked from the Gaussians by farthest-point sampling on the first `bind`. `anchor` is the time
+    at which the field is the identity whatever it learns: the moment that a static orbit shows.
+    """
+
+    def __init__(
+        self,
+        n_nodes: int = 200,
+        width: int = 128,
+        depth: int = 3,
+        octaves: int = 4,
+        time_octaves: int = 4,
+        neighbours: int = 4,
+        extent: float = 0.6,
+        anchor: float | None = None,
+    ) -> None:
+        super().__init__(n_nodes, neighbours)
+        self.config = {
+            "anchor": anchor,
+            "kind": "nodes",
+            "n_nodes": n_nodes,
+            "width": width,
+            "depth": depth,
+            "octaves": octaves,
+            "time_octaves": time_octaves,
+            "neighbours": neighbours,
+            "extent": extent,
+        }
+        # The first layer in two parts, since places repeat over times and times over places.
+        self.place = nn.Linear(3 * (1 + 2 * octaves), width)
+        self.moment = nn.Linear(1 + 2 * time_octaves, width)
+        layers: list[nn.Module] = [nn.SiLU()]
+        for _ in range(depth - 1):
+            layers += [nn.Linear(width, width), nn.SiLU()]
+        self.trunk = nn.Sequential(*layers)
+        self.head = _zero_linear(width, 6)
+        self._last: tuple[float, Tensor, Tensor] | None = None
+
     def motions(self, *times: float) -> tuple[Tensor, Tensor]:
         """Unit quaternions [T, K, 4] and translations [T, K, 3] of the nodes at T times."""
         return self.motions_at(torch.tensor(times, device=self.nodes.device))
@@ -170,17 +200,6 @@ class NodeField(Deformation):
         self._last = (time, node_quats, shift) if torch.is_grad_enabled() else None
         return *self.skinned(means, quats, node_quats, shift), log_scales
 
-    def skinned(
-        self, means: Tensor, quats: Tensor, node_quats: Tensor, shift: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Means [N, 3] and quats [N, 4] that follow nodes with quaternions [K, 4] and translations [K, 3]."""
-        # x -> R (x - n) + n + t, written as x + (R - 1) x + (t - (R - 1) n) so that a zero head is exactly x.
-        linear = rotations.to_matrix(node_quats) - torch.eye(3, device=shift.device)
-        offsets = shift - (linear @ self.nodes.unsqueeze(-1)).squeeze(-1)
-        turns = torch.cat([node_quats[:, :1] - 1.0, node_quats[:, 1:]], dim=1)
-        maps = torch.cat([linear.flatten(1), offsets, turns], dim=1)
-        return skin(means, quats, maps, self._index, self._weights)
-
     def regularisers(self, time: float, step: float) -> Terms:
         """rigidity: neighbouring nodes keep their offsets up to a rotation (ARAP, Sorkine and Alexa 2007).
 
@@ -195,14 +214,6 @@ class NodeField(Deformation):
             before, after = self.motions(max(time - step, 0.0), min(time + step, 1.0))[1].unbind(0)
             terms["smoothness"] = (before - 2 * shift + after).square().sum(-1).mean()
         return terms
-
-    def rigidity(self, quats: Tensor, shift: Tensor) -> Tensor:
-        """Mean squared change of the offsets between paired nodes, beyond the turn of the first []."""
-        here, there = self._pairs.unbind(-1)
-        rest = self.nodes[there] - self.nodes[here]
-        now = rest + shift[there] - shift[here]
-        turned = (rotations.to_matrix(quats)[here] @ rest.unsqueeze(-1)).squeeze(-1)
-        return (now - turned).square().sum(-1).mean()
 
 
 #: Numbers that each head of the HexPlane field adds to a Gaussian.
@@ -304,17 +315,6 @@ class HexPlaneField(Deformation):
             "time_smoothness": torch.stack(smooth).mean(),
             "time_l1": torch.stack(ones).mean(),
         }
-
-
-def build_field(config: dict[str, Any]) -> Deformation:
-    """A field from its `config`."""
-    options = {key: value for key, value in config.items() if key != "kind"}
-    if config["kind"] == "hexplane":
-        lists = {key: tuple(value) for key, value in options.items() if isinstance(value, list)}
-        return HexPlaneField(**{**options, **lists})
-    if config["kind"] == "nodes":
-        return NodeField(**options)
-    raise ValueError(f"unknown deformation field {config['kind']!r}; choose nodes or hexplane")
 
 
 def farthest_points(points: Tensor, k: int) -> Tensor:

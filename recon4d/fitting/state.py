@@ -12,7 +12,8 @@ from torch import Tensor
 from orbit4d.datasets.core.atomic import replacing_file
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.remote import publish
-from orbit4d.recon4d.deformation.field import Deformation, build_field
+from orbit4d.recon4d.deformation.building import build_field
+from orbit4d.recon4d.deformation.field import Deformation
 from orbit4d.recon4d.fitting.adam import Adam
 from orbit4d.recon4d.fitting.density import DensityState
 from orbit4d.recon4d.fitting.exposure import Exposure

@@ -7,7 +7,8 @@ import torch
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d import rotations
-from orbit4d.recon4d.deformation.field import build_field, farthest_points
+from orbit4d.recon4d.deformation.building import build_field
+from orbit4d.recon4d.deformation.field import farthest_points
 from orbit4d.recon4d.deformation.skinning import skin, skin_reference
 from orbit4d.recon4d.gaussians import Gaussians
 

@@ -1,0 +1,21 @@
+"""A field from what a scene or a run keeps of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orbit4d.recon4d.deformation.field import Deformation, HexPlaneField, NodeField
+from orbit4d.recon4d.deformation.keyframes import KeyframeField
+
+
+def build_field(config: dict[str, Any]) -> Deformation:
+    """A field from its `config`."""
+    options = {key: value for key, value in config.items() if key != "kind"}
+    if config["kind"] == "hexplane":
+        lists = {key: tuple(value) for key, value in options.items() if isinstance(value, list)}
+        return HexPlaneField(**{**options, **lists})
+    if config["kind"] == "nodes":
+        return NodeField(**options)
+    if config["kind"] == "keyframes":
+        return KeyframeField(**{**options, "heads": tuple(options["heads"])})
+    raise ValueError(f"unknown deformation field {config['kind']!r}; choose nodes, hexplane or keyframes")
