@@ -22,7 +22,7 @@ from orbit4d.recon4d.cli import _summary, export_scene, film, recon4d
 from orbit4d.recon4d.export.formats import export_scene as export
 from orbit4d.recon4d.export.formats import splat_bytes
 from orbit4d.recon4d.filming import PATHS, camera_path
-from orbit4d.recon4d.fitting import optimize, reconstruction
+from orbit4d.recon4d.fitting import fused_view, losses, reconstruction
 from orbit4d.recon4d.gaussians import load_ply
 from orbit4d.recon4d.inputs.loading import load_frames
 from orbit4d.recon4d.scene import load_scene
@@ -186,16 +186,27 @@ def test_a_scene_is_fitted_with_the_low_pass_it_keeps(
     tmp_path: Path, moving_ball: dict[str, np.ndarray], tiny_settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
-    draw = optimize.draw
+    draw = losses.draw
+
+    class Noted(fused_view.Canvas):
+        def __init__(self, n: int, width: int, height: int, eps2d: float) -> None:
+            asked.append(eps2d)
+            super().__init__(n, width, height, eps2d)
 
     def noted(*args: Any, **options: Any) -> Any:
         asked.append(options["eps2d"])
         return draw(*args, **options)
 
-    monkeypatch.setattr(optimize, "draw", noted)
+    monkeypatch.setattr(fused_view, "Canvas", Noted)
+    monkeypatch.setattr(losses, "draw", noted)
     settings = replace(tiny_settings, coarse_steps=2, fine_steps=2, eps2d=0.05)
-    scene = reconstruct(moving_ball["dynamic_orbit"], tmp_path / "scene", settings=settings)
-    assert asked == [0.05] * 4 and scene.eps2d == 0.05 == load_scene(tmp_path / "scene").eps2d
+    # The slow way draws each of four steps; the kernels' buffers are made for each size and view.
+    slow = replace(settings, weights=replace(settings.weights, depth_smoothness=0.1))
+    for name, chosen in (("kernels", settings), ("autograd", slow)):
+        asked.clear()
+        scene = reconstruct(moving_ball["dynamic_orbit"], tmp_path / name, settings=chosen, device="cpu")
+        assert asked and set(asked) == {0.05} and (name == "kernels" or len(asked) == 4)
+        assert scene.eps2d == 0.05 == load_scene(tmp_path / name).eps2d
     with pytest.raises(InputError, match="eps2d"):
         replace(settings, eps2d=-0.1)
 
