@@ -95,15 +95,16 @@ def test_a_recording_that_is_not_the_step_is_refused():
         step({"x": torch.ones(1)})
 
 
-@pytest.mark.parametrize("how", ["optim.precision=no", "optim.weights=half", "optim.recompute=attention"])
+HALF = "optim.precision=bf16", "optim.weights=half", "optim.checkpointing=true", "optim.recompute=attention"
+
+
+@pytest.mark.parametrize("how", [["optim.precision=no"], HALF])
 def test_a_recorded_training_goes_through_the_losses_of_a_plain_one(
     how, tmp_path, synthetic_dataset, micro_config, monkeypatch
 ):
     """20 steps of two micro-batches, dropout and all, static orbits and first views by turns: as the plain
     loop's to 1e-3 (equal but for the order in which gradients are added up)."""
-    sets = ["steps=20", "optim.batch=1", "checkpoint_every=1000", "validate_every=1000", how]
-    sets += ["optim.precision=bf16"] if "half" in how else []
-    sets += ["optim.checkpointing=true"] if "recompute" in how else []
+    sets = ["steps=20", "optim.batch=1", "checkpoint_every=1000", "validate_every=1000", *how]
     train(micro_config(*sets), str(synthetic_dataset), tmp_path / "plain")
     recorders = []
 
