@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -78,3 +82,42 @@ def test_engine_and_light_fields_do_not_hide_one_another() -> None:
     assert not set(LightSettings.__dataclass_fields__) & (
         set(RenderSettings.__dataclass_fields__) | set(EngineSettings.__dataclass_fields__)
     )
+
+
+def test_cameras_and_lights_reach_their_fields(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(
+        json.dumps({"fl_x": 50.0, "w": 64, "h": 64, "frames": [{"transform_matrix": np.eye(4).tolist()}]})
+    )
+    (tmp_path / "skies").mkdir()
+    (tmp_path / "skies" / "noon.exr").write_bytes(b"x")
+    s: RenderSettings = parse(
+        [
+            *("--rigs", "sync:4,front_view", "--cameras", str(tmp_path / "mine.json"), "--draws", "2"),
+            *("--metres-per-unit", "1.5", "--elevation", "uniform:-10:40", "--radius", "2.5"),
+            *("--fov", "choice:30:50", "--azimuth", "uniform:0:360", "--roll", "3", "--turns", "0.5"),
+            *("--easing", "uniform:-2:2", "--aperture", "2.8", "--path", "spiral", "--rise", "20"),
+            *("--direction", "random", "--lights", "3", "--environment", str(tmp_path / "skies")),
+            *("--light-rotation", "uniform:0:90", "--light-strength", "2", "--environment-visible"),
+            "--shadow-catcher",
+        ],
+        monkeypatch,
+    )["settings"]
+    assert s.rigs == ("sync:4", "front_view", "mine") and s.own_rigs[0].column == "mine"
+    assert (s.draws, s.metres_per_unit, s.radius, s.elevation_deg) == (2, 1.5, 2.5, 0.0)
+    c = s.cameras
+    told = {
+        name: str(getattr(c, name)) for name in ("elevation", "fov", "azimuth", "roll", "turns", "easing")
+    }
+    assert told == {
+        "elevation": "uniform:-10:40", "fov": "choice:30:50", "azimuth": "uniform:0:360", "roll": "3",
+        "turns": "0.5", "easing": "uniform:-2:2",
+    }  # fmt: skip
+    assert (str(c.aperture), c.path, str(c.rise), c.direction) == ("2.8", "spiral", "20", "random")
+    lights = s.lights
+    assert (lights.n_lights, lights.environment) == (3, None)
+    assert lights.environments == (str(tmp_path / "skies" / "noon.exr"),)
+    assert (str(lights.light_rotation), str(lights.light_strength)) == ("uniform:0:90", "2")
+    assert lights.environment_visible and lights.shadow_catcher
+    own = parse(["--rigs", str(tmp_path / "mine.json")], monkeypatch)["settings"]
+    assert own.rigs == ("mine",) and own.own_rigs == s.own_rigs
+    assert parse(["--aperture", "lens"], monkeypatch)["settings"].cameras.rig_aperture
