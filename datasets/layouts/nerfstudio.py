@@ -41,7 +41,9 @@ def transforms(clip: Clip, pattern: str = "images/{i:03d}.png") -> dict[str, Any
 
 def _about(clip: Clip) -> dict[str, Any]:
     names = ("uid", "action", "action_index", "rig", "orbit", "caption", "license")
-    return {name: getattr(clip, name) for name in names}
+    # What an old file has no word for is left out where it says nothing.
+    more = {name: getattr(clip, name, None) for name in ("light", "camera_label")}
+    return {name: getattr(clip, name) for name in names} | {k: v for k, v in more.items() if v}
 
 
 def asset_files(asset: Sequence[Clip]) -> Iterator[tuple[str, bytes]]:

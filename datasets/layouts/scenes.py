@@ -122,6 +122,7 @@ def clip_record(clip: Clip) -> dict[str, Any]:
     """Everything about a clip but its images, as JSON holds it without loss."""
     first = clip.cameras[0]
     own = {entry.name: getattr(clip, entry.name) for entry in fields(clip) if entry.name not in _OWN}
+    own = {name: dict(value) if isinstance(value, Mapping) else value for name, value in own.items()}
     return {
         **own,
         "measures": dict(clip.measures),

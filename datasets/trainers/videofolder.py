@@ -37,7 +37,8 @@ def _card(made: Sequence[Made]) -> str:
 
 
 def _start(made: Sequence[Made], settings: ExportSettings, out: str) -> str:
-    code = f"from datasets import load_dataset; print(load_dataset('videofolder', data_dir={out!r}))"
+    where = json.dumps(out)
+    code = f'from datasets import load_dataset; print(load_dataset("videofolder", data_dir={where}))'
     return f"python -c {shlex.quote(code)}"
 
 
