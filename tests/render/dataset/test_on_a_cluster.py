@@ -210,6 +210,7 @@ def test_a_killed_curation_of_a_bucket_is_resumed(
     store = Store(f"{bucket}/assets")
     for seed in range(n):
         store.put(f"toy{seed:02d}.glb", toy(tmp_path / f"{seed}.glb", seed).read_bytes())
+    store.put("zzz.glb", (tmp_path / "0.glb").read_bytes()[:700])
     out = f"{bucket}/tables/table.parquet"
     words = [store.uri, "--out", out, "--address", nodes.address, "--workers", "1", "--preview-size", "32"]
     journal = Store(f"{out}.journal")
@@ -233,10 +234,12 @@ def test_a_killed_curation_of_a_bucket_is_resumed(
     said = curate(*words)
     [line] = [line for line in said.splitlines() if line.startswith("input ")]
     known = int(line.partition("(")[2].partition(" ")[0])
-    assert line.startswith(f"input {n} = measured {n} (") and known >= 1
+    assert line.startswith(f"input {n + 1} = measured {n} (") and "rejected 1 + failed 0" in line
+    assert known >= 1
     assert not journal.list("", ".jsonl")
     rows = pq.read_table(Store(f"{bucket}/tables").open("table.parquet")).to_pylist()
     data = {f"toy{seed:02d}": (tmp_path / f"{seed}.glb").read_bytes() for seed in range(n)}
+    data["zzz"] = data["toy00"][:700]
     assert {row["uid"] for row in rows} == set(data)
     for row in rows:
         assert row["asset_sha256"] == hashlib.sha256(data[row["uid"]]).hexdigest()
@@ -247,7 +250,7 @@ def test_a_killed_curation_of_a_bucket_is_resumed(
 
     # By its version in the store an asset is known without a download: nobody is there to do it.
     monkeypatch.setattr("orbit4d.render.fleet.driver.run_fleet", forbidden)
-    assert f"measured {n} ({n} known already)" in curate(*words)
+    assert f"measured {n} ({n + 1} known already) + rejected 1" in curate(*words)
     # Other contents under the same name are measured again.
     store.put("toy00.glb", (tmp_path / "0.glb").read_bytes().ljust(40_000, b"\0"))
     with pytest.raises(AssertionError, match="a fleet was started"):
