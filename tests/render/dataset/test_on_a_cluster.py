@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -23,9 +24,11 @@ from click.testing import CliRunner
 
 from orbit4d.curate.cli import command as curate_command
 from orbit4d.curate.measuring import measure_sources
-from orbit4d.datasets import InputError
+from orbit4d.datasets import InputError, OrbitError
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.index.index import Index
+from orbit4d.datasets.operations import run_progress
+from orbit4d.datasets.operations.status import Status, StatusReader
 from orbit4d.datasets.store.digest import dataset_digest
 from orbit4d.render.dataset.render_assets import render_assets
 from orbit4d.render.fleet.settings import FleetSettings
@@ -143,11 +146,45 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@contextlib.contextmanager
+def watched(out: str) -> Iterator[list[Status]]:
+    """Looks at a dataset again and again for the time of the body, as from another terminal."""
+    seen: list[Status] = []
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.3):
+            with contextlib.suppress(OrbitError):  # there is no dataset yet
+                seen.append(StatusReader(out).look())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_objaverse_is_rendered_as_on_one_machine(
-    nodes: Nodes, hub: Hub, cache: Path, bucket: str, calm_digest: Callable[..., str], tmp_path: Path
+    nodes: Nodes,
+    hub: Hub,
+    cache: Path,
+    bucket: str,
+    calm_digest: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = f"{bucket}/objaverse"
-    summary = render_assets(["objaverse:animated"], out, SETTINGS, nodes.fleet, quiet=True)
+    monkeypatch.setattr(run_progress, "EVERY_REMOTE_S", 0.3)
+    with watched(out) as seen:
+        summary = render_assets(["objaverse:animated"], out, SETTINGS, nodes.fleet, quiet=True)
+    working = [status for status in seen if status.alive and status.run is not None and status.run.workers]
+    assert working and working[0].run is not None
+    assert (working[0].run.input, working[0].run.todo) == (4, 3)
+    last = StatusReader(out).look()
+    assert last.run is not None and last.run.state == "finished" and last.run.left == 0
+    assert (last.committed, last.staged, last.reasons) == (2, 0, {"bad_file:changed": 1})
     # What does not move is not asked for, d is b again, and e is not what was published.
     assert summary.line == "input 4 = done 2 + rejected 1 + quarantined 0 + duplicate 1"
     assert summary.reasons == {"bad_file:changed": 1} and summary.preemptions == 0
