@@ -164,6 +164,7 @@ class Store:
             if self.local is not None:
                 return (self.local / name).is_file()
             fs, root = self.remote()
+            fs.invalidate_cache()
             try:
                 # Not `isfile`, which takes any failure for a file that is not there.
                 return bool(fs.info(f"{root}/{name}")["type"] == "file")

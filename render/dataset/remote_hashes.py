@@ -25,6 +25,8 @@ from orbit4d.datasets.store import sealed
 NAME = ".hashes.parquet"
 #: More folders than this are not listed: files that lie one by one are asked for one by one, when hashed.
 MOST_FOLDERS = 2000
+#: Stores whose listings tell size and tag; elsewhere files are read by the driver.
+LISTED = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("path", "tag", "sha256")] + [("size", pa.int64())])
 
 
@@ -110,6 +112,8 @@ class RemoteHashes:
 
 def _listing(folder: str) -> dict[str, tuple[int, str]]:
     """path -> (bytes, tag) of the files directly in a folder; {} where it cannot be listed."""
+    if folder.partition("://")[0] not in LISTED:
+        return {}
     store = Store(folder)
     try:
         fs, root = store.remote()

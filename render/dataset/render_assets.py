@@ -45,8 +45,8 @@ NOT_HAD = (*PASSING, "download_failed", "unknown_id")
 #: Quarantined before storage faults were told from others; an asset is not to blame for them.
 _STORAGE = re.compile(
     r"the disk is full|No space left on device|Disk quota exceeded|check the address and the credentials"
-    r"|cannot (read|write|list|delete|look for|open) \S+:|SlowDown|Too ?Many ?Requests|ServiceUnavailable"
-    r"|NoCredentialsError|EndpointConnectionError|PermissionError|no such place"
+    r"|cannot (read|write|list|delete|look for|open) \S*(://|/staging/)\S*:|SlowDown|Too ?Many ?Requests"
+    r"|ServiceUnavailable|NoCredentialsError|EndpointConnectionError|Access ?Denied|no such place"
 )
 _CONTENTS = re.compile(r"\(file ([0-9a-f]{12})\)$")
 #: Seconds between writes of the rejections gathered so far.

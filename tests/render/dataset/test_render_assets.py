@@ -213,13 +213,15 @@ def test_children_and_actors_killed_at_named_points_change_nothing(
 def test_kills_on_an_object_store_change_nothing(
     calm: Calm, source: Path, bucket: str, tmp_path: Path, no_orphans: Any
 ) -> None:
-    """The same kills where the dataset is in a bucket, and the driver's in the middle of a commit as well."""
+    """The same kills where assets and dataset are in a bucket, and the driver's within a commit as well."""
+    for file in source.iterdir():
+        Store(f"{bucket}/assets").put(file.name, file.read_bytes())
     marks = tmp_path / "marks"
     marks.mkdir()
     points = ["render_after_import", "render_mid_frame", "stage_after_tar", "stage_done", "roll_after_shard"]
     points.append("roll_after_index")
     out = f"{bucket}/killed"
-    arguments = [str(source), "--out", out, *SMALL, "--workers", "2", "--attempts", "3"]
+    arguments = [f"{bucket}/assets", "--out", out, *SMALL, "--workers", "2", "--attempts", "3"]
     codes = []
     while len(codes) < 3:
         process = start(arguments, ORBIT4D_CRASH_AT=",".join(points), ORBIT4D_CRASH_ONCE=str(marks))
