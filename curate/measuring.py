@@ -109,7 +109,9 @@ def measure_sources(
     jobs: dict[str, tuple[Asset, Job]] = {}
     reused = 0
     for asset in resolved.assets:
-        earlier = done.get((asset.uid, contents_of(asset.sha256, asset.path, asset.version)))
+        contents = contents_of(asset.sha256, asset.path, asset.version)
+        # What nothing tells from another version of itself is measured again.
+        earlier = done.get((asset.uid, contents)) if contents else None
         if earlier is not None:
             reused += 1
             rows += [_described(row, asset) for row in _wanted(earlier, asset)]
@@ -124,8 +126,10 @@ def measure_sources(
         asset = jobs[outcome.job.key][0]
         found = _rows(asset, outcome)
         # What another attempt might mend is not written down: the next run tries it again.
-        if book is not None and found[0]["status"] != "failed" and found[0].get("failure") not in PASSING:
-            book.add(asset.uid, contents_of(asset.sha256, asset.path, asset.version), found)
+        final = found[0]["status"] != "failed" and found[0].get("failure") not in PASSING
+        contents = contents_of(asset.sha256, asset.path, asset.version)
+        if book is not None and final and contents:
+            book.add(asset.uid, contents, found)
         if found[0]["status"] != "measured":
             forget_promise(asset.path, asset.sha256)
         rows.extend(_described(row, asset) for row in _wanted(found, asset))
@@ -167,12 +171,19 @@ def look_first(job: Job) -> dict[str, Any]:
     """In the actor, before Blender: fetch the file and look into it. Raises RefusedInput with its code."""
     payload = dict(job.payload)
     try:
-        payload["path"], found = fetch_asset(payload["path"], payload["sha256"], payload["scratch"])
+        payload["path"], found = fetch_asset(
+            payload["path"], payload["sha256"], payload["scratch"], lambda sha256: _learn(job, sha256)
+        )
     except (BadFile, NotFetched) as bad:
         raise RefusedInput(bad.code, bad.detail) from None
     payload["look"] = {name: getattr(found, name) for name in ("license", "author", "source_url")}
     payload["look"] |= {"asset_sha256": found.sha256, "bytes": os.path.getsize(payload["path"])}
     return payload
+
+
+def _learn(job: Job, sha256: str) -> None:
+    """Let the driver know the hash, also of a file that is refused."""
+    job.payload["learned"] = {"sha256": sha256}
 
 
 def add_look(job: Job, result: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +200,7 @@ def _rows(asset: Asset, outcome: Outcome) -> list[dict[str, Any]]:
         final = outcome.refused and ":" in outcome.reason and outcome.reason not in PASSING
         status = "refused" if final else "failed"
         row = {"action": "", "status": status, "failure": outcome.reason, "detail": outcome.detail[:500]}
-        return [{**row, "attempts": outcome.attempts}]
+        return [{**row, "attempts": outcome.attempts, "asset_sha256": outcome.learned.get("sha256", "")}]
     result = outcome.result or {}
     shared = {k: v for k, v in result["asset"].items() if k in columns.COLUMNS}
     shared |= {"status": "measured", "attempts": outcome.attempts, **result.get("look", {})}

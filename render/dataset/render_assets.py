@@ -207,7 +207,7 @@ class _Run:
         self.todo = len(jobs)
         try:
             with run_progress.Reporter(self.writer.store, self.note):
-                ran = run_fleet(jobs, fleet, self.judge, watch=self.watch)
+                ran = run_fleet(jobs, replace(fleet, watch=self.watch), self.judge)
                 self.summary.interrupted = ran.interrupted
         except BaseException:
             # What is known of finished assets is worth keeping, also when the run ends in an exception.

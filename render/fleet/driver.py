@@ -37,11 +37,10 @@ def run_fleet(
     settings: FleetSettings,
     on_outcome: Callable[[Outcome], None],
     progress: Progress | None = None,
-    watch: Callable[[WorkerPool, Patience], None] | None = None,
 ) -> FleetSummary:
     """Run all jobs and call `on_outcome` in this thread as each ends, in no particular order.
 
-    `watch` is given the pool of workers and the patience with storage once, to read from at any time.
+    `settings.watch` is given the pool of workers and the patience with storage once, to be read at any time.
 
     Ctrl-C or SIGTERM stops handing out work, kills the actors, and returns with `interrupted` set; a
     second one is not caught. Raises WorkError when no worker can be kept alive at all, StorageFailed (also a
@@ -67,8 +66,8 @@ def run_fleet(
         )
         pool = WorkerPool(ray, worker_settings, settings.gpus_per_worker)
         patience = Patience(settings.storage_patience)
-        if watch is not None:
-            watch(pool, patience)
+        if settings.watch is not None:
+            settings.watch(pool, patience)
         try:
             dispatch(pool, JobQueue(jobs), books, note, stop, patience)
         finally:

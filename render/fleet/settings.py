@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from orbit4d.datasets.core.errors import InputError
 
@@ -90,6 +90,8 @@ class FleetSettings:
     """Seconds for which storage may fail (a full disk, lost credentials, an outage) before the run ends."""
     storage: StorageCheck = StorageCheck()
     """What every worker must be able to do; the commands fill it in."""
+    watch: Callable[[Any, Any], None] | None = field(default=None, compare=False)
+    """Called once with the pool of workers and the patience with storage; the commands fill it in."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "threads_per_worker", "attempts", "recycle_after"):

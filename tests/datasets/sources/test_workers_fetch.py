@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,18 @@ def test_a_table_of_another_machine_names_objects_by_uri(tmp_path: Path) -> None
     (tmp_path / "table.csv").write_text(f"path,sha256\n{inside},{'a' * 64}\n")
     [asset] = resolve([str(tmp_path / "table.csv")], workers_fetch=True).assets
     assert (asset.path, asset.uid, asset.sha256) == ("objaverse://glbs/000-023/abc.glb", "abc", "a" * 64)
+
+
+def test_a_table_of_a_cluster_serves_one_machine(
+    cache: Path, make_cube: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_cube(tmp_path / "cube.glb").read_bytes()
+    (tmp_path / "table.csv").write_text(f"path\n{OBJECT}\nobjaverse://glbs/000-000/gone.glb\n")
+    serve(monkeypatch, [data, "HTTP 404"])
+    monkeypatch.setattr(resolving, "ThreadPoolExecutor", lambda n: ThreadPoolExecutor(1))
+    found = resolve([str(tmp_path / "table.csv")])
+    assert [(a.uid, a.sha256) for a in found.assets] == [("cube", hashlib.sha256(data).hexdigest())]
+    assert [row[2] for row in found.rejected] == ["download_failed"]
 
 
 # Objaverse-XL -----------------------------------------------------------------------------------------------

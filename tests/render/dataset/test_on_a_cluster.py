@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -23,9 +24,11 @@ from click.testing import CliRunner
 
 from orbit4d.curate.cli import command as curate_command
 from orbit4d.curate.measuring import measure_sources
-from orbit4d.datasets import InputError
+from orbit4d.datasets import InputError, OrbitError
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.index.index import Index
+from orbit4d.datasets.operations import run_progress
+from orbit4d.datasets.operations.status import Status, StatusReader
 from orbit4d.datasets.store.digest import dataset_digest
 from orbit4d.render.dataset.render_assets import render_assets
 from orbit4d.render.fleet.settings import FleetSettings
@@ -143,11 +146,45 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@contextlib.contextmanager
+def watched(out: str) -> Iterator[list[Status]]:
+    """Looks at a dataset again and again for the time of the body, as from another terminal."""
+    seen: list[Status] = []
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.3):
+            with contextlib.suppress(OrbitError):  # there is no dataset yet
+                seen.append(StatusReader(out).look())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_objaverse_is_rendered_as_on_one_machine(
-    nodes: Nodes, hub: Hub, cache: Path, bucket: str, calm_digest: Callable[..., str], tmp_path: Path
+    nodes: Nodes,
+    hub: Hub,
+    cache: Path,
+    bucket: str,
+    calm_digest: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = f"{bucket}/objaverse"
-    summary = render_assets(["objaverse:animated"], out, SETTINGS, nodes.fleet, quiet=True)
+    monkeypatch.setattr(run_progress, "EVERY_REMOTE_S", 0.3)
+    with watched(out) as seen:
+        summary = render_assets(["objaverse:animated"], out, SETTINGS, nodes.fleet, quiet=True)
+    working = [status for status in seen if status.alive and status.run is not None and status.run.workers]
+    assert working and working[0].run is not None
+    assert (working[0].run.input, working[0].run.todo) == (4, 3)
+    last = StatusReader(out).look()
+    assert last.run is not None and last.run.state == "finished" and last.run.left == 0
+    assert (last.committed, last.staged, last.reasons) == (2, 0, {"bad_file:changed": 1})
     # What does not move is not asked for, d is b again, and e is not what was published.
     assert summary.line == "input 4 = done 2 + rejected 1 + quarantined 0 + duplicate 1"
     assert summary.reasons == {"bad_file:changed": 1} and summary.preemptions == 0
@@ -210,6 +247,7 @@ def test_a_killed_curation_of_a_bucket_is_resumed(
     store = Store(f"{bucket}/assets")
     for seed in range(n):
         store.put(f"toy{seed:02d}.glb", toy(tmp_path / f"{seed}.glb", seed).read_bytes())
+    store.put("zzz.glb", (tmp_path / "0.glb").read_bytes()[:700])
     out = f"{bucket}/tables/table.parquet"
     words = [store.uri, "--out", out, "--address", nodes.address, "--workers", "1", "--preview-size", "32"]
     journal = Store(f"{out}.journal")
@@ -233,10 +271,12 @@ def test_a_killed_curation_of_a_bucket_is_resumed(
     said = curate(*words)
     [line] = [line for line in said.splitlines() if line.startswith("input ")]
     known = int(line.partition("(")[2].partition(" ")[0])
-    assert line.startswith(f"input {n} = measured {n} (") and known >= 1
+    assert line.startswith(f"input {n + 1} = measured {n} (") and "rejected 1 + failed 0" in line
+    assert known >= 1
     assert not journal.list("", ".jsonl")
     rows = pq.read_table(Store(f"{bucket}/tables").open("table.parquet")).to_pylist()
     data = {f"toy{seed:02d}": (tmp_path / f"{seed}.glb").read_bytes() for seed in range(n)}
+    data["zzz"] = data["toy00"][:700]
     assert {row["uid"] for row in rows} == set(data)
     for row in rows:
         assert row["asset_sha256"] == hashlib.sha256(data[row["uid"]]).hexdigest()
@@ -247,7 +287,7 @@ def test_a_killed_curation_of_a_bucket_is_resumed(
 
     # By its version in the store an asset is known without a download: nobody is there to do it.
     monkeypatch.setattr("orbit4d.render.fleet.driver.run_fleet", forbidden)
-    assert f"measured {n} ({n} known already)" in curate(*words)
+    assert f"measured {n} ({n + 1} known already) + rejected 1" in curate(*words)
     # Other contents under the same name are measured again.
     store.put("toy00.glb", (tmp_path / "0.glb").read_bytes().ljust(40_000, b"\0"))
     with pytest.raises(AssertionError, match="a fleet was started"):
