@@ -62,6 +62,14 @@ class SkeletonRecorder:
         self.poses.append(found)
         self.keys.append(values)
 
+    def rig(self) -> dict[str, Any] | None:
+        """`basis` and `coo` alone, whether or not they give the vertices; None where they cannot be read."""
+        try:
+            found = self._gathered()
+        except RefusedPass:
+            return None
+        return {"basis": found["basis"], "coo": found["coo"]}
+
     def arrays(self) -> dict[str, Any]:
         """Arrays and names, as `geometry_file.write_skeleton` keeps them. Raises RefusedPass."""
         if self.recorder.refused is not None:
@@ -70,6 +78,12 @@ class SkeletonRecorder:
             )
         if not self.armatures:
             raise RefusedPass("skeleton:none", "nothing is skinned to an armature")
+        found = self._gathered()
+        self._compare(found)
+        return found
+
+    def _gathered(self) -> dict[str, Any]:
+        """All of it, not compared yet."""
         bodies = self.recorder.bodies
         names = [(rig.name, bone) for rig, bone in self.bones]
         weights: list[npt.NDArray[np.float64]] = []
@@ -89,7 +103,7 @@ class SkeletonRecorder:
             targets += [(obj.name, k, start, d @ world[:3, :3].T) for k, d in deltas]
             start += bodies[key].n_vertices
         basis, morphs, morph_weights = self._morphs(np.concatenate(places), targets)
-        found = {
+        return {
             "names": [_joint_name(name, len(self.armatures)) for name in names],
             "parents": self._parents(names),
             "rest": np.stack([self._rest(name) for name in names]),
@@ -100,8 +114,6 @@ class SkeletonRecorder:
             "deltas": morphs,
             "morph_weights": morph_weights,
         }
-        self._compare(found)
-        return found
 
     def _rest(self, name: tuple[str, str]) -> Matrices:
         """Where a joint stands while its surface lies as modelled, with its object at the first time."""
