@@ -23,6 +23,8 @@ Matrices = npt.NDArray[np.float64]
 
 #: Largest difference to the evaluated vertices, units of the clip's world.
 MOST_ERROR = 1e-5
+#: Vertices beyond which weights are not read only to make what is stored smaller.
+_MOST_VERTICES = 200_000
 #: Times at which the formula is compared.
 _LOOKS = 8
 
@@ -64,6 +66,8 @@ class SkeletonRecorder:
 
     def rig(self) -> dict[str, Any] | None:
         """`basis` and `coo` alone, whether or not they give the vertices; None where they cannot be read."""
+        if sum(body.n_vertices for body in self.recorder.bodies.values()) > _MOST_VERTICES:
+            return None
         try:
             found = self._gathered()
         except RefusedPass:
@@ -90,8 +94,8 @@ class SkeletonRecorder:
         places, targets = [], []
         start = 0
         for key in sorted(bodies):
-            obj = bpy.data.objects[key[0]]
-            if key[1]:
+            obj = bpy.data.objects.get(key[0])
+            if key[1] or obj is None or (obj.name, "") not in self.poses[0]:
                 raise RefusedPass("skeleton:modifier", f"{key[0]} is instanced")
             chosen = bodies[key].vertices
             local, deltas = _rest_of(obj, chosen, bodies[key].n_vertices)
