@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from orbit4d.render.blender.geometry.local_geometry import array_of
 from orbit4d.render.blender.geometry.recorder import GeometryRecorder
-from orbit4d.render.planning.topology import RefusedPass
+from orbit4d.render.planning.topology import MAX_NUMBERS, RefusedPass
 
 Matrices = npt.NDArray[np.float64]
 
@@ -106,6 +106,8 @@ class SkeletonRecorder:
             places.append(local @ world[:3, :3].T + world[:3, 3])
             targets += [(obj.name, k, start, d @ world[:3, :3].T) for k, d in deltas]
             start += bodies[key].n_vertices
+        if len(names) > MAX_NUMBERS:
+            raise RefusedPass("skeleton:modifier", f"more than {MAX_NUMBERS:,} joints and objects")
         basis, morphs, morph_weights = self._morphs(np.concatenate(places), targets)
         return {
             "names": [_joint_name(name, len(self.armatures)) for name in names],
