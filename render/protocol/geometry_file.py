@@ -11,6 +11,7 @@ import numpy as np
 
 _NAMES = ("materials", "objects", "alpha")
 _ARRAYS = ("seconds", "vertices", "faces", "material", "object", "shown", "alpha_uv")
+_SKELETON = ("parents", "rest", "pose", "basis", "coo", "deltas", "morph_weights")
 
 
 def write_geometry(path: Path, found: Mapping[str, Any]) -> None:
@@ -19,8 +20,24 @@ def write_geometry(path: Path, found: Mapping[str, Any]) -> None:
     arrays = {name: found[name] for name in _ARRAYS}
     if found["uv"] is not None:
         arrays["uv"] = found["uv"]
+    if found["rig"] is not None:
+        arrays |= {f"rig_{name}": found["rig"][name] for name in ("basis", "coo")}
     arrays |= {f"alpha_{k}": texels for k, texels in enumerate(found["alpha_texels"])}
     np.savez(path, told=np.frombuffer(told.encode(), np.uint8), **arrays)
+
+
+def write_skeleton(path: Path, found: Mapping[str, Any]) -> None:
+    """Keep `found` (see `SkeletonRecorder.arrays`) in `path`, which ends in .npz."""
+    told = json.dumps({"names": found["names"], "morphs": found["morphs"]})
+    arrays = {name: found[name] for name in _SKELETON}
+    np.savez(path, told=np.frombuffer(told.encode(), np.uint8), **arrays)
+
+
+def read_skeleton_file(path: Path) -> dict[str, Any]:
+    """Inverse of `write_skeleton`."""
+    with np.load(path, allow_pickle=False) as stored:
+        found: dict[str, Any] = json.loads(stored["told"].tobytes())
+        return found | {name: stored[name] for name in _SKELETON}
 
 
 def read_geometry_file(path: Path) -> dict[str, Any]:
@@ -29,5 +46,7 @@ def read_geometry_file(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(stored["told"].tobytes())
         found |= {name: stored[name] for name in _ARRAYS}
         found["uv"] = stored["uv"] if "uv" in stored.files else None
+        rigged = "rig_coo" in stored.files
+        found["rig"] = (stored["rig_basis"], stored["rig_coo"]) if rigged else None
         found["alpha_texels"] = [stored[f"alpha_{k}"] for k in range(len(found["alpha"]))]
     return found

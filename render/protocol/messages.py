@@ -123,6 +123,8 @@ class RenderedAction:
     """{"file"} in the scratch folder that holds its surfaces, or {"refused", "detail"}; None: not asked
     for.
     """
+    skeleton: dict[str, str] | None = None
+    """The same of its skeleton."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from orbit4d.render.blender.importers.as_rendered import rendered_objects
 from orbit4d.render.blender.importers.load import Loaded
 from orbit4d.render.blender.materials.alpha import Cut, Undecided, cut_of
 from orbit4d.render.blender.materials.see_through import is_culled
-from orbit4d.render.planning.topology import MAX_TRIANGLES, RefusedPass
+from orbit4d.render.planning.topology import MAX_NUMBERS, MAX_TRIANGLES, RefusedPass
 
 
 @dataclass
@@ -28,6 +28,8 @@ class _Body:
     faces: Faces
     n_vertices: int
     mirrored: bool
+    vertices: npt.NDArray[np.int64] | None = None
+    """[V] which vertices of the evaluated mesh they are; None: all."""
     places: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
     """Number of the time to [V, 3]."""
     turned: bool = False
@@ -83,6 +85,8 @@ class GeometryRecorder:
             raise RefusedPass(
                 "geometry:instances", f"more than {MAX_TRIANGLES:,} triangles with all instances"
             )
+        if len(self.bodies) > MAX_NUMBERS:
+            raise RefusedPass("geometry:instances", f"more than {MAX_NUMBERS:,} objects and instances")
         for key, body in self.bodies.items():
             if key[1] and t not in body.places:
                 raise RefusedPass("geometry:instances", f"instances of {key[0]} come and go")
@@ -129,7 +133,7 @@ def _new_body(surface: Surface) -> _Body:
     order = [0, 2, 1] if mirrored else [0, 1, 2]
     faces = surface.faces
     faces.uv = {name: places[:, order] for name, places in faces.uv.items()}
-    return _Body(surface.triangles[:, order], faces, len(surface.local), mirrored)
+    return _Body(surface.triangles[:, order], faces, len(surface.local), mirrored, faces.vertices)
 
 
 def _check_triangles(surface: Surface) -> None:

@@ -22,19 +22,19 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images import measures as image_measures
 from orbit4d.datasets.store.clip import RIGS, Pixels, encode_webp
 from orbit4d.render.blender.geometry.recorder import GeometryRecorder
+from orbit4d.render.blender.geometry.skeleton import SkeletonRecorder
 from orbit4d.render.blender.importers.load import ActionInfo, Loaded, load_asset
 from orbit4d.render.blender.scene.lights import place_ground
 from orbit4d.render.blender.scene.motion import moving_window
 from orbit4d.render.blender.scene.room import Room, camera_inside, measure_room
 from orbit4d.render.blender.scene.studio import Studio
+from orbit4d.render.blender.scene.told import geometry_told, skeleton_told
 from orbit4d.render.blender.scene.views import Clock, choose_samples, frame_action, take_views
 from orbit4d.render.planning.camera_settings import CameraSettings
 from orbit4d.render.planning.framing import Framing
 from orbit4d.render.planning.settings import RenderSettings
-from orbit4d.render.planning.topology import RefusedPass
 from orbit4d.render.planning.views import Plan, measured_as, plan_action
 from orbit4d.render.planning.window import is_long
-from orbit4d.render.protocol.geometry_file import write_geometry
 from orbit4d.render.protocol.messages import RejectedAction, RenderedAction, RenderResult, to_json
 from orbit4d.render.protocol.wire import RefusedInput
 
@@ -132,7 +132,10 @@ def _render_action(stage: _Stage, action: ActionInfo) -> RenderedAction | Reject
         stage.samples = choose_samples(loaded, stage.studio, plan, framing)
         clock.lap("probe")
     recorder = GeometryRecorder(loaded) if "geometry" in settings.passes else None
-    images, passes, motion, finite = take_views(loaded, stage.studio, plan, framing, clock, recorder)
+    skeleton = SkeletonRecorder(recorder) if recorder is not None else None
+    images, passes, motion, finite = take_views(
+        loaded, stage.studio, plan, framing, clock, recorder, skeleton
+    )
     stage.emit("action", index=action.index, pictures=len(images))
     problem = _problem(settings, plan, images, finite)
     if problem is not None:
@@ -143,9 +146,12 @@ def _render_action(stage: _Stage, action: ActionInfo) -> RenderedAction | Reject
     x, y, z = (float(value) for value in framing.centre)
     measures = _measures(plan, images, motion, not stage.studio.shows_more)
     clock.lap("measure")
-    geometry = None
-    if recorder is not None:
-        geometry = geometry_told(stage.scratch, action.index, recorder)
+    geometry: dict[str, str] | None = None
+    bones: dict[str, str] | None = None
+    if recorder is not None and skeleton is not None:
+        geometry = geometry_told(stage.scratch, action.index, recorder, skeleton)
+        if "skeleton" in settings.passes:
+            bones = skeleton_told(stage.scratch, action.index, skeleton)
         clock.lap("geometry")
     return RenderedAction(
         index=action.index,
@@ -160,6 +166,7 @@ def _render_action(stage: _Stage, action: ActionInfo) -> RenderedAction | Reject
         plan_sha256=plan.sha256,
         ground=None if room is None else room.ground,
         geometry=geometry,
+        skeleton=bones,
     )
 
 
@@ -181,17 +188,6 @@ def _placed(stage: _Stage, plan: Plan, framing: Framing) -> tuple[Plan, Room | N
     if inside is not None:
         raise InputError(f"{stage.uid}: {inside}")
     return plan, room
-
-
-def geometry_told(scratch: Path, action: int, recorder: GeometryRecorder) -> dict[str, str]:
-    """{file} in `scratch` that holds the surfaces of an action, or {refused, detail}."""
-    try:
-        found = recorder.arrays()
-    except RefusedPass as refusal:
-        return {"refused": refusal.code, "detail": refusal.detail}
-    file = f"a{action:03d}_geometry.npz"
-    write_geometry(scratch / file, found)
-    return {"file": file}
 
 
 def _write_views(

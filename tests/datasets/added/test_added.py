@@ -71,7 +71,7 @@ def test_the_digest_without_additions_is_that_of_the_clips() -> None:
 def test_a_refusal_is_told_in_the_table_of_rejections_too(geometry_dataset: Path) -> None:
     rows = rejections.read(Index(geometry_dataset).store)
     assert [(row.uid, row.action, row.stage, row.reason) for row in rows] == [
-        ("c", "Run", "passes", "geometry:topology")
+        ("c", "Run", "geometry", "geometry:topology")
     ]
 
 
@@ -219,3 +219,10 @@ def test_killed_anywhere_and_run_again_it_is_as_if_undisturbed(
     assert {name: after[name] for name in before} == before
     assert [row.uid for row in rejections.read(Index(out).store)] == ["u1"]
     assert not [name for name in after if "/.tmp-" in name]
+
+
+def test_statistics_count_what_lies_beside(geometry_dataset: Path, synthetic_dataset: Path) -> None:
+    from orbit4d.datasets import statistics
+
+    assert statistics(str(geometry_dataset))["beside"] == {"geometry": 2, "surface": 6}
+    assert "beside" not in statistics(str(synthetic_dataset))
