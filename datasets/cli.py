@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
+from orbit4d.datasets.commands.geometry_options import (
+    GEOMETRY_FORMATS,
+    export_geometry_files,
+    geometry_asked,
+    geometry_options,
+)
 from orbit4d.datasets.commands.options import RESUMED, Command
 from orbit4d.datasets.core.errors import WorkError
 
@@ -190,20 +197,28 @@ def import_(
 @click.option(
     "--format",
     "layout",
-    type=click.Choice(["nerfstudio", "diffusion4d", "frames", "hf-card"]),
+    type=click.Choice(["nerfstudio", "diffusion4d", "frames", "hf-card", *GEOMETRY_FORMATS]),
     required=True,
-    help="transforms.json per clip; the published folders; plain PNG frames; or a dataset card.",
+    help="transforms.json per clip; the published folders; plain PNG frames; a dataset card; or what the "
+    "geometry beside the clips says.",
 )
 @click.option("--out", required=True, help="Folder to write.")
 @click.option("--where", help="SQL expression on the index.")
 @click.option("--split", help="train, validation or test.")
-def export(dataset: str, layout: str, out: str, where: str | None, split: str | None) -> None:
+@geometry_options
+def export(
+    dataset: str, layout: str, out: str, where: str | None, split: str | None, geometry: dict[str, Any]
+) -> None:
     """Write a dataset in another layout.
 
     \b
     Example: orbit4d export out/dataset --format nerfstudio --where "rig = 'dynamic_orbit'" --out nerf
              orbit4d export out/dataset --format hf-card --out out/dataset
+             orbit4d export out/dataset --format glb --where "rig = 'dynamic_orbit'" --out meshes
     """
+    if geometry_asked(layout, geometry):
+        export_geometry_files(dataset, out, layout, where, split, geometry)
+        return
     from orbit4d.datasets.layouts.exporting import export_dataset
 
     count = export_dataset(dataset, out, layout, where, split)
