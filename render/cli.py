@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 import click
 
 from orbit4d.datasets.commands.options import RESUMED, Command
 from orbit4d.render.fleet.settings import FleetSettings, Limits
+
+if TYPE_CHECKING:
+    from orbit4d.render.dataset.summary import RenderSummary
 
 EXAMPLE = """
 \b
@@ -100,7 +104,7 @@ GROUPS = {
     "--passes",
     metavar="A,B",
     help="Extra passes, comma-separated: depth, normal, mask, "
-    "geometry, albedo, roughness, metallic, emission.",
+    "geometry, skeleton, albedo, roughness, metallic, emission.",
 )
 @click.option(
     "--add-passes",
@@ -250,15 +254,7 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
         shard_bytes=shard_bytes,  # type: ignore[arg-type]
         retry_quarantined=bool(retry),
     )
-    for reason, count in sorted(summary.reasons.items()):
-        mend = " (--rigs static_orbit renders what does not move)" if reason == "still" else ""
-        click.echo(f"  {reason}: {count}{mend}")
-    for reason, count in sorted(summary.refused_passes.items()):
-        click.echo(f"  {reason}: {count} actions, whose images were rendered without this pass")
-    if summary.added is not None:
-        click.echo(f"  {summary.added.line}")
-    if summary.still_actions:
-        click.echo(f"  actions reported and not rendered: {summary.still_actions}")
+    _say_reasons(summary)
     rate = summary.pictures / max(summary.seconds, 1e-9)
     click.echo(
         f"{summary.rendered} assets, {summary.clips} clips, {summary.pictures} images "
@@ -271,6 +267,19 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
     if summary.input and not summary.done:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(summary.reasons.items()))
         raise WorkError(f"{out}: no asset was rendered: {summary.line} ({reasons})")
+
+
+def _say_reasons(summary: RenderSummary) -> None:
+    """Why inputs, actions and passes are not there."""
+    for reason, count in sorted(summary.reasons.items()):
+        mend = " (--rigs static_orbit renders what does not move)" if reason == "still" else ""
+        click.echo(f"  {reason}: {count}{mend}")
+    for reason, count in sorted(summary.refused_passes.items()):
+        click.echo(f"  {reason}: {count} actions, whose images were rendered without this pass")
+    if summary.added is not None:
+        click.echo(f"  {summary.added.line}")
+    if summary.still_actions:
+        click.echo(f"  actions reported and not rendered: {summary.still_actions}")
 
 
 def _add_passes(

@@ -35,7 +35,7 @@ CRASH_POINTS = (
     "added_roll_index",
     "added_roll_deleted",
 )
-#: The `stage` of rejections that tell of a refused kind.
+#: The `stage` of rejections of assets that no pass could be added to; that of a refused kind is its name.
 STAGE = "passes"
 
 
@@ -184,7 +184,7 @@ def _tell_refusals(store: Store, tables: Sequence[pa.Table]) -> None:
     rows = [row for table in tables for row in table.to_pylist() if row["refused"]]
     told = {
         Rejection(
-            row["uid"], row["action"] or f"#{row['action_index']}", STAGE, row["refused"], row["detail"]
+            row["uid"], row["action"] or f"#{row['action_index']}", row["kind"], row["refused"], row["detail"]
         )
         for row in rows
     }

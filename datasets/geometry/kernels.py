@@ -304,7 +304,7 @@ def _hide(m, cell, points, triangles, edges, alpha, head, after, found):  # type
         total = ea + eb + ec
         if (
             min(ea, min(eb, ec)) >= 0.0
-            and D < total * (1.0 - HIDDEN)
+            and total * (1.0 - HIDDEN) > D
             and D * z >= NEAR * total
             and triangles[n] != m
             and (alpha.row[m] < 0 or _solid(alpha, m, ea, eb, ec))

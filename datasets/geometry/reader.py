@@ -16,6 +16,7 @@ from orbit4d.datasets.added.rows import action_sample, clip_sample
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.geometry.action import ActionMesh, decode_mesh
 from orbit4d.datasets.geometry.clip import Axes, ClipGeometry, Motion, clip_geometry
+from orbit4d.datasets.geometry.skeleton import Skeleton, decode_skeleton
 from orbit4d.datasets.geometry.surface_map import decode_maps
 from orbit4d.datasets.geometry.tracks import Tracks
 from orbit4d.datasets.index.index import Index
@@ -23,7 +24,7 @@ from orbit4d.datasets.index.reader import pick_action
 from orbit4d.datasets.store.schema import row_cameras
 
 #: Kinds under which a dataset keeps the surfaces of an action, and the maps of a clip.
-GEOMETRY, SURFACE = "geometry", "surface"
+GEOMETRY, SURFACE, SKELETON = "geometry", "surface", "skeleton"
 #: Decoded actions that are kept, bytes per process.
 KEEP_BYTES = 256 << 20
 
@@ -64,6 +65,13 @@ class Geometry:
     def mesh(self) -> ActionMesh:
         """Everything that is stored: materials, objects, texture places, and which objects are drawn when."""
         return read_mesh(self._index, next(iter(self._rows.values())), self._where)
+
+    @cached_property
+    def skeleton(self) -> Skeleton:
+        """Joints, weights and morph targets; InputError where they were not rendered, or are refused."""
+        row = next(iter(self._rows.values()))
+        found = added_row(self._index, row, action_sample(row["uid"], row["action_index"]), SKELETON)
+        return decode_skeleton(self._index.added.members(found)[0], self._where)
 
     @property
     def faces(self) -> npt.NDArray[np.int64]:

@@ -16,7 +16,7 @@ from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.paths import is_uri
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.storage import Store
-from orbit4d.datasets.geometry.reader import GEOMETRY
+from orbit4d.datasets.geometry.reader import GEOMETRY, SKELETON
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_members
 from orbit4d.datasets.sources.asset import Asset
@@ -26,7 +26,7 @@ from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.schema import row_clip
 from orbit4d.datasets.store.writer import SHARD_BYTES, DatasetWriter
-from orbit4d.render.dataset.added_geometry import geometry_of
+from orbit4d.render.dataset.added_geometry import geometry_of, skeleton_of
 from orbit4d.render.dataset.asset_job import check_reachable
 from orbit4d.render.dataset.summary import PassSummary
 from orbit4d.render.fleet.driver import Outcome, run_fleet
@@ -105,7 +105,7 @@ def missing_kinds(index: Index, rows: Sequence[Mapping[str, Any]], kinds: Sequen
     have = {(row["sample"], row["kind"]) for row in index.added.rows_of(rows[0]["uid"])}
 
     def has(row: Mapping[str, Any], kind: str) -> bool:
-        if kind == GEOMETRY:
+        if kind in (GEOMETRY, SKELETON):
             return (action_sample(row["uid"], row["action_index"]), kind) in have
         return kind in dict(row["passes"] or []) or (clip_sample(row), kind) in have
 
@@ -160,6 +160,8 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
         clips = [_clip_of(index, row, plan) for row in of_action]
         if "geometry" in action:
             added += geometry_of(action, clips, scratch)
+        if "skeleton" in action:
+            added.append(skeleton_of(action, clips[0], scratch))
         for kind, files in action["passes"].items():
             data = [(scratch / file).read_bytes() for file in files]
             added += [_pass_of(row, clip, kind, plan, data) for row, clip in zip(of_action, clips)]

@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from orbit4d.datasets.added.rows import Added, action_sample
 from orbit4d.datasets.geometry.action import ActionMesh, AlphaMap, Material, encode_mesh, stored_mesh
-from orbit4d.datasets.geometry.reader import GEOMETRY, SURFACE
+from orbit4d.datasets.geometry.reader import GEOMETRY, SKELETON, SURFACE
+from orbit4d.datasets.geometry.skeleton import encode_skeleton, stored_skeleton
 from orbit4d.datasets.geometry.surface_map import draw, encode_maps
 from orbit4d.datasets.images.codec import decode
 from orbit4d.datasets.store.clip import Clip, sample_name
 from orbit4d.render.planning.topology import RefusedPass
-from orbit4d.render.protocol.geometry_file import read_geometry_file
+from orbit4d.render.protocol.geometry_file import read_geometry_file, read_skeleton_file
 
 #: Share of the opaque pixels of an image that may show something which the recorded triangles do not.
 _UNMATCHED = 0.002
@@ -46,6 +47,17 @@ def geometry_of(action: Mapping[str, Any], clips: Sequence[Clip], scratch: Path)
     except RefusedPass as refusal:
         return [Added(*named, sample, GEOMETRY, refused=refusal.code, detail=refusal.detail, facts=facts)]
     return rows
+
+
+def skeleton_of(action: Mapping[str, Any], clip: Clip, scratch: Path) -> Added:
+    """Row for the action of `clip`, from what the child told of it under "skeleton"."""
+    told = action["skeleton"]
+    named = (clip.uid, clip.action, clip.action_index, action_sample(clip.uid, clip.action_index), SKELETON)
+    facts = {"blender": clip.renderer.get("blender", "")}
+    if "refused" in told:
+        return Added(*named, refused=told["refused"], detail=told["detail"], facts=facts)
+    skeleton = stored_skeleton(**read_skeleton_file(scratch / told["file"]))
+    return Added(*named, (encode_skeleton(skeleton),), facts=facts)
 
 
 def mesh_of(found: Mapping[str, Any], clips: Sequence[Clip]) -> ActionMesh:

@@ -21,7 +21,7 @@ from orbit4d.datasets.sources.lists import absent
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.rejections import Rejection
 from orbit4d.datasets.store.staging import stage_asset
-from orbit4d.render.dataset.added_geometry import geometry_of
+from orbit4d.render.dataset.added_geometry import geometry_of, skeleton_of
 from orbit4d.render.fleet.settings import FleetSettings
 from orbit4d.render.fleet.worker import Job
 from orbit4d.render.planning.settings import RenderSettings
@@ -82,17 +82,21 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
     clips: list[Clip] = []
     added: list[Added] = []
     pictures = 0
-    began = time.perf_counter()
+    seconds = 0.0
     for action in result["actions"]:
         of_action = clips_of_action(payload, settings, action, result)
         clips += of_action
+        began = time.perf_counter()
         if "geometry" in action:
             added += geometry_of(action, of_action, Path(payload["scratch"]))
+        if "skeleton" in action:
+            added.append(skeleton_of(action, of_action[0], Path(payload["scratch"])))
+        seconds += time.perf_counter() - began
         pictures += len(action["files"])
     if added:
         # Before the clips, whose rows say that the asset is done.
         stage_added(payload["out"], payload["uid"], added)
-        result["timings"]["surface_maps"] = time.perf_counter() - began
+        result["timings"]["surface_maps"] = seconds
     rejected = [
         Rejection(payload["uid"], row["name"] or f"#{row['index']}", STAGE, row["reason"], row["detail"])
         for row in result["rejected"]

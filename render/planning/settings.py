@@ -23,7 +23,7 @@ WINDOWS = ("moving", "raw_frames")
 IMAGE_PASSES = ("depth", "normal", "mask")
 #: Stored beside the clips, whose bytes do not depend on them.
 MATERIAL_PASSES = ("albedo", "roughness", "metallic", "emission")
-BESIDE_PASSES = ("geometry", *MATERIAL_PASSES)
+BESIDE_PASSES = ("geometry", "skeleton", *MATERIAL_PASSES)
 PASSES = (*IMAGE_PASSES, *BESIDE_PASSES)
 DEVICES = ("cpu", "cuda", "optix", "hip", "metal", "oneapi")
 #: World colour of Blender's start-up file, linear.
@@ -160,7 +160,8 @@ class RenderSettings:
     """Join glTF vertices that differ in normal or texture place alone (published)."""
     passes: tuple[str, ...] = ()
     """Of `depth` (float, normalised units along the view axis), `normal` (world), `mask` (object index),
-    `geometry` (tracked surfaces, and what each pixel sees of them), `albedo`, `roughness`, `metallic`,
+    `geometry` (tracked surfaces, and what each pixel sees of them), `skeleton`
+    (joints, weights and morph targets that move these), `albedo`, `roughness`, `metallic`,
     `emission` (one sample through each pixel's centre)."""
     lights: LightSettings = field(default_factory=LightSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
@@ -182,6 +183,10 @@ class RenderSettings:
             for name in given:
                 _check(name in known, f"unknown {what} {name!r}; choose from {', '.join(known)}")
             _check(len(set(given)) == len(given), f"{what} is named twice in {', '.join(given)}")
+        _check(
+            "skeleton" not in self.passes or "geometry" in self.passes,
+            "the pass skeleton moves the vertices of the pass geometry; name both",
+        )
         _check(1.0 < self.fov_x_deg < 150.0, f"fov is {self.fov_x_deg}; choose 1 to 150 degrees")
         _check(self.radius > 0.6, f"radius is {self.radius}; nearer than 0.6 the cameras stand in the asset")
         _check(1 <= self.engine.samples <= 65536, f"samples is {self.engine.samples}; at least 1 is needed")

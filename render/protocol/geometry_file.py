@@ -11,6 +11,7 @@ import numpy as np
 
 _NAMES = ("materials", "objects", "alpha")
 _ARRAYS = ("seconds", "vertices", "faces", "material", "object", "shown", "alpha_uv")
+_SKELETON = ("parents", "rest", "pose", "basis", "coo", "deltas", "morph_weights")
 
 
 def write_geometry(path: Path, found: Mapping[str, Any]) -> None:
@@ -21,6 +22,20 @@ def write_geometry(path: Path, found: Mapping[str, Any]) -> None:
         arrays["uv"] = found["uv"]
     arrays |= {f"alpha_{k}": texels for k, texels in enumerate(found["alpha_texels"])}
     np.savez(path, told=np.frombuffer(told.encode(), np.uint8), **arrays)
+
+
+def write_skeleton(path: Path, found: Mapping[str, Any]) -> None:
+    """Keep `found` (see `SkeletonRecorder.arrays`) in `path`, which ends in .npz."""
+    told = json.dumps({"names": found["names"], "morphs": found["morphs"]})
+    arrays = {name: found[name] for name in _SKELETON}
+    np.savez(path, told=np.frombuffer(told.encode(), np.uint8), **arrays)
+
+
+def read_skeleton_file(path: Path) -> dict[str, Any]:
+    """Inverse of `write_skeleton`."""
+    with np.load(path, allow_pickle=False) as stored:
+        found: dict[str, Any] = json.loads(stored["told"].tobytes())
+        return found | {name: stored[name] for name in _SKELETON}
 
 
 def read_geometry_file(path: Path) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class Faces:
     """[K] slot of each triangle."""
     uv: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     """Name of a UV map to [K, 3, 2] places of the corners; '' is the one that renders use."""
+    vertices: npt.NDArray[np.int64] | None = None
+    """[V] which vertices of the mesh the surface's are; None: all of them."""
 
 
 def sign_of(mesh: Any) -> int:

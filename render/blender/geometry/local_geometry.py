@@ -94,7 +94,10 @@ class GeometryReader:
         if not self.topology:
             return Faces(sign_of(mesh))
         hidden = self._hidden(obj, mesh)
-        return details_of(obj, mesh, _visible_part(mesh, hidden).faces)
+        part = _visible_part(mesh, hidden)
+        found = details_of(obj, mesh, part.faces)
+        found.vertices = part.vertices
+        return found
 
     def _hidden(self, obj: Any, data: Any) -> tuple[bool, ...]:
         """For each material slot, whether it shows nothing; () when all are seen."""

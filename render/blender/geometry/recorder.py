@@ -28,6 +28,8 @@ class _Body:
     faces: Faces
     n_vertices: int
     mirrored: bool
+    vertices: npt.NDArray[np.int64] | None = None
+    """[V] which vertices of the evaluated mesh they are; None: all."""
     places: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
     """Number of the time to [V, 3]."""
     turned: bool = False
@@ -129,7 +131,7 @@ def _new_body(surface: Surface) -> _Body:
     order = [0, 2, 1] if mirrored else [0, 1, 2]
     faces = surface.faces
     faces.uv = {name: places[:, order] for name, places in faces.uv.items()}
-    return _Body(surface.triangles[:, order], faces, len(surface.local), mirrored)
+    return _Body(surface.triangles[:, order], faces, len(surface.local), mirrored, faces.vertices)
 
 
 def _check_triangles(surface: Surface) -> None:

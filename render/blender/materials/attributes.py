@@ -13,7 +13,6 @@ from typing import Any
 
 import bpy
 
-from orbit4d.render.blender.importers.as_rendered import SURFACE_TYPES
 from orbit4d.render.blender.materials.alpha import SURFACE
 from orbit4d.render.blender.materials.see_through import CULLED
 
@@ -58,7 +57,7 @@ def _give_materials() -> None:
     bare = None
     for obj in bpy.data.objects:
         materials = getattr(obj.data, "materials", None)
-        if obj.type not in SURFACE_TYPES or materials is None:
+        if materials is None or not hasattr(obj, "material_slots"):
             continue
         empty = [slot for slot in obj.material_slots if slot.material is None]
         if len(obj.material_slots) and not empty:

@@ -13,6 +13,7 @@ import numpy as np
 from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.store.clip import Pixels
 from orbit4d.render.blender.geometry.recorder import GeometryRecorder
+from orbit4d.render.blender.geometry.skeleton import SkeletonRecorder
 from orbit4d.render.blender.geometry.surfaces import Points, points_now, visible_surfaces
 from orbit4d.render.blender.geometry.track import Track
 from orbit4d.render.blender.importers.load import Loaded
@@ -76,9 +77,11 @@ def take_views(
     framing: Framing,
     clock: Clock,
     recorder: GeometryRecorder | None = None,
+    skeleton: SkeletonRecorder | None = None,
 ) -> tuple[list[Pixels], list[dict[str, Any]], float, bool]:
     """Every shot of the plan in its order, its passes, the geometric motion over the moments rendered, and
-    whether the renderer's numbers are finite. `recorder` is shown every moment.
+    whether the renderer's numbers are finite. `recorder` and `skeleton` are shown
+    every moment.
 
     Those are looked at in the first, the middle and the last picture: Cycles makes every sample finite as it
     adds it up, so this holds the build to it and need not cost each picture a second file.
@@ -103,6 +106,8 @@ def take_views(
             clock.lap("framing")
             if recorder is not None:
                 recorder.add(now)
+                if skeleton is not None:
+                    skeleton.add()
                 clock.lap("geometry")
         pictures.append(studio.take(shot.camera, vertices if can_crop else None))
         passes.append(studio.last_passes)

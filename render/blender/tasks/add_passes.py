@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from orbit4d.datasets.images.codec import encode_webp
 from orbit4d.render.blender.geometry.recorder import GeometryRecorder
+from orbit4d.render.blender.geometry.skeleton import SkeletonRecorder
 from orbit4d.render.blender.geometry.surfaces import points_now
 from orbit4d.render.blender.importers.load import Loaded, load_asset
 from orbit4d.render.blender.materials.attributes import GlowingMaterials
 from orbit4d.render.blender.scene.studio import Studio
+from orbit4d.render.blender.scene.told import geometry_told, skeleton_told
 from orbit4d.render.blender.scene.views import Clock, hides_geometry
-from orbit4d.render.blender.tasks.render_clips import geometry_told
 from orbit4d.render.planning.settings import IMAGE_PASSES, MATERIAL_PASSES, RenderSettings
 from orbit4d.render.planning.views import Plan, plan_action
 from orbit4d.render.protocol.wire import RefusedInput
@@ -46,12 +47,8 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         plan = plan_action(settings, payload["uid"], tuple(action["window"]))
         _play(loaded, action)
         made = done[action["index"]] = {"index": action["index"], "passes": {}}
-        if "geometry" in kinds:
-            recorder = GeometryRecorder(loaded)
-            for seconds in plan.moments:
-                loaded.set_seconds(seconds)
-                recorder.add(seconds)
-            made["geometry"] = geometry_told(scratch, action["index"], recorder)
+        if "geometry" in kinds or "skeleton" in kinds:
+            made |= _surfaces(loaded, plan, kinds, scratch, action["index"])
             clock.lap("geometry")
         if images:
             studio.set_samples(action["samples"])
@@ -74,6 +71,21 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
             clock.lap("materials")
     versions = {"blender": bpy.app.version_string}
     return {"actions": list(done.values()), "timings": clock.seconds, "versions": versions}
+
+
+def _surfaces(
+    loaded: Loaded, plan: Plan, kinds: Sequence[str], scratch: Path, action: int
+) -> dict[str, dict[str, str]]:
+    """What is told of geometry and skeleton."""
+    recorder = GeometryRecorder(loaded)
+    skeleton = SkeletonRecorder(recorder) if "skeleton" in kinds else None
+    for seconds in plan.moments:
+        loaded.set_seconds(seconds)
+        recorder.add(seconds)
+        if skeleton is not None:
+            skeleton.add()
+    told = {"geometry": geometry_told(scratch, action, recorder)} if "geometry" in kinds else {}
+    return told if skeleton is None else {**told, "skeleton": skeleton_told(scratch, action, skeleton)}
 
 
 def _play(loaded: Loaded, action: dict[str, Any]) -> None:

@@ -21,15 +21,15 @@ from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.images import measures as image_measures
 from orbit4d.datasets.store.clip import Pixels, encode_webp
 from orbit4d.render.blender.geometry.recorder import GeometryRecorder
+from orbit4d.render.blender.geometry.skeleton import SkeletonRecorder
 from orbit4d.render.blender.importers.load import ActionInfo, Loaded, load_asset
 from orbit4d.render.blender.scene.motion import moving_window
 from orbit4d.render.blender.scene.studio import Studio
+from orbit4d.render.blender.scene.told import geometry_told, skeleton_told
 from orbit4d.render.blender.scene.views import Clock, choose_samples, frame_action, take_views
 from orbit4d.render.planning.settings import RenderSettings
-from orbit4d.render.planning.topology import RefusedPass
 from orbit4d.render.planning.views import Plan, plan_action
 from orbit4d.render.planning.window import is_long
-from orbit4d.render.protocol.geometry_file import write_geometry
 from orbit4d.render.protocol.wire import RefusedInput
 
 
@@ -130,7 +130,10 @@ def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | Reject
         stage.samples = choose_samples(loaded, stage.studio, plan, framing)
         clock.lap("probe")
     recorder = GeometryRecorder(loaded) if "geometry" in settings.passes else None
-    images, passes, motion, finite = take_views(loaded, stage.studio, plan, framing, clock, recorder)
+    skeleton = SkeletonRecorder(recorder) if recorder and "skeleton" in settings.passes else None
+    images, passes, motion, finite = take_views(
+        loaded, stage.studio, plan, framing, clock, recorder, skeleton
+    )
     stage.emit("action", index=action.index, pictures=len(images))
     problem = _problem(settings, images, finite)
     if problem is not None:
@@ -152,19 +155,10 @@ def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | Reject
     clock.lap("measure")
     if recorder is not None:
         made["geometry"] = geometry_told(stage.scratch, action.index, recorder)
+        if skeleton is not None:
+            made["skeleton"] = skeleton_told(stage.scratch, action.index, skeleton)
         clock.lap("geometry")
     return made
-
-
-def geometry_told(scratch: Path, action: int, recorder: GeometryRecorder) -> dict[str, str]:
-    """{file} in `scratch` that holds the surfaces of an action, or {refused, detail}."""
-    try:
-        found = recorder.arrays()
-    except RefusedPass as refusal:
-        return {"refused": refusal.code, "detail": refusal.detail}
-    file = f"a{action:03d}_geometry.npz"
-    write_geometry(scratch / file, found)
-    return {"file": file}
 
 
 def _write_views(

@@ -71,7 +71,7 @@ def test_the_digest_without_additions_is_that_of_the_clips() -> None:
 def test_a_refusal_is_told_in_the_table_of_rejections_too(geometry_dataset: Path) -> None:
     rows = rejections.read(Index(geometry_dataset).store)
     assert [(row.uid, row.action, row.stage, row.reason) for row in rows] == [
-        ("c", "Run", "passes", "geometry:topology")
+        ("c", "Run", "geometry", "geometry:topology")
     ]
 
 

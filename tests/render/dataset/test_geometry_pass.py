@@ -210,6 +210,62 @@ def mirrored(box):
     _, _, made = material(box)
     made.use_backface_culling = True
     box.scale.x = -1.0
+def rigged(box, **how):
+    # A bar that bends at its middle while the whole swings.
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.context.scene.frame_start, bpy.context.scene.frame_end = 0, 10
+    bpy.ops.mesh.primitive_cylinder_add(vertices=8, radius=0.2, depth=2.0, location=(0, 0, 1))
+    bar = bpy.context.object
+    bpy.ops.object.mode_set(mode="EDIT")
+    bpy.ops.mesh.select_all(action="SELECT")
+    bpy.ops.mesh.subdivide(number_cuts=3)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    bpy.ops.object.armature_add(location=(0, 0, 0))
+    rig = bpy.context.object
+    bpy.ops.object.mode_set(mode="EDIT")
+    first = rig.data.edit_bones[0]
+    first.name, first.head, first.tail = "low", (0, 0, 0), (0, 0, 1)
+    second = rig.data.edit_bones.new("high")
+    second.head, second.tail, second.parent = (0, 0, 1), (0, 0, 2), first
+    second.use_connect = True
+    bpy.ops.object.mode_set(mode="OBJECT")
+    low, high = bar.vertex_groups.new(name="low"), bar.vertex_groups.new(name="high")
+    for v in bar.data.vertices:
+        share = min(max((v.co.z + 0.5), 0.0), 1.0)
+        low.add([v.index], 3.0 * (1 - share), "REPLACE")
+        high.add([v.index], 3.0 * share, "REPLACE")
+    bar.parent = rig
+    bar.modifiers.new("a", "ARMATURE").object = rig
+    for frame, angle in ((0, 0.0), (10, 1.2)):
+        for bone, share in ((rig.pose.bones["high"], 1.0), (rig.pose.bones["low"], 0.2)):
+            bone.rotation_mode = "XYZ"
+            bone.rotation_euler.x = angle * share
+            bone.keyframe_insert("rotation_euler", frame=frame)
+        rig.rotation_euler.z = angle / 2
+        rig.keyframe_insert("rotation_euler", frame=frame)
+    return bar, rig
+def skin(box):
+    rigged(box)
+def skin_key(box):
+    bar, _ = rigged(box)
+    bar.shape_key_add(name="Basis")
+    key = bar.shape_key_add(name="fat")
+    for point in key.data:
+        point.co.x *= 1.5
+    for frame, value in ((0, 0.2), (10, 0.9)):
+        key.value = value
+        key.keyframe_insert("value", frame=frame)
+def skin_volume(box):
+    rigged(box)[0].modifiers["a"].use_deform_preserve_volume = True
+def skin_bendy(box):
+    rigged(box)[1].data.bones["high"].bbone_segments = 6
+def skin_masked(box):
+    rigged(box)[0].modifiers["a"].vertex_group = "high"
+def skin_twice(box):
+    bar, rig = rigged(box)
+    bar.modifiers.new("b", "ARMATURE").object = rig
+def skin_smooth(box):
+    rigged(box)[0].modifiers.new("s", "SUBSURF").render_levels = 1
 for name in names_of:
     box = fresh()
     globals()[name](box)
@@ -222,16 +278,26 @@ REFUSED = {
     "displacement": "geometry:displacement",
     "alpha": "geometry:alpha",
 }
-KEPT = ("hides", "mirrored")
+KEPT = ("hides", "mirrored", "skin", "skin_key")
+#: Scenes whose surfaces are kept and whose skeleton is refused.
+NO_SKELETON = {
+    "hides": "skeleton:none",
+    "mirrored": "skeleton:none",
+    "skin_volume": "skeleton:dual_quaternion",
+    "skin_bendy": "skeleton:bendy",
+    "skin_masked": "skeleton:masked",
+    "skin_twice": "skeleton:several",
+    "skin_smooth": "skeleton:modifier",
+}
 
 
 @pytest.fixture(scope="module")
 def odd(in_blender: Any, render: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of every scene, refused and kept."""
     folder = tmp_path_factory.mktemp("scenes")
-    in_blender(SCENES, names_of=[*REFUSED, *KEPT], folder=str(folder))
+    in_blender(SCENES, names_of=[*{*REFUSED, *KEPT, *NO_SKELETON}], folder=str(folder))
     out = tmp_path_factory.mktemp("odd") / "d"
-    return render(folder, out, passes=("geometry",), rigs=("dynamic_orbit",))
+    return render(folder, out, passes=("geometry", "skeleton"), rigs=("dynamic_orbit",))
 
 
 def test_what_has_no_constant_triangles_is_refused_and_rendered_all_the_same(odd: Path) -> None:
@@ -240,8 +306,37 @@ def test_what_has_no_constant_triangles_is_refused_and_rendered_all_the_same(odd
         assert read_clip(index, name).pixels()[..., 3].any()
         with pytest.raises(InputError, match=code):
             read_geometry(index, name)
-    told = {row.uid: row.reason for row in DatasetWriter(str(odd), index.manifest.config).rejections()}
-    assert told == REFUSED and verify(str(odd)).ok
+    rows = DatasetWriter(str(odd), index.manifest.config).rejections()
+    assert {row.uid: row.reason for row in rows if row.stage == "geometry"} == REFUSED
+    assert verify(str(odd)).ok
+
+
+def test_skeletons_give_the_vertices_or_say_why_not(odd: Path) -> None:
+    """Linear blend skinning of what is stored, against what is stored of the surface: 1e-5 and quantising."""
+    index = Index(odd)
+    for name, morphs in (("skin", 0), ("skin_key", 1)):
+        found = read_geometry(index, name)
+        skeleton = found.skeleton
+        assert skeleton.names[:2] == ("low", "high") and skeleton.parents[:2].tolist() == [-1, 0]
+        sums = np.bincount(skeleton.vertex, skeleton.weight, len(skeleton.basis))
+        np.testing.assert_allclose(sums, 1.0, atol=1e-6)
+        for t in range(len(found.seconds)):
+            assert np.abs(skeleton.skinned(t) - found.vertices[t]).max() <= 1e-5 + found.bound
+        assert len(skeleton.morphs) == morphs and np.ptp(skeleton.pose[:, 1], axis=0).max() > 0.1
+        joints, weights, error = skeleton.top(4)
+        assert error < 1e-6 and joints.shape == weights.shape == (len(skeleton.basis), 4)
+        assert skeleton.top(1)[2] > 1e-3
+        pixels, in_frame, in_front = skeleton.joints_2d(found.clip(), 1)
+        expected, _ = found.clip().cameras[1].project(skeleton.pose[found.clip().times[1]][:, :3, 3])
+        np.testing.assert_allclose(pixels, expected, atol=1e-3)
+        assert in_frame[:2].all() and in_front[:2].all()
+    assert np.ptp(read_geometry(index, "skin_key").skeleton.morph_weights) > 0.5
+    rows = {name: index.added.row(name, f"{name}__a0", "skeleton") for name in NO_SKELETON}
+    assert {name: row and row["refused"] for name, row in rows.items()} == NO_SKELETON
+    with pytest.raises(InputError, match="dual_quaternion"):
+        read_geometry(index, "skin_volume").skeleton  # noqa: B018
+    row = index.added.row("topology", "topology__a0", "skeleton")
+    assert row is not None and row["refused"] == "skeleton:no_geometry"
 
 
 def test_an_object_that_hides_is_kept_and_not_seen_then(odd: Path) -> None:

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module runs inside Blender, which is GPL, so it is GPL too.
+"""How surfaces and skeleton of an action are told to the worker: a file each, or why there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orbit4d.render.blender.geometry.recorder import GeometryRecorder
+from orbit4d.render.blender.geometry.skeleton import SkeletonRecorder
+from orbit4d.render.planning.topology import RefusedPass
+from orbit4d.render.protocol.geometry_file import write_geometry, write_skeleton
+
+
+def geometry_told(scratch: Path, action: int, recorder: GeometryRecorder) -> dict[str, str]:
+    """{file} in `scratch` that holds the surfaces of an action, or {refused, detail}."""
+    try:
+        found = recorder.arrays()
+    except RefusedPass as refusal:
+        return {"refused": refusal.code, "detail": refusal.detail}
+    file = f"a{action:03d}_geometry.npz"
+    write_geometry(scratch / file, found)
+    return {"file": file}
+
+
+def skeleton_told(scratch: Path, action: int, recorder: SkeletonRecorder) -> dict[str, str]:
+    """{file} in `scratch` that holds the skeleton of an action, or {refused, detail}."""
+    try:
+        found = recorder.arrays()
+    except RefusedPass as refusal:
+        return {"refused": refusal.code, "detail": refusal.detail}
+    file = f"a{action:03d}_skeleton.npz"
+    write_skeleton(scratch / file, found)
+    return {"file": file}
