@@ -18,6 +18,8 @@ GEOMETRY_FORMATS = (
     "dymesh",
     "glb",
     "usd",
+    "articulation-xl",
+    "unirig",
     "tapvid3d",
     "tapvid",
     "flo",
@@ -27,7 +29,7 @@ GEOMETRY_FORMATS = (
 #: Lines of notes that are shown.
 MOST_NOTES = 20
 _MESHES = ("actionbench", "motion80", "gvfd", "dymesh", "glb", "usd")
-_POINTS = ("actionbench", "gvfd", "tapvid3d", "tapvid", "tracks-video")
+_POINTS = ("actionbench", "gvfd", "articulation-xl", "tapvid3d", "tapvid", "tracks-video")
 #: Option -> (formats that heed it, name in the settings).
 _HEEDED: dict[str, tuple[tuple[str, ...], str]] = {
     "--points": (_POINTS, "points"),

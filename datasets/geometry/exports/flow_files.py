@@ -34,7 +34,7 @@ def _pairs(action: ExportAction, clip: ExportClip) -> list[tuple[int, int]]:
 
 
 def flo(action: ExportAction, clip: ExportClip) -> Files:
-    """`<clip>/frame_XXXX.png`, `frame_XXXX.flo` to the frame `--gap` later, `visible_XXXX.png` (255: in both)."""
+    """`<clip>/frame_XXXX.png`, `frame_XXXX.flo` to the frame `--gap` later, `visible_XXXX.png` (255: seen)."""
     pairs = _pairs(action, clip)
     for i in range(len(clip.geometry)):
         yield f"{clip.name}/frame_{i:04d}.png", png(clip.rgb(i))

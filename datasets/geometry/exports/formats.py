@@ -9,6 +9,7 @@ from orbit4d.datasets.geometry.exports import (
     glb,
     mesh_sequences,
     point_sequences,
+    rigs,
     track_files,
     tracks_video,
     usd,
@@ -23,6 +24,7 @@ FORMATS: dict[str, Callable[[Iterable[ExportAction]], Files]] = {
     **tracks_video.FORMATS,
     "glb": each_action(glb.action_glb),
     **usd.FORMATS,
+    **rigs.FORMATS,
 }
 #: Formats that hold whole meshes, where an object cannot come and go.
 MESHES = ("actionbench", "motion80", "gvfd", "dymesh", "glb", "usd")

@@ -36,7 +36,7 @@ def dymesh(action: ExportAction) -> Files:
         raise Refused("dymesh:vertices", f"{len(kept)} vertices; at most {DYMESH_MOST}")
     if len(kept) > DYMESH_VERTICES or len(faces) > DYMESH_FACES:
         action.note(
-            f"{len(kept)} vertices and {len(faces)} triangles; AnimateAnyMesh trains on {DYMESH_VERTICES} and "
+            f"{len(kept)} vertices and {len(faces)} triangles; AnimateAnyMesh takes {DYMESH_VERTICES} and "
             f"{DYMESH_FACES} unless --max_length says otherwise"
         )
     told = {"vertices": vertices[:, kept], "faces": faces, "caption": action.rows[0].get("caption") or " "}

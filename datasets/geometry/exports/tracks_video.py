@@ -42,18 +42,19 @@ def first_frame_colours(
     """
     pixels, depth = camera.project(places)
     low, high = limits
-    inverse = np.divide(1.0, depth, out=np.full(depth.shape, high), where=depth > 0.0)
-    blue = np.clip((inverse - low) / ((high - low) or 1.0), 0.0, 1.0)
+    inverse = np.divide(1.0, depth, out=np.full(depth.shape, np.finfo(float).max), where=depth > 0.0)
+    blue = np.clip((inverse - low) / (high - low), 0.0, 1.0)
     plane = np.nan_to_num(pixels / [camera.w, camera.h], nan=0.0, posinf=1.0, neginf=0.0)
     # 255 times the share, truncated, as the published code does it.
     return (255.0 * np.clip(np.concatenate([plane, blue[:, None]], axis=1), 0.0, 1.0)).astype(np.uint8)
 
 
 def depth_limits(places: npt.NDArray[np.floating], camera: Camera) -> tuple[float, float]:
-    """2nd and 98th percentile of 1 / depth of points [N, 3] in a frame."""
+    """2nd and 98th percentile of 1 / depth of points [N, 3]; inf for the latter where they agree."""
     depth = camera.project(places)[1]
     low, high = np.percentile(1.0 / depth[depth > 0.0], [_LOW, _HIGH])
-    return float(low), float(high)
+    # A plane across the view has one depth but for rounding, which is not to be stretched into colours.
+    return float(low), float(high if high - low > 1e-5 * high else np.inf)
 
 
 def dense_frames(clip: ClipGeometry) -> Pixels:

@@ -105,9 +105,9 @@ def test_glb_gives_every_time_back(export, truth, tmp_path):
 
 
 def test_our_own_reader_takes_the_glb(export):
-    from orbit4d.datasets.assets.inspect import inspect_asset
+    from orbit4d.datasets.assets.inspect import inspect
 
-    found = inspect_asset(export("glb") / "a.glb")
+    found = inspect(export("glb") / "a.glb")
     assert "motion" in str(found)
 
 
