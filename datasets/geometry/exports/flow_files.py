@@ -34,7 +34,7 @@ def _pairs(action: ExportAction, clip: ExportClip) -> list[tuple[int, int]]:
 
 
 def flo(action: ExportAction, clip: ExportClip) -> Files:
-    """`<clip>/frame_XXXX.png`, `frame_XXXX.flo` to the frame `--gap` later, `visible_XXXX.png` (255: seen)."""
+    """`<clip>/frame_XXXX.png`, `frame_XXXX.flo` `--gap` frames on, `visible_XXXX.png` (255: seen)."""
     pairs = _pairs(action, clip)
     for i in range(len(clip.geometry)):
         yield f"{clip.name}/frame_{i:04d}.png", png(clip.rgb(i))
@@ -52,7 +52,7 @@ def encode_flo(flow: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> b
 
 
 def kitti_flow(action: ExportAction, clip: ExportClip) -> Files:
-    """`<clip>/image_2/<a>_10.png` and `_11.png`, `flow_occ/<a>_10.png`, `flow_noc` with what both images show."""
+    """`<clip>/image_2/<a>_10.png` and `_11.png`, `flow_occ/<a>_10.png`, `flow_noc` with what both show."""
     for a, b in _pairs(action, clip):
         flow, known, visible = known_flow(clip, a, b)
         name = f"{a:06d}_10.png"

@@ -78,7 +78,7 @@ def glb(
     name: str = "mesh",
     extras: dict[str, Any] | None = None,
 ) -> bytes:
-    """The file of `vertices` [T, V, 3] (+Y up) at `seconds` [T], with `faces` [M, 3] and glTF's `uv` [V, 2]."""
+    """`vertices` [T, V, 3] (+Y up) at `seconds` [T] as a file, with `faces` [M, 3] and glTF's `uv` [V, 2]."""
     buffer = _Buffer()
     attributes = {"POSITION": buffer.accessor(vertices[0], "VEC3", True, _VERTEX_DATA)}
     if uv is not None:
