@@ -15,6 +15,12 @@ from orbit4d.datasets.commands.export_options import (
     export_options,
     settings_of,
 )
+from orbit4d.datasets.commands.geometry_options import (
+    GEOMETRY_FORMATS,
+    export_geometry_files,
+    geometry_asked,
+    geometry_options,
+)
 from orbit4d.datasets.commands.options import RESUMED, Command
 from orbit4d.datasets.core.errors import WorkError
 
@@ -259,17 +265,26 @@ def import_(
 @click.option(
     "--format",
     "layout",
-    type=click.Choice([*PLAIN, *MULTI_CAMERA, *TRAINERS]),
+    type=click.Choice([*PLAIN, *MULTI_CAMERA, *TRAINERS, *GEOMETRY_FORMATS]),
     required=True,
     help="transforms.json per clip; the published folders; plain PNG frames; a dataset card; multi-camera "
-    "layouts; or what a trainer reads.",
+    "layouts; what a trainer reads; or what the geometry beside the clips says.",
 )
 @click.option("--out", required=True, help="Folder to write.")
 @click.option("--where", help="SQL expression on the index.")
 @click.option("--split", help="train, validation or test.")
 @export_options
-def export(dataset: str, layout: str, out: str, where: str | None, split: str | None, **given: Any) -> None:
-    """Write a dataset in another layout, or as a trainer reads it.
+@geometry_options
+def export(
+    dataset: str,
+    layout: str,
+    out: str,
+    where: str | None,
+    split: str | None,
+    geometry: dict[str, Any],
+    **given: Any,
+) -> None:
+    """Write a dataset in another layout, as a trainer reads it, or what its geometry says.
 
     Exports for trainers and multi-camera layouts appear whole or not at all, and end with the command that
     starts the trainer (also in START.md).
@@ -278,8 +293,12 @@ def export(dataset: str, layout: str, out: str, where: str | None, split: str | 
     Example: orbit4d export out/dataset --format nerfstudio --where "rig = 'dynamic_orbit'" --out nerf
              orbit4d export out/dataset --format musubi --control depth --caption-prefix "orbit, " --out m
              orbit4d export out/dataset --format hf-card --out out/dataset
+             orbit4d export out/dataset --format glb --where "rig = 'dynamic_orbit'" --out meshes
     """
     settings = settings_of(layout, given)
+    if geometry_asked(layout, geometry):
+        export_geometry_files(dataset, out, layout, where, split, geometry)
+        return
     if layout in PLAIN:
         from orbit4d.datasets.layouts.exporting import export_dataset
 

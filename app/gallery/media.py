@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from orbit4d.datasets.core.atomic import write_bytes
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.geometry.layers import layers
+from orbit4d.datasets.geometry.reader import read_geometry
 from orbit4d.datasets.images.codec import decode
 from orbit4d.datasets.images.measures import composite, psnr
+from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.store.clip import Clip
 
 Frames = npt.NDArray[np.uint8]
@@ -62,6 +67,20 @@ def write_loop(path: Path, frames: Frames, seconds: float = TURN_SECONDS) -> Non
     images[0].save(still, "WEBP", **options)
     put(path, loop.getvalue())
     put(path.with_name(f"{path.stem}-still.webp"), still.getvalue())
+
+
+def geometry_layers(index: Index, clip: Clip) -> dict[str, Frames]:
+    """Layer -> frames [F, H, W, 3] of what lies beside a clip; {} where there is no geometry."""
+    try:
+        geometry = read_geometry(index, clip.uid, clip.action_index)
+        surfaces = geometry.clip(clip.rig, clip.orbit)
+    except InputError:
+        return {}
+    skeleton = None
+    with contextlib.suppress(InputError):
+        skeleton = geometry.skeleton
+    frames = on_white(clip_frames(clip))
+    return layers(surfaces.resized(frames.shape[2], frames.shape[1]), frames, skeleton)
 
 
 def first_picture(strip: bytes | None) -> bytes | None:

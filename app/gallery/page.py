@@ -89,6 +89,11 @@ def _take_dataset(folder: Path, material: Material) -> None:
         name = f"{MEDIA}/{row['uid']}-{row['action_index']}-{row['rig']}.webp"
         media.write_loop(folder / name, media.clip_frames(clip))
         entry["loops"][row["rig"]] = name
+        if row["rig"] == "dynamic_orbit":
+            for layer, frames in media.geometry_layers(index, clip).items():
+                name = f"{MEDIA}/{row['uid']}-{row['action_index']}-{layer}.webp"
+                media.write_loop(folder / name, frames)
+                entry["loops"][layer] = name
     material.clips = list(shown.values())
     verified = (stage["lines"] for stage in material.record["stages"] if stage["name"] == "verify")
     lines: list[str] = next(verified, [])

@@ -10,6 +10,8 @@ from orbit4d.app.gallery.charts import Line, chart, smoothed
 from orbit4d.app.gallery.material import Material
 
 RIG_NAMES = {"dynamic_orbit": "Orbit", "static_orbit": "Frozen", "front_view": "Front"}
+#: What a card shows: its cameras, and what the geometry beside the moving orbit gives.
+LOOP_NAMES = {**RIG_NAMES, "depth": "Depth", "flow": "Flow", "tracks": "Tracks", "skeleton": "Bones"}
 #: Reason code -> (what it means, measure that decided, rule that set the threshold).
 REASONS = {
     "static": ("This action never moves.", None, None),
@@ -115,14 +117,14 @@ def clips(m: Material) -> str:
 
 def _card(i: int, clip: dict[str, Any], measured: dict[Any, dict[str, Any]]) -> str:
     row = measured.get((clip["uid"], clip["action_index"]), {})
-    rigs = [rig for rig in RIG_NAMES if rig in clip["loops"]]
+    rigs = [rig for rig in LOOP_NAMES if rig in clip["loops"]]
     title = clip["uid"] + (f" · {clip['action']}" if clip["action"] else "")
     inputs = labels = views = ""
     for k, rig in enumerate(rigs):
         checked = " checked" if k == 0 else ""
         inputs += f'<input type="radio" name="card{i}" id="card{i}-{k}"{checked}>'
-        labels += f'<label for="card{i}-{k}">{RIG_NAMES[rig]}</label>'
-        views += _loop(clip["loops"][rig], f"{title}, {RIG_NAMES[rig].lower()}", clip)
+        labels += f'<label for="card{i}-{k}">{LOOP_NAMES[rig]}</label>'
+        views += _loop(clip["loops"][rig], f"{title}, {LOOP_NAMES[rig].lower()}", clip)
     measures = clip.get("measures") or {}
     seconds = clip["window_end"] - clip["window_start"]
     numbers = _facts(

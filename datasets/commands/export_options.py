@@ -27,6 +27,7 @@ GROUPS = {
     "Which clips": "--where --split",
     "Videos": f"--frames --size {_VIDEO}",
     "Captions": "--caption --caption-prefix --caption-suffix",
+    "Geometry": "--points --point-seed --moments --up --gap --tracks-video",
     "Controls and cameras": "--control --depth --camera-txt --pluecker --test-cameras",
 }
 #: Option's name in Python -> formats that heed it.

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time as clock
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.storage import Store
+from orbit4d.datasets.geometry.layers import makers
+from orbit4d.datasets.geometry.reader import read_geometry
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_clip
 from orbit4d.datasets.index.reference import split_reference
@@ -17,6 +24,8 @@ from orbit4d.recon4d.filming import on_colour
 from orbit4d.recon4d.viewer.scene_viewer import add_frustum, face_front, set_value
 
 _WHITE = (1.0, 1.0, 1.0)
+#: The layer of the clip's own images.
+IMAGE = "image"
 #: A picker with more entries than this is of no use: name the asset as DATASET:uid.
 MAX_CLIPS = 400
 
@@ -49,6 +58,7 @@ class ClipViewer:
         self.server.scene.set_up_direction("+z")
         gui = self.server.gui
         self.picker = gui.add_dropdown("clip", list(self._clips))
+        self.layer = gui.add_dropdown("show", [IMAGE])
         self.slider = gui.add_slider("frame", 0, 1, 1, 0)
         self.playing = gui.add_checkbox("play", False)
         self.fps = gui.add_slider("frames per second", 1, 30, 1, 8)
@@ -56,6 +66,7 @@ class ClipViewer:
         self._open(first)
         self.picker.on_update(lambda _: self._open(self._read(self.picker.value)))
         self.slider.on_update(lambda _: self.show(int(self.slider.value)))
+        self.layer.on_update(lambda _: self._show_layer())
         self.server.on_client_connect(lambda client: face_front(client, 4.0))
 
     def _find(self, uid: str, action: str) -> dict[str, tuple[str, int, str, int, int]]:
@@ -90,6 +101,8 @@ class ClipViewer:
             for frustum in self._frusta:
                 frustum.remove()
             self._images = [on_colour(image / 255.0, _WHITE) for image in clip.pixels()]
+            self._layers = self._layers_of(clip)
+            self.layer.options = list(self._layers)
             self._frusta = [
                 add_frustum(self.server, f"/cameras/{i:03d}", camera, scale=0.25, image=image)
                 for i, (camera, image) in enumerate(zip(clip.cameras, self._images))
@@ -97,6 +110,30 @@ class ClipViewer:
             self.slider.max = max(len(self._images) - 1, 1)
             set_value(self.slider, 0)
             self.show(0)
+
+    def _layers_of(self, clip: Clip) -> dict[str, Callable[[], Sequence[npt.NDArray[np.uint8]]]]:
+        """What the clip can be shown as: its images, and what the geometry beside it gives."""
+        found: dict[str, Callable[[], Sequence[npt.NDArray[np.uint8]]]] = {}
+        images = self._images
+        found[IMAGE] = lambda: images
+        skeleton = None
+        try:
+            geometry = read_geometry(self._index, clip.uid, clip.action_index)
+            surfaces = geometry.clip(clip.rig, clip.orbit)
+        except InputError:
+            return found
+        with contextlib.suppress(InputError):
+            skeleton = geometry.skeleton
+        return {**found, **makers(surfaces, np.stack(images), skeleton)}
+
+    def _show_layer(self) -> None:
+        """Put the layer that was picked on the page, in the image and in the cameras."""
+        with self._lock:
+            make = self._layers.get(self.layer.value, self._layers[IMAGE])
+            self._images = list(make())
+            for frustum, image in zip(self._frusta, self._images):
+                frustum.image = image
+            self.show(self.shown)
 
     def show(self, frame: int) -> None:
         """Show one frame; its camera is drawn in red."""

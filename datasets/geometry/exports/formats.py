@@ -1,0 +1,30 @@
+"""Every format of this folder by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from orbit4d.datasets.geometry.exports import (
+    flow_files,
+    glb,
+    mesh_sequences,
+    point_sequences,
+    rigs,
+    track_files,
+    tracks_video,
+    usd,
+)
+from orbit4d.datasets.geometry.exports.job import ExportAction, Files, each_action
+
+FORMATS: dict[str, Callable[[Iterable[ExportAction]], Files]] = {
+    **point_sequences.FORMATS,
+    **mesh_sequences.FORMATS,
+    **track_files.FORMATS,
+    **flow_files.FORMATS,
+    **tracks_video.FORMATS,
+    "glb": each_action(glb.action_glb),
+    **usd.FORMATS,
+    **rigs.FORMATS,
+}
+#: Formats that hold whole meshes, where an object cannot come and go.
+MESHES = ("actionbench", "motion80", "gvfd", "dymesh", "glb", "usd")
