@@ -1,13 +1,13 @@
 """Control videos: what a clip stores beside its colours, as pictures that a control model reads.
 
 Each kind is a function of a clip at the export's size; it gives RGB frames and the numbers that undo the
-mapping, none called like a kind, since a VideoFolder has columns of those names. `flow` and `tracks` need the
-dataset's geometry: who reads that registers them.
+mapping, none called like a kind, since a VideoFolder has columns of those names. `flow` and `tracks` come
+from the dataset's geometry (geometry_controls.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,13 @@ import numpy.typing as npt
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.exports.fitting import Fit
-from orbit4d.datasets.store.clip import Clip, sample_name
+from orbit4d.datasets.exports.geometry_controls import (
+    GEOMETRY_CONTROLS,
+    check_geometry_control,
+    geometry_control,
+)
+from orbit4d.datasets.index.index import Index
+from orbit4d.datasets.store.clip import Clip
 
 Frames = npt.NDArray[np.uint8]
 #: (clip, where its pixels go, depth mapping) -> (uint8 [F, H, W, 3], numbers for the metadata).
@@ -29,17 +35,22 @@ def register(kind: str, make: Control) -> None:
     _REGISTERED[kind] = make
 
 
-def check_control(kind: str, stored: set[str], name: str) -> None:
-    """Raise InputError where clip `name`, which stores passes of these names, has no such control."""
-    if kind not in _REGISTERED:
-        raise InputError(f"--control {kind}: needs the geometry of a dataset, which none here stores")
+def check_control(kind: str, index: Index, row: Mapping[str, Any], name: str) -> None:
+    """Raise InputError where clip `name`, an index row, has no such control."""
+    if kind in GEOMETRY_CONTROLS:
+        check_geometry_control(kind, index, row, name)
+    stored = {pass_name for pass_name, _ in row["passes"] or []}
     if kind in ("depth", "normal") and kind not in stored:
         raise InputError(f"{name}: stores no {kind}; render with --passes {kind}, or leave --control out")
 
 
-def control_frames(kind: str, clip: Clip, fit: Fit, depth: str) -> tuple[Frames, dict[str, Any]]:
+def control_frames(
+    kind: str, index: Index, clip: Clip, fit: Fit, depth: str
+) -> tuple[Frames, dict[str, Any]]:
     """uint8 [F, H, W, 3] of a kind, and what its metadata say."""
-    check_control(kind, set(clip.passes), sample_name(clip.key))
+    if kind in GEOMETRY_CONTROLS:
+        frames, facts = geometry_control(kind, index, clip)
+        return fit.nearest(frames), facts
     return _REGISTERED[kind](clip, fit, depth)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from orbit4d.datasets.core.errors import InputError
 
-#: Kinds of control videos. `flow` and `tracks` need geometry (controls.register fills them).
+#: Kinds of control videos. `flow` and `tracks` need the geometry pass.
 CONTROLS = ("depth", "normal", "mask", "flow", "tracks")
 DEPTHS = ("inverse", "linear")
 CAMERA_TEXTS = ("realestate", "videox-fun")

@@ -54,7 +54,7 @@ def clip_files(
     files = {video: encode_mp4(item.fit.smooth(on_background(clip.pixels(), colour)), fps, crf)}
     controls, facts = {}, {}
     for kind in settings.controls:
-        frames, numbers = control_frames(kind, clip, item.fit, settings.depth)
+        frames, numbers = control_frames(kind, index, clip, item.fit, settings.depth)
         path = f"{target.control_folder(kind)}{item.folder}/{item.name}.mp4"
         files[path] = encode_mp4(frames, fps, crf)
         controls[kind], facts[kind] = path, numbers

@@ -121,7 +121,7 @@ def _plan(
     for number, row, text in zip(rows, known, texts):
         name, size = row["name"], (row["width"], row["height"])
         for kind in settings.controls:
-            check_control(kind, {pass_name for pass_name, _ in row["passes"] or []}, name)
+            check_control(kind, index, row, name)
         fit = fit_for(size, settings.sizes, target.multiple, name, target.name)
         frames = frame_count(rule, row["n_frames"], name)
         takes = frame_count(target.rule, frames, name)

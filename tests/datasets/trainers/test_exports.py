@@ -487,7 +487,7 @@ def test_hugging_face_loads_the_videofolder_offline(exported, tmp_path):
         ("--format ltx --size big", "--size big: give WIDTHxHEIGHT"),
         ("--format ltx --background pink", "--background pink: give white"),
         ("--format ltx --fps 0", "--fps 0: give a rate"),
-        (f"--format musubi --control flow --where {FOX}", "--control flow: needs the geometry"),
+        (f"--format musubi --control flow --where {FOX}", "--control flow needs the geometry"),
         (f"--format musubi --control mask --control depth --where {FOX}", "musubi takes one control video"),
         (f"--format diffusers --control mask --where {FOX}", "--format finetrainers takes one"),
         ("--format nerfstudio --fps 8", "--fps: --format nerfstudio has no use for it"),
