@@ -16,7 +16,7 @@ help:
 	@echo "make lint    ruff, mypy and the law of imports"
 	@echo "make docs    docs/_build/html, without a network"
 	@echo "make wheel   dist/orbit4d-*.whl, which ray_cluster.yaml carries to a cluster"
-	@echo "make bench-render bench-curate bench-data bench-train bench-learn bench-ablate bench-recon bench-eval"
+	@echo "make bench-render bench-fleet bench-curate bench-data bench-train bench-learn bench-ablate bench-recon bench-eval"
 
 setup:
 	@sh app/setup.sh

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from orbit4d.datasets.core.cores import usable_cores
 from orbit4d.datasets.store.writer import DatasetWriter
 from orbit4d.render.dataset.render_assets import render_assets, stored_contents
 from orbit4d.render.fleet.driver import FleetSettings, Job, run_fleet
@@ -268,7 +269,7 @@ def main() -> None:
     parser.add_argument("--out", help="JSON file for the figures")
     args = parser.parse_args()
     rows = []
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{usable_cores()} cores, load {os.getloadavg()[0]:.1f}")
     for latency, fail_every in ((0.03, 0), (0.03, 10), (0.3, 0)) if args.steady else ():
         rows.append(simulate(args.steady, args.workers, args.seconds, latency, fail_every, 1, args.group))
     if args.assets:

@@ -270,13 +270,13 @@ class Store:
                 fs.pipe_file(f"{root}/{name}", data, mode="create")
             except FileNotFoundError:
                 raise
-            except OSError as error:
-                if isinstance(error, FileExistsError) or "PreconditionFailed" in repr(error.__cause__):
-                    # A repeated request may have met the file that its first try wrote.
-                    if fs.cat_file(f"{root}/{name}") == data:
-                        return
-                    raise FileExistsError(self.path(name)) from error
-                raise
+            except Exception as error:
+                if not _is_there_already(error):
+                    raise
+                # A repeated request may have met the file that its first try wrote.
+                if fs.cat_file(f"{root}/{name}") == data:
+                    return
+                raise FileExistsError(self.path(name)) from error
 
     def put_stream(self, name: str, pieces: Iterable[bytes]) -> None:
         """Like `put`, for content too large to hold."""
@@ -358,3 +358,10 @@ def _options(uri: str) -> dict[str, Any]:
         return {}
     given = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
     return {"config_kwargs": {"max_pool_connections": 2 * CONCURRENT_READS, **given}}
+
+
+def _is_there_already(error: Exception) -> bool:
+    """Whether a conditional write was refused: FileExistsError, or HTTP's 412 as clients tell it."""
+    if isinstance(error, FileExistsError) or str(getattr(error, "code", "")) == "412":
+        return True
+    return "PreconditionFailed" in repr(error.__cause__)

@@ -58,7 +58,7 @@ class Holder:
     started: str = ""
     """Start of the process in ticks: a number that was given anew is another process."""
     progress: dict[str, Any] = field(default_factory=dict)
-    """What the driver says of its work: done, rejected, quarantined, total, workers."""
+    """What the driver says of its work: total, done, rejected, quarantined, images, seconds."""
 
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since))

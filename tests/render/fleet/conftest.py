@@ -95,7 +95,7 @@ def nodes(stormy: Weather) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])))
         patch.syspath_prepend(str(HERE))
         store = {"object_store_memory": 100 << 20}
         cluster = Cluster(
