@@ -87,9 +87,9 @@ class DatasetWriter:
             raise InputError(f"{self.uri}: a view made by `orbit4d select` cannot be written; copy it first")
         where = manifest.first_difference(self.manifest.config, config)
         if where is not None:
-            have, want = (manifest.value_at(c, where) for c in (self.manifest.config, config))
+            have, want = (_shown(manifest.value_at(c, where)) for c in (self.manifest.config, config))
             raise InputError(
-                f"{self.uri}: holds another configuration ({where} is {have!r}, asked for {want!r}); "
+                f"{self.uri}: holds another configuration ({where} is {have}, asked for {want}); "
                 "choose another --out or the same settings"
             )
         if self.manifest.schema_version < SCHEMA_VERSION:
@@ -330,3 +330,9 @@ class DatasetWriter:
         pairs = {name for staged in staged_assets(self.store) for name in (staged.tar, staged.rows)}
         halves = [name for name in self.store.list(staging.FOLDER) if name not in pairs]
         self.store.delete([*stale, *orphans, *drafts, *halves])
+
+
+def _shown(value: Any) -> str:
+    """A setting for a message: cameras of a rig would fill pages."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

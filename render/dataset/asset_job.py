@@ -24,6 +24,7 @@ from orbit4d.datasets.store.staging import stage_asset
 from orbit4d.render.dataset.added_geometry import geometry_of, skeleton_of
 from orbit4d.render.fleet.settings import FleetSettings
 from orbit4d.render.fleet.worker import Job
+from orbit4d.render.planning.lights import lightings_of
 from orbit4d.render.planning.settings import RenderSettings
 from orbit4d.render.planning.views import GROUND, measured_as, plan_action
 from orbit4d.render.protocol.messages import RenderResult, from_json
@@ -151,9 +152,12 @@ def clips_of_action(
         "preset": settings.preset,
         "samples": result["samples"],
         "blender": result["versions"]["blender"],
-        "suns": " ".join(f"{energy:g}" for energy in settings.sun_energies_of(payload["uid"])),
         "flags": " ".join([*payload.get("notes", ()), *result["flags"]]),
     }
+    suns = [
+        " ".join(f"{lamp.energy:g}" for lamp in lighting.lamps if lamp.place is None)
+        for lighting in lightings_of(settings, payload["uid"])
+    ]
     lights = result.get("lights") or [{}] * settings.lights.n_lights
     total = sum(len(clip.shots) for clip in plan.clips)
     return [
@@ -176,7 +180,7 @@ def clips_of_action(
             passes={name: tuple(files[i] for i in clip.shots) for name, files in passes.items()},
             measures=action["measures"][measured_as(clip.rig, clip.orbit, clip.light)],
             asset_sha256=payload["sha256"],
-            renderer=renderer,
+            renderer={**renderer, "suns": suns[clip.light]},
             render_seconds=action["seconds"] * len(clip.shots) / total,
             **payload["provenance"],
             light=clip.light,

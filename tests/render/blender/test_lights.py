@@ -73,6 +73,7 @@ def test_three_lights_of_one_clip_look_different_and_show_the_same(render: Rende
     clips = render(n_lights=3)
     assert [clip.light for clip in clips] == [0, 1, 2] and clips[0].lighting == {}
     assert [clip.lighting["kind"] for clip in clips[1:]] == ["suns", "suns"]
+    assert len({clip.renderer["suns"] for clip in clips}) > 1
     alphas = [clip.pixels()[..., 3] for clip in clips]
     assert all((alpha == alphas[0]).all() for alpha in alphas)
     colours = [clip.pixels()[..., :3].astype(int) for clip in clips]
