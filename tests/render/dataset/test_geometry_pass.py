@@ -206,6 +206,15 @@ def hides(box):
     for frame, hidden in ((0, False), (5, True), (10, True)):
         other.hide_render = hidden
         other.keyframe_insert("hide_render", frame=frame)
+def copies(box):
+    shelf = bpy.data.collections.new("shelf")
+    for each in list(box.users_collection):
+        each.objects.unlink(box)
+    shelf.objects.link(box)
+    for x in (-1.0, 1.0):
+        stand = bpy.data.objects.new("stand", None)
+        stand.instance_type, stand.instance_collection, stand.location.x = "COLLECTION", shelf, x
+        bpy.context.scene.collection.objects.link(stand)
 def mirrored(box):
     _, _, made = material(box)
     made.use_backface_culling = True
@@ -278,7 +287,7 @@ REFUSED = {
     "displacement": "geometry:displacement",
     "alpha": "geometry:alpha",
 }
-KEPT = ("hides", "mirrored", "skin", "skin_key")
+KEPT = ("hides", "mirrored", "copies", "skin", "skin_key")
 #: Scenes whose surfaces are kept and whose skeleton is refused.
 NO_SKELETON = {
     "hides": "skeleton:none",
@@ -348,6 +357,18 @@ def test_an_object_that_hides_is_kept_and_not_seen_then(odd: Path) -> None:
     alpha = read_clip(odd, "hides").pixels()[..., 3] == 255
     for frame in range(3):
         assert ((clip.triangles(frame) >= 0) == alpha[frame]).mean() > 0.999
+
+
+def test_each_instance_stands_for_itself(odd: Path) -> None:
+    found = read_geometry(odd, "copies")
+    assert len(found.mesh.objects) == 2 and found.faces.shape == (24, 3)
+    alpha = read_clip(odd, "copies").pixels()[..., 3] == 255
+    for frame in range(3):
+        assert ((found.clip().triangles(frame) >= 0) == alpha[frame]).mean() > 0.999
+        assert set(np.unique(found.clip().objects(0))) == {-1, 0, 1}
+    one, other = (found.vertices[:, np.unique(found.faces[found.mesh.object == k])] for k in (0, 1))
+    apart = np.sort(other, axis=1) - np.sort(one, axis=1)
+    np.testing.assert_allclose(apart, np.broadcast_to(apart[0, 0], apart.shape), atol=4 * found.bound)
 
 
 def test_mirrored_single_sided_surfaces_keep_their_front(odd: Path) -> None:
