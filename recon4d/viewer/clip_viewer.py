@@ -102,6 +102,7 @@ class ClipViewer:
             self._images = [over(image / 255.0, _WHITE) for image in clip.pixels()]
             self._layers = self._layers_of(clip)
             self.layer.options = list(self._layers)
+            set_value(self.layer, IMAGE)
             self._frusta = [
                 add_frustum(self.server, f"/cameras/{i:03d}", camera, scale=0.25, image=image)
                 for i, (camera, image) in enumerate(zip(clip.cameras, self._images))
