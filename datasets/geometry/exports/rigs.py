@@ -70,14 +70,14 @@ def rig(action: ExportAction) -> Rig:
     into[:3, 3] = -factor * centre
     motion: Doubles = into @ skeleton.pose @ np.linalg.inv(skeleton.rest) @ np.linalg.inv(into)
     rest: Doubles = into @ skeleton.rest
-    rest[:, :3, :3] /= np.linalg.norm(rest[:, :3, :3], axis=1, keepdims=True)
+    rest[:, :3, :3] /= np.linalg.norm(rest[:, :3, :3], axis=1, keepdims=True)  # columns
     first = np.zeros((mesh.welded.shape[1], 3))
     first[mesh.weld] = skeleton.basis
     normals = vertex_normals(first, mesh.welded_faces)[mesh.weld]
     normals[np.linalg.norm(normals, axis=1) < 0.5] = (0.0, 0.0, 1.0)
     vertices = (skeleton.basis.astype(np.float64) - centre) * factor
-    parts = skeleton.names, skeleton.parents.astype(np.int64), rest, motion
-    names, parents, rest, motion, weights = _one_root(*parts, weights)
+    parents = skeleton.parents.astype(np.int64)
+    names, parents, rest, motion, weights = _one_root(skeleton.names, parents, rest, motion, weights)
     return Rig(names, parents, rest, motion, vertices, normals, weights.astype(np.float32))
 
 
