@@ -72,6 +72,7 @@ def statistics(uri: str) -> dict[str, Any]:
             else {}
         ),
         "rejected": dict(sorted(refused.items())),
+        **({"beside": index.added.kinds()} if len(index.added) else {}),
     }
 
 

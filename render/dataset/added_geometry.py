@@ -65,6 +65,7 @@ def mesh_of(found: Mapping[str, Any], clips: Sequence[Clip]) -> ActionMesh:
     return stored_mesh(
         found["vertices"],
         [camera for clip in clips for camera in dict.fromkeys(clip.cameras)],
+        found["rig"],
         seconds=found["seconds"],
         faces=found["faces"],
         material=found["material"],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 #: Triangles with all instances that an action may have.
 MAX_TRIANGLES = 2_000_000
+#: Objects, instances and joints that an action may have: they are numbered in 16 bits.
+MAX_NUMBERS = 60_000
 
 
 class RefusedPass(Exception):

@@ -20,6 +20,8 @@ def write_geometry(path: Path, found: Mapping[str, Any]) -> None:
     arrays = {name: found[name] for name in _ARRAYS}
     if found["uv"] is not None:
         arrays["uv"] = found["uv"]
+    if found["rig"] is not None:
+        arrays |= {f"rig_{name}": found["rig"][name] for name in ("basis", "coo")}
     arrays |= {f"alpha_{k}": texels for k, texels in enumerate(found["alpha_texels"])}
     np.savez(path, told=np.frombuffer(told.encode(), np.uint8), **arrays)
 
@@ -44,5 +46,7 @@ def read_geometry_file(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(stored["told"].tobytes())
         found |= {name: stored[name] for name in _ARRAYS}
         found["uv"] = stored["uv"] if "uv" in stored.files else None
+        rigged = "rig_coo" in stored.files
+        found["rig"] = (stored["rig_basis"], stored["rig_coo"]) if rigged else None
         found["alpha_texels"] = [stored[f"alpha_{k}"] for k in range(len(found["alpha"]))]
     return found

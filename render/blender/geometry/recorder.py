@@ -17,7 +17,7 @@ from orbit4d.render.blender.importers.as_rendered import rendered_objects
 from orbit4d.render.blender.importers.load import Loaded
 from orbit4d.render.blender.materials.alpha import Cut, Undecided, cut_of
 from orbit4d.render.blender.materials.see_through import is_culled
-from orbit4d.render.planning.topology import MAX_TRIANGLES, RefusedPass
+from orbit4d.render.planning.topology import MAX_NUMBERS, MAX_TRIANGLES, RefusedPass
 
 
 @dataclass
@@ -85,6 +85,8 @@ class GeometryRecorder:
             raise RefusedPass(
                 "geometry:instances", f"more than {MAX_TRIANGLES:,} triangles with all instances"
             )
+        if len(self.bodies) > MAX_NUMBERS:
+            raise RefusedPass("geometry:instances", f"more than {MAX_NUMBERS:,} objects and instances")
         for key, body in self.bodies.items():
             if key[1] and t not in body.places:
                 raise RefusedPass("geometry:instances", f"instances of {key[0]} come and go")

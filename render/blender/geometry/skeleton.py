@@ -17,12 +17,14 @@ import numpy.typing as npt
 
 from orbit4d.render.blender.geometry.local_geometry import array_of
 from orbit4d.render.blender.geometry.recorder import GeometryRecorder
-from orbit4d.render.planning.topology import RefusedPass
+from orbit4d.render.planning.topology import MAX_NUMBERS, RefusedPass
 
 Matrices = npt.NDArray[np.float64]
 
 #: Largest difference to the evaluated vertices, units of the clip's world.
 MOST_ERROR = 1e-5
+#: Vertices beyond which weights are not read only to make what is stored smaller.
+_MOST_VERTICES = 200_000
 #: Times at which the formula is compared.
 _LOOKS = 8
 
@@ -62,6 +64,16 @@ class SkeletonRecorder:
         self.poses.append(found)
         self.keys.append(values)
 
+    def rig(self) -> dict[str, Any] | None:
+        """`basis` and `coo` alone, whether or not they give the vertices; None where they cannot be read."""
+        if sum(body.n_vertices for body in self.recorder.bodies.values()) > _MOST_VERTICES:
+            return None
+        try:
+            found = self._gathered()
+        except RefusedPass:
+            return None
+        return {"basis": found["basis"], "coo": found["coo"]}
+
     def arrays(self) -> dict[str, Any]:
         """Arrays and names, as `geometry_file.write_skeleton` keeps them. Raises RefusedPass."""
         if self.recorder.refused is not None:
@@ -70,14 +82,20 @@ class SkeletonRecorder:
             )
         if not self.armatures:
             raise RefusedPass("skeleton:none", "nothing is skinned to an armature")
+        found = self._gathered()
+        self._compare(found)
+        return found
+
+    def _gathered(self) -> dict[str, Any]:
+        """All of it, not compared yet."""
         bodies = self.recorder.bodies
         names = [(rig.name, bone) for rig, bone in self.bones]
         weights: list[npt.NDArray[np.float64]] = []
         places, targets = [], []
         start = 0
         for key in sorted(bodies):
-            obj = bpy.data.objects[key[0]]
-            if key[1]:
+            obj = bpy.data.objects.get(key[0])
+            if key[1] or obj is None or (obj.name, "") not in self.poses[0]:
                 raise RefusedPass("skeleton:modifier", f"{key[0]} is instanced")
             chosen = bodies[key].vertices
             local, deltas = _rest_of(obj, chosen, bodies[key].n_vertices)
@@ -88,8 +106,10 @@ class SkeletonRecorder:
             places.append(local @ world[:3, :3].T + world[:3, 3])
             targets += [(obj.name, k, start, d @ world[:3, :3].T) for k, d in deltas]
             start += bodies[key].n_vertices
+        if len(names) > MAX_NUMBERS:
+            raise RefusedPass("skeleton:modifier", f"more than {MAX_NUMBERS:,} joints and objects")
         basis, morphs, morph_weights = self._morphs(np.concatenate(places), targets)
-        found = {
+        return {
             "names": [_joint_name(name, len(self.armatures)) for name in names],
             "parents": self._parents(names),
             "rest": np.stack([self._rest(name) for name in names]),
@@ -100,8 +120,6 @@ class SkeletonRecorder:
             "deltas": morphs,
             "morph_weights": morph_weights,
         }
-        self._compare(found)
-        return found
 
     def _rest(self, name: tuple[str, str]) -> Matrices:
         """Where a joint stands while its surface lies as modelled, with its object at the first time."""

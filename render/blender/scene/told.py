@@ -12,14 +12,16 @@ from orbit4d.render.planning.topology import RefusedPass
 from orbit4d.render.protocol.geometry_file import write_geometry, write_skeleton
 
 
-def geometry_told(scratch: Path, action: int, recorder: GeometryRecorder) -> dict[str, str]:
+def geometry_told(
+    scratch: Path, action: int, recorder: GeometryRecorder, skeleton: SkeletonRecorder
+) -> dict[str, str]:
     """{file} in `scratch` that holds the surfaces of an action, or {refused, detail}."""
     try:
         found = recorder.arrays()
     except RefusedPass as refusal:
         return {"refused": refusal.code, "detail": refusal.detail}
     file = f"a{action:03d}_geometry.npz"
-    write_geometry(scratch / file, found)
+    write_geometry(scratch / file, {**found, "rig": skeleton.rig()})
     return {"file": file}
 
 

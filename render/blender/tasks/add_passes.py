@@ -78,14 +78,17 @@ def _surfaces(
 ) -> dict[str, dict[str, str]]:
     """What is told of geometry and skeleton."""
     recorder = GeometryRecorder(loaded)
-    skeleton = SkeletonRecorder(recorder) if "skeleton" in kinds else None
+    skeleton = SkeletonRecorder(recorder)
     for seconds in plan.moments:
         loaded.set_seconds(seconds)
         recorder.add(seconds)
-        if skeleton is not None:
-            skeleton.add()
-    told = {"geometry": geometry_told(scratch, action, recorder)} if "geometry" in kinds else {}
-    return told if skeleton is None else {**told, "skeleton": skeleton_told(scratch, action, skeleton)}
+        skeleton.add()
+    told: dict[str, dict[str, str]] = {}
+    if "geometry" in kinds:
+        told["geometry"] = geometry_told(scratch, action, recorder, skeleton)
+    if "skeleton" in kinds:
+        told["skeleton"] = skeleton_told(scratch, action, skeleton)
+    return told
 
 
 def _play(loaded: Loaded, action: dict[str, Any]) -> None:

@@ -130,7 +130,7 @@ def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | Reject
         stage.samples = choose_samples(loaded, stage.studio, plan, framing)
         clock.lap("probe")
     recorder = GeometryRecorder(loaded) if "geometry" in settings.passes else None
-    skeleton = SkeletonRecorder(recorder) if recorder and "skeleton" in settings.passes else None
+    skeleton = SkeletonRecorder(recorder) if recorder is not None else None
     images, passes, motion, finite = take_views(
         loaded, stage.studio, plan, framing, clock, recorder, skeleton
     )
@@ -153,9 +153,9 @@ def _render_action(stage: _Stage, action: ActionInfo) -> dict[str, Any] | Reject
         "seconds": time.perf_counter() - began,
     }
     clock.lap("measure")
-    if recorder is not None:
-        made["geometry"] = geometry_told(stage.scratch, action.index, recorder)
-        if skeleton is not None:
+    if recorder is not None and skeleton is not None:
+        made["geometry"] = geometry_told(stage.scratch, action.index, recorder, skeleton)
+        if "skeleton" in settings.passes:
             made["skeleton"] = skeleton_told(stage.scratch, action.index, skeleton)
         clock.lap("geometry")
     return made

@@ -219,3 +219,10 @@ def test_killed_anywhere_and_run_again_it_is_as_if_undisturbed(
     assert {name: after[name] for name in before} == before
     assert [row.uid for row in rejections.read(Index(out).store)] == ["u1"]
     assert not [name for name in after if "/.tmp-" in name]
+
+
+def test_statistics_count_what_lies_beside(geometry_dataset: Path, synthetic_dataset: Path) -> None:
+    from orbit4d.datasets import statistics
+
+    assert statistics(str(geometry_dataset))["beside"] == {"geometry": 2, "surface": 6}
+    assert "beside" not in statistics(str(synthetic_dataset))

@@ -206,6 +206,15 @@ def hides(box):
     for frame, hidden in ((0, False), (5, True), (10, True)):
         other.hide_render = hidden
         other.keyframe_insert("hide_render", frame=frame)
+def copies(box):
+    shelf = bpy.data.collections.new("shelf")
+    for each in list(box.users_collection):
+        each.objects.unlink(box)
+    shelf.objects.link(box)
+    for x in (-1.0, 1.0):
+        stand = bpy.data.objects.new("stand", None)
+        stand.instance_type, stand.instance_collection, stand.location.x = "COLLECTION", shelf, x
+        bpy.context.scene.collection.objects.link(stand)
 def mirrored(box):
     _, _, made = material(box)
     made.use_backface_culling = True
@@ -278,7 +287,7 @@ REFUSED = {
     "displacement": "geometry:displacement",
     "alpha": "geometry:alpha",
 }
-KEPT = ("hides", "mirrored", "skin", "skin_key")
+KEPT = ("hides", "mirrored", "copies", "skin", "skin_key")
 #: Scenes whose surfaces are kept and whose skeleton is refused.
 NO_SKELETON = {
     "hides": "skeleton:none",
@@ -350,6 +359,18 @@ def test_an_object_that_hides_is_kept_and_not_seen_then(odd: Path) -> None:
         assert ((clip.triangles(frame) >= 0) == alpha[frame]).mean() > 0.999
 
 
+def test_each_instance_stands_for_itself(odd: Path) -> None:
+    found = read_geometry(odd, "copies")
+    assert len(found.mesh.objects) == 2 and found.faces.shape == (24, 3)
+    alpha = read_clip(odd, "copies").pixels()[..., 3] == 255
+    for frame in range(3):
+        assert ((found.clip().triangles(frame) >= 0) == alpha[frame]).mean() > 0.999
+        assert set(np.unique(found.clip().objects(0))) == {-1, 0, 1}
+    one, other = (found.vertices[:, np.unique(found.faces[found.mesh.object == k])] for k in (0, 1))
+    apart = np.sort(other, axis=1) - np.sort(one, axis=1)
+    np.testing.assert_allclose(apart, np.broadcast_to(apart[0, 0], apart.shape), atol=4 * found.bound)
+
+
 def test_mirrored_single_sided_surfaces_keep_their_front(odd: Path) -> None:
     """Wound the wrong way round nothing would be seen, or the far side."""
     clip = read_geometry(odd, "mirrored").clip()
@@ -361,3 +382,58 @@ def test_mirrored_single_sided_surfaces_keep_their_front(odd: Path) -> None:
         corners = clip.mesh.vertices[clip.times[frame]][clip.mesh.faces[clip.triangles(frame)[hit]]]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         assert (away * normals).sum(1).max() < 0
+
+
+# Real assets ----------------------------------------------------------------------------------------------
+
+
+def test_a_real_skinned_character(render: Any, shared: Path, tmp_path: Path) -> None:
+    """Cesium Man: depth as Cycles has it, joints that give the surface, tracks that agree with the depth
+    pass where a pixel can tell, flow there and back.
+    """
+    out = render(
+        shared / "assets" / "dev_cesiumman.glb",
+        tmp_path / "d",
+        passes=("geometry", "skeleton", "depth"),
+        rigs=("dynamic_orbit",),
+        resolution=96,
+    )
+    assert verify(str(out)).ok
+    found = read_geometry(out, "dev_cesiumman")
+    truth = read_clip(out, "dev_cesiumman").pass_arrays("depth")
+    clip = found.clip()
+    for frame, depth in enumerate(truth):
+        both = np.isfinite(depth) & np.isfinite(clip.depth(frame))
+        assert (np.isfinite(depth) == np.isfinite(clip.depth(frame))).mean() > 0.999 and both.sum() > 300
+        assert (np.abs(depth - clip.depth(frame))[both] <= 3e-4).mean() > 0.99
+    for t in range(3):
+        assert np.abs(found.skeleton.skinned(t) - found.vertices[t]).max() <= 1e-5 + found.bound
+    assert found.skeleton.top(4)[2] < 1e-5
+    xyz, pixels, visible = clip.tracks(400, seed=0)
+    agree = []
+    for frame, camera in enumerate(clip.cameras):
+        depth = camera.project(xyz[:, frame])[1]
+        inside = (pixels[:, frame] >= 0).all(1) & (pixels[:, frame] < 96).all(1)
+        column, row = pixels[inside, frame].astype(int).T
+        # The pixel's own depth is of its centre: it can only tell what lies 3 % in front of it.
+        agree.append((truth[frame][row, column] > depth[inside] * 0.97) >= visible[inside, frame])
+    assert np.concatenate(agree).mean() > 0.99 and 0.2 < visible.mean() < 0.8
+
+
+def test_a_real_rigid_vehicle_keeps_its_parts(render: Any, shared: Path, tmp_path: Path) -> None:
+    """Milk truck: each object moves rigidly, so its scene flow is one twist, up to quantising."""
+    out = render(
+        shared / "assets" / "dev_milktruck.glb", tmp_path / "d", passes=("geometry",), rigs=("dynamic_orbit",)
+    )
+    found = read_geometry(out, "dev_milktruck")
+    moved = 0.0
+    for k in range(len(found.mesh.objects)):
+        mine = np.unique(found.faces[found.mesh.object == k])
+        a, b = (found.vertices[t][mine].astype(np.float64) for t in (0, 1))
+        centre_a, centre_b = a.mean(0), b.mean(0)
+        u, _, v = np.linalg.svd((a - centre_a).T @ (b - centre_b))
+        turn = (u @ np.diag([1, 1, np.sign(np.linalg.det(u @ v))]) @ v).T
+        left = (a - centre_a) @ turn.T + centre_b - b
+        assert np.abs(left).max() <= 4 * found.bound
+        moved = max(moved, float(np.abs(a - b).max()))
+    assert moved > 0.01
