@@ -90,9 +90,9 @@ def _take_dataset(folder: Path, material: Material) -> None:
         media.write_loop(folder / name, media.clip_frames(clip))
         entry["loops"][row["rig"]] = name
         if row["rig"] == "dynamic_orbit":
-            for layer, frames in media.geometry_layers(index, clip).items():
+            for layer, shown_as in media.geometry_layers(index, clip).items():
                 name = f"{MEDIA}/{row['uid']}-{row['action_index']}-{layer}.webp"
-                media.write_loop(folder / name, frames)
+                media.write_loop(folder / name, shown_as)
                 entry["loops"][layer] = name
     material.clips = list(shown.values())
     verified = (stage["lines"] for stage in material.record["stages"] if stage["name"] == "verify")

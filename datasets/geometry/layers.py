@@ -101,14 +101,16 @@ def track_frames(clip: ClipGeometry, images: Pixels, n: int = TRACKS) -> Pixels:
     for f in range(len(clip)):
         image, draw, factor = _canvas(images[f])
         for i in range(len(xyz)):
-            first = max(f - TRAIL, 0)
-            path = [
-                tuple(factor * p) for p, v in zip(pixels[i, first : f + 1], visible[i, first : f + 1]) if v
-            ]
-            if visible[i, f]:
-                if len(path) > 1:
-                    draw.line(path, fill=colours[i], width=max(round(factor * unit), 1))
-                _dot(draw, path[-1], 1.7 * unit * factor, colours[i])
+            if not visible[i, f]:
+                continue
+            # The trail starts where the point came into sight: what lies before is behind something.
+            first = f
+            while first > max(f - TRAIL, 0) and visible[i, first - 1]:
+                first -= 1
+            path = [tuple(factor * place) for place in pixels[i, first : f + 1]]
+            if len(path) > 1:
+                draw.line(path, fill=colours[i], width=max(round(factor * unit), 1))
+            _dot(draw, path[-1], 1.7 * unit * factor, colours[i])
         out.append(_shrunk(image, images[f]))
     return np.stack(out)
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time as clock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,7 @@ class ClipViewer:
             self._images = [on_colour(image / 255.0, _WHITE) for image in clip.pixels()]
             self._layers = self._layers_of(clip)
             self.layer.options = list(self._layers)
+            set_value(self.layer, IMAGE)
             self._frusta = [
                 add_frustum(self.server, f"/cameras/{i:03d}", camera, scale=0.25, image=image)
                 for i, (camera, image) in enumerate(zip(clip.cameras, self._images))
@@ -111,11 +112,10 @@ class ClipViewer:
             set_value(self.slider, 0)
             self.show(0)
 
-    def _layers_of(self, clip: Clip) -> dict[str, Callable[[], Sequence[npt.NDArray[np.uint8]]]]:
+    def _layers_of(self, clip: Clip) -> dict[str, Callable[[], npt.NDArray[np.uint8]]]:
         """What the clip can be shown as: its images, and what the geometry beside it gives."""
-        found: dict[str, Callable[[], Sequence[npt.NDArray[np.uint8]]]] = {}
-        images = self._images
-        found[IMAGE] = lambda: images
+        images = np.stack(self._images)
+        found: dict[str, Callable[[], npt.NDArray[np.uint8]]] = {IMAGE: lambda: images}
         skeleton = None
         try:
             geometry = read_geometry(self._index, clip.uid, clip.action_index)
@@ -124,7 +124,7 @@ class ClipViewer:
             return found
         with contextlib.suppress(InputError):
             skeleton = geometry.skeleton
-        return {**found, **makers(surfaces, np.stack(images), skeleton)}
+        return {**found, **makers(surfaces, images, skeleton)}
 
     def _show_layer(self) -> None:
         """Put the layer that was picked on the page, in the image and in the cameras."""

@@ -10,7 +10,7 @@ import errno
 import socket
 import threading
 import time as clock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ from orbit4d.recon4d.scene import Scene
 if TYPE_CHECKING:
     from viser import GuiInputHandle
 
+T = TypeVar("T")
+
 
 def covariances(gaussians: Gaussians) -> np.ndarray:
     """[N, 3, 3] covariance matrices R S² Rᵀ."""
@@ -33,8 +35,8 @@ def covariances(gaussians: Gaussians) -> np.ndarray:
     return (axes @ axes.transpose(1, 2)).detach().numpy()
 
 
-def set_value(handle: GuiInputHandle[int], value: int) -> None:
-    """Move a slider of a page, as its reader would."""
+def set_value(handle: GuiInputHandle[T], value: T) -> None:
+    """Set a slider or a picker of a page, as its reader would."""
     # viser defines the setter apart from its getter, which mypy overlooks.
     handle.value = value  # type: ignore[misc]
 

@@ -57,7 +57,8 @@ class Rig:
 def rig(action: ExportAction) -> Rig:
     """The rig of an action. Refused where skinning misses its vertices; InputError without a skeleton."""
     skeleton, mesh = action.geometry.skeleton, action.mesh
-    if skeleton.deltas is not None and len(skeleton.morphs) and np.abs(skeleton.morph_weights).max() > 0.0:
+    morphs = skeleton.morph_weights
+    if morphs is not None and morphs.size and np.abs(morphs).max() > 0.0:
         raise Refused("rig:morphs", "morph targets move it, which the layout cannot say")
     low, high = skeleton.basis.min(axis=0).astype(float), skeleton.basis.max(axis=0).astype(float)
     centre, factor = 0.5 * (low + high), 2.0 / float((high - low).max() or 2.0)
@@ -67,16 +68,16 @@ def rig(action: ExportAction) -> Rig:
     weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
     into = np.diag([factor, factor, factor, 1.0])
     into[:3, 3] = -factor * centre
-    motion = into @ skeleton.pose @ np.linalg.inv(skeleton.rest) @ np.linalg.inv(into)
-    rest = into @ skeleton.rest
-    rest[:, :3, :3] /= np.linalg.norm(rest[:, :3, :3], axis=1, keepdims=True)
+    motion: Doubles = into @ skeleton.pose @ np.linalg.inv(skeleton.rest) @ np.linalg.inv(into)
+    rest: Doubles = into @ skeleton.rest
+    rest[:, :3, :3] /= np.linalg.norm(rest[:, :3, :3], axis=1, keepdims=True)  # columns
     first = np.zeros((mesh.welded.shape[1], 3))
     first[mesh.weld] = skeleton.basis
     normals = vertex_normals(first, mesh.welded_faces)[mesh.weld]
     normals[np.linalg.norm(normals, axis=1) < 0.5] = (0.0, 0.0, 1.0)
     vertices = (skeleton.basis.astype(np.float64) - centre) * factor
-    parts = skeleton.names, skeleton.parents.astype(np.int64), rest, motion
-    names, parents, rest, motion, weights = _one_root(*parts, weights)
+    parents = skeleton.parents.astype(np.int64)
+    names, parents, rest, motion, weights = _one_root(skeleton.names, parents, rest, motion, weights)
     return Rig(names, parents, rest, motion, vertices, normals, weights.astype(np.float32))
 
 

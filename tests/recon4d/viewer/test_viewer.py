@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,13 @@ import torch
 
 from orbit4d.datasets import read_clip
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.geometry.action import Material, stored_mesh
+from orbit4d.datasets.geometry.clip import clip_geometry
+from orbit4d.datasets.geometry.layers import layers
+from orbit4d.datasets.store.clip import Clip
 from orbit4d.recon4d.filming import on_colour
 from orbit4d.recon4d.scene import load_scene
+from orbit4d.recon4d.viewer import clip_viewer
 from orbit4d.recon4d.viewer.clip_viewer import ClipViewer, is_dataset
 from orbit4d.recon4d.viewer.scene_viewer import Viewer, covariances
 
@@ -104,3 +110,46 @@ def test_the_page_in_a_browser(viewer: Viewer) -> None:
         browser.close()
     assert len(pictures) >= 2, "another moment is another picture"
     assert not problems
+
+
+def _triangle_beside(clip: Clip) -> SimpleNamespace:
+    """What `read_geometry` gives: one triangle that stands still, seen by the clip's cameras."""
+    seconds = sorted(set(clip.seconds))
+    mesh = stored_mesh(
+        np.tile([(-0.4, 0.0, -0.4), (0.4, 0.0, -0.4), (0.0, 0.1, 0.4)], (len(seconds), 1, 1)), clip.cameras,
+        seconds=np.array(seconds), faces=np.array([(0, 1, 2)], np.int32), material=np.zeros(1, np.uint16),
+        object=np.zeros(1, np.uint16), materials=(Material("m"),), objects=("o",),
+        shown=np.ones((len(seconds), 1), bool),
+    )  # fmt: skip
+    return SimpleNamespace(clip=lambda rig, orbit: clip_geometry(mesh, clip.cameras, clip.seconds))
+
+
+def test_layers_of_the_geometry_are_offered_where_there_is_any(
+    tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = read_clip(tiny_dataset, "asset-000", "Run")
+    beside = _triangle_beside(clip)
+
+    class Beside(SimpleNamespace):
+        @property
+        def skeleton(self) -> None:
+            raise InputError("no skeleton")
+
+    page = ClipViewer(f"{tiny_dataset}:asset-000:Run", port=0)
+    try:
+        assert list(page.layer.options) == ["image"]
+        name = next(n for n in page._clips if "dynamic_orbit 0" in n)
+        monkeypatch.setattr(clip_viewer, "read_geometry", lambda *_: Beside(clip=beside.clip))
+        page._open(page._read(name))
+        assert list(page.layer.options) == ["image", "depth", "flow", "tracks"]
+        page.slider.value = 3
+        for layer in ("depth", "flow", "tracks", "image"):
+            page.layer.value = layer
+            assert page.shown == 3
+            wanted = layers(
+                beside.clip("", 0), np.stack([on_colour(i / 255.0, (1, 1, 1)) for i in clip.pixels()])
+            )
+            own = on_colour(clip.pixels()[3] / 255.0, (1.0, 1.0, 1.0))
+            np.testing.assert_array_equal(page.picture.image, wanted[layer][3] if layer in wanted else own)
+    finally:
+        page.stop()
