@@ -24,7 +24,7 @@ from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.sources.asset import Asset, Resolved
 from orbit4d.datasets.sources.fetching import NotFetched, fetch_asset
 from orbit4d.datasets.sources.lists import absent
-from orbit4d.datasets.sources.objaverse_workers import is_object
+from orbit4d.datasets.sources.objaverse.workers import is_object
 from orbit4d.datasets.sources.promises import forget_promise
 from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.render.protocol.wire import RefusedInput

@@ -37,7 +37,7 @@ def expand(source: str, workers_fetch: bool = False) -> Expanded:
         and not os.path.exists(source)
     ):
         if scheme in ("objaverse", "objaverse-xl"):
-            from orbit4d.datasets.sources.objaverse import expand_objaverse, expand_objaverse_xl
+            from orbit4d.datasets.sources.objaverse.expanding import expand_objaverse, expand_objaverse_xl
 
             return (expand_objaverse if scheme == "objaverse" else expand_objaverse_xl)(source, workers_fetch)
         if scheme in _SCHEMES:
@@ -131,7 +131,7 @@ def _expand_list(source: str, workers_fetch: bool) -> Expanded:
     notes: list[str] = []
     by_id: dict[str, Candidate] = {}
     if ids:
-        from orbit4d.datasets.sources.objaverse import fetch
+        from orbit4d.datasets.sources.objaverse.expanding import fetch
 
         expanded = fetch(list(dict.fromkeys(ids)), workers_fetch=workers_fetch)
         by_id = {candidate.uid: candidate for candidate in expanded.candidates}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from orbit4d.datasets.assets.inspect import inspect
 from orbit4d.datasets.assets.inspection import BadFile, Inspection
 from orbit4d.datasets.core.paths import is_uri, localize
-from orbit4d.datasets.sources.objaverse_workers import NotFetched, fetch_object, is_object
+from orbit4d.datasets.sources.objaverse.workers import NotFetched, fetch_object, is_object
 from orbit4d.datasets.sources.promises import first_seen_sha256
 from orbit4d.datasets.sources.resolve import hash_asset
 

@@ -20,7 +20,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import is_uri, suffix_of
 from orbit4d.datasets.sources.asset import Asset, Candidate, Resolved, version_of
 from orbit4d.datasets.sources.expand import expand
-from orbit4d.datasets.sources.objaverse_workers import NotFetched, fetch_object, is_object
+from orbit4d.datasets.sources.objaverse.workers import NotFetched, fetch_object, is_object
 
 
 class Read(NamedTuple):

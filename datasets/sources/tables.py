@@ -9,7 +9,7 @@ from orbit4d.datasets.assets.formats import FORMATS
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import below, is_uri, stem_of, suffix_of
 from orbit4d.datasets.sources.asset import Candidate, Expanded, clean_uid
-from orbit4d.datasets.sources.objaverse_workers import portable
+from orbit4d.datasets.sources.objaverse.workers import portable
 from orbit4d.datasets.sources.read_table import read_table
 
 _TABLE_COLUMNS = (
@@ -35,7 +35,7 @@ def expand_table(source: str, workers_fetch: bool = False) -> Expanded:
     table = read_table(source, (*_TABLE_COLUMNS, "file", "licence", "sha256", "fileIdentifier"))
     names = set(table.column_names)
     if {"fileIdentifier", "sha256"} <= names:
-        from orbit4d.datasets.sources.objaverse import expand_objaverse_xl
+        from orbit4d.datasets.sources.objaverse.expanding import expand_objaverse_xl
 
         return expand_objaverse_xl(f"objaverse-xl:{source}", workers_fetch)
     path_name = "path" if "path" in names else "file"

@@ -19,7 +19,7 @@ from orbit4d.datasets.core.errors import InputError, OrbitError
 from orbit4d.datasets.core.paths import is_uri
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.sources.asset import Candidate, Resolved
-from orbit4d.datasets.sources.objaverse_workers import is_object
+from orbit4d.datasets.sources.objaverse.workers import is_object
 from orbit4d.datasets.store import sealed
 
 NAME = ".hashes.parquet"

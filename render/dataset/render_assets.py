@@ -17,7 +17,7 @@ from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.operations import run_progress
 from orbit4d.datasets.sources.asset import Asset, Resolved
-from orbit4d.datasets.sources.objaverse_workers import is_object
+from orbit4d.datasets.sources.objaverse.workers import is_object
 from orbit4d.datasets.sources.promises import forget_promise
 from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.datasets.store import manifest

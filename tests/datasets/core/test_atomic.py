@@ -207,7 +207,7 @@ def test_nothing_else_renames_what_it_wrote(repo_root: Path) -> None:
     """`os.replace(a, b)` and `path.replace(b)` stand here alone, and where a draft outlives its process."""
     allowed = {
         "datasets/core/atomic.py",
-        "datasets/sources/objaverse_cache.py",  # a download that a later run resumes
+        "datasets/sources/objaverse/cache.py",  # a download that a later run resumes
         "evaluate/tasks/truth_cache.py",  # a dataset that many workers render
     }
     found = set()

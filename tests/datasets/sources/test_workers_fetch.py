@@ -17,7 +17,7 @@ from orbit4d.datasets.assets.inspection import BadFile
 from orbit4d.datasets.sources import objaverse_workers
 from orbit4d.datasets.sources import resolve as resolving
 from orbit4d.datasets.sources.fetching import NotFetched, fetch_asset
-from orbit4d.datasets.sources.objaverse_workers import fetch_object, portable, xl_uri
+from orbit4d.datasets.sources.objaverse.workers import fetch_object, portable, xl_uri
 from orbit4d.datasets.sources.resolve import resolve
 
 #: Contents of few sizes, so that equal sizes with equal and with other contents are common.

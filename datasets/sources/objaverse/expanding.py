@@ -19,7 +19,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import is_uri
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.datasets.sources.asset import Candidate, Expanded, clean_uid
-from orbit4d.datasets.sources.objaverse_cache import (
+from orbit4d.datasets.sources.objaverse.cache import (
     DOWNLOADS_AT_ONCE,
     annotations_of,
     checksums,
@@ -27,8 +27,8 @@ from orbit4d.datasets.sources.objaverse_cache import (
     offline,
     place_of,
 )
-from orbit4d.datasets.sources.objaverse_cache import download as _download
-from orbit4d.datasets.sources.objaverse_workers import XL_SOURCES, download_xl, object_uri, stored_xl, xl_uri
+from orbit4d.datasets.sources.objaverse.cache import download as _download
+from orbit4d.datasets.sources.objaverse.workers import XL_SOURCES, download_xl, object_uri, stored_xl, xl_uri
 from orbit4d.datasets.sources.promises import first_seen_sha256, note_of
 from orbit4d.datasets.sources.read_table import read_table
 

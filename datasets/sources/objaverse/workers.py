@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from orbit4d.datasets.core.errors import StorageFailed
-from orbit4d.datasets.sources.objaverse_cache import download, place_of
+from orbit4d.datasets.sources.objaverse.cache import download, place_of
 from orbit4d.datasets.sources.promises import CACHE
 
 OBJECT, XL = "objaverse://", "objaverse-xl://"
