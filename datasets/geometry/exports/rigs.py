@@ -69,7 +69,7 @@ def rig(action: ExportAction) -> Rig:
     into = np.diag([factor, factor, factor, 1.0])
     into[:3, 3] = -factor * centre
     motion: Doubles = into @ skeleton.pose @ np.linalg.inv(skeleton.rest) @ np.linalg.inv(into)
-    rest: Doubles = into @ skeleton.rest
+    rest = np.array(into @ skeleton.rest, np.float64)
     rest[:, :3, :3] /= np.linalg.norm(rest[:, :3, :3], axis=1, keepdims=True)  # columns
     first = np.zeros((mesh.welded.shape[1], 3))
     first[mesh.weld] = skeleton.basis
