@@ -68,7 +68,7 @@ def rig(action: ExportAction) -> Rig:
     weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
     into = np.diag([factor, factor, factor, 1.0])
     into[:3, 3] = -factor * centre
-    motion: Doubles = into @ skeleton.pose @ np.linalg.inv(skeleton.rest) @ np.linalg.inv(into)
+    motion = np.asarray(into @ skeleton.pose @ np.linalg.inv(skeleton.rest) @ np.linalg.inv(into), float)
     rest = np.array(into @ skeleton.rest, np.float64)
     rest[:, :3, :3] /= np.linalg.norm(rest[:, :3, :3], axis=1, keepdims=True)  # columns
     first = np.zeros((mesh.welded.shape[1], 3))
