@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from orbit4d.curate.cli import command
 from orbit4d.datasets import WorkError
-from orbit4d.datasets.sources import objaverse as objaverse_source
+from orbit4d.datasets.sources.objaverse import expanding as objaverse_source
 from orbit4d.datasets.sources.promises import first_seen_sha256, forget_promise, note_of
 from orbit4d.datasets.sources.resolve import resolve
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import localize
 from orbit4d.datasets.sources import expand
-from orbit4d.datasets.sources import objaverse as objaverse_source
 from orbit4d.datasets.sources.asset import Candidate, Expanded, clean_uid
+from orbit4d.datasets.sources.objaverse import expanding as objaverse_source
 from orbit4d.datasets.sources.resolve import resolve
 
 

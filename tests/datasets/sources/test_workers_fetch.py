@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orbit4d.datasets.assets.inspection import BadFile
-from orbit4d.datasets.sources import objaverse_workers
 from orbit4d.datasets.sources import resolve as resolving
 from orbit4d.datasets.sources.fetching import NotFetched, fetch_asset
+from orbit4d.datasets.sources.objaverse import workers as objaverse_workers
 from orbit4d.datasets.sources.objaverse.workers import fetch_object, portable, xl_uri
 from orbit4d.datasets.sources.resolve import resolve
 
