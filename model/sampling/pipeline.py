@@ -76,6 +76,8 @@ class OrbitPipeline(DiffusionPipeline):
     unet: OrbitUNet
     base_unet: OrbitUNet | None
     scheduler: DDIMScheduler
+    half_copies = True
+    """False where there is no memory for them, beside a training."""
 
     def __init__(
         self,
@@ -416,7 +418,7 @@ class OrbitPipeline(DiffusionPipeline):
 
         def run(size: int | None) -> Tensor:
             half = sampling_dtype(self.config.sample_precision, self.device)
-            if half and self._working.used:
+            if half and self.half_copies and self._working.used:
                 unet = self._working.of("unet", self.unet, half)
                 base = self._working.of("base", self.base_unet, half)
                 output = guided_prediction(unet, z, t, full, negative, base, weights, size)

@@ -66,7 +66,7 @@ class WorkingNetworks:
     def __init__(self) -> None:
         self._made: dict[str, tuple[Any, Working]] = {}
         self.used = True
-        """False where there is no memory for copies (beside a training), and once a result was no number."""
+        """False once a result was no number."""
         self.instead = ""
         """What float32 weights are run in then; empty: what training did."""
 

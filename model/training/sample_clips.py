@@ -67,7 +67,7 @@ class SampleClips:
         unet.eval()
         try:
             pipeline = OrbitPipeline.of_run(config, unet, None, frozen, scheduler, motion)
-            pipeline._working.used = False
+            pipeline.half_copies = False
             pairs = [self._pair(pipeline, k, stage) for k in range(len(self.clips))]
         except WorkError as error:
             print(f"note: no sample clips, training goes on: {error}", flush=True)
