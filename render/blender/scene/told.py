@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from orbit4d.render.blender.geometry.recorder import GeometryRecorder
 from orbit4d.render.blender.geometry.skeleton import SkeletonRecorder
+from orbit4d.render.blender.importers.load import Loaded
 from orbit4d.render.planning.topology import RefusedPass
 from orbit4d.render.protocol.geometry_file import write_geometry, write_skeleton
 
@@ -34,3 +36,21 @@ def skeleton_told(scratch: Path, action: int, recorder: SkeletonRecorder) -> dic
     file = f"a{action:03d}_skeleton.npz"
     write_skeleton(scratch / file, found)
     return {"file": file}
+
+
+def surfaces_told(
+    loaded: Loaded, moments: Sequence[float], kinds: Sequence[str], scratch: Path, action: int
+) -> dict[str, dict[str, str]]:
+    """What is told of the active action at `moments`, of geometry and skeleton as `kinds` asks."""
+    recorder = GeometryRecorder(loaded)
+    skeleton = SkeletonRecorder(recorder)
+    for seconds in moments:
+        loaded.set_seconds(seconds)
+        recorder.add(seconds)
+        skeleton.add()
+    told: dict[str, dict[str, str]] = {}
+    if "geometry" in kinds:
+        told["geometry"] = geometry_told(scratch, action, recorder, skeleton)
+    if "skeleton" in kinds:
+        told["skeleton"] = skeleton_told(scratch, action, skeleton)
+    return told

@@ -14,13 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.datasets.images.codec import encode_webp
-from orbit4d.render.blender.geometry.recorder import GeometryRecorder
-from orbit4d.render.blender.geometry.skeleton import SkeletonRecorder
 from orbit4d.render.blender.geometry.surfaces import points_now
 from orbit4d.render.blender.importers.load import Loaded, load_asset
 from orbit4d.render.blender.materials.attributes import GlowingMaterials
 from orbit4d.render.blender.scene.studio import Studio
-from orbit4d.render.blender.scene.told import geometry_told, skeleton_told
+from orbit4d.render.blender.scene.told import surfaces_told
 from orbit4d.render.blender.scene.views import Clock, hides_geometry
 from orbit4d.render.planning.settings import IMAGE_PASSES, MATERIAL_PASSES, RenderSettings
 from orbit4d.render.planning.views import Plan, plan_action
@@ -48,7 +46,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         _play(loaded, action)
         made = done[action["index"]] = {"index": action["index"], "passes": {}}
         if "geometry" in kinds or "skeleton" in kinds:
-            made |= _surfaces(loaded, plan, kinds, scratch, action["index"])
+            made |= surfaces_told(loaded, plan.moments, kinds, scratch, action["index"])
             clock.lap("geometry")
         if images:
             studio.set_samples(action["samples"])
@@ -71,24 +69,6 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
             clock.lap("materials")
     versions = {"blender": bpy.app.version_string}
     return {"actions": list(done.values()), "timings": clock.seconds, "versions": versions}
-
-
-def _surfaces(
-    loaded: Loaded, plan: Plan, kinds: Sequence[str], scratch: Path, action: int
-) -> dict[str, dict[str, str]]:
-    """What is told of geometry and skeleton."""
-    recorder = GeometryRecorder(loaded)
-    skeleton = SkeletonRecorder(recorder)
-    for seconds in plan.moments:
-        loaded.set_seconds(seconds)
-        recorder.add(seconds)
-        skeleton.add()
-    told: dict[str, dict[str, str]] = {}
-    if "geometry" in kinds:
-        told["geometry"] = geometry_told(scratch, action, recorder, skeleton)
-    if "skeleton" in kinds:
-        told["skeleton"] = skeleton_told(scratch, action, skeleton)
-    return told
 
 
 def _play(loaded: Loaded, action: dict[str, Any]) -> None:

@@ -14,7 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orbit4d.datasets import DatasetWriter, Index, InputError, merge, read_clip, read_geometry, verify
+from orbit4d.datasets import (
+    DatasetWriter,
+    Index,
+    InputError,
+    OrbitDataset,
+    merge,
+    read_clip,
+    read_geometry,
+    verify,
+)
 from orbit4d.datasets.added.rolling import CRASH_POINTS, roll_added
 from orbit4d.datasets.added.rows import Added, extended_digest
 from orbit4d.datasets.added.staging import stage_added
@@ -89,6 +98,10 @@ def test_an_added_pass_is_read_with_its_clip(make_clips, tmp_path: Path) -> None
     assert found.pass_arrays("normal")[5, 0, 0, 0] == 5
     with pytest.raises(InputError, match="stored: normal"):
         found.pass_arrays("albedo")
+    sample = OrbitDataset(out, passes=("normal",))[0]
+    assert sample["normal_dynamic"].shape == (8, 3, 32, 32) and sample["normal_dynamic"][5].min() == 5
+    with pytest.raises(InputError, match="no pass 'albedo' is stored"):
+        OrbitDataset(out, passes=("albedo",))
 
 
 def test_verify_finds_every_flipped_byte(make_geometry_dataset, tmp_path: Path) -> None:

@@ -13,11 +13,14 @@ import pytest
 
 from orbit4d.datasets import DatasetWriter, Index, InputError, read_clip, read_geometry, verify
 from orbit4d.datasets.added.rolling import roll_added
+from orbit4d.datasets.geometry.skeleton import stored_skeleton
 from orbit4d.datasets.sources.resolve import resolve
 from orbit4d.render.dataset import add_passes as adding
 from orbit4d.render.dataset.asset_job import asset_job
+from orbit4d.render.fleet.child import BlenderChild
 from orbit4d.render.fleet.worker import Worker, WorkerSettings
 from orbit4d.render.planning.settings import RenderSettings, preset
+from orbit4d.render.protocol.geometry_file import read_geometry_file, read_skeleton_file
 
 #: One sample through each pixel's centre, so that passes of Cycles are those of the centre too.
 SETTINGS = preset(
@@ -382,6 +385,22 @@ def test_mirrored_single_sided_surfaces_keep_their_front(odd: Path) -> None:
         corners = clip.mesh.vertices[clip.times[frame]][clip.mesh.faces[clip.triangles(frame)[hit]]]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         assert (away * normals).sum(1).max() < 0
+
+
+def test_the_task_skeleton_tells_of_a_file_without_a_dataset(
+    child: BlenderChild, in_blender: Any, tmp_path: Path
+) -> None:
+    in_blender(SCENES, names_of=["skin"], folder=str(tmp_path))
+    payload = {
+        "path": str(tmp_path / "skin.blend"), "scratch": str(tmp_path), "action": 0,
+        "seconds": [0.0, 0.2, 0.4], "scale": 0.5, "centre": [0.0, 0.0, 1.0],
+    }  # fmt: skip
+    told = child.call("skeleton", payload, 120)
+    surface = read_geometry_file(tmp_path / told["geometry"]["file"])
+    skeleton = stored_skeleton(**read_skeleton_file(tmp_path / told["skeleton"]["file"]))
+    for t in range(3):
+        assert np.abs(skeleton.skinned(t) - surface["vertices"][t]).max() <= 1e-5
+    assert np.ptp(surface["vertices"][..., 2]) < 1.1
 
 
 # Real assets ----------------------------------------------------------------------------------------------
