@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import click
 
 from orbit4d.datasets.commands.options import Command
+
+#: Seconds that Blender may take for the Alembic of one action.
+ALEMBIC_TIMEOUT = 900.0
 
 
 def _is_scene(path: str) -> bool:
@@ -27,7 +34,34 @@ class ExportCommand(Command):
 
     def invoke(self, ctx: click.Context) -> object:
         target, args = ctx.obj
+        if any("alembic" in word for word in args):
+            _bring_blender()
         return target.main(args=args, prog_name=ctx.command_path, standalone_mode=False)
+
+
+def _bring_blender() -> None:
+    """Give the export of Alembic, which knows no Blender, a child of it."""
+    from orbit4d.datasets.geometry.exports import alembic
+
+    alembic.OPENER[:] = [_alembic_writer]
+
+
+@contextlib.contextmanager
+def _alembic_writer() -> Iterator[Callable[[dict[str, Any]], None]]:
+    from orbit4d.datasets.core.errors import WorkError
+    from orbit4d.render.fleet.child import BlenderChild, ChildError
+
+    with BlenderChild() as child:
+
+        def write(payload: dict[str, Any]) -> None:
+            try:
+                child.call("alembic", payload, ALEMBIC_TIMEOUT)
+            except ChildError as error:
+                raise WorkError(
+                    f"{payload['name']}: Blender wrote no Alembic ({error.reason}: {error})"
+                ) from error
+
+        yield write
 
 
 def _rooms() -> tuple[click.Command, click.Command]:

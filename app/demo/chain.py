@@ -117,7 +117,8 @@ def stages(out: Path, plan: Plan, workers: int) -> list[Stage]:
     commands: dict[str, tuple[Any, ...]] = {
         "curate": (at["assets"], "--captions", captions, "--out", at["table.parquet"], "--report",
                    at["report"], "--workers", workers),
-        "render": (at["table.parquet"], "--out", at["dataset"], *size, "--workers", workers),
+        "render": (at["table.parquet"], "--out", at["dataset"], *size, "--passes", "geometry,skeleton",
+                   "--workers", workers),
         "verify": (at["dataset"],),
         "train": (at["dataset"], "--out", at["run"], "--preset", "tiny", "--steps", plan.train_steps),
         "recon4d": (reference, "--out", at["scene"], "--preset", "fast", *steps),

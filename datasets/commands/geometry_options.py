@@ -18,6 +18,7 @@ GEOMETRY_FORMATS = (
     "dymesh",
     "glb",
     "usd",
+    "alembic",
     "articulation-xl",
     "unirig",
     "tapvid3d",
@@ -34,7 +35,7 @@ _POINTS = ("actionbench", "gvfd", "articulation-xl", "tapvid3d", "tapvid", "trac
 _HEEDED: dict[str, tuple[tuple[str, ...], str]] = {
     "--points": (_POINTS, "points"),
     "--point-seed": (_POINTS, "seed"),
-    "--moments": (_MESHES, "moments"),
+    "--moments": ((*_MESHES, "alembic"), "moments"),
     "--up": (_MESHES, "up"),
     "--gap": (("flo", "kitti-flow"), "gap"),
     "--tracks-video": (("tracks-video",), "tracks_video"),

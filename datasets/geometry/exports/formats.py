@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from orbit4d.datasets.geometry.exports import (
+    alembic,
     flow_files,
     glb,
     mesh_sequences,
@@ -25,6 +26,7 @@ FORMATS: dict[str, Callable[[Iterable[ExportAction]], Files]] = {
     "glb": each_action(glb.action_glb),
     **usd.FORMATS,
     **rigs.FORMATS,
+    **alembic.FORMATS,
 }
 #: Formats that hold whole meshes, where an object cannot come and go.
-MESHES = ("actionbench", "motion80", "gvfd", "dymesh", "glb", "usd")
+MESHES = ("actionbench", "motion80", "gvfd", "dymesh", "glb", "usd", "alembic")

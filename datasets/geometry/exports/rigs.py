@@ -68,8 +68,9 @@ def rig(action: ExportAction) -> Rig:
     weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
     into = np.diag([factor, factor, factor, 1.0])
     into[:3, 3] = -factor * centre
-    motion = np.asarray(into @ skeleton.pose @ np.linalg.inv(skeleton.rest) @ np.linalg.inv(into), float)
-    rest = np.array(into @ skeleton.rest, np.float64)
+    turns = np.matmul(skeleton.pose, np.linalg.inv(skeleton.rest))
+    motion = np.matmul(np.matmul(into, turns), np.linalg.inv(into))
+    rest = np.matmul(into, skeleton.rest)
     rest[:, :3, :3] /= np.linalg.norm(rest[:, :3, :3], axis=1, keepdims=True)  # columns
     first = np.zeros((mesh.welded.shape[1], 3))
     first[mesh.weld] = skeleton.basis

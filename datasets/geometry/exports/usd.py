@@ -1,7 +1,7 @@
 """USD of a moving mesh: one Mesh prim with time-sampled points, +Z up.
 
-Written as text (usda), which needs no library; where `pxr` is there (the package usd-core), it is packed as
-a binary crate. A `.usd` file may hold either, and readers tell them apart.
+Written as text (usda), which needs no library; where Python finds `pxr` (the package usd-core), it
+is packed as a binary crate. A `.usd` file may hold either, and readers tell them apart.
 """
 
 from __future__ import annotations

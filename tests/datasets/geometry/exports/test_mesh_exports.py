@@ -287,3 +287,35 @@ def test_what_has_no_geometry_is_told_and_the_rest_goes_on(geometry_dataset, tmp
     for uid, said in (("c", "geometry:topology"), ("d", "--add-passes geometry")):
         with pytest.raises(InputError, match=said):
             export_geometry(str(geometry_dataset), str(tmp_path / uid), "gvfd", where=f"uid = '{uid}'")
+
+
+def test_alembic_is_handed_even_times_and_needs_a_writer(geometry_dataset, tmp_path, monkeypatch, truth):
+    import contextlib
+
+    from orbit4d.datasets.geometry.exports import alembic
+
+    monkeypatch.setattr(alembic, "OPENER", [])
+    with pytest.raises(InputError, match="written by Blender"):
+        export_geometry(str(geometry_dataset), str(tmp_path), "alembic", where=FIRST)
+    seen = []
+
+    @contextlib.contextmanager
+    def opener():
+        def write(told):
+            with np.load(told["arrays"]) as held:
+                seen.append((told["step"], held["vertices"], held["faces"]))
+            with open(told["out"], "wb") as file:
+                file.write(b"abc")
+
+        yield write
+
+    monkeypatch.setattr(alembic, "OPENER", [opener])
+    export_geometry(str(geometry_dataset), str(tmp_path), "alembic", where=FIRST)
+    ((step, vertices, faces),) = seen
+    assert step == pytest.approx(float(np.diff(truth.seconds).mean()))
+    np.testing.assert_array_equal(vertices, truth.vertices)
+    np.testing.assert_array_equal(faces, truth.faces)
+    assert (tmp_path / "a.abc").read_bytes() == b"abc"
+    # 0, 2, 5, 7 of the eight times: not even.
+    with pytest.raises(InputError, match="alembic:uneven"):
+        export_geometry(str(geometry_dataset), str(tmp_path), "alembic", GeometrySettings(moments=4), FIRST)
