@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.images.codec import suffix
-from orbit4d.datasets.store.clip import sample_name
+from orbit4d.datasets.store.clip import clip_key, sample_name
 from orbit4d.datasets.store.digest import digest_of
 
 FOLDER = "passes"
@@ -96,7 +96,9 @@ def action_sample(uid: str, action_index: int) -> str:
 
 def clip_sample(row: Mapping[str, Any]) -> str:
     """Name of the clip of an index row."""
-    return sample_name((row["uid"], row["action_index"], row["rig"], row["orbit"]))
+    return sample_name(
+        clip_key(row["uid"], row["action_index"], row["rig"], row["orbit"], row.get("light", 0))
+    )
 
 
 def ending(data: bytes) -> str:

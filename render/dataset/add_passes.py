@@ -33,7 +33,7 @@ from orbit4d.render.fleet.driver import Outcome, run_fleet
 from orbit4d.render.fleet.settings import FleetSettings
 from orbit4d.render.fleet.worker import Job
 from orbit4d.render.planning.settings import PASSES, RenderSettings
-from orbit4d.render.planning.views import Plan, plan_action
+from orbit4d.render.planning.views import GROUND, ClipPlan, Plan, plan_action
 from orbit4d.render.protocol.wire import RefusedInput
 
 
@@ -156,7 +156,10 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
     for action in result["actions"]:
         of_action = [row for row in rows if row["action_index"] == action["index"]]
         start, end = window_of[action["index"]]
-        plan = plan_action(settings, payload["uid"], (start, end))
+        ground = action.get("ground")
+        plan = plan_action(
+            settings, payload["uid"], (start, end), ground=GROUND if ground is None else ground
+        )
         clips = [_clip_of(index, row, plan) for row in of_action]
         if "geometry" in action:
             added += geometry_of(action, clips, scratch)
@@ -177,7 +180,7 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
 def _clip_of(index: Index, row: Mapping[str, Any], plan: Plan) -> Clip:
     """The stored clip of an index row; its cameras and times must be those of `plan`."""
     clip = row_clip(row, read_members(index.shard_store, row))
-    planned = next((p for p in plan.clips if (p.rig, p.orbit) == (clip.rig, clip.orbit)), None)
+    planned = _planned(plan, clip)
     same = planned is not None and (
         list(clip.cameras) == list(planned.cameras) and list(clip.seconds) == list(planned.seconds)
     )
@@ -190,9 +193,15 @@ def _clip_of(index: Index, row: Mapping[str, Any], plan: Plan) -> Clip:
     return replace(clip, passes={})
 
 
+def _planned(plan: Plan, clip: Clip) -> ClipPlan | None:
+    """What the plan says of a stored clip, None where it knows no such."""
+    key = (clip.rig, clip.orbit, clip.light)
+    return next((p for p in plan.clips if (p.rig, p.orbit, p.light) == key), None)
+
+
 def _pass_of(row: Mapping[str, Any], clip: Clip, kind: str, plan: Plan, data: Sequence[bytes]) -> Added:
-    planned = next(p for p in plan.clips if (p.rig, p.orbit) == (clip.rig, clip.orbit))
-    members = tuple(data[i] for i in planned.shots)
+    planned = _planned(plan, clip)
+    members = tuple(data[i] for i in planned.shots) if planned is not None else ()
     return Added(clip.uid, clip.action, clip.action_index, clip_sample(row), kind, members)
 
 

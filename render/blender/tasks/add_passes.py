@@ -14,12 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.datasets.images.codec import encode_webp
+from orbit4d.datasets.store.clip import RIGS
 from orbit4d.render.blender.geometry.surfaces import points_now
 from orbit4d.render.blender.importers.load import Loaded, load_asset
 from orbit4d.render.blender.materials.attributes import GlowingMaterials
+from orbit4d.render.blender.scene.room import measure_room
 from orbit4d.render.blender.scene.studio import Studio
 from orbit4d.render.blender.scene.told import surfaces_told
 from orbit4d.render.blender.scene.views import Clock, hides_geometry
+from orbit4d.render.planning.camera_settings import CameraSettings
+from orbit4d.render.planning.framing import Framing
 from orbit4d.render.planning.settings import IMAGE_PASSES, MATERIAL_PASSES, RenderSettings
 from orbit4d.render.planning.views import Plan, plan_action
 from orbit4d.render.protocol.wire import RefusedInput
@@ -42,9 +46,9 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     studio = Studio(replace(settings, passes=images), payload["uid"], payload["threads"], str(scratch))
     done: dict[int, dict[str, Any]] = {}
     for action in payload["actions"]:
-        plan = plan_action(settings, payload["uid"], tuple(action["window"]))
         _play(loaded, action)
-        made = done[action["index"]] = {"index": action["index"], "passes": {}}
+        plan, ground = _plan(loaded, settings, payload["uid"], action)
+        made = done[action["index"]] = {"index": action["index"], "passes": {}, "ground": ground}
         if "geometry" in kinds or "skeleton" in kinds:
             made |= surfaces_told(loaded, plan.moments, kinds, scratch, action["index"])
             clock.lap("geometry")
@@ -59,8 +63,8 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         glowing = GlowingMaterials()
         _see_centres(studio)
         for action in payload["actions"]:
-            plan = plan_action(settings, payload["uid"], tuple(action["window"]))
             _play(loaded, action)
+            plan, _ = _plan(loaded, settings, payload["uid"], action)
             for kind in materials:
                 glowing.show(kind)
                 files = _material_pass(loaded, studio, plan, kind, scratch, action["index"])
@@ -80,6 +84,20 @@ def _play(loaded: Loaded, action: dict[str, Any]) -> None:
     loaded.normalise(action["scale"], action["centre"])
 
 
+def _plan(
+    loaded: Loaded, settings: RenderSettings, uid: str, action: dict[str, Any]
+) -> tuple[Plan, float | None]:
+    """The plan that the images were rendered with, and the ground that it was made for (None: not looked
+    at).
+    """
+    plan = plan_action(settings, uid, tuple(action["window"]))
+    plain = settings.cameras == CameraSettings() and not settings.lights.shadow_catcher
+    if plain and all(clip.rig in RIGS for clip in plan.clips):
+        return plan, None
+    room = measure_room(loaded, Framing(action["scale"], tuple(action["centre"])), plan.moments)
+    return plan_action(settings, uid, plan.window, ground=room.ground), room.ground
+
+
 def _image_passes(
     loaded: Loaded, studio: Studio, plan: Plan, kinds: Sequence[str], scratch: Path, action: int
 ) -> dict[str, list[str]]:
@@ -93,7 +111,7 @@ def _image_passes(
             now = shot.seconds
             loaded.set_seconds(now)
             vertices = points_now(loaded) if can_crop else None
-        studio.take(shot.camera, vertices)
+        studio.take(shot.camera, vertices, optics=shot.optics)
         for kind in kinds:
             file = f"a{action:03d}_{k:04d}_{kind}.npy"
             np.save(scratch / file, studio.last_passes[kind])
@@ -121,7 +139,7 @@ def _material_pass(
         if shot.seconds != now:
             now = shot.seconds
             loaded.set_seconds(now)
-        studio.take(shot.camera)
+        studio.take(shot.camera, optics=shot.optics)
         values = studio.float_buffer()
         if kind == "emission":
             file = f"a{action:03d}_{k:04d}_{kind}.npy"
