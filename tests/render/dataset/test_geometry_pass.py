@@ -151,6 +151,41 @@ def test_added_later_it_is_what_it_would_have_been_at_first(
     _check_materials(out)
 
 
+def test_rigs_drawn_cameras_and_lights_get_it_later_as_at_first(
+    worker: Worker, render: Any, source: Path, tmp_path: Path
+) -> None:
+    """Cameras above the object's ground, of a lens of their own, under two lights: planned again to the
+    bit.
+    """
+    from orbit4d.render.planning.asked import fields_of
+
+    asked = fields_of({"elevation": "uniform:5:25", "roll": "10", "n_lights": 2})
+    sizes = {"frames": 3, "resolution": 64, "samples": 1, "filter_width": 0.01}
+    changed = preset("default", **sizes, rigs=("dynamic_orbit", "sync:2"), **asked).as_config()
+    first, later = (
+        render(source, tmp_path / name, **{**changed, "passes": passes})
+        for name, passes in (("first", ("geometry", "depth")), ("later", ()))
+    )
+    index = Index(later)
+    settings = adding.stored_settings(str(later))
+    kinds = ["geometry", "depth"]
+    job = adding._job(resolve([str(source)]).assets[0], str(later), settings, kinds, index.rows_of("toy"))
+    reply = worker.run(job)
+    assert reply.result is not None, reply
+    writer = DatasetWriter(str(later), index.manifest.config)
+    roll_added(writer.store, writer.indexed(), final=True)
+    assert verify(str(later)).ok and verify(str(first)).ok
+    ours, theirs = Index(later), Index(first)
+    rows = theirs.added.table.to_pylist()
+    assert {row["sample"].rpartition("__")[2] for row in rows} >= {"l1", "o1"}
+    for row in rows:
+        same = ours.added.row("toy", row["sample"], row["kind"])
+        assert same is not None and same["sha256"] == row["sha256"], row["sample"]
+    for rig, light in (("sync_2", 1), ("dynamic_orbit", 0)):
+        depths = (read_clip(i, "toy", "Go", rig, light=light).passes["depth"] for i in (ours, theirs))
+        assert next(depths) == next(depths)
+
+
 def _check_materials(out: Path) -> None:
     """The toy's colours are linear base colours of the file; glTF's roughness and metallic default to 1."""
     clip = read_clip(out, "toy", "Go")
