@@ -82,8 +82,8 @@ def export_geometry_files(
     dataset: str, out: str, layout: str, where: str | None, split: str | None, geometry: dict[str, Any]
 ) -> None:
     """Run the export and say what was written."""
+    from orbit4d.datasets.exports.geometry_files import export_geometry
     from orbit4d.datasets.geometry.exports.job import GeometrySettings
-    from orbit4d.datasets.layouts.geometry_files import export_geometry
 
     settings = GeometrySettings(**{_HEEDED[option][1]: value for option, value in geometry.items()})
     done = export_geometry(dataset, out, layout, settings, where, split)

@@ -199,6 +199,7 @@ def import_scenes(
 
     What `orbit4d export` wrote comes back as the clips it was, but for what a video loses; of published sets
     each scene becomes an asset, each camera an orbit. Broken scenes become rejections. Run again, it goes on.
+    InputError for an unknown layout, or a source that holds no scene of it.
     """
     if layout not in READERS:
         raise InputError(f"--from {layout}: known are {', '.join(READERS)}")

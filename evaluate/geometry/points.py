@@ -7,11 +7,11 @@ from scipy's KD-tree in float64.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
+
+from orbit4d.datasets.core.cores import usable_cores
 
 Array = npt.NDArray[np.float64]
 
@@ -31,18 +31,13 @@ def cloud(points: npt.ArrayLike, name: str = "points") -> Array:
 
 def nearest(points: Array, queries: Array) -> tuple[Array, npt.NDArray[np.int64]]:
     """Distance to and index of the nearest of `points` [N, 3] for `queries` [Q, 3]: [Q], [Q]."""
-    distance, index = tree(points).query(queries, workers=cores())
+    distance, index = tree(points).query(queries, workers=usable_cores())
     return np.asarray(distance), np.asarray(index, dtype=np.int64)
 
 
 def tree(points: Array) -> cKDTree:
     """KD-tree of [N, 3]. Not balanced: on 100,000 surface points twice as fast to build, queries as fast."""
     return cKDTree(points, balanced_tree=False, compact_nodes=False)
-
-
-def cores() -> int:
-    """Cores that this process may use (`ORBIT4D_CORES` does not apply: a query holds them for moments)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chosen(points: Array, limit: int | None, seed: int) -> Array:
@@ -62,7 +57,7 @@ def chamfer_of(a: Array, b: Array, queries: int | None = None) -> float:
 def chamfer(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Chamfer distance of two point clouds, in their unit.
 
-    mean_q min_p |b_q - a_p| + mean_p min_q |a_p - b_q|: Euclidean (not squared), the sum of both directions
+    `mean_q min_p |b_q - a_p| + mean_p min_q |a_p - b_q|`: Euclidean (not squared), the sum of both directions
     (not their half), every point a query. That is CD of ActionBench (actionmesh, evaluate_dataset.py) without
     its limit of 10,000 queries a side.
 
@@ -101,7 +96,7 @@ def normal_consistency(
     *,
     signed: bool = False,
 ) -> float:
-    """Agreement of normals at nearest points: the mean of both directions of |n(p) . n(nearest(p))|.
+    """Agreement of normals at nearest points: the mean of both directions of `|n(p) . n(nearest(p))|`.
 
     Points and unit normals are [N, 3] and [M, 3]. In [0, 1]; `signed` leaves the absolute value out, which
     tells an inverted surface: in [-1, 1]. Occupancy Networks (Mescheder et al. 2019).

@@ -77,7 +77,8 @@ def volume_iou(
     points: int = 100_000,
     seed: int = 0,
 ) -> float:
-    """Volume that two closed meshes in motion share, in [0, 1]: the mean over time of |A and B| / |A or B|.
+    """Volume that two closed meshes in motion share, in [0, 1]: the mean over time of
+    `|A and B| / |A or B|`.
 
     Measured on `points` uniform points of the joint box of both sequences (after Occupancy Flow, Niemeyer et
     al. 2019); inside is where the winding number is above a half. A frame in which neither has a volume

@@ -53,7 +53,7 @@ def prediction_target(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, t: Te
 
 
 def clean_estimate(scheduler: DDIMScheduler, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """One-step estimate of x0 from the network's output at t, float32.
+    """One-step estimate of x0 from the network's output [B, ...] at t [B], float32, like `x_t`.
 
     From noise it divides by sqrt(ac), which is 0 at a zero-SNR last step: velocity has no such pole.
     """

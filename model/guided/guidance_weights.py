@@ -36,8 +36,8 @@ def guidance_weights(
         distances: [F] in [0, 1], of each frame's view from the nearest given one.
         v: v1 weights the regulariser, v2 the denoiser's error, v3 the warp's. They belong to the scale of the
             largest sigma: nothing is rescaled here.
-        rule: "closed" minimises the bound plus v1 |ln l|; "repo" does as the released code, whose roots are
-            0.25 too small, and gives NaN where none of them is valid.
+        rule: "closed" minimises the bound plus v1 abs(ln l); "repo" does as the released code, whose roots
+            are 0.25 too small, and gives NaN where none of them is valid.
 
     Raises:
         ValueError: for other shapes, levels that do not decrease, distances outside [0, 1] or v not positive.
@@ -55,7 +55,7 @@ def guidance_weights(
 
 
 def _closed(q: Array, v1: float) -> Array:
-    """argmin of (E_D + l E_P) / (1 + l) + v1 |ln l| for q = E_P - E_D, as l / (1 + l).
+    """argmin of (E_D + l E_P) / (1 + l) + v1 abs(ln l) for q = E_P - E_D, as l / (1 + l).
 
     Its derivative is q / (1 + l)^2 +- v1 / l: l + 1/l + 2 = |q| / v1 where that is 4 or more, else l = 1.
     """

@@ -26,11 +26,13 @@ SNAP = 1e-9
 class KeyframeField(NodeSkin):
     """`n_keys` key times, evenly over [0, 1].
 
-    over: "nodes" moves `n_nodes` control nodes rigidly (3 of a shift, 3 imaginary parts of a quaternion with
-        real part 1), Gaussians follow `neighbours` of them. "gaussians" adds to each Gaussian's own
-        parameters; their number is fixed by the first `bind`.
-    heads: of "gaussians", the parameters that move: means, quats, log_scales, colors, logits.
-    rows: of "gaussians", their number, for a field that is read back.
+    Args:
+        n_keys: at least 2.
+        over: "nodes" moves `n_nodes` control nodes rigidly (3 of a shift, 3 imaginary parts of a quaternion
+            with real part 1), Gaussians follow `neighbours` of them. "gaussians" adds to each Gaussian's own
+            parameters; their number is fixed by the first `bind`.
+        heads: of "gaussians", the parameters that move: means, quats, log_scales, colors, logits.
+        rows: of "gaussians", their number, for a field that is read back.
 
     InputError for fewer than two keys, another `over`, or an unknown head.
     """
@@ -69,6 +71,7 @@ class KeyframeField(NodeSkin):
 
     @torch.no_grad()
     def bind(self, means: Tensor) -> None:
+        """Meet canonical centres [N, 3]. InputError for another number of Gaussians than the table moves."""
         if self.config["over"] == "nodes":
             super().bind(means)
             return
@@ -144,7 +147,7 @@ class KeyframeField(NodeSkin):
 
 def keyframe_tv(table: Tensor) -> Tensor:
     """Variation over time of a table [K, ..., D]: mean over the K - 1 pairs of keys and the rows of the
-    summed squared difference, []. 0 for equal keys, |d|^2 for a ramp of d a key."""
+    summed squared difference, []. 0 for equal keys, d . d for a ramp of d a key."""
     return (table[1:] - table[:-1]).square().sum(-1).mean()
 
 

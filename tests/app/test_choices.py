@@ -10,7 +10,10 @@ import pytest
 from orbit4d.curate.cli import RULE_OPTIONS
 from orbit4d.curate.rule_settings import Rules
 from orbit4d.datasets import cli as datasets_cli
+from orbit4d.datasets.commands.geometry_options import GEOMETRY_FORMATS
 from orbit4d.datasets.layouts import exporting
+from orbit4d.datasets.layouts.multi_camera import LAYOUTS
+from orbit4d.datasets.trainers.exporting import TARGETS
 from orbit4d.evaluate import cli as evaluate_cli
 from orbit4d.recon4d import cli as recon4d_cli
 from orbit4d.recon4d.export import formats
@@ -39,7 +42,9 @@ def test_choices_are_those_of_the_packages() -> None:
     assert choices(evaluate_cli.command, "run", "--reconstruct") == list(fitting.PRESETS)
     assert choices(recon4d_cli.recon4d, "--preset") == list(fitting.PRESETS)
     assert choices(recon4d_cli.export_scene, "--format") == list(formats.FORMATS)
-    assert choices(datasets_cli.export, "--format") == [*exporting.FORMATS, "hf-card"]
+    plain, several = [*exporting.FORMATS, "hf-card"], [name for name in LAYOUTS if name != "nerfstudio"]
+    listed = choices(datasets_cli.export, "--format")
+    assert set(listed) == {*plain, *several, *TARGETS, *GEOMETRY_FORMATS} and len(listed) == len(set(listed))
 
 
 @pytest.mark.parametrize("name", RULE_OPTIONS)

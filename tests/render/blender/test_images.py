@@ -254,8 +254,8 @@ def test_what_was_rendered_is_checked_before_it_is_kept(
         values = real_buffer(self).copy()
         values[3, 4, 1] = np.nan
         return values
-    def take_nothing(self, *arguments):
-        return np.zeros_like(real_take(self, *arguments))
+    def take_nothing(self, *arguments, **named):
+        return np.zeros_like(real_take(self, *arguments, **named))
     def run(name):
         settings = preset("draft", frames=3, resolution=16, rigs=("static_orbit",)).as_config()
         payload = {"path": f"{folder}/{name}.glb", "uid": name, "settings": settings, "scratch": folder}

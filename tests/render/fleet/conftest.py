@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,10 @@ def stormy() -> Iterator[Weather]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.delenv("AWS_PROFILE", raising=False)
         s3fs.S3FileSystem.clear_instance_cache()
+        # Servers of one process share what they hold: that of an earlier module is forgotten first.
+        address = f"http://127.0.0.1:{server.server_address[1]}/moto-api/reset"
+        with urllib.request.urlopen(urllib.request.Request(address, method="POST"), timeout=30):
+            pass
         s3fs.S3FileSystem().mkdir("orbit")
         yield weather
         s3fs.S3FileSystem.clear_instance_cache()

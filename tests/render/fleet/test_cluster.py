@@ -311,4 +311,4 @@ def test_what_neither_rendering_nor_a_worker_needs_never_fails_the_doctor(
     assert "warning  chromium" in out and "MISSING" not in out
     monkeypatch.setattr(doctor.SystemPackage, "present", lambda package: package.needed_by != "Blender")
     assert run(doctor.command, []) == 1
-    assert "mend: sudo apt-get install" in capsys.readouterr().out
+    assert "fix: sudo apt-get install" in capsys.readouterr().out

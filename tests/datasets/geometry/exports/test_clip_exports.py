@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from orbit4d.datasets import read_geometry
+from orbit4d.datasets.exports.geometry_files import export_geometry
 from orbit4d.datasets.geometry.exports.flow_files import encode_flo, encode_kitti
 from orbit4d.datasets.geometry.exports.job import GeometrySettings
-from orbit4d.datasets.layouts.geometry_files import export_geometry
 
 CLIP = "uid = 'a' AND rig = 'dynamic_orbit'"
 NAME = "a__a0__dynamic_orbit__o0"

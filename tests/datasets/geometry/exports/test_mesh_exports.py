@@ -12,10 +12,10 @@ import pytest
 
 from orbit4d.datasets import read_geometry
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.exports.geometry_files import export_geometry
 from orbit4d.datasets.geometry.exports.glb import glb
 from orbit4d.datasets.geometry.exports.job import GeometrySettings, Refused
 from orbit4d.datasets.geometry.exports.mesh_sequences import merged
-from orbit4d.datasets.layouts.geometry_files import export_geometry
 
 FIRST = "uid = 'a'"
 
