@@ -131,7 +131,7 @@ GROUPS = {
     "--passes",
     metavar="A,B",
     help="Extra passes, comma-separated: depth, normal, mask, "
-    "geometry, skeleton, albedo, roughness, metallic, emission.",
+    "geometry, skeleton, albedo, roughness, metallic, emission, position.",
 )
 @click.option(
     "--add-passes",

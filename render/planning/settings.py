@@ -24,7 +24,7 @@ WINDOWS = ("moving", "raw_frames")
 #: Rendered with the images, and stored with them.
 IMAGE_PASSES = ("depth", "normal", "mask")
 #: Stored beside the clips, whose bytes do not depend on them.
-MATERIAL_PASSES = ("albedo", "roughness", "metallic", "emission")
+MATERIAL_PASSES = ("albedo", "roughness", "metallic", "emission", "position")
 BESIDE_PASSES = ("geometry", "skeleton", *MATERIAL_PASSES)
 PASSES = (*IMAGE_PASSES, *BESIDE_PASSES)
 DEVICES = ("cpu", "cuda", "optix", "hip", "metal", "oneapi")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""Materials that glow in one of their own properties: albedo, roughness, metallic, emission.
+"""Materials that glow in a property of their own: albedo, roughness, metallic, emission, position.
 
 Each shader is replaced by an emission of the property, and alpha is hardened at one half, so that one sample
 through a pixel's centre shows the property of exactly the surface that counts there: no light, no mixing.
@@ -24,6 +24,8 @@ _INPUTS: dict[str, tuple[tuple[str, ...], float]] = {
     "emission": (("Emission Color",), 0.0),
 }
 _MOST_NODES = 32
+#: Added to positions, since a colour below 0 may be clamped: the clip's world lies well within.
+POSITION_SHIFT = 8.0
 
 
 class GlowingMaterials:
@@ -47,7 +49,7 @@ class GlowingMaterials:
             self._fronts.append((material.node_tree, place, place.links[0].from_socket))
 
     def show(self, kind: str) -> None:
-        """Let every material glow in its albedo, roughness, metallic or emission."""
+        """Let every material glow in its albedo, roughness, metallic, emission or position."""
         for tree, place, front in self._fronts:
             tree.links.new(_glowing(tree, front, kind, _MOST_NODES), place)
 
@@ -139,6 +141,12 @@ def _carry(tree: Any, source: Any, target: Any) -> None:
 def _feed(tree: Any, node: Any, kind: str, glow: Any) -> None:
     """What the emission `glow` glows in, of a shader node."""
     colour, strength = glow.inputs["Color"], glow.inputs["Strength"]
+    if kind == "position":
+        place, shifted = tree.nodes.new("ShaderNodeNewGeometry"), tree.nodes.new("ShaderNodeVectorMath")
+        shifted.inputs[1].default_value = (POSITION_SHIFT,) * 3
+        tree.links.new(place.outputs["Position"], shifted.inputs[0])
+        tree.links.new(shifted.outputs[0], colour)
+        return
     names, missing = _INPUTS[kind]
     if node.type == "EMISSION" and kind == "emission":
         _carry(tree, node.inputs["Color"], colour)

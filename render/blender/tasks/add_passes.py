@@ -17,7 +17,7 @@ from orbit4d.datasets.images.codec import encode_webp
 from orbit4d.datasets.store.clip import RIGS
 from orbit4d.render.blender.geometry.surfaces import points_now
 from orbit4d.render.blender.importers.load import Loaded, load_asset
-from orbit4d.render.blender.materials.attributes import GlowingMaterials
+from orbit4d.render.blender.materials.attributes import POSITION_SHIFT, GlowingMaterials
 from orbit4d.render.blender.scene.room import measure_room
 from orbit4d.render.blender.scene.studio import Studio
 from orbit4d.render.blender.scene.told import surfaces_told
@@ -141,7 +141,11 @@ def _material_pass(
             loaded.set_seconds(now)
         studio.take(shot.camera, optics=shot.optics)
         values = studio.float_buffer()
-        if kind == "emission":
+        if kind == "position":
+            file = f"a{action:03d}_{k:04d}_{kind}.npy"
+            hit = values[..., 3:] > 0.5
+            np.save(scratch / file, np.where(hit, values[..., :3] - POSITION_SHIFT, 0).astype(np.float32))
+        elif kind == "emission":
             file = f"a{action:03d}_{k:04d}_{kind}.npy"
             np.save(scratch / file, values[..., :3].astype(np.float16))
         else:
