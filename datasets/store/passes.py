@@ -39,9 +39,7 @@ PASSES = {
     "roughness": Pass("uint8", 1, "roughness there, in 255ths; 0: nothing", 0.0),
     "metallic": Pass("uint8", 1, "metallic there, in 255ths; 0: nothing", 0.0),
     "emission": Pass("float16", 3, "emitted radiance there, linear; 0: nothing", 0.0),
-    "position": Pass(
-        "float32", 3, "place of the surface there, in the clip's world; 0: nothing", 0.0
-    ),
+    "position": Pass("float32", 3, "place of the surface there, in the clip's world; 0: nothing", 0.0),
 }
 
 

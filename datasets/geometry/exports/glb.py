@@ -6,8 +6,6 @@ triangles in the dataset's order. The axes are turned in the numbers, not by a n
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,59 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.datasets.geometry.action import ActionMesh
+from orbit4d.datasets.geometry.exports.gltf_buffer import INDEX_DATA, VERTEX_DATA, GlbBuffer, pack_glb
 from orbit4d.datasets.geometry.exports.job import ExportAction, Files, turned
-
-FLOAT, UNSIGNED_INT = 5126, 5125
-_VERTEX_DATA, _INDEX_DATA = 34962, 34963
-
-
-class _Buffer:
-    """The binary chunk as it grows, with its views and accessors."""
-
-    def __init__(self) -> None:
-        self.chunks: list[bytes] = []
-        self.length = 0
-        self.views: list[dict[str, Any]] = []
-        self.accessors: list[dict[str, Any]] = []
-
-    def view(self, array: npt.NDArray[Any], target: int | None = None) -> int:
-        data = np.ascontiguousarray(array).tobytes()
-        self.views.append({"buffer": 0, "byteOffset": self.length, "byteLength": len(data)})
-        if target is not None:
-            self.views[-1]["target"] = target
-        self.chunks.append(data + b"\0" * (-len(data) % 4))
-        self.length += len(self.chunks[-1])
-        return len(self.views) - 1
-
-    def accessor(self, array: npt.NDArray[Any], kind: str, bounds: bool, target: int | None = None) -> int:
-        told = {"bufferView": self.view(array, target), **_facts(array, kind, bounds)}
-        self.accessors.append(told)
-        return len(self.accessors) - 1
-
-    def deltas(self, array: npt.NDArray[np.float32]) -> int:
-        """Displacements [V, 3]; sparse where less than half of the vertices move."""
-        moved = np.flatnonzero(array.any(axis=1)).astype(np.uint32)
-        if 2 * len(moved) >= len(array):
-            return self.accessor(array, "VEC3", True, _VERTEX_DATA)
-        if not len(moved):
-            moved = np.zeros(1, np.uint32)  # a sparse accessor holds at least one value
-        told = _facts(array, "VEC3", True)
-        told["sparse"] = {
-            "count": len(moved),
-            "indices": {"bufferView": self.view(moved), "componentType": UNSIGNED_INT},
-            "values": {"bufferView": self.view(array[moved])},
-        }
-        self.accessors.append(told)
-        return len(self.accessors) - 1
-
-
-def _facts(array: npt.NDArray[Any], kind: str, bounds: bool) -> dict[str, Any]:
-    component = FLOAT if array.dtype == np.float32 else UNSIGNED_INT
-    told: dict[str, Any] = {"componentType": component, "count": len(array), "type": kind}
-    if bounds:
-        flat = array.reshape(len(array), -1)
-        told |= {"min": flat.min(axis=0).tolist(), "max": flat.max(axis=0).tolist()}
-    return told
+from orbit4d.datasets.geometry.exports.skinned_glb import skinned_action
 
 
 def glb(
@@ -79,14 +27,14 @@ def glb(
     extras: dict[str, Any] | None = None,
 ) -> bytes:
     """`vertices` [T, V, 3] (+Y up) at `seconds` [T] as a file, with `faces` [M, 3] and glTF's `uv` [V, 2]."""
-    buffer = _Buffer()
-    attributes = {"POSITION": buffer.accessor(vertices[0], "VEC3", True, _VERTEX_DATA)}
+    buffer = GlbBuffer()
+    attributes = {"POSITION": buffer.accessor(vertices[0], "VEC3", True, VERTEX_DATA)}
     if uv is not None:
-        attributes["TEXCOORD_0"] = buffer.accessor(uv.astype(np.float32), "VEC2", False, _VERTEX_DATA)
+        attributes["TEXCOORD_0"] = buffer.accessor(uv.astype(np.float32), "VEC2", False, VERTEX_DATA)
     corners = faces.astype(np.uint32).reshape(-1)
     primitive: dict[str, Any] = {
         "attributes": attributes,
-        "indices": buffer.accessor(corners, "SCALAR", False, _INDEX_DATA),
+        "indices": buffer.accessor(corners, "SCALAR", False, INDEX_DATA),
         "material": 0,
     }
     mesh: dict[str, Any] = {"name": name, "primitives": [primitive]}
@@ -109,10 +57,10 @@ def glb(
         "bufferViews": buffer.views,
         "buffers": [{"byteLength": buffer.length}],
     }
-    return _pack(document, b"".join(buffer.chunks))
+    return pack_glb(document, b"".join(buffer.chunks))
 
 
-def _keys(buffer: _Buffer, seconds: npt.NDArray[np.float64], n_targets: int) -> dict[str, Any]:
+def _keys(buffer: GlbBuffer, seconds: npt.NDArray[np.float64], n_targets: int) -> dict[str, Any]:
     times = (seconds - seconds[0]).astype(np.float32)
     weights = np.concatenate([np.zeros((1, n_targets)), np.eye(n_targets)]).astype(np.float32)
     source = buffer.accessor(times, "SCALAR", True)
@@ -122,15 +70,6 @@ def _keys(buffer: _Buffer, seconds: npt.NDArray[np.float64], n_targets: int) -> 
         "samplers": [{"input": source, "output": target, "interpolation": "LINEAR"}],
         "channels": [{"sampler": 0, "target": {"node": 0, "path": "weights"}}],
     }
-
-
-def _pack(document: dict[str, Any], binary: bytes) -> bytes:
-    text = json.dumps(document, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
-    body = (
-        struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
-    )
-    return struct.pack("<4sII", b"glTF", 2, 12 + len(body)) + body
 
 
 def vertex_uv(mesh: ActionMesh) -> npt.NDArray[np.float32] | None:
@@ -146,7 +85,13 @@ def vertex_uv(mesh: ActionMesh) -> npt.NDArray[np.float32] | None:
 
 
 def action_glb(action: ExportAction) -> Files:
-    """`<name>.glb`: the action as one mesh with morph targets."""
+    """`<name>.glb`: the action as one mesh, moved by the skin of its source where the dataset holds one that
+    glTF can say, else by morph targets.
+    """
+    skinned = skinned_action(action)
+    if skinned is not None:
+        yield f"{action.name}.glb", skinned
+        return
     moments, up = action.moments(), action.axes("y")
     uv = vertex_uv(action.mesh)
     if uv is None and action.mesh.uv is not None:
