@@ -144,7 +144,7 @@ def test_what_gltf_cannot_say_of_joints_becomes_morph_targets() -> None:
 
 
 def test_without_a_skeleton_there_are_morph_targets_and_no_note() -> None:
-    skeleton, mesh = arm()
+    _, mesh = arm()
 
     class Bare(SimpleNamespace):
         @property
