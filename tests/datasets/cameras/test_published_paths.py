@@ -55,11 +55,11 @@ def test_the_way_between_two_views() -> None:
 def test_distances() -> None:
     a, b = look_at((3, 1, 2)), look_at((-1, 0.5, 4))
     d = view_distances(between(a, b, 9, centres=True), np.stack([a, b]), 2.0)
-    assert d[0] == d[-1] == 0 and d.max() == 1 and np.argmax(d) == 4
+    assert max(d[0], d[-1]) < 1e-7 and d.max() == 1 and np.argmax(d) == 4
     turned = a.copy()
     turned[:3, :3] = Rotation.from_euler("y", 20, degrees=True).as_matrix() @ a[:3, :3]
     turned[:3, 3] = turned[:3, :3] @ a[:3, :3].T @ a[:3, 3]  # the same centre
-    assert view_distances(np.stack([a, turned]), a[None], 2.0).tolist() == [0, 1]
+    assert view_distances(np.stack([a, turned]), a[None], 2.0).round(6).tolist() == [0, 1]
 
 
 def test_released_paths(shared: Path) -> None:
