@@ -25,6 +25,7 @@ from click.testing import CliRunner
 from orbit4d.curate.cli import command as curate_command
 from orbit4d.curate.measuring import measure_sources
 from orbit4d.datasets import InputError, OrbitError
+from orbit4d.datasets.commands import ray_token
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.operations import run_progress
@@ -120,7 +121,20 @@ class Nodes:
 
 
 @pytest.fixture(scope="module")
-def nodes(hub: Hub, bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+def no_token() -> Iterator[None]:
+    """A Ray that another test started leaves the mode, and its token in the user's home: nodes with homes of
+    their own would look for it in vain.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.delenv("RAY_AUTH_TOKEN", raising=False)
+        ray_token._read_again()
+        yield
+    ray_token._read_again()
+
+
+@pytest.fixture(scope="module")
+def nodes(no_token: None, hub: Hub, bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """Head without cores and two nodes with one each."""
     from ray.cluster_utils import Cluster
 
