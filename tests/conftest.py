@@ -318,11 +318,13 @@ def ray_address() -> Iterator[str]:
     Its workers have the environment of the first test that asks for it, and not of each.
     """
     pytest.importorskip("ray")
-    # Without a token, which would be left in the user's home and asked of every other Ray of the tests.
-    plain = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-P", "-c", _HEAD]
+    from ray._raylet import Config
+
+    # As `ray.init(address="local")` sets it for the rest of a process: the user's own token is asked for.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    Config.initialize("")
     with subprocess.Popen(
-        command, env=plain, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", _HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as head:
         assert head.stdin is not None and head.stdout is not None
         words = head.stdout.readline().split()

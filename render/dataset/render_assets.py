@@ -285,7 +285,7 @@ class _Run:
         # Their rows travel with the staged asset: the writer records them when it rolls it.
         self.summary.still_actions += result["rejected"]
         self.roller.add(Staged(uid, result["bytes"], 0))
-        for line in result["refused"]:
+        for line in result.get("refused", ()):
             reason = line.rsplit(" ", 1)[-1]
             self.summary.refused_passes[reason] = self.summary.refused_passes.get(reason, 0) + 1
 
