@@ -80,12 +80,26 @@ def localize(path: str, folder: str | os.PathLike[str]) -> str:
     except FileNotFoundError as error:
         if place_is_gone(path):
             raise StorageRefused(f"cannot read {path}: no such place; check the address") from error
+        if _is_there(path):
+            # An outage that ended between both questions: the file is not to blame.
+            raise StorageRefused(f"cannot read {path}: its place was gone for a time") from error
         raise
     except PermissionError as error:
         raise DeniedInput(f"cannot read {path}: {error}; check the credentials") from error
     except Exception as error:
         raise storage_fault(f"cannot read {path}", error) from error
     return target
+
+
+def _is_there(uri: str) -> bool:
+    """Whether a file that was just said to be missing is there after all."""
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, path = url_to_fs(uri)
+        return bool(fs.exists(path))
+    except Exception:
+        return False
 
 
 def place_is_gone(uri: str) -> bool:
