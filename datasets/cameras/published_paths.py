@@ -62,8 +62,8 @@ def between(pose1: npt.ArrayLike, pose2: npt.ArrayLike, frames: int = 25, *, cen
     poses = np.tile(np.eye(4), (frames, 1, 1))
     poses[:, :3, :3] = turns
     if centres:
-        ends = [-p[:3, :3].T @ p[:3, 3] for p in (first, last)]
-        poses[:, :3, 3] = -np.einsum("fij,fj->fi", turns, np.linspace(*ends, frames))
+        begin, end = (-p[:3, :3].T @ p[:3, 3] for p in (first, last))
+        poses[:, :3, 3] = -np.einsum("fij,fj->fi", turns, np.linspace(begin, end, frames))
     else:
         poses[:, :3, 3] = np.linspace(first[:3, 3], last[:3, 3], frames)
     return poses

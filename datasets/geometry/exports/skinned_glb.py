@@ -12,8 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.datasets.geometry.exports.gltf_buffer import INDEX_DATA, VERTEX_DATA, GlbBuffer, pack_glb
-from orbit4d.datasets.geometry.exports.job import ExportAction, turned
+from orbit4d.datasets.geometry.exports.glb import (
+    INDEX_DATA,
+    VERTEX_DATA,
+    GlbBuffer,
+    morphed_action,
+    pack_glb,
+)
+from orbit4d.datasets.geometry.exports.job import ExportAction, Files, turned
 from orbit4d.datasets.geometry.skeleton import Skeleton
 
 Floats = npt.NDArray[np.float64]
@@ -23,6 +29,14 @@ TOP, MOST_ERROR = 4, 1e-3
 #: What a rotation may miss of being one, relative to its scale, before a pose counts as sheared.
 SHEAR = 1e-4
 _AXES = {"y": np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]]), "z": np.eye(4)}
+
+
+def action_glb(action: ExportAction) -> Files:
+    """`<name>.glb`: the action as one mesh, moved by the skin of its source where the dataset holds one that
+    glTF can say, else by morph targets.
+    """
+    skinned = skinned_action(action)
+    yield f"{action.name}.glb", morphed_action(action) if skinned is None else skinned
 
 
 def skinned_action(action: ExportAction) -> bytes | None:

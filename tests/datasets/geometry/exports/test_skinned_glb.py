@@ -14,8 +14,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.datasets.geometry.exports.glb import action_glb
 from orbit4d.datasets.geometry.exports.job import ExportAction, GeometrySettings
+from orbit4d.datasets.geometry.exports.skinned_glb import action_glb
 
 _SPEC = importlib.util.spec_from_file_location("orbit4d_tests_rigs", Path(__file__).parent / "test_rigs.py")
 _rigs = importlib.util.module_from_spec(_SPEC)
