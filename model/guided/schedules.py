@@ -6,6 +6,7 @@ sigma = s / a, so that one rule of guidance serves Stable Video Diffusion (VE Eu
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -79,7 +80,7 @@ class EulerVE:
         return x + ((x - output) / here) * (there - here)
 
 
-class ScaledSchedule:
+class ScaledSchedule(ABC):
     """States a x0 + s n of given coefficients [N + 1], and outputs of any prediction: the conversions.
 
     A subclass says how a step is made. `velocity="edm"` is Stable Video Diffusion's v: on the
@@ -134,8 +135,9 @@ class ScaledSchedule:
             return (a * x - x0) / s
         return (x - a * x0) / s
 
+    @abstractmethod
     def step(self, output: Tensor, i: int, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The state after step i."""
 
 
 class DDIM(ScaledSchedule):
@@ -169,7 +171,7 @@ class FlowEuler(ScaledSchedule):
 class DiffusersSchedule(ScaledSchedule):
     """A scheduler of diffusers after `set_timesteps`: DDIM, Euler on VE, flow Euler, UniPC on flow.
 
-    Steps are the scheduler's own, to the bit. InputError is not raised here: an unknown kind is a ValueError.
+    Steps are the scheduler's own, to the bit. ValueError for an unknown kind.
     """
 
     def __init__(self, scheduler: Any) -> None:
