@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = ("datasets", "render", "curate", "model", "recon4d", "evaluate", "app")
+PACKAGES = ("datasets", "render", "curate", "model", "recon4d", "compose", "evaluate", "app")
 NOTE = "<!-- made by docs/generated.py: edit the code, not this page -->\n\n"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("datasets", "render", "curate", "model", "recon4d", "evaluate", "app")
+ROOMS = ("datasets", "render", "curate", "model", "recon4d", "compose", "evaluate", "app")
 #: What each package may import; everything else would run upwards or sideways.
 BELOW = {
     "datasets": set(),
@@ -20,8 +20,9 @@ BELOW = {
     "model": {"datasets"},
     "recon4d": {"datasets"},
     "curate": {"datasets", "render"},
+    "compose": {"datasets", "render", "model", "recon4d"},
     "evaluate": {"datasets", "render", "curate", "model", "recon4d"},
-    "app": {"datasets", "render", "curate", "model", "recon4d", "evaluate"},
+    "app": {"datasets", "render", "curate", "model", "recon4d", "compose", "evaluate"},
 }
 #: The line in which a package's sub-packages and modules stand: each imports itself and what is to its left.
 ORDER = {
@@ -42,6 +43,7 @@ ORDER = {
         "rotations devices graphs raster gaussians deformation world scene filming inputs fitting export "
         "viewer cli"
     ),
+    "compose": "spec characters library placement experts director animate completion cli",
     "evaluate": "metrics geometry tasks results runner cli",
     "app": "gallery demo doctor export cli __main__",
 }

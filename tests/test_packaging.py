@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = {"datasets", "render", "curate", "model", "recon4d", "evaluate", "app"}
+ROOMS = {"datasets", "render", "curate", "model", "recon4d", "compose", "evaluate", "app"}
 
 
 @pytest.fixture(scope="module")

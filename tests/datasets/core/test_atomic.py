@@ -211,7 +211,7 @@ def test_nothing_else_renames_what_it_wrote(repo_root: Path) -> None:
         "evaluate/tasks/truth_cache.py",  # a dataset that many workers render
     }
     found = set()
-    for room in ("datasets", "render", "curate", "model", "recon4d", "evaluate", "app"):
+    for room in ("datasets", "render", "curate", "model", "recon4d", "compose", "evaluate", "app"):
         for path in (repo_root / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
