@@ -8,4 +8,7 @@ from orbit4d.model.distill.guiding import guide as guide
 from orbit4d.model.distill.guiding import rescale_guidance as rescale_guidance
 from orbit4d.model.distill.guiding import weight as weight
 from orbit4d.model.distill.score_model import ScoreModel as ScoreModel
+from orbit4d.model.distill.scores.loading import load_score as load_score
+from orbit4d.model.distill.scores.loading import register_analytic as register_analytic
 from orbit4d.model.distill.surrogate import surrogate as surrogate
+from orbit4d.model.distill.two_pass import latent_gradients as latent_gradients

@@ -36,6 +36,7 @@ from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec, image_source
 from orbit4d.model.network.cameras import videomv_cameras
 from orbit4d.model.network.interfaces import OrbitPipelineConfig
 from orbit4d.model.network.unet import OrbitUNet
+from orbit4d.model.sampling.asked import Asked, ask, estimated
 from orbit4d.model.sampling.frame_types import frames_to_tensor, tensor_to_frames
 from orbit4d.model.sampling.working import WorkingNetworks, sampling_dtype
 
@@ -366,11 +367,7 @@ class OrbitPipeline(DiffusionPipeline):
         negative = None
         if parts.text is not None:
             negative = parts.tokens([parts.spec.negative_prompt]).to(device, self.unet.dtype)
-        weights = GuidanceWeights(
-            conditions=self.config.w1 if w1 is None else w1,
-            base=self._base_weight(w2),
-            motion=self.config.w_motion if w_motion is None else w_motion,
-        )
+        weights = self._weights(w1, w2, w_motion)
         edge = self.config.resolution // parts.autoencoder.factor
         shape = (count, parts.latent_channels, len(cameras), edge, edge)
         if latents is None:
@@ -396,6 +393,47 @@ class OrbitPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         frames = tensor_to_frames(z if output_type == "latent" else parts.to_pixels(z), output_type)
         return OrbitPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def conditions(
+        self,
+        image: Image.Image | npt.NDArray[Any] | Tensor | None = None,
+        prompt: str | None = None,
+        static: npt.NDArray[Any] | Tensor | None = None,
+        motion: float | Sequence[float | None] | None = None,
+        cameras: Sequence[Camera] | None = None,
+        num_videos: int = 1,
+    ) -> Asked:
+        """What `clean_estimate` is asked under; arguments as of a call, encoded once. InputError as there."""
+        with torch.no_grad():
+            return ask(self, image, prompt, static, motion, cameras, num_videos)
+
+    @torch.no_grad()
+    @memory_answered()
+    def clean_estimate(
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        conditions: Asked,
+        guided: bool = True,
+        w1: float | None = None,
+        w2: float | None = None,
+        w_motion: float | None = None,
+        max_batch: int | None = None,
+    ) -> Tensor:
+        """Clean latents [B, C, F, h, w] float32 that the run sees in z_t at t [B]: the step of a call.
+
+        The guided prediction (`guided` False: the conditioned branch alone), the residual rule where the run
+        has one, then the conversion to a clean sample. InputError for a w2 without a frozen base.
+        """
+        return estimated(self, z_t, t, conditions, guided, self._weights(w1, w2, w_motion), max_batch)
+
+    def _weights(self, w1: float | None, w2: float | None, w_motion: float | None) -> GuidanceWeights:
+        """Guidance weights of a call; None is the run's own."""
+        return GuidanceWeights(
+            conditions=self.config.w1 if w1 is None else w1,
+            base=self._base_weight(w2),
+            motion=self.config.w_motion if w_motion is None else w_motion,
+        )
 
     def _base_weight(self, w2: float | None) -> float:
         if w2 and self.base_unet is None:
