@@ -51,7 +51,8 @@ class LatentScore(ABC):
         self.scaling_factor = float(autoencoder.config["scaling_factor"])
         self.channels = int(autoencoder.config["latent_channels"])
         self.factor = 2 ** (len(autoencoder.config["block_out_channels"]) - 1)
-        edge = _pair(network.config["sample_size"])  # type: ignore[operator, index]  # diffusers' config
+        settings: Any = network.config
+        edge = _pair(settings["sample_size"])
         self.size = size or (edge[0] * self.factor, edge[1] * self.factor)
         if self.size[0] % self.factor or self.size[1] % self.factor:
             raise InputError(
