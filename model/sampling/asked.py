@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -16,9 +16,6 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.diffusion.guidance import Conditions, GuidanceWeights, predict
 from orbit4d.model.diffusion.losses import clean_estimate, residual_estimate
 from orbit4d.model.encoders.frozen import image_source
-
-if TYPE_CHECKING:
-    from orbit4d.model.sampling.pipeline import OrbitPipeline
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Asked:
 
 
 def ask(
-    pipeline: OrbitPipeline, image: Any, prompt: str | None, static: Any,
+    pipeline: Any, image: Any, prompt: str | None, static: Any,
     motion: float | Sequence[float | None] | None, cameras: Sequence[Camera] | None, num_videos: int,
 ) -> Asked:  # fmt: skip
     """`OrbitPipeline.conditions`: see there."""
@@ -55,7 +52,7 @@ def ask(
 
 
 def estimated(
-    pipeline: OrbitPipeline, z_t: Tensor, t: Tensor, asked: Asked, guided: bool,
+    pipeline: Any, z_t: Tensor, t: Tensor, asked: Asked, guided: bool,
     weights: GuidanceWeights, max_batch: int | None,
 ) -> Tensor:  # fmt: skip
     """`OrbitPipeline.clean_estimate`: see there."""
