@@ -403,7 +403,10 @@ class OrbitPipeline(DiffusionPipeline):
         cameras: Sequence[Camera] | None = None,
         num_videos: int = 1,
     ) -> Asked:
-        """What `clean_estimate` is asked under; arguments as of a call, encoded once. InputError as there."""
+        """What `clean_estimate` is asked under, encoded once, for [num_videos, ..] latents.
+
+        Arguments are those of a call; InputError as there.
+        """
         with torch.no_grad():
             return ask(self, image, prompt, static, motion, cameras, num_videos)
 
