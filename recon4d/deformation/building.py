@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orbit4d.recon4d.deformation.field import Deformation, HexPlaneField, NodeField
+from orbit4d.recon4d.deformation.field import Deformation, HexPlaneField, NodeField, StillField
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
 
 
@@ -18,4 +18,6 @@ def build_field(config: dict[str, Any]) -> Deformation:
         return NodeField(**options)
     if config["kind"] == "keyframes":
         return KeyframeField(**{**options, "heads": tuple(options["heads"])})
+    if config["kind"] == "still":
+        return StillField()
     raise ValueError(f"unknown deformation field {config['kind']!r}; choose nodes, hexplane or keyframes")
