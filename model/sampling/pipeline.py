@@ -33,6 +33,8 @@ from orbit4d.model.diffusion.guidance import Conditions, GuidanceWeights, guided
 from orbit4d.model.diffusion.losses import residual_estimate
 from orbit4d.model.diffusion.schedule import refine
 from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec, image_source
+from orbit4d.model.guided.sampler import Guide, guided_sample
+from orbit4d.model.guided.schedules import DiffusersSchedule
 from orbit4d.model.network.cameras import videomv_cameras
 from orbit4d.model.network.interfaces import OrbitPipelineConfig
 from orbit4d.model.network.unet import OrbitUNet
@@ -297,6 +299,7 @@ class OrbitPipeline(DiffusionPipeline):
         output_type: str = "np",
         return_dict: Literal[True] = True,
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        guide: Guide | None = None,
     ) -> OrbitPipelineOutput: ...
 
     @overload
@@ -319,6 +322,7 @@ class OrbitPipeline(DiffusionPipeline):
         *,
         return_dict: bool,
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        guide: Guide | None = None,
     ) -> OrbitPipelineOutput | tuple[Any]: ...
 
     @torch.no_grad()
@@ -341,6 +345,7 @@ class OrbitPipeline(DiffusionPipeline):
         output_type: str = "np",
         return_dict: bool = True,
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        guide: Guide | None = None,
     ) -> OrbitPipelineOutput | tuple[Any]:
         """Sample videos by DDIM.
 
@@ -354,6 +359,7 @@ class OrbitPipeline(DiffusionPipeline):
         num_videos: how many, batched. max_batch: largest batch of one network pass; where a GPU has no memory
         for all branches of guidance in one, they go one by one of themselves.
         latents: starting noise [B, C, F, h, w] in place of a drawn one.
+        guide: a warp of what is known, which pulls the sampler (`guided_sample`); None: nothing does.
 
         InputError for a condition that this run was not trained on or a number of frames that is not its own,
         ValueError for latents of another shape, WorkError where a GPU has too little memory.
@@ -381,15 +387,20 @@ class OrbitPipeline(DiffusionPipeline):
             source = image_source(full.static_latents, full.image_latents, len(cameras), how)
         steps = num_inference_steps or self.config.sample_steps
         self.scheduler.set_timesteps(steps, device=device)
-        for i, t in enumerate(self.scheduler.timesteps):
-            output, max_batch = self._guided(z, t.expand(count), full, negative, weights, max_batch)
-            if source is not None:
-                # The branches' weights sum to 1: what is done to each may as well be done to the result.
-                spread = self.config.residual
-                output = residual_estimate(self.scheduler, output, source, z, t.expand(count), spread)
-            z = self.scheduler.step(output, t, z, return_dict=False)[0]
-            if callback_on_step_end is not None:
-                z = callback_on_step_end(self, i, t, {"latents": z}).get("latents", z)
+        denoiser = _Branches(self, full, negative, weights, max_batch, source)
+
+        def told(i: int, x: Tensor) -> Tensor:
+            if callback_on_step_end is None:
+                return x
+            at = self.scheduler.timesteps[i]
+            return callback_on_step_end(self, i, at, {"latents": x}).get("latents", x)
+
+        schedule = DiffusersSchedule(self.scheduler)
+        if guide is None:
+            z = guided_sample(denoiser, schedule, z, None, None, None, callback=told)
+        else:
+            z = guide.sample(denoiser, schedule, z, generator, told)
+            guide.evaluations.append(denoiser.evaluations)
         self.maybe_free_model_hooks()
         frames = tensor_to_frames(z if output_type == "latent" else parts.to_pixels(z), output_type)
         return OrbitPipelineOutput(frames=frames) if return_dict else (frames,)
@@ -536,6 +547,44 @@ class OrbitPipeline(DiffusionPipeline):
         if parts.image is not None:
             values["image_embeddings"] = parts.image_vectors(frames[:, 0].to(device))
         return values
+
+
+class _Branches:
+    """The networks of a pipeline with all branches of guidance, as the denoiser of `guided_sample`."""
+
+    def __init__(
+        self,
+        pipeline: OrbitPipeline,
+        full: Conditions,
+        negative: Tensor | None,
+        weights: GuidanceWeights,
+        max_batch: int | None,
+        source: Tensor | None,
+    ) -> None:
+        self.pipeline, self.full, self.negative, self.weights = pipeline, full, negative, weights
+        self.max_batch, self.source = max_batch, source
+        self.evaluations = 0
+
+    def output(self, x: Tensor, i: int) -> Tensor:
+        """What the networks predict for the state x [B, C, F, h, w] before step i."""
+        return self._output(x, i, self.weights)
+
+    def conditional(self, x: Tensor, sigma: float) -> Tensor:
+        """The clean estimate of the conditioned branch alone, at a variance-exploding state."""
+        schedule = DiffusersSchedule(self.pipeline.scheduler)
+        i = int(abs(schedule.sigmas - sigma).argmin())
+        state = schedule.from_ve(x, i)
+        return schedule.to_x0(self._output(state, i, GuidanceWeights(0.0, 0.0, 0.0)), i, state)
+
+    def _output(self, x: Tensor, i: int, weights: GuidanceWeights) -> Tensor:
+        pipeline, count = self.pipeline, x.shape[0]
+        t = pipeline.scheduler.timesteps[i].expand(count)
+        output, self.max_batch = pipeline._guided(x, t, self.full, self.negative, weights, self.max_batch)
+        self.evaluations += 1
+        if self.source is None:
+            return output
+        # The branches' weights sum to 1: what is done to each may as well be done to the result.
+        return residual_estimate(pipeline.scheduler, output, self.source, x, t, pipeline.config.residual)
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
