@@ -70,9 +70,9 @@ class Reference:
     """And every so manyth after them."""
     in_motion: int = 0
     """The same in the later stages, at time 0; 0 never."""
-    rgb: float = 250.0
+    rgb: float = 5.0
     """Of the mean squared difference of images on the drawn background."""
-    alpha: float = 25.0
+    alpha: float = 0.5
     """Of that of mattes."""
     jitter: float = 0.0
     """Deviation of the camera's place and direction at these steps."""

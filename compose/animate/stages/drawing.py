@@ -88,8 +88,13 @@ def on_background(frames: Sequence[Frame], background: Tensor) -> Tensor:
     return (color + (1 - alpha) * background.to(color)).permute(0, 3, 1, 2).contiguous()
 
 
-def pull_frames(frames: Sequence[Frame], colors: Tensor, alphas: Tensor, clock: Clock) -> None:
-    """Take gradients of premultiplied colours [F, h, w, 3] and alphas [F, h, w, 1] back to the parameters."""
+def pull_frames(
+    frames: Sequence[Frame], colors: Tensor, alphas: Tensor, clock: Clock, penalty: Tensor | None = None
+) -> None:
+    """Take gradients of premultiplied colours [F, h, w, 3] and alphas [F, h, w, 1] back to the parameters.
+
+    `penalty` [] is differentiated with them: it may share the field's graph.
+    """
 
     def part(i: int, n: int) -> None:
         for k in range(i * len(frames) // n, (i + 1) * len(frames) // n):
@@ -104,6 +109,8 @@ def pull_frames(frames: Sequence[Frame], colors: Tensor, alphas: Tensor, clock: 
             if tensor.requires_grad and leaf.grad is not None:
                 held = roots.get(id(tensor))
                 roots[id(tensor)] = (tensor, leaf.grad if held is None else held[1] + leaf.grad)
+    if penalty is not None:
+        roots[id(penalty)] = (penalty, torch.ones_like(penalty))
     torch.autograd.backward([t for t, _ in roots.values()], [g for _, g in roots.values()])
 
 

@@ -123,9 +123,8 @@ def _reference_step(state: State, told: Told) -> Step:
     pull = 2 * settings.reference.rgb / off_rgb.numel() * off_rgb * mask
     pull_alpha = 2 * settings.reference.alpha / off_alpha.numel() * off_alpha
     pull_alpha = pull_alpha - (pull * behind).sum(-1, keepdim=True)
-    pull_frames(frames, pull[None], pull_alpha[None], state.clock)
-    if state.stage != "static":
-        _regularise(state, settings, [0.0])
+    penalty = _penalty(state, settings, [0.0])
+    pull_frames(frames, pull[None], pull_alpha[None], state.clock, penalty)
     return Step("reference", numbers={"mse": float(off_rgb.square().mean())})
 
 
@@ -178,8 +177,7 @@ def _clip_step(state: State, told: Told, progress: float) -> Step:
     colors, alphas = image_gradients(total, background)
     if settings.opacity_entropy:
         alphas = alphas + _entropy_pull(frames, settings, state)
-    pull_frames(frames, colors, alphas, state.clock)
-    _regularise(state, settings, times.tolist())
+    pull_frames(frames, colors, alphas, state.clock, _penalty(state, settings, times.tolist()))
     return done
 
 
@@ -271,14 +269,15 @@ def _size(settings: Settings, progress: float) -> int:
     return max(8, round(settings.resolution * edge))
 
 
-def _regularise(state: State, settings: Settings, times: list[float]) -> None:
+def _penalty(state: State, settings: Settings, times: list[float]) -> Tensor | None:
     """Penalties on the field, around one time of the clip in turn."""
+    if state.stage == "static":
+        return None
     time = times[state.step % len(times)]
     terms = state.field.regularisers(time, 1 / max(settings.n_keys - 1, 1))
     weights = {"time_tv": settings.time_tv, "rigidity": settings.rigidity}
     due = [weights[name] * term for name, term in terms.items() if weights.get(name)]
-    if due:
-        torch.stack(due).sum().backward()
+    return torch.stack(due).sum() if due else None
 
 
 def _entropy_pull(frames: list[Frame], settings: Settings, state: State) -> Tensor:
