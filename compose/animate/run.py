@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,11 @@ from orbit4d.compose.animate.start.reference import (
     save_reference,
 )
 from orbit4d.compose.animate.start.still import ball, still_scene
+from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.progress import Progress
+from orbit4d.model.distill.scenes.views import spherical
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
 from orbit4d.recon4d.devices import choose_device, describe_device
 from orbit4d.recon4d.raster.threads import alone
@@ -141,6 +143,9 @@ class _Run:
         self.still: Scene | None = None
         self.told = Told(settings, slots, None, self.view, served.prompts, device)
         self.reference: Reference | None = None
+        for slot in slots.values():
+            if slot.is_orbit:
+                self.told.orbit = _orbit_of(slot.model.pipeline.orbit(0.0, settings.elevation))
 
     def all(self) -> Scene:
         """Every stage that is left, then the scene."""
@@ -333,6 +338,11 @@ class _Run:
             self.say(_line(stage, state.records[stage]))
         self.say("priors: " + ", ".join(f"{n} {p.get('kind', NONE)}" for n, p in priors.items()))
         return scene
+
+
+def _orbit_of(cameras: Sequence[Camera]) -> tuple[View, ...]:
+    """A run's cameras as views."""
+    return tuple(View(*spherical(camera)) for camera in cameras)
 
 
 def _line(stage: str, record: dict[str, Any]) -> str:

@@ -110,6 +110,8 @@ class Settings:
     refine_field_rate: float = 3e-3
     time_tv: float = 0.1
     rigidity: float = 20.0
+    regularise_every: int = 2
+    """Steps between two that pay for the field's penalties, which then count as many times as much."""
     opacity_entropy: float = 0.0
     sizes: tuple[tuple[float, float], ...] = ((0.3, 0.25), (0.3, 0.5), (0.4, 1.0))
     """Of the motion stage: share of its steps, and of the resolution."""

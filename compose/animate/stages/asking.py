@@ -32,12 +32,20 @@ class Slot:
     kept: dict[Any, Any] = field(default_factory=dict)
 
     @property
+    def is_orbit(self) -> bool:
+        """Whether the prior is a run of our own, which knows clips of its orbit alone."""
+        return hasattr(self.model, "pipeline")
+
+    @property
     def is_clip(self) -> bool:
-        return self.name == "video"
+        """Whether the prior sees all frames as one sample."""
+        return self.name == "video" or self.is_orbit
 
     def told(self, model: Any, named: dict[str, Any]) -> Any:
         """Conditions of a model from what a step knows: only what it takes."""
         chosen = {key: value for key, value in named.items() if key in model.takes and value is not None}
+        if self.is_orbit and "reference" in chosen and model.pipeline.parts.image is not None:
+            chosen.pop("prompt", None)
         if model.takes <= _LASTING:
             key = (id(model), *sorted(chosen.items()))
             if key not in self.kept:

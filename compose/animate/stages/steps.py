@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from orbit4d.compose.animate.stages.drawing import (
     pull_frames,
 )
 from orbit4d.compose.animate.stages.state import State, trains_canonical
+from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.scene import Placed, place
@@ -42,6 +44,33 @@ class Told:
     prompts: dict[str, str] = field(default_factory=dict)
     """By stage, and "negative"."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    orbit: tuple[View, ...] = ()
+    """Views of a prior that knows no others: a run's own orbit."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The views of a step's frames, as priors and as the rasteriser take them."""
+
+    views: tuple[View, ...]
+    cameras: tuple[Camera, ...]
+    placed: tuple[Placed, ...]
+
+    @classmethod
+    def of(cls, views: Sequence[View], size: int, told: Told) -> Seen:
+        """Square views of `size` pixels; a view that stands still is converted once."""
+        made: dict[View, tuple[Camera, Placed]] = {}
+        for view in views:
+            if view not in made:
+                camera = view.camera(size, told.settings.rig.fov)
+                made[view] = (camera, place(camera, told.device))
+        both = [made[view] for view in views]
+        return cls(tuple(views), tuple(c for c, _ in both), tuple(p for _, p in both))
+
+    def only(self, frames: Sequence[int]) -> Seen:
+        """Some of the frames."""
+        parts = (self.views, self.cameras, self.placed)
+        return Seen(*(tuple(part[i] for i in frames) for part in parts))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -113,7 +142,7 @@ def _reference_step(state: State, told: Told) -> Step:
             view.radius + float(off[2]),
         )
     background = torch.rand(3, generator=state.generator).to(wanted)
-    frames = _drawn(state, told, [0.0], [view], len(wanted))
+    frames = _drawn(state, told, [0.0], Seen.of([view], len(wanted), told))
     frame = frames[0]
     color, alpha = frame.color.detach(), frame.alpha.detach()
     off_alpha = alpha - wanted[..., 3:]
@@ -133,13 +162,17 @@ def _static_step(state: State, told: Told) -> Step:
     settings = told.settings
     view = draw_view(state.rng, settings.rig)
     background = torch.rand(3, generator=state.generator).to(told.device)
-    frames = _drawn(state, told, [0.0], [view], settings.resolution)
+    # A prior of clips in the slot of still objects sees a whole orbit at once.
+    around = told.orbit if "3d" in told.slots and told.slots["3d"].is_clip else ()
+    seen = Seen.of(around or [view], settings.resolution, told)
+    times = [0.0] * len(seen.views)
+    frames = _drawn(state, told, times, seen)
     images = on_background(frames, background)
     done, total = Step("priors"), torch.zeros_like(images)
     for name in ("2d", "3d"):
         if name in told.slots:
-            named = _named(told, "static", [view], [0.0], False, background)
-            answer = _asked(state, told, name, images, named, view)
+            named = _named(told, "static", seen, times, False, background)
+            answer = _asked(state, told, name, images, named, None if around else view)
             done.answers[name] = (answer, images)
             total += answer.gradient
     pull_frames(frames, *image_gradients(total, background), state.clock)
@@ -154,26 +187,30 @@ def _clip_step(state: State, told: Told, progress: float) -> Step:
         state.rng, settings.frames, settings.precision, settings.zero_rate, settings.mirror
     )
     views, moving = draw_clip_views(state.rng, settings.rig, settings.frames)
+    if told.orbit and told.slots["video"].is_orbit:
+        views, moving, starts = list(told.orbit), True, False
+        times = np.linspace(0.0, 1.0, len(views))
     background = torch.rand(3, generator=state.generator).to(told.device)
     size = settings.resolution if refine else _size(settings, progress)
-    frames = _drawn(state, told, times.tolist(), views, size)
+    seen = Seen.of(views, size, told)
+    frames = _drawn(state, told, times.tolist(), seen)
     images = on_background(frames, background)
-    named = _named(told, state.stage, views, times.tolist(), moving, background)
+    named = _named(told, state.stage, seen, times.tolist(), moving, background)
     done, total = Step("clip", numbers={"size": float(size)}), torch.zeros_like(images)
     if "video" in told.slots:
         still = None
         if told.slots["video"].asked.estimator == "msd":
-            still = on_background(_drawn(state, told, [0.0] * len(views), views, size, False), background)
+            still = on_background(_drawn(state, told, [0.0] * len(views), seen, False), background)
         answer = _asked(state, told, "video", images, named, None, still)
         done.answers["video"] = (answer, images)
         total += answer.gradient
     if starts and "3d" in told.slots:
-        first = _named(told, state.stage, views[:1], [0.0], moving, background)
+        first = _named(told, state.stage, seen.only([0]), [0.0], moving, background)
         answer = _asked(state, told, "3d", images[:1], first, views[0])
         done.answers["3d"] = (answer, images[:1])
         total[:1] += answer.gradient
     if refine and "tile" in told.slots and told.slots["tile"].asked.weight > 0:
-        _ask_tile(state, told, (images, times.tolist(), views, background), total, done)
+        _ask_tile(state, told, (images, times.tolist(), seen, background), total, done)
     colors, alphas = image_gradients(total, background)
     if settings.opacity_entropy:
         alphas = alphas + _entropy_pull(frames, settings, state)
@@ -183,19 +220,18 @@ def _clip_step(state: State, told: Told, progress: float) -> Step:
 
 def _ask_tile(state: State, told: Told, clip: Any, total: Tensor, done: Step) -> None:
     """Add the tile prior's gradient of a few frames to `total`; conditions come from the frozen copy."""
-    images, times, views, background = clip
+    images, times, whole, background = clip
     settings, frozen = told.settings, state.frozen
     assert frozen is not None
     n = min(settings.tile_frames, len(times))
     chosen = [i * len(times) // n for i in range(n)] if settings.tile_even else sorted(
         state.rng.sample(range(len(times)), n)
     )  # fmt: skip
-    at, seen = [times[i] for i in chosen], [views[i] for i in chosen]
+    at, seen = [times[i] for i in chosen], whole.only(chosen)
     with torch.no_grad():
         looks = Looks(frozen.gaussians)
         posed = [looks.posed(frozen.field.move(frozen.gaussians, t)) for t in at]
-        cameras = [_placed(told, view, images.shape[-1]) for view in seen]
-        frames = draw_frames(posed, cameras, settings.eps2d, state.clock, graph=False)
+        frames = draw_frames(posed, seen.placed, settings.eps2d, state.clock, graph=False)
     slot = told.slots["tile"]
     # A prior that knows the background weighs structure on white; others see what is drawn.
     behind = torch.ones_like(background) if "background" in slot.model.takes else background
@@ -218,13 +254,13 @@ def _asked(
 
 
 def _named(
-    told: Told, stage: str, views: list[View], times: list[float], moving: bool, background: Tensor
+    told: Told, stage: str, seen: Seen, times: list[float], moving: bool, background: Tensor
 ) -> dict[str, Any]:
     """All that priors may be told of a step."""
-    settings, reference = told.settings, told.reference
+    reference = told.reference
     prompt = told.prompts.get(stage) or None
     if prompt is not None and not moving and stage != "refine":
-        prompt = f"{prompt}, {side_of(views[0])}"
+        prompt = f"{prompt}, {side_of(seen.views[0])}"
     white = None
     if reference is not None:
         white = (reference[..., :3] + (1 - reference[..., 3:])).clamp(0, 1).permute(2, 0, 1)
@@ -233,17 +269,15 @@ def _named(
         "negative": told.prompts.get("negative", ""),
         "reference": white,
         "reference_camera": told.reference_view.as_tuple(),
-        "camera": torch.tensor([view.as_tuple() for view in views]),
-        "cameras": [view.camera(settings.resolution, settings.rig.fov) for view in views],
+        "camera": torch.tensor([view.as_tuple() for view in seen.views]),
+        "cameras": list(seen.cameras),
         "times": times,
         "background": background,
     }
 
 
-def _drawn(
-    state: State, told: Told, times: list[float], views: list[View], size: int, graph: bool = True
-) -> list[Frame]:
-    """Frames of the scene as it stands: times [F], views [F]."""
+def _drawn(state: State, told: Told, times: list[float], seen: Seen, graph: bool = True) -> list[Frame]:
+    """Frames of the scene as it stands, at times [F]."""
     g: Gaussians = state.gaussians
     with torch.set_grad_enabled(graph):
         looks = Looks(g)
@@ -251,12 +285,7 @@ def _drawn(
             posed = [looks.posed(g) for _ in times]
         else:
             posed = [looks.posed(state.field.move(g, t)) for t in times]
-    cameras = [_placed(told, view, size) for view in views]
-    return draw_frames(posed, cameras, told.settings.eps2d, state.clock, graph)
-
-
-def _placed(told: Told, view: View, size: int) -> Placed:
-    return place(view.camera(size, told.settings.rig.fov), told.device)
+    return draw_frames(posed, seen.placed, told.settings.eps2d, state.clock, graph)
 
 
 def _size(settings: Settings, progress: float) -> int:
@@ -271,12 +300,13 @@ def _size(settings: Settings, progress: float) -> int:
 
 def _penalty(state: State, settings: Settings, times: list[float]) -> Tensor | None:
     """Penalties on the field, around one time of the clip in turn."""
-    if state.stage == "static":
+    if state.stage == "static" or state.step % settings.regularise_every:
         return None
-    time = times[state.step % len(times)]
+    time = times[state.step // settings.regularise_every % len(times)]
     terms = state.field.regularisers(time, 1 / max(settings.n_keys - 1, 1))
     weights = {"time_tv": settings.time_tv, "rigidity": settings.rigidity}
-    due = [weights[name] * term for name, term in terms.items() if weights.get(name)]
+    often = settings.regularise_every
+    due = [often * weights[name] * term for name, term in terms.items() if weights.get(name)]
     return torch.stack(due).sum() if due else None
 
 
