@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Generate an orbit video from text, an image or a static orbit.",
     ),
     "recon4d": ("orbit4d.recon4d.cli", "recon4d", "Turn an orbit video into explicit 4D Gaussians."),
+    "animate": ("orbit4d.compose.cli.animate", "command", "One image and a sentence become 4D Gaussians."),
     "film": ("orbit4d.recon4d.cli", "film", "Film a scene along a camera path."),
     "view": (
         "orbit4d.recon4d.cli",

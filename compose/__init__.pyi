@@ -8,3 +8,4 @@ from orbit4d.compose.spec import Shot as Shot
 from orbit4d.compose.spec import Size as Size
 from orbit4d.compose.spec import Spec as Spec
 from orbit4d.compose.spec import Speed as Speed
+from orbit4d.compose.animate.sampling import clip_times as clip_times

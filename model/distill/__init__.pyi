@@ -7,6 +7,12 @@ from orbit4d.model.distill.expected import expected_gradient as expected_gradien
 from orbit4d.model.distill.guiding import guide as guide
 from orbit4d.model.distill.guiding import rescale_guidance as rescale_guidance
 from orbit4d.model.distill.guiding import weight as weight
+from orbit4d.model.distill.scenes.clips import ClipPrior as ClipPrior
+from orbit4d.model.distill.scenes.clips import StillClipPrior as StillClipPrior
+from orbit4d.model.distill.scenes.tile import GaussianTile as GaussianTile
+from orbit4d.model.distill.scenes.tile import TilePrior as TilePrior
+from orbit4d.model.distill.scenes.views import RelativeViewPrior as RelativeViewPrior
+from orbit4d.model.distill.scenes.views import ViewPrior as ViewPrior
 from orbit4d.model.distill.score_model import ScoreModel as ScoreModel
 from orbit4d.model.distill.scores.loading import load_score as load_score
 from orbit4d.model.distill.scores.loading import register_analytic as register_analytic

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.deformation.field import NodeSkin, Terms
+from orbit4d.recon4d.deformation.row_maps import row_maps
+from orbit4d.recon4d.deformation.skinning import skin
 from orbit4d.recon4d.gaussians import Gaussians
 
 #: Numbers that each head adds to a Gaussian.
@@ -67,7 +69,6 @@ class KeyframeField(NodeSkin):
         }
         width = 6 if over == "nodes" else sum(HEADS[name] for name in heads)
         self.table = nn.Parameter(torch.zeros(n_keys, n_nodes if over == "nodes" else rows, width))
-        self._last: tuple[float, Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def bind(self, means: Tensor) -> None:
@@ -102,9 +103,8 @@ class KeyframeField(NodeSkin):
         if self.config["over"] == "gaussians":
             moved = self._added({"means": means, "quats": quats, "log_scales": log_scales}, row)
             return moved["means"], moved["quats"], moved["log_scales"]
-        shift, turn = row[:, :3], F.normalize(F.pad(row[:, 3:], (1, 0), value=1.0), dim=-1)
-        self._last = (time, turn, shift) if torch.is_grad_enabled() else None
-        return *self.skinned(means, quats, turn, shift), log_scales
+        moved, turned = skin(means, quats, row_maps(row, self.nodes), self._index, self._weights)
+        return moved, turned, log_scales
 
     def move(self, gaussians: Gaussians, time: float) -> Gaussians:
         if self.config["over"] == "nodes":
@@ -136,11 +136,8 @@ class KeyframeField(NodeSkin):
         """time_tv: mean squared step between neighbouring keys. Over nodes also rigidity (see `NodeSkin`)."""
         terms = {"time_tv": keyframe_tv(self.table)}
         if self.config["over"] == "nodes":
-            if self._last is not None and self._last[0] == time:
-                _, turn, shift = self._last
-            else:
-                row = self.blend(self.table, time)
-                shift, turn = row[:, :3], F.normalize(F.pad(row[:, 3:], (1, 0), value=1.0), dim=-1)
+            row = self.blend(self.table, time)
+            shift, turn = row[:, :3], F.normalize(F.pad(row[:, 3:], (1, 0), value=1.0), dim=-1)
             terms["rigidity"] = self.rigidity(turn, shift)
         return terms
 

@@ -1,0 +1,1 @@
+"""One image and a sentence become 4D Gaussians: still object, motion, appearance."""

@@ -1,0 +1,128 @@
+"""Which prior fills which slot: specs checked, models loaded, and a line about each. Nothing is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from orbit4d.compose.animate.priors.opening import ANALYTIC, analytic_score, split_spec
+from orbit4d.compose.animate.priors.truth import Truth, open_truth
+from orbit4d.compose.animate.settings import SLOTS, Distilling, Settings
+from orbit4d.compose.animate.stages.asking import Slot
+from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.nearest import or_known
+from orbit4d.model import distill
+from orbit4d.model.distill.estimators import ESTIMATORS
+
+NONE = "none"
+#: What a slot's absence means.
+_WITHOUT = {
+    "2d": "none",
+    "3d": "none",
+    "video": "none, stage 2 is not run",
+    "tile": "none, stage 3 is not run",
+}
+NOT_LEARNED = "not a learned prior: results say nothing about real images"
+
+
+def open_truths(specs: Mapping[str, str]) -> dict[str, Truth]:
+    """Known scenes by path, each opened once."""
+    paths = {split_spec(spec)[0] for spec in specs.values() if spec.startswith(ANALYTIC)}
+    return {path: open_truth(path) for path in sorted(paths)}
+
+
+def asked_with(settings: Settings, estimator: str, weights: Mapping[str, float]) -> Settings:
+    """The settings with another estimator of the video prior, and other weights. InputError for unknown
+    ones."""
+    if estimator not in ESTIMATORS:
+        raise InputError(f"--estimator {estimator}: {or_known(estimator, ESTIMATORS)}")
+    distilling = dict(settings.distilling)
+    for slot, weight in weights.items():
+        if slot not in SLOTS:
+            raise InputError(f"--lambda {slot}={weight:g}: {or_known(slot, SLOTS)}")
+        distilling[slot] = replace(distilling[slot], weight=weight)
+    if estimator != distilling["video"].estimator:
+        changed: dict[str, Any] = {"estimator": estimator}
+        if estimator == "ism":
+            changed |= {"scale": 7.5, "form": "from_uncond", "t_range": (0.02, 0.5)}
+        if estimator == "vsd":
+            changed |= {"scale": 7.5}
+        distilling["video"] = replace(distilling["video"], **changed)
+    return replace(settings, distilling=distilling)
+
+
+def load_slots(
+    specs: Mapping[str, str], settings: Settings, truths: Mapping[str, Truth], lens: Camera,
+    token: str | None = None, device: str = "cpu", two_pass: bool = True,
+) -> dict[str, Slot]:  # fmt: skip
+    """The slots that are filled. InputError, naming the option, for a prior that cannot be loaded."""
+    slots: dict[str, Slot] = {}
+    for name in SLOTS:
+        spec = specs.get(name, NONE)
+        if spec == NONE:
+            continue
+        asked = settings.distilling[name]
+        try:
+            model = _loaded(spec, name, truths, lens, token, device)
+            slot = Slot(name, spec, model, asked, two_pass=two_pass)
+            if name == "video":
+                slot.still = _still(slot, truths, lens)
+        except InputError as error:
+            raise InputError(f"--prior-{name}: {error}") from error
+        slots[name] = slot
+    return slots
+
+
+def _loaded(
+    spec: str, name: str, truths: Mapping[str, Truth], lens: Camera, token: str | None, device: str
+) -> Any:
+    if spec.startswith(ANALYTIC):
+        return analytic_score(spec, name, truths[split_spec(spec)[0]], lens)
+    load = getattr(distill, "load_score", None)
+    if load is None:
+        raise InputError(f"{spec}: this orbit4d loads no learned priors; give analytic:FILE or none")
+    with_token = {"token": token} if token is not None and name in ("2d", "tile") else {}
+    return load(spec, name, device=device, **with_token)
+
+
+def _still(slot: Slot, truths: Mapping[str, Truth], lens: Camera) -> Any:
+    """The second model of `msd`; what `vsd` needs is checked."""
+    estimator = slot.asked.estimator
+    if estimator in ("msd", "vsd") and slot.model.kind != "analytic":
+        needs = "a model of still clips" if estimator == "msd" else "a copy of the prior trained on renders"
+        raise InputError(
+            f"{slot.spec}: --estimator {estimator} needs {needs}, which only analytic: priors have here; "
+            "choose sds, csd or ism"
+        )
+    if estimator != "msd":
+        return None
+    return analytic_score(slot.spec, "still", truths[split_spec(slot.spec)[0]], lens)
+
+
+def describe(name: str, spec: str, model: Any, asked: Distilling) -> str:
+    """The line that a run prints about a slot; `model` None: it is not loaded yet."""
+    if spec == NONE:
+        return f"prior {name}: {_WITHOUT[name]}"
+    kind = getattr(model, "kind", None) or ("analytic" if spec.startswith(ANALYTIC) else "not loaded")
+    source = getattr(model, "source", spec)
+    where = spec if kind in ("analytic", "not loaded") or source == spec else f"{spec}, {source}"
+    unguided = model is not None and not getattr(model, "unconditional", True)
+    guidance = "unguided" if unguided else f"{asked.form} {asked.scale:g}"
+    t = f"t {asked.t_range[0]:g}-{asked.t_range[1]:g}"
+    by_angle = " x angle/180" if asked.by_angle else ""
+    short = getattr(model, "name", spec.partition(":")[0])
+    line = f"prior {name}: {short} ({kind}, {where}), {asked.estimator} {guidance}, {t}, weight "
+    line += f"{asked.weight:g}{by_angle}"
+    return f"{line}; {NOT_LEARNED}" if kind in ("analytic", "random") else line
+
+
+def record_of(slot: Slot, before: int = 0) -> dict[str, Any]:
+    """What is stored of a slot; `before` are calls of earlier processes."""
+    return {
+        "spec": slot.spec,
+        "kind": slot.model.kind,
+        "source": getattr(slot.model, "source", slot.spec),
+        "calls": before + slot.model.calls,
+    }

@@ -1,0 +1,1 @@
+"""The three stages, and what their steps share."""

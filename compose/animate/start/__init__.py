@@ -1,0 +1,1 @@
+"""What a run starts from: an image, a still object."""
