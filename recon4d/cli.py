@@ -33,7 +33,7 @@ EXPORTS = (
     short_help="Turn an orbit video into explicit 4D Gaussians.",
     on_interrupt=RESUMED,
     groups={
-        "Input and output": "--out --static --mask --matte",
+        "Input and output": "--out --static --mask --matte --rig --force",
         "Cameras": "--cameras --static-cameras --static-time --orbit --radius --fov --elevation",
         "Fitting": "--preset --resolution --steps --exposure --device --threads --seed",
     },
@@ -76,6 +76,12 @@ EXPORTS = (
     help="Matting method for input without alpha: flat background, or rembg (an extra).",
 )  # fmt: skip
 @click.option(
+    "--rig", type=Place(as_text=True),
+    help="Asset that DATASET:uid was rendered from: its static orbit is fitted and moved by the asset's own "
+    "skeleton.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Take a --rig that is not the file that was rendered.")
+@click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
     default="default",
@@ -107,6 +113,8 @@ def recon4d(
     elevation: float,
     mask: Path | None,
     matte: str,
+    rig: str | None,
+    force: bool,
     preset: str,
     resolution: int | None,
     steps: int | None,
@@ -123,6 +131,7 @@ def recon4d(
     \b
     Example: orbit4d recon4d orbit.mp4                    (writes orbit.scene beside it)
              orbit4d recon4d demo/dataset:walker --out scene --preset fast
+             orbit4d recon4d dataset:fox --rig fox.glb --out scene
     """
     import os
     from dataclasses import replace
@@ -142,6 +151,15 @@ def recon4d(
         settings = replace(settings, resolution=resolution)
     if exposure is not None:
         settings = replace(settings, exposure=exposure)
+    if rig is not None:
+        from orbit4d.recon4d.fitting.rigging.fit import reconstruct_rigged, refuse_beside
+
+        refuse_beside(static, cameras, static_cameras, mask, steps)
+        scene = reconstruct_rigged(
+            source, rig, out, settings, seed, threads=threads, device=device, force=force
+        )
+        _tell(scene, out)
+        return
     scene = reconstruct(
         source,
         out,
@@ -158,6 +176,10 @@ def recon4d(
         threads=threads,
         device=device,
     )
+    _tell(scene, out)
+
+
+def _tell(scene: Any, out: Path) -> None:
     for line in _summary(scene.metrics):
         click.echo(line)
     click.echo(f"scene {out}: {len(scene.gaussians)} Gaussians; look at it with `orbit4d view {out}`")

@@ -6,6 +6,7 @@ from typing import Any
 
 from orbit4d.recon4d.deformation.field import Deformation, HexPlaneField, NodeField, StillField
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
+from orbit4d.recon4d.deformation.rigged import RigField
 
 
 def build_field(config: dict[str, Any]) -> Deformation:
@@ -20,4 +21,8 @@ def build_field(config: dict[str, Any]) -> Deformation:
         return KeyframeField(**{**options, "heads": tuple(options["heads"])})
     if config["kind"] == "still":
         return StillField()
-    raise ValueError(f"unknown deformation field {config['kind']!r}; choose nodes, hexplane or keyframes")
+    if config["kind"] == "rigged":
+        return RigField(options["action"], tuple(options["window"]), tuple(options["moment"]))
+    raise ValueError(
+        f"unknown deformation field {config['kind']!r}; choose nodes, hexplane, keyframes, rigged or still"
+    )
