@@ -1,7 +1,4 @@
-"""One step of `OrbitPipeline` taken from outside: conditions encoded once, then clean estimates at any t.
-
-What score distillation and hand-made samplers need; `OrbitPipeline.__call__` takes the same step.
-"""
+"""What an `OrbitPipeline` is asked for, encoded once: conditions, cameras, motion."""
 
 from __future__ import annotations
 
@@ -9,19 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
 
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.model.diffusion.guidance import Conditions, GuidanceWeights, predict
-from orbit4d.model.diffusion.losses import clean_estimate, residual_estimate
-from orbit4d.model.encoders.frozen import image_source
+from orbit4d.model.diffusion.guidance import Conditions
+from orbit4d.model.encoders.frozen import FrozenParts, image_source
+from orbit4d.model.network.cameras import videomv_cameras
+from orbit4d.model.sampling.frame_types import frames_to_tensor
 
 
 @dataclass(frozen=True)
 class Asked:
     """What a pipeline was asked for, encoded."""
 
+    count: int
+    """Number of videos."""
     full: Conditions
     """The conditioned branch, for every video."""
     negative: Tensor | None = None
@@ -41,27 +44,71 @@ def ask(
     frames = pipeline.config.frames
     if len(cameras) != frames:
         raise InputError(f"this model makes {frames} frames, got {len(cameras)} cameras")
-    full = pipeline._conditions(parts, image, prompt, static, motion, cameras, count, device)
+    full = _conditions(pipeline, parts, image, prompt, static, motion, cameras, count, device)
     negative = source = None
     if parts.text is not None:
         negative = parts.tokens([parts.spec.negative_prompt]).to(device, pipeline.unet.dtype)
     if pipeline.config.residual:
         how = pipeline.unet.config.first_view
         source = image_source(full.static_latents, full.image_latents, len(cameras), how)
-    return Asked(full, negative, source)
+    return Asked(count, full, negative, source)
 
 
-def estimated(
-    pipeline: Any, z_t: Tensor, t: Tensor, asked: Asked, guided: bool,
-    weights: GuidanceWeights, max_batch: int | None,
-) -> Tensor:  # fmt: skip
-    """`OrbitPipeline.clean_estimate`: see there."""
-    z, t = z_t.to(pipeline.device).float(), t.to(pipeline.device)
-    if guided:
-        output, _ = pipeline._guided(z, t, asked.full, asked.negative, weights, max_batch)
+def _conditions(
+    pipeline: Any,
+    parts: FrozenParts,
+    image: Any,
+    prompt: str | None,
+    static: Any,
+    motion: Any,
+    cameras: list[Camera],
+    count: int,
+    device: torch.device,
+) -> Conditions:
+    """The conditioned branch, repeated for every video."""
+    values: dict[str, Any] = {"camera": videomv_cameras(cameras)[None]}
+    if parts.text is not None:
+        caption = (
+            f"{pipeline.config.caption_prefix}{prompt}{pipeline.config.caption_suffix}" if prompt else ""
+        )
+        if prompt is None and pipeline.unet.config.variant == "text":
+            raise InputError("this model was trained on captions: give a text")
+        if prompt and not pipeline.config.captions:
+            raise InputError("this model was trained without captions: give an image or a static orbit")
+        values["encoder_hidden_states"] = parts.tokens([caption])
+    elif prompt:
+        raise InputError("this model was trained without a text encoder: give an image or a static orbit")
+    if pipeline.unet.config.variant != "text":
+        values |= _visual(pipeline, parts, image, static, device)
+    elif image is not None or static is not None:
+        raise InputError("this model was trained on captions alone: give a text")
+    # In float32: the network takes its own precision where it uses them.
+    moved = {k: v.to(device).expand(count, *v.shape[1:]) for k, v in values.items()}
+    if motion is not None:
+        told = list(motion) if isinstance(motion, Sequence) else [motion] * count
+        moved["motion"] = torch.tensor([float("nan") if m is None else m for m in told], device=device)
+    return Conditions(**moved)
+
+
+def _visual(
+    pipeline: Any, parts: FrozenParts, image: Any, static: Any, device: torch.device
+) -> dict[str, Any]:
+    values: dict[str, Any] = {"fps": torch.full((1,), float(parts.spec.fps))}
+    if static is not None:
+        if not pipeline.takes_static:
+            raise InputError("this model was not trained on static orbits: give its first view as an image")
+        frames = frames_to_tensor(static, pipeline.config.resolution)[None]
+        if frames.shape[1] != pipeline.config.frames:
+            raise InputError(f"the static orbit needs {pipeline.config.frames} frames, got {frames.shape[1]}")
+        values["static_latents"] = parts.to_latents(frames, device)
+    elif pipeline.unet.config.variant == "static3d":
+        raise InputError("this model animates static orbits: give a static orbit")
+    elif image is None:
+        raise InputError("this model starts from an image: give an image")
     else:
-        output = predict(pipeline.unet, z.to(pipeline.unet.dtype), t, [asked.full], max_batch)[0].float()
-    if asked.source is not None:
-        spread = pipeline.config.residual
-        output = residual_estimate(pipeline.scheduler, output, asked.source, z, t, spread)
-    return clean_estimate(pipeline.scheduler, output, z, t)
+        picture = np.asarray(image) if isinstance(image, Image.Image) else image
+        frames = frames_to_tensor(picture[None], pipeline.config.resolution)[None]
+        values["image_latents"] = parts.to_latents(frames, device)[:, :, 0]
+    if parts.image is not None:
+        values["image_embeddings"] = parts.image_vectors(frames[:, 0].to(device))
+    return values

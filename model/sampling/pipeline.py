@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -29,18 +28,17 @@ from orbit4d.datasets.core.nearest import or_known
 from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.data.clip_source import background_rgb
 from orbit4d.model.data.motion_statistics import MotionStatistics
-from orbit4d.model.diffusion.guidance import Conditions, GuidanceWeights, guided_prediction
-from orbit4d.model.diffusion.losses import residual_estimate
+from orbit4d.model.diffusion.guidance import GuidanceWeights
 from orbit4d.model.diffusion.schedule import refine
-from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec, image_source
+from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
 from orbit4d.model.guided.sampler import Guide, guided_sample
 from orbit4d.model.guided.schedules import DiffusersSchedule
-from orbit4d.model.network.cameras import videomv_cameras
 from orbit4d.model.network.interfaces import OrbitPipelineConfig
 from orbit4d.model.network.unet import OrbitUNet
-from orbit4d.model.sampling.asked import Asked, ask, estimated
-from orbit4d.model.sampling.frame_types import frames_to_tensor, tensor_to_frames
-from orbit4d.model.sampling.working import WorkingNetworks, sampling_dtype
+from orbit4d.model.sampling.asked import Asked, ask
+from orbit4d.model.sampling.branches import Branches, estimated
+from orbit4d.model.sampling.frame_types import tensor_to_frames
+from orbit4d.model.sampling.working import WorkingNetworks
 
 
 @contextmanager
@@ -365,29 +363,18 @@ class OrbitPipeline(DiffusionPipeline):
         ValueError for latents of another shape, WorkError where a GPU has too little memory.
         """
         parts, device = self.parts, self._execution_device
-        count = len(motion) if isinstance(motion, Sequence) else num_videos
-        cameras = list(cameras) if cameras is not None else self.orbit()
-        if len(cameras) != self.config.frames:
-            raise InputError(f"this model makes {self.config.frames} frames, got {len(cameras)} cameras")
-        full = self._conditions(parts, image, prompt, static, motion, cameras, count, device)
-        negative = None
-        if parts.text is not None:
-            negative = parts.tokens([parts.spec.negative_prompt]).to(device, self.unet.dtype)
+        asked = ask(self, image, prompt, static, motion, cameras, num_videos)
         weights = self._weights(w1, w2, w_motion)
         edge = self.config.resolution // parts.autoencoder.factor
-        shape = (count, parts.latent_channels, len(cameras), edge, edge)
+        shape = (asked.count, parts.latent_channels, self.config.frames, edge, edge)
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
         elif tuple(latents.shape) != shape:
             raise ValueError(f"latents must be {shape}, got {tuple(latents.shape)}")
         z = latents.to(device, torch.float32)
-        source = None
-        if self.config.residual:
-            how = self.unet.config.first_view
-            source = image_source(full.static_latents, full.image_latents, len(cameras), how)
         steps = num_inference_steps or self.config.sample_steps
         self.scheduler.set_timesteps(steps, device=device)
-        denoiser = _Branches(self, full, negative, weights, max_batch, source)
+        denoiser = Branches(self, asked, weights, max_batch)
 
         def told(i: int, x: Tensor) -> Tensor:
             if callback_on_step_end is None:
@@ -456,139 +443,3 @@ class OrbitPipeline(DiffusionPipeline):
                 "in training leave one: leave --w2 out"
             )
         return self.config.w2 if w2 is None else w2
-
-    def _guided(
-        self,
-        z: Tensor,
-        t: Tensor,
-        full: Conditions,
-        negative: Tensor | None,
-        weights: GuidanceWeights,
-        max_batch: int | None,
-    ) -> tuple[Tensor, int | None]:
-        """The guided output for z at t, and the largest batch of one pass that memory had room for."""
-
-        def run(size: int | None) -> Tensor:
-            half = sampling_dtype(self.config.sample_precision, self.device)
-            if half and self.half_copies and self._working.used:
-                unet = self._working.of("unet", self.unet, half)
-                base = self._working.of("base", self.base_unet, half)
-                output = guided_prediction(unet, z, t, full, negative, base, weights, size)
-                if self._working.holds(output):
-                    return output
-            instead = (self._working.instead or self.config.precision) if half else "no"
-            dtype = autocast_dtype(instead, self.device)
-            with torch.autocast(self.device.type, dtype) if dtype else nullcontext():
-                x_t = z.to(self.unet.dtype)
-                return guided_prediction(self.unet, x_t, t, full, negative, self.base_unet, weights, size)
-
-        if max_batch != 1:
-            try:
-                return run(max_batch), max_batch
-            except torch.OutOfMemoryError:
-                print("note: no memory for all branches of guidance in one pass, so they go one by one")
-            # Only here, past the error, has the failed pass let go of its memory.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        return run(1), 1
-
-    def _conditions(
-        self,
-        parts: FrozenParts,
-        image: Any,
-        prompt: str | None,
-        static: Any,
-        motion: Any,
-        cameras: list[Camera],
-        count: int,
-        device: torch.device,
-    ) -> Conditions:
-        """The conditioned branch, repeated for every video."""
-        values: dict[str, Any] = {"camera": videomv_cameras(cameras)[None]}
-        if parts.text is not None:
-            caption = f"{self.config.caption_prefix}{prompt}{self.config.caption_suffix}" if prompt else ""
-            if prompt is None and self.unet.config.variant == "text":
-                raise InputError("this model was trained on captions: give a text")
-            if prompt and not self.config.captions:
-                raise InputError("this model was trained without captions: give an image or a static orbit")
-            values["encoder_hidden_states"] = parts.tokens([caption])
-        elif prompt:
-            raise InputError("this model was trained without a text encoder: give an image or a static orbit")
-        if self.unet.config.variant != "text":
-            values |= self._visual(parts, image, static, device)
-        elif image is not None or static is not None:
-            raise InputError("this model was trained on captions alone: give a text")
-        # In float32: the network takes its own precision where it uses them.
-        moved = {k: v.to(device).expand(count, *v.shape[1:]) for k, v in values.items()}
-        if motion is not None:
-            told = list(motion) if isinstance(motion, Sequence) else [motion] * count
-            moved["motion"] = torch.tensor([float("nan") if m is None else m for m in told], device=device)
-        return Conditions(**moved)
-
-    def _visual(self, parts: FrozenParts, image: Any, static: Any, device: torch.device) -> dict[str, Any]:
-        values: dict[str, Any] = {"fps": torch.full((1,), float(parts.spec.fps))}
-        if static is not None:
-            if not self.takes_static:
-                raise InputError(
-                    "this model was not trained on static orbits: give its first view as an image"
-                )
-            frames = frames_to_tensor(static, self.config.resolution)[None]
-            if frames.shape[1] != self.config.frames:
-                raise InputError(f"the static orbit needs {self.config.frames} frames, got {frames.shape[1]}")
-            values["static_latents"] = parts.to_latents(frames, device)
-        elif self.unet.config.variant == "static3d":
-            raise InputError("this model animates static orbits: give a static orbit")
-        elif image is None:
-            raise InputError("this model starts from an image: give an image")
-        else:
-            picture = np.asarray(image) if isinstance(image, Image.Image) else image
-            frames = frames_to_tensor(picture[None], self.config.resolution)[None]
-            values["image_latents"] = parts.to_latents(frames, device)[:, :, 0]
-        if parts.image is not None:
-            values["image_embeddings"] = parts.image_vectors(frames[:, 0].to(device))
-        return values
-
-
-class _Branches:
-    """The networks of a pipeline with all branches of guidance, as the denoiser of `guided_sample`."""
-
-    def __init__(
-        self,
-        pipeline: OrbitPipeline,
-        full: Conditions,
-        negative: Tensor | None,
-        weights: GuidanceWeights,
-        max_batch: int | None,
-        source: Tensor | None,
-    ) -> None:
-        self.pipeline, self.full, self.negative, self.weights = pipeline, full, negative, weights
-        self.max_batch, self.source = max_batch, source
-        self.evaluations = 0
-
-    def output(self, x: Tensor, i: int) -> Tensor:
-        """What the networks predict for the state x [B, C, F, h, w] before step i."""
-        return self._output(x, i, self.weights)
-
-    def conditional(self, x: Tensor, sigma: float) -> Tensor:
-        """The clean estimate of the conditioned branch alone, at a variance-exploding state."""
-        schedule = DiffusersSchedule(self.pipeline.scheduler)
-        i = int(abs(schedule.sigmas - sigma).argmin())
-        state = schedule.from_ve(x, i)
-        return schedule.to_x0(self._output(state, i, GuidanceWeights(0.0, 0.0, 0.0)), i, state)
-
-    def _output(self, x: Tensor, i: int, weights: GuidanceWeights) -> Tensor:
-        pipeline, count = self.pipeline, x.shape[0]
-        t = pipeline.scheduler.timesteps[i].expand(count)
-        output, self.max_batch = pipeline._guided(x, t, self.full, self.negative, weights, self.max_batch)
-        self.evaluations += 1
-        if self.source is None:
-            return output
-        # The branches' weights sum to 1: what is done to each may as well be done to the result.
-        return residual_estimate(pipeline.scheduler, output, self.source, x, t, pipeline.config.residual)
-
-
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """What float32 weights sample in: on a GPU autocast to "bf16" or "fp16", else nothing."""
-    if device.type != "cuda":
-        return None
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,7 @@ class RunScore:
             raise InputError(f"{self.name}: needs conditions: condition(reference=..., cameras=...)")
         self.calls += len(z_t)
         if branch == "uncond":
-            conditions = Asked(
-                conditions.full.unconditional(conditions.negative), conditions.negative, conditions.source
-            )
+            conditions = replace(conditions, full=conditions.full.unconditional(conditions.negative))
         return self.pipeline.clean_estimate(z_t, t, conditions, guided=guided).to(z_t)
 
     def noise(self, z_t: Tensor, t: Tensor, conditions: Any = None, branch: Branch = "cond") -> Tensor:

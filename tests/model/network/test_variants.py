@@ -210,9 +210,7 @@ def test_a_model_trained_without_captions_takes_none(tmp_path, synthetic_dataset
     pipeline = OrbitPipeline.of_folder(tmp_path / "run")
     assert not pipeline.takes_text
     picture = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
-    conditions = pipeline._conditions(
-        pipeline.parts, picture, None, None, None, pipeline.orbit(), 1, torch.device("cpu")
-    )
+    conditions = pipeline.conditions(image=picture).full
     assert torch.equal(conditions.encoder_hidden_states, pipeline.parts.tokens([""]))
     with pytest.raises(InputError, match="without captions"):
         frames_of(pipeline, image=picture, prompt="a fox")

@@ -12,6 +12,7 @@ from orbit4d.model.diffusion.losses import residual_estimate
 from orbit4d.model.encoders.frozen import image_source
 from orbit4d.model.guided.modes import Settings
 from orbit4d.model.guided.sampler import RULES, Guide
+from orbit4d.model.sampling.branches import guided_pass
 from orbit4d.model.sampling.guided_orbit import OrbitRun, load_video_model
 from orbit4d.model.training.train import train
 
@@ -36,7 +37,7 @@ def view(size=16, seed=0):
 @torch.no_grad()
 def plain_loop(pipeline, noise, image, steps):
     """DDIM as diffusers' users write it: the scheduler's own steps on the networks' guided output."""
-    full = pipeline._conditions(pipeline.parts, image, None, None, 0.01, pipeline.orbit(), 1, noise.device)
+    full = pipeline.conditions(image=image, motion=0.01).full
     weights = GuidanceWeights(pipeline.config.w1, pipeline.config.w2, pipeline.config.w_motion)
     source = None
     if pipeline.config.residual:
@@ -44,7 +45,7 @@ def plain_loop(pipeline, noise, image, steps):
     pipeline.scheduler.set_timesteps(steps)
     z = noise
     for t in pipeline.scheduler.timesteps:
-        output, _ = pipeline._guided(z, t.expand(1), full, None, weights, None)
+        output, _ = guided_pass(pipeline, z, t.expand(1), full, None, weights, None)
         if source is not None:
             spread = pipeline.config.residual
             output = residual_estimate(pipeline.scheduler, output, source, z, t.expand(1), spread)

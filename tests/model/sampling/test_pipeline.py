@@ -18,8 +18,8 @@ from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.videos.video import read_video
 from orbit4d.model import OrbitPipeline, cli
 from orbit4d.model.data.motion_statistics import MotionStatistics
+from orbit4d.model.sampling.branches import autocast_dtype
 from orbit4d.model.sampling.generate import Request, generate
-from orbit4d.model.sampling.pipeline import autocast_dtype
 from orbit4d.model.training.train import train
 
 
@@ -321,7 +321,7 @@ def test_a_gpu_samples_in_the_precision_of_training(pipeline, picture, monkeypat
     assert all(autocast_dtype(name, cpu) is None for name in known)
 
     expected = draw(pipeline, image=picture, w1=1.0, output_type="latent")
-    monkeypatch.setattr("orbit4d.model.sampling.pipeline.autocast_dtype", lambda *_: torch.bfloat16)
+    monkeypatch.setattr("orbit4d.model.sampling.branches.autocast_dtype", lambda *_: torch.bfloat16)
     kinds = []
     hook = pipeline.unet.register_forward_hook(lambda m, a, out: kinds.append(out.sample.dtype))
     half = draw(pipeline, image=picture, w1=1.0, output_type="latent")

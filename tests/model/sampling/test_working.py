@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from orbit4d.model import OrbitPipeline
-from orbit4d.model.sampling import pipeline as module
+from orbit4d.model.sampling import branches as module
 from orbit4d.model.sampling import working
 from orbit4d.model.training.train import train
 
