@@ -21,6 +21,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "doctor": ("orbit4d.app.doctor", "command", "Check system packages, versions, devices and extras."),
     "curate": ("orbit4d.curate.cli", "command", "Measure animated assets and decide which to keep."),
+    "review": (
+        "orbit4d.curate.commands.review",
+        "command",
+        "Look at clips in the browser and label them.",
+    ),
     "render": ("orbit4d.render.cli", "command", "Render accepted assets into a dataset of orbit clips."),
     "verify": ("orbit4d.datasets.cli", "verify", "Check every byte of a dataset and print its digest."),
     "stats": ("orbit4d.datasets.cli", "stats", "Counts, bytes, motion and licences of a dataset."),

@@ -6,7 +6,8 @@ motion can be seen and the object stays in view at a useful size. Set 1 came fir
 hash, from other clips of 63 of the assets, and labelled without a number in sight: 14 that move little, 10 on
 which the defaults of then and the published rule disagreed, 8 of any kind. The measures in the file are those
 of the commit that wrote it; name tables made by `orbit4d curate --previews both` to take theirs instead
-(--write puts them into the file).
+(--write puts them into the file). With --labels FILE the labels of an `orbit4d review` are the truth instead,
+on the tables given or on the one that they were given for.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from orbit4d.curate.rules import reject_masks
 from orbit4d.curate.tables import read_table
 from orbit4d.datasets.sources.lists import named
 
+SCHEMA_NAMES = [name for name in columns.COLUMNS if name != "preview"]
 LABELS = Path(__file__).resolve().parent.parent / "tests" / "curate" / "labels.csv"
 
 
@@ -40,6 +42,25 @@ def load_labels(tables: list[str] = ()) -> tuple[pa.Table, np.ndarray]:
         row |= {name: float(record[name]) if record[name] else None for name in _measures(record)}
         rows.append({"status": "measured", **measured.get((row["uid"], row["action"]), row)})
     return columns.build(rows, {}), np.array(keep)
+
+
+def truth_of(labels: str, tables: list[str]) -> tuple[pa.Table, np.ndarray]:
+    """(measured rows, keep [rows]) of a file of `orbit4d review`: the clips that most reviewers accept or
+    reject, with the measures of `tables`, or of the table that the labels were given for."""
+    from orbit4d.curate.labels import labels_of_table, matched, read_labels, votes
+
+    names = tables or [labels_of_table(labels)]
+    table = pa.concat_tables([read_table(name).drop(["preview"]).select(SCHEMA_NAMES) for name in names])
+    rows, notes = matched(table, read_labels(labels))
+    for note in notes:
+        print(f"note: {note}")
+    chosen, keep = [], []
+    for row, some in sorted(rows.items()):
+        (vote,) = {one.label for one in votes(some).values()} or {None}
+        if vote is not None and table["status"][row].as_py() == "measured":
+            chosen.append(row)
+            keep.append(vote == "accept")
+    return table.take(chosen), np.array(keep, bool)
 
 
 def label_sets() -> np.ndarray:
@@ -85,7 +106,7 @@ def score(accepted: np.ndarray, keep: np.ndarray) -> dict[str, float]:
     return {
         "accepted": int(accepted.sum()),
         "precision": good / max(int(accepted.sum()), 1),
-        "recall": good / int(keep.sum()),
+        "recall": good / max(int(keep.sum()), 1),
         "wrong": int((accepted != keep).sum()),
     }
 
@@ -164,11 +185,29 @@ def _line(name: str, found: dict[str, float]) -> str:
     )
 
 
+def compare(table: pa.Table, keep: np.ndarray) -> None:
+    """Every candidate against the labels of a review."""
+    print(f"{len(keep)} labelled clips, {int(keep.sum())} to keep")
+    print(f"{'rules':<26} accepted  precision  recall  wrong")
+    result: dict[str, Any] = {"bench": "curate_labels", "clips": len(keep)}
+    found = {name: verdicts(table, rules) for name, rules in candidates().items() if "raw" not in name}
+    if len(set(table["uid"].to_pylist())) > 1:
+        found["leave one asset out"] = leave_one_out(table, keep)
+    for name, accepted in found.items():
+        result[name] = score(accepted, keep)
+        print(_line(name, result[name]))
+    print(json.dumps(result))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="*")
     parser.add_argument("--write", action="store_true", help="put the tables' measures into the labels")
+    parser.add_argument("--labels", default=None, help="labels of `orbit4d review` as truth")
     args = parser.parse_args()
+    if args.labels:
+        compare(*truth_of(args.labels, args.tables))
+        return
     if args.tables:
         have = _measured(args.tables)
         lacking = [f"{r['uid']} {r['action']}" for r in _records() if (r["uid"], r["action"]) not in have]

@@ -83,7 +83,8 @@ FLEET_OPTIONS = (
 )
 
 GROUPS = {
-    "Input and output": "--out --report --captions --tags --benchmark-list --hashes --preset --rules",
+    "Input and output": "--out --report --labels --captions --tags --benchmark-list --hashes --preset "
+    "--rules",
     "Rules": " ".join(f"--{name.replace('_', '-')}" for name in RULE_OPTIONS),
     "Measuring": "--previews --preview-size --preview-samples --remeasure",
     "Workers": "--workers --threads-per-worker --attempts --max-preemptions --asset-timeout --import-timeout "
@@ -101,6 +102,13 @@ GROUPS = {
 )
 @click.option(
     "--report", "report_dir", type=Place("folder"), default=None, help="Folder or URI for an HTML report."
+)
+@click.option(
+    "--labels",
+    "label_files",
+    type=Place(as_text=True),
+    multiple=True,
+    help="Labels given by people (`orbit4d review`), the last word over all rules; repeatable.",
 )
 @click.option("--captions", default=None, help="Captions by uid or sha256: .csv, .parquet or .json.")
 @click.option(
@@ -160,7 +168,7 @@ def command(sources: tuple[str, ...], out: str | None, report_dir: Path | None, 
     table, accounting, journal = _measured(sources, out, rules, options)
     table = _marked(table, out, options)
     table = _tagged(table, rules.keep, options["tags"])
-    table = decide(table, rules)
+    table = _labelled(decide(table, rules), options["label_files"])
     write_table(table, out)
     if journal is not None:
         remove_journal(journal)
@@ -200,6 +208,22 @@ def _tagged(table: pa.Table, keep: str, paths: tuple[str, ...]) -> pa.Table:
         unknown = keep_mask(table, keep)[1]
         if unknown:
             notes.append(f"--keep {keep!r}: a value is missing in {unknown} rows, which are rejected")
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    return table
+
+
+def _labelled(table: pa.Table, paths: tuple[str, ...]) -> pa.Table:
+    """The decided table with the labels of `paths` as the last word; says what could not be heeded."""
+    from orbit4d.curate.labels import COLUMNS, apply_labels, read_labels, without_labels
+
+    had = any(name in table.column_names for name in COLUMNS)
+    table = without_labels(table)
+    if not paths:
+        if had:
+            click.echo("note: the table's labels are not taken over: give --labels FILE again", err=True)
+        return table
+    table, notes = apply_labels(table, [label for path in paths for label in read_labels(path)])
     for note in notes:
         click.echo(f"note: {note}", err=True)
     return table

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orbit4d.curate.columns import COLUMNS, info_of, with_info
 from orbit4d.datasets.core.paths import stem_of
@@ -54,6 +55,8 @@ def mark_benchmarks(
 
 def benchmark_masks(table: pa.Table) -> dict[str, npt.NDArray[np.bool_]]:
     """`benchmark:<name>` -> [rows] which rows are marked so."""
+    if "benchmarks" not in table.column_names or not len(pc.list_flatten(table["benchmarks"])):
+        return {}
     marks = _lists(table)
     names = sorted({name for row in marks for name in row})
     return {f"benchmark:{name}": np.array([name in row for row in marks], bool) for name in names}

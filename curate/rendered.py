@@ -100,6 +100,15 @@ def _measure_group(index: Any, dataset: str, numbers: Sequence[int]) -> dict[str
     return {**found, "phash": look_hash(picked[0]), "preview": _strip(picked)}
 
 
+def look_of_clip(index: Any, number: int) -> str | None:
+    """`look_hash` of the first frame of an index row's clip."""
+    from orbit4d.datasets.images.codec import decode
+    from orbit4d.datasets.index.reader import read_members
+
+    row = index.row(number, ["shard", "offsets", "lengths"])
+    return look_hash(decode(read_members(index.shard_store, row, passes=False)[0]))
+
+
 def _front_rule(frames: np.ndarray) -> dict[str, Any]:
     """SSIM of frame 0 and those a quarter and half of the clip later, on white."""
     if min(frames.shape[1:3]) < 11:

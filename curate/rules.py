@@ -54,10 +54,11 @@ REASONS = {
     "keep": "the expression asked for is not true, or a value that it needs is missing",
     "ssim_still": "the published preview rule finds too little motion",
     "ssim_drastic": "the published preview rule finds too much motion",
+    "label": "people looked at it and rejected it",
 }
 
 
-class _Columns:
+class Columns:
     """Columns of a table as float64 with NaN for null, converted once."""
 
     def __init__(self, table: pa.Table) -> None:
@@ -79,11 +80,11 @@ class _Columns:
 
 
 #: Which rows a rule rejects.
-Test = Callable[[_Columns], Mask]
+Test = Callable[[Columns], Mask]
 
 
 def _compare(
-    values: Callable[[_Columns], npt.NDArray[np.float64]], operator: np.ufunc, threshold: float | None
+    values: Callable[[Columns], npt.NDArray[np.float64]], operator: np.ufunc, threshold: float | None
 ) -> Test | None:
     # A comparison with NaN is false, so null rejects nothing.
     if threshold is None:
@@ -92,7 +93,7 @@ def _compare(
     return lambda columns: operator(values(columns), limit)
 
 
-def _column(name: str) -> Callable[[_Columns], npt.NDArray[np.float64]]:
+def _column(name: str) -> Callable[[Columns], npt.NDArray[np.float64]]:
     return lambda columns: columns[name]
 
 
@@ -119,7 +120,7 @@ def _either(*tests: Test | None) -> Test | None:
     return (lambda columns: np.logical_or.reduce([test(columns) for test in on])) if on else None
 
 
-def _static(columns: _Columns) -> Mask:
+def _static(columns: Columns) -> Mask:
     # Rows of rendered datasets have no window to speak of; geometry says whether one was looked for.
     return np.isnan(columns["window_start"]) & ~np.isnan(columns["motion_geometry"])
 
@@ -143,11 +144,11 @@ def _staying(test: Test | None, max_growth: float | None) -> Test | None:
     return lambda columns: test(columns) & ~(columns["union_growth"] > limit)
 
 
-def _window(columns: _Columns) -> npt.NDArray[np.float64]:
+def _window(columns: Columns) -> npt.NDArray[np.float64]:
     return columns["window_end"] - columns["window_start"]
 
 
-def _shape_share(columns: _Columns) -> npt.NDArray[np.float64]:
+def _shape_share(columns: Columns) -> npt.NDArray[np.float64]:
     moved = columns["motion_geometry"]
     return np.divide(columns["motion_shape"], moved, out=np.full(columns.n, np.nan), where=moved > 0)
 
@@ -164,7 +165,7 @@ def _unseen(rules: Rules) -> Test | None:
 def _licensed(patterns: tuple[str, ...]) -> Test:
     """Rejects licences that match none of the patterns."""
 
-    def test(columns: _Columns) -> Mask:
+    def test(columns: Columns) -> Mask:
         names = columns.table["license"].combine_chunks().dictionary_encode()
         wanted = [
             any(fnmatch.fnmatchcase((name or "").lower(), pattern.lower()) for pattern in patterns)
@@ -228,12 +229,14 @@ def _tests(rules: Rules) -> list[tuple[str, Test, tuple[str, ...]]]:
     return [(reason, test, needs) for reason, test, needs in on if test is not None]
 
 
-def reject_masks(table: pa.Table, rules: Rules) -> dict[str, Mask]:
-    """Reason -> [rows] which measured rows it rejects, for every rule that is on.
+def reject_masks(table: pa.Table | Columns, rules: Rules) -> dict[str, Mask]:
+    """Reason -> [rows] which measured rows it rejects, for every rule that is on. Who asks again and again
+    gives `Columns`, which are converted once.
 
     Raises InputError when a rule needs a measure that the table does not have at all.
     """
-    columns = _Columns(table)
+    columns = table if isinstance(table, Columns) else Columns(table)
+    table = columns.table
     measured = pc.equal(table["status"], "measured").to_numpy()
     masks = {}
     for reason, test, needs in _tests(rules):
@@ -258,10 +261,9 @@ def meaning_of(reason: str) -> str:
     return REASONS.get(reason, "")
 
 
-def decide(table: pa.Table, rules: Rules = PRESETS["default"]) -> pa.Table:
-    """The table with `verdict` and `reasons` by `rules`; the rules are kept in its metadata."""
+def judged(table: pa.Table, masks: Mapping[str, Mask]) -> tuple[pa.Array, pa.Array]:
+    """The columns `verdict` and `reasons` of a table whose rows `masks` reject."""
     n = table.num_rows
-    masks = reject_masks(table, rules)
     failure = pc.fill_null(table["failure"], "").combine_chunks()
     has_failure = pc.not_equal(failure, "").to_numpy(zero_copy_only=False)
     # One column of reasons a rule, the failure first; row-major order of the hits is the lists' content.
@@ -278,6 +280,12 @@ def decide(table: pa.Table, rules: Rules = PRESETS["default"]) -> pa.Table:
     code = np.where(failed, 2, np.where(hits.any(axis=1), 1, 0)).astype(np.int8)
     verdicts = pa.array(["accepted", "rejected", "failed"])
     verdict = pa.DictionaryArray.from_arrays(pa.array(code), verdicts).cast(pa.string())
+    return verdict, reasons
+
+
+def decide(table: pa.Table, rules: Rules = PRESETS["default"]) -> pa.Table:
+    """The table with `verdict` and `reasons` by `rules`; the rules are kept in its metadata."""
+    verdict, reasons = judged(table, reject_masks(table, rules))
     for name, column in (("verdict", verdict), ("reasons", reasons)):
         at = table.column_names.index(name)
         table = table.set_column(at, table.schema.field(name), column)

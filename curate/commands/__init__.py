@@ -1,0 +1,1 @@
+"""Commands of curation beside `curate` itself."""
