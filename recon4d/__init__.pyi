@@ -9,6 +9,7 @@ from orbit4d.recon4d.fitting.reconstruction import reconstruct as reconstruct
 from orbit4d.recon4d.fitting.settings import PRESETS as PRESETS
 from orbit4d.recon4d.gaussians import Gaussians as Gaussians
 from orbit4d.recon4d.inputs.loading import OrbitSpec as OrbitSpec
+from orbit4d.recon4d.inputs.open_views import ViewOptions as ViewOptions
 from orbit4d.recon4d.raster.api import rasterize as rasterize
 from orbit4d.recon4d.scene import Scene as Scene
 from orbit4d.recon4d.scene import load_scene as load_scene

@@ -34,6 +34,7 @@ EXPORTS = (
     on_interrupt=RESUMED,
     groups={
         "Input and output": "--out --static --mask --matte --rig --force",
+        "Several cameras": "--layout --ring --sync --hold-cameras --hold-times --allow-missing",
         "Cameras": "--cameras --static-cameras --static-time --orbit --radius --fov --elevation",
         "Fitting": "--preset --resolution --steps --exposure --device --threads --seed",
     },
@@ -41,7 +42,7 @@ EXPORTS = (
 @click.argument(
     "source",
     type=Place(as_text=True, native=in_dataset),
-    metavar="VIDEO|FOLDER|DATASET:uid[:action]",
+    metavar="VIDEO|FOLDER|CAPTURE|DATASET:uid[:action]",
 )
 @click.option(
     "--out",
@@ -70,10 +71,27 @@ EXPORTS = (
 @click.option("--radius", default=2.0, show_default=True, help="Camera distance from the centre.")
 @click.option("--fov", default=39.5978, show_default=True, help="Horizontal field of view, degrees.")
 @click.option("--elevation", default=0.0, show_default=True, help="Camera elevation, degrees.")
-@click.option("--mask", type=Place(), help="Folder of masks, one per frame.")
+@click.option("--mask", type=Place(), help="Folder of masks, one per frame; of several cameras CAMERA/FRAME.")
 @click.option(
-    "--matte", type=click.Choice(["flat", "rembg"]), default="flat", show_default=True,
-    help="Matting method for input without alpha: flat background, or rembg (an extra).",
+    "--layout",
+    type=click.Choice(["4danyone", "dnerf", "n3dv", "nerfstudio", "sv4d", "videos"]),
+    help="Layout of a capture. Default: found by its files.",
+)
+@click.option(
+    "--ring",
+    metavar="DEG,DEG,...",
+    help="Azimuths of cameras that are not known, counter-clockwise from the front.",
+)
+@click.option("--sync", metavar="RIG", help="Synchronised rig of DATASET:uid, such as ring_16.")
+@click.option("--hold-cameras", metavar="A,B", help="Cameras that are never trained on, by label or number.")
+@click.option(
+    "--hold-times", metavar="T,T|every:K", help="Times in [0, 1] that are never trained on, or every K-th."
+)
+@click.option("--allow-missing", is_flag=True, help="Leave out what a camera lacks, instead of refusing.")
+@click.option(
+    "--matte", type=click.Choice(["flat", "rembg", "none"]), default="flat", show_default=True,
+    help="Matting method for input without alpha: flat background, rembg (an extra), or none: several "
+    "cameras keep their background (an open scene).",
 )  # fmt: skip
 @click.option(
     "--rig", type=Place(as_text=True),
@@ -112,6 +130,12 @@ def recon4d(
     fov: float,
     elevation: float,
     mask: Path | None,
+    layout: str | None,
+    ring: str | None,
+    sync: str | None,
+    hold_cameras: str | None,
+    hold_times: str | None,
+    allow_missing: bool,
     matte: str,
     rig: str | None,
     force: bool,
@@ -123,13 +147,14 @@ def recon4d(
     threads: int | None,
     seed: int,
 ) -> None:
-    """Turn an orbit video into explicit 4D Gaussians, on a CPU too.
+    """Turn an orbit video, or synchronised cameras, into explicit 4D Gaussians, on a CPU too.
 
     The same command resumes after any stop. DATASET:uid brings its cameras, its static orbit and held-out
     views to compare with.
 
     \b
     Example: orbit4d recon4d orbit.mp4                    (writes orbit.scene beside it)
+             orbit4d recon4d views/ --hold-cameras 3      (a folder or video per camera, and their cameras)
              orbit4d recon4d demo/dataset:walker --out scene --preset fast
              orbit4d recon4d dataset:fox --rig fox.glb --out scene
     """
@@ -143,6 +168,7 @@ def recon4d(
     from orbit4d.datasets.core.remote import named
     from orbit4d.recon4d.fitting.reconstruction import reconstruct, with_steps
     from orbit4d.recon4d.inputs.loading import OrbitSpec
+    from orbit4d.recon4d.inputs.open_views import ViewOptions
 
     if out is None:
         out = Path(default_scene(named(source)))
@@ -175,6 +201,7 @@ def recon4d(
         settings=settings,
         threads=threads,
         device=device,
+        views=ViewOptions(layout, _azimuths(ring), hold_cameras, hold_times, allow_missing, sync),
     )
     _tell(scene, out)
 
@@ -183,6 +210,16 @@ def _tell(scene: Any, out: Path) -> None:
     for line in _summary(scene.metrics):
         click.echo(line)
     click.echo(f"scene {out}: {len(scene.gaussians)} Gaussians; look at it with `orbit4d view {out}`")
+
+
+def _azimuths(text: str | None) -> tuple[float, ...] | None:
+    """Degrees of `--ring`."""
+    from orbit4d.datasets.core.errors import InputError
+
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--ring {text}: give degrees with commas, such as 0,90,180,270") from None
 
 
 def _summary(metrics: dict[str, Any]) -> list[str]:
@@ -194,6 +231,9 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
         if "gain" in scores:
             line += f" ({scores['psnr_with_gain']:.2f} dB with its own gain of {scores['gain']:.3f})"
         lines.append(line)
+    for row in metrics.get("per_camera", []):
+        kind = "held out" if row["held_out"] else "training"
+        lines.append(f"  camera {row['camera']:<10}{kind}  PSNR {row['psnr']:.2f} dB, {row['images']} images")
     if (stopped := metrics.get("stopped")) is not None:
         lines.append(stopped)
     return lines

@@ -219,6 +219,12 @@ def scene_clips(
 
 
 @pytest.fixture(scope="session")
+def draw_views() -> Callable[..., Any]:
+    """`draw_views(uid, action_index, cameras, times)`: see draw_scene."""
+    return draw_scene
+
+
+@pytest.fixture(scope="session")
 def make_clips() -> Callable[..., list[Clip]]:
     """`make_clips(uid, actions=("Run",), n_frames=8, size=32, rigs=..., orbits=1, caption="")`, see
     scene_clips.

@@ -111,7 +111,7 @@ def clips_of(scene: str, files: Mapping[str, bytes]) -> list[Clip]:
     videos = sorted(name for name in files if name.endswith(".mp4"))
     if not videos or POSES not in files:
         raise BadFolder("bad_file:missing_cameras", f"{scene}: needs {POSES} and cam00.mp4, cam01.mp4, ...")
-    rows = _read_rows(scene, files[POSES])
+    rows = read_rows(scene, files[POSES])
     if len(rows) != len(videos):
         raise BadFolder("bad_file:missing_cameras", f"{scene}: {len(rows)} rows for {len(videos)} videos")
     try:
@@ -120,9 +120,7 @@ def clips_of(scene: str, files: Mapping[str, bytes]) -> list[Clip]:
         raise BadFolder("bad_file:json", f"{scene}: {NEIGHBOUR}: {error}") from error
     clips = []
     for number, (name, row) in enumerate(zip(videos, rows)):
-        matrix, (_, width, focal) = row[:15].reshape(3, 5)[:, :4], row[:15].reshape(3, 5)[:, 4]
-        c2w = np.eye(4)
-        c2w[:3] = np.stack([matrix[:, 1], -matrix[:, 0], matrix[:, 2], matrix[:, 3]], 1)
+        c2w, _, width, focal = pose_of(row)
         record = records.get(name[:-4])
         place = Place(clean_uid(scene), "n3dv", number, "n3dv")
         # The focal length is that of the full size; files are often read smaller.
@@ -143,7 +141,16 @@ def _agrees(record: Mapping[str, Any] | None, c2w: Array, focal: float) -> bool:
     return bool(cameras) and all(np.array_equal(c.c2w, c2w) and c.fl_x == focal for c in cameras)
 
 
-def _read_rows(scene: str, data: bytes) -> npt.NDArray[np.float64]:
+def pose_of(row: npt.NDArray[np.float64]) -> tuple[Array, float, float, float]:
+    """c2w [4, 4] with OpenGL axes, height, width and focal length in pixels of a row of `POSES`, [17]."""
+    matrix, (height, width, focal) = row[:15].reshape(3, 5)[:, :4], row[:15].reshape(3, 5)[:, 4]
+    c2w = np.eye(4)
+    c2w[:3] = np.stack([matrix[:, 1], -matrix[:, 0], matrix[:, 2], matrix[:, 3]], 1)
+    return c2w, float(height), float(width), float(focal)
+
+
+def read_rows(scene: str, data: bytes) -> npt.NDArray[np.float64]:
+    """Rows [cameras, 17] of the file's bytes. Raises BadFolder."""
     try:
         rows = np.asarray(np.load(io.BytesIO(data), allow_pickle=False), np.float64)
     except (ValueError, OSError, EOFError) as error:

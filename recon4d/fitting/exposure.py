@@ -97,7 +97,13 @@ class Exposure:
 def exposure_of(dynamic: Frames, static: Frames | None) -> Exposure:
     """Gains of 1 for the views of a video and of its static orbit."""
     n = len(dynamic)
-    pairs = [(a, b, _stiffness(n)) for a, b in in_time(dynamic.time)]
+    tracks = dict.fromkeys(dynamic.labels or ("",))
+    pairs = []
+    for label in tracks:
+        # Brightness drifts within what a camera filmed; cameras differ as they like.
+        mine = [i for i in range(n) if not dynamic.labels or dynamic.labels[i] == label]
+        follow = in_time([dynamic.time[i] for i in mine])
+        pairs += [(mine[a], mine[b], _stiffness(len(mine))) for a, b in follow]
     if static is not None:
         pairs += [(n + a, n + b, _stiffness(len(static))) for a, b in side_by_side(static)]
     return Exposure(pairs, n, n + len(static or ()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from orbit4d.datasets.index.reference import split_reference
 from orbit4d.recon4d.fitting.exposure import gain_between
 from orbit4d.recon4d.inputs.footage import MAX_EDGE
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec, from_clip, load_frames
+from orbit4d.recon4d.inputs.open_views import ViewOptions, open_views
 from orbit4d.recon4d.inputs.shared_cameras import with_shared_cameras
+from orbit4d.recon4d.inputs.views import Views
 
 
 @dataclass
@@ -31,6 +33,8 @@ class Inputs:
     """Whether video and static orbit are renders of one scene under one light, as orbit4d's are."""
     gains: dict[str, float] = field(default_factory=dict)
     """Grey gain of a held-out set over the video, by name, where both took one view at one time."""
+    views: Views | None = None
+    """What several cameras filmed; `static` is then one moment of it, where the shape is found."""
 
 
 def read_inputs(
@@ -43,8 +47,15 @@ def read_inputs(
     mask: str | Path | None,
     matte: str = "flat",
     max_edge: int = MAX_EDGE,
+    options: ViewOptions | None = None,
 ) -> Inputs:
     """Frames of all inputs, checked against each other; a note for each thing that was estimated."""
+    folder = Path(mask) if mask is not None else None
+    views = open_views(source, cameras, spec, folder, matte, max_edge, options)
+    if views is not None:
+        return _of_views(views, static, static_cameras, static_time)
+    if matte == "none":
+        raise InputError("--matte none: keeps the background of several cameras; this is one: leave it out")
     if not 0.0 <= static_time <= 1.0:
         raise InputError(f"--static-time {static_time}: give a time in [0, 1]")
     if static is None and (static_cameras is not None or static_time):
@@ -81,6 +92,17 @@ def read_inputs(
     return Inputs(dynamic, still, held_out, notes, one_light, known)
 
 
+def _of_views(views: Views, static: Any, static_cameras: Any, static_time: float) -> Inputs:
+    """Inputs of several cameras. InputError for a static orbit, which one moment of theirs is."""
+    if static is not None or static_cameras is not None or static_time:
+        raise InputError(
+            f"{views.train.name}: several cameras show the still object themselves; leave --static out"
+        )
+    held = {name: kept for name, frames in views.held_out.items() if (kept := unseen(frames, views.train))}
+    notes = [f"{views.train.name}: {note}" for note in views.train.notes]
+    return Inputs(views.train, views.still, held, notes, not views.generated, views=views)
+
+
 def _refuse_its_own(source: str, cameras: Any, mask: str | Path | None, spec: OrbitSpec | None) -> None:
     """InputError where something is given that a dataset's clip has: it would not be looked at."""
     given = {
@@ -108,8 +130,7 @@ def unseen(frames: Frames, train: Frames) -> Frames | None:
     keep = [i for i, (camera, t) in enumerate(zip(frames.cameras, frames.time)) if not repeats(camera, t)]
     if not keep:
         return None
-    cameras, times = tuple(frames.cameras[i] for i in keep), tuple(frames.time[i] for i in keep)
-    return replace(frames, rgba=frames.rgba[keep], cameras=cameras, time=times)
+    return frames.picked(keep)
 
 
 def _clip_if_there(dataset: str, uid: str, action_index: int, rig: str, orbit_index: int) -> Frames | None:

@@ -87,7 +87,10 @@ def optimise(
         for stage in STAGES[STAGES.index(fit.stage) :]:
             _enter(fit, stage)
             warm = settings.warmup_share * steps[stage]
-            pools = {half: _pools(dynamic, static, half, device) for half in (True, False)}
+            # Synchronised cameras have their still moment among the video's images.
+            still = static if stage == "coarse" or settings.static_share > 0 else None
+            pools = {half: _pools(dynamic, still, half, device) for half in (True, False)}
+            n_frames = len(dict.fromkeys(dynamic.time))
             was_half = fit.step - settings.views_per_step < warm
             while fit.step < steps[stage]:
                 half, before = fit.step < warm, fit.step
@@ -95,7 +98,7 @@ def optimise(
                     # Losses at half and at full resolution do not compare.
                     read_pending(fit)
                     fit.passes, was_half = Passes(), half
-                loss = take_step(fit, pools[half], settings, density, steps[stage], len(dynamic), perceptual)
+                loss = take_step(fit, pools[half], settings, density, steps[stage], n_frames, perceptual)
                 noted = _crossed(50, before, fit.step) or before == 0 or fit.step == steps[stage]
                 loss = _sound(fit, loss) if noted else loss
                 if not math.isfinite(loss):

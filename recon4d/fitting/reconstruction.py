@@ -32,6 +32,9 @@ from orbit4d.recon4d.inputs.find_world import find_world, frames_in
 from orbit4d.recon4d.inputs.footage import MAX_EDGE
 from orbit4d.recon4d.inputs.hull import Hull, carve, sample_surface
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
+from orbit4d.recon4d.inputs.open_start import sweep
+from orbit4d.recon4d.inputs.open_views import ViewOptions
+from orbit4d.recon4d.inputs.views import LEAST_CAMERAS
 from orbit4d.recon4d.raster.threads import alone
 from orbit4d.recon4d.scene import Scene, load_scene
 from orbit4d.recon4d.world import World
@@ -57,11 +60,15 @@ def reconstruct(
     settings: Settings | None = None,
     threads: int | None = None,
     device: str = "auto",
+    views: ViewOptions | None = None,
 ) -> Scene:
-    """Fit explicit 4D Gaussians to an orbit video and write the scene folder `out`.
+    """Fit explicit 4D Gaussians to an orbit video, or to synchronised cameras, and write the folder `out`.
 
-    `video_or_frames` and `static` are a video, a folder, images or paths of images, or DATASET:uid[:action]
-    (which brings its own cameras, its static orbit, and held-out views). `static_time` is the time that a
+    `video_or_frames` and `static` are a video, a folder, a list of image files, PIL images or uint8 arrays
+    [H, W, 3 or 4], an array [F, H, W, 3 or 4], or DATASET:uid[:action] (which brings its own cameras, its
+    static orbit, and held-out views). Several cameras are the folder of a capture (`inputs/captures`), a list
+    of videos or an array [V, F, H, W, 3 or 4] with one of `cameras` each; `views` says what is held out of
+    them. `static_time` is the time that a
     static orbit shows (a dataset's clips know it). A static orbit of as many frames as the video takes the
     video's cameras, unless it has its own; of another number it needs them. An interrupted run with the same
     inputs and settings goes on; a finished one is loaded. `device` is auto (a GPU where gsplat can draw on
@@ -76,7 +83,7 @@ def reconstruct(
     _check_out(folder)
     edge = max(MAX_EDGE, chosen.resolution)
     inputs = read_inputs(
-        video_or_frames, static, cameras, static_cameras, static_time, spec, mask, matte, edge
+        video_or_frames, static, cameras, static_cameras, static_time, spec, mask, matte, edge, views
     )
     inputs = replace(
         inputs,
@@ -84,7 +91,7 @@ def reconstruct(
         static=inputs.static.resized(chosen.resolution) if inputs.static is not None else None,
         held_out={name: frames.resized(chosen.resolution) for name, frames in inputs.held_out.items()},
     )
-    chosen = affordable(exposed(anchored(chosen, inputs), inputs), inputs.notes)
+    chosen = affordable(for_views(exposed(anchored(chosen, inputs), inputs), inputs), inputs.notes)
     run = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
     if (scene := _finished(folder, run)) is not None:
         print(f"{folder}: already finished")
@@ -100,7 +107,7 @@ def _fitted(
     folder: Path, inputs: Inputs, chosen: Settings, seed: int, run: dict[str, Any], device: torch.device
 ) -> Scene:
     """The scene of checked inputs, fitted, measured and written to `folder`."""
-    world = find_world((inputs.dynamic, inputs.static))
+    world = find_world((inputs.dynamic, inputs.static), is_open(inputs))
     fitted = in_world(inputs, world)
     checkpoint = folder / "checkpoint.pt"
     # The cameras are checked before anything is written.
@@ -143,6 +150,8 @@ def as_scene(fit: Fit, inputs: Inputs, settings: Settings, world: World) -> Scen
     if fit.exposure is not None:
         gains = fit.exposure.gains()
         scene.info["exposure"] = {"video": gains[: len(orbit)], "static": gains[len(orbit) :]}
+    if inputs.views is not None:
+        scene.info["capture"] = inputs.views.record
     scene.metrics = measure(scene, inputs)
     scene.metrics |= {"seconds": round(fit.seconds, 2), "n_gaussians": len(fit.gaussians)}
     if fit.stage == "fine" and fit.step < settings.fine_steps:
@@ -158,6 +167,21 @@ def exposed(settings: Settings, inputs: Inputs) -> Settings:
     if settings.exposure is not None:
         return settings
     return replace(settings, exposure=inputs.static is not None and not inputs.one_light)
+
+
+def for_views(settings: Settings, inputs: Inputs) -> Settings:
+    """Settings of synchronised cameras: their still moment is part of the video, and an open scene has no
+    mattes to fit.
+    """
+    if inputs.views is None:
+        return settings
+    weights = replace(settings.weights, alpha=0.0) if is_open(inputs) else settings.weights
+    return replace(settings, static_share=0.0, weights=weights)
+
+
+def is_open(inputs: Inputs) -> bool:
+    """Whether the background is kept."""
+    return inputs.views is not None and inputs.views.open_scene
 
 
 def anchored(settings: Settings, inputs: Inputs) -> Settings:
@@ -211,6 +235,8 @@ def fingerprint(inputs: Inputs) -> str:
 
 def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
     """Gaussians on the visual hull (static orbit if given). Says when the cameras do not fit."""
+    if is_open(inputs):
+        return _open_gaussians(inputs, settings, seed)
     hull = start_hull(inputs)
     limit = _FIT_STATIC if inputs.static is not None else _FIT_DYNAMIC
     if len(hull.points) < 4 or hull.coverage < 0.4:
@@ -228,6 +254,19 @@ def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
     return from_points(points, colors, sh_degree=settings.sh_degree)
 
 
+def _open_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
+    """Gaussians of an open scene, where the cameras of its still moment agree on depth."""
+    assert inputs.views is not None
+    if inputs.static is None:
+        raise InputError(
+            f"{inputs.dynamic.name}: --matte none needs a moment that {LEAST_CAMERAS} cameras or more saw"
+        )
+    world, depths = find_world((inputs.views.train, inputs.views.still), True), inputs.views.depths
+    within = None if depths is None else (depths[0] / world.scale, depths[1] / world.scale)
+    points, colors = sweep(inputs.static, settings.n_gaussians, np.random.default_rng(seed), within)
+    return from_points(points, colors, sh_degree=settings.sh_degree)
+
+
 def _advice(frames: Frames) -> str:
     """What to check where silhouettes and cameras disagree."""
     if frames.posed:
@@ -238,7 +277,13 @@ def _advice(frames: Frames) -> str:
 def start_hull(inputs: Inputs) -> Hull:
     """Hull of the static orbit, else of the dynamic one with fewer views that must agree."""
     if inputs.static is not None:
-        return carve(inputs.static, agree=1.0)
+        hull = carve(inputs.static, agree=1.0)
+        for agree in (0.9, 0.8):
+            # Of several cameras one may have a matte with a hole, or a codec's edge.
+            if inputs.views is None or hull.coverage >= _FIT_STATIC:
+                break
+            hull = carve(inputs.static, agree=agree)
+        return hull
     # What moves is outside the hull of some moments: ask for fewer views until something is left.
     hull = carve(inputs.dynamic, agree=0.9)
     for agree in (0.8, 0.7):

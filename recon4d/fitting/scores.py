@@ -31,7 +31,7 @@ def measure(scene: Scene, inputs: Inputs) -> dict[str, Any]:
     train = renders(scene, inputs.dynamic)
     record["psnr_train"], record["ssim_train"] = compared(train, inputs.dynamic)
     still = None
-    if inputs.static is not None:
+    if inputs.static is not None and inputs.views is None:
         still = renders(scene, inputs.static)
         record["split"]["train_static"] = inputs.static.name
         record["psnr_static"], record["ssim_static"] = compared(still, inputs.static)
@@ -48,6 +48,10 @@ def measure(scene: Scene, inputs: Inputs) -> dict[str, Any]:
         record["exposure"] = {"psnr_train": compared(train, inputs.dynamic, gains["video"])[0]}
         if inputs.static is not None and still is not None:
             record["exposure"]["psnr_static"] = compared(still, inputs.static, gains["static"])[0]
+    if inputs.views is not None:
+        record |= by_view({"train": (train, inputs.dynamic)} | {
+            name: (unseen[name], frames) for name, frames in inputs.held_out.items()
+        })  # fmt: skip
     record["psnr_heldout"] = float(np.mean([p for p, _ in each.values()])) if each else None
     record["ssim_heldout"] = float(np.mean([s for _, s in each.values()])) if each else None
     if why_no_lpips() is None:
@@ -95,6 +99,33 @@ def score(scene: Scene, frames: Frames, gains: Sequence[float] | None = None) ->
 
 def compared(drawn: Float, frames: Frames, gains: Sequence[float] | None = None) -> tuple[float, float]:
     """`score` of what was drawn, straight RGBA [F, H, W, 4]."""
+    psnrs, ssims = each_compared(drawn, frames, gains)
+    return float(np.mean(psnrs)), float(np.mean(ssims))
+
+
+def by_view(sets: dict[str, tuple[Float, Frames]]) -> dict[str, Any]:
+    """Mean PSNR and SSIM per camera and per time, of what is trained on and of what is held out.
+
+    `sets` are straight RGBA and frames by name, the training views under `train`.
+    """
+    rows: dict[tuple[str, str, bool], list[tuple[float, float]]] = {}
+    for name, (drawn, frames) in sets.items():
+        psnrs, ssims = each_compared(drawn, frames)
+        for label, t, p, s in zip(frames.labels, frames.time, psnrs, ssims):
+            rows.setdefault(("camera", label, name != "train"), []).append((p, s))
+            rows.setdefault(("time", f"{t:.6f}", name != "train"), []).append((p, s))
+    record: dict[str, Any] = {"per_camera": [], "per_time": []}
+    for (kind, value, held), scores in sorted(rows.items()):
+        p, s = np.mean(scores, axis=0).tolist()
+        what = {"camera": value} if kind == "camera" else {"time": float(value)}
+        record[f"per_{kind}"].append({**what, "held_out": held, "images": len(scores), "psnr": p, "ssim": s})
+    return record
+
+
+def each_compared(
+    drawn: Float, frames: Frames, gains: Sequence[float] | None = None
+) -> tuple[list[float], list[float]]:
+    """PSNR in dB, at most 60, and SSIM of each frame, on white."""
     psnrs, ssims = [], []
     for i, (truth, straight) in enumerate(zip(frames.rgba, drawn)):
         color, alpha = straight[..., :3], straight[..., 3:]
@@ -104,7 +135,7 @@ def compared(drawn: Float, frames: Frames, gains: Sequence[float] | None = None)
         wanted = truth[..., :3] + 1 - truth[..., 3:]
         psnrs.append(min(psnr(ours, wanted), READ_CEILING))
         ssims.append(quick_ssim(ours, wanted))
-    return float(np.mean(psnrs)), float(np.mean(ssims))
+    return psnrs, ssims
 
 
 def quick_ssim(a: Float, b: Float) -> float:

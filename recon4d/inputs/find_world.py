@@ -27,12 +27,12 @@ def frames_in(world: World, given: Frames) -> Frames:
     return replace(given, cameras=tuple(map(world.camera, given.cameras))) if world else given
 
 
-def find_world(sources: Sequence[Frames | None]) -> World:
+def find_world(sources: Sequence[Frames | None], open_scene: bool = False) -> World:
     """The world of footage that brought its own cameras; that of the fit where none did, where the object
     stands and is as large as there, and where the cameras do not say where it is.
 
     First the point nearest to all rays through the middles of the silhouettes' boxes, and the size of these;
-    then the box of a coarse visual hull there.
+    then the box of a coarse visual hull there. An open scene has none: its unit is what images show across.
     """
     own = [frames for frames in sources if frames is not None and frames.posed]
     if not own:
@@ -40,6 +40,8 @@ def find_world(sources: Sequence[Frames | None]) -> World:
     guess = _seen(own)
     if guess is None or guess.scale < 1e-9:
         return World()
+    if open_scene:
+        return guess
     reach = np.abs(guess.centre).max() + guess.scale / 2
     if guess.scale / 2 >= _LEAST and reach <= _REACH:
         return World()

@@ -6,7 +6,7 @@ Videos and folders are reduced frame by frame while they are read, so that memor
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,14 @@ from PIL import Image
 
 from orbit4d.datasets.cameras.posed_frames import Transforms, same_shape
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.datasets.images.folders import check_same_size, image_files, read_sized_image, reduced
+from orbit4d.datasets.images.folders import (
+    check_same_size,
+    image_files,
+    read_image,
+    read_sized_image,
+    reduced,
+    rgba_of,
+)
 from orbit4d.datasets.images.listed_images import listed_images, with_listed
 
 Pixels = npt.NDArray[np.uint8]
@@ -46,6 +53,8 @@ class Footage:
     """F image files, where they are files."""
     seconds: npt.NDArray[np.float64] | None = None
     """[total] time stamps of a video of variable frame rate."""
+    stamps: npt.NDArray[np.float64] | None = None
+    """[total] time stamps of any video."""
     places: npt.NDArray[np.float64] | None = None
     """[total] places of listed images among all images of their folder, which follow time."""
     notes: tuple[str, ...] = ()
@@ -70,16 +79,45 @@ def read_footage(source: Any, name: str, record: Transforms | None, max_edge: in
                 f"{path}: no such video or folder; give one that exists, or DATASET:uid[:action]"
             )
         return replace(_video(path, max_edge), record=record)
-    items = list(source)
+    items = _items(source, name)
     if items and all(isinstance(item, str | os.PathLike) for item in items):
         files = [Path(item) for item in items]
         if record is not None and record.files:
             record = with_listed(record, files)
         return replace(_files(name, files, max_edge), record=record)
-    images = [np.asarray(image) for image in items]
+    images = [_image(item, name) for item in items]
     keep, size = thinned(len(images)), _check_arrays(images, name)
     pixels = _stack([images[i] for i in keep], max_edge)
     return Footage(pixels, keep, len(images), size, size, record)
+
+
+#: What may be given in place of a file, for messages.
+ACCEPTED = (
+    "a video or folder (path), a list of image files, a list of PIL images or of uint8 arrays "
+    "[H, W, 3 or 4], or one uint8 array [F, H, W, 3 or 4]"
+)
+
+
+def _items(source: Any, name: str) -> list[Any]:
+    """The frames of what is no path; InputError that names what is accepted."""
+    if isinstance(source, np.ndarray) and source.ndim != 4:
+        raise InputError(f"{name}: an array {list(source.shape)}; give {ACCEPTED}")
+    if not isinstance(source, Image.Image | Mapping | bytes) and isinstance(source, Iterable):
+        return list(source)
+    raise InputError(f"{name}: {type(source).__name__} is no orbit; give {ACCEPTED}")
+
+
+def _image(item: Any, name: str) -> Pixels:
+    """One frame as an array; checked by `_check_arrays`."""
+    if isinstance(item, Image.Image):
+        rgba = rgba_of(item)
+        return rgba if (rgba[..., 3] < 255).any() else np.ascontiguousarray(rgba[..., :3])
+    if isinstance(item, str | os.PathLike):
+        return read_image(item)
+    try:
+        return np.asarray(item)
+    except Exception:  # Whatever a foreign type raises, such as a tensor on a GPU.
+        raise InputError(f"{name}: a frame is {type(item).__name__}; give {ACCEPTED}") from None
 
 
 def thinned(n: int) -> npt.NDArray[np.int64]:
@@ -126,8 +164,9 @@ def _video(path: Path, max_edge: int) -> Footage:
     seconds = video.seconds if video.uneven else None
     frames = video.frames if len(keep) == len(video.frames) else video.frames[keep]
     return Footage(
-        frames, keep, len(video.frames), video.size, video.stored_size, seconds=seconds, notes=video.notes
-    )
+        frames, keep, len(video.frames), video.size, video.stored_size, seconds=seconds,
+        stamps=video.seconds, notes=video.notes,
+    )  # fmt: skip
 
 
 def _check_arrays(images: Sequence[Pixels], name: str) -> tuple[int, int]:
@@ -137,8 +176,8 @@ def _check_arrays(images: Sequence[Pixels], name: str) -> tuple[int, int]:
     for image in images:
         if image.ndim != 3 or image.shape[2] not in (3, 4) or image.dtype != np.uint8:
             raise InputError(
-                f"{name}: frames must be uint8 [H, W, 3] or [H, W, 4], or paths of image files; got "
-                f"{image.dtype} {list(image.shape)}"
+                f"{name}: a frame is {image.dtype} {list(image.shape)}: frames must be uint8 [H, W, 3] or "
+                f"[H, W, 4]; give {ACCEPTED}"
             )
     shapes = {image.shape[:2] for image in images}
     if len(shapes) > 1:

@@ -51,6 +51,8 @@ class Frames:
     """Whether the cameras were given, not taken from an `OrbitSpec`."""
     given: int = 0
     """Number of images of the source, before some were left out; 0 is all that are here."""
+    labels: tuple[str, ...] = ()
+    """F names of the cameras that filmed together; () for one camera."""
 
     def __len__(self) -> int:
         return len(self.rgba)
@@ -58,6 +60,12 @@ class Frames:
     def at_time(self, time: float) -> Frames:
         """The same images, all at one moment: a static orbit."""
         return replace(self, time=(time,) * len(self))
+
+    def picked(self, index: Sequence[int]) -> Frames:
+        """The images of these places, in this order."""
+        cameras, time = tuple(self.cameras[i] for i in index), tuple(self.time[i] for i in index)
+        labels = tuple(self.labels[i] for i in index) if self.labels else ()
+        return replace(self, rgba=self.rgba[list(index)], cameras=cameras, time=time, labels=labels, given=0)
 
     def resized(self, size: int) -> Frames:
         """Area-averaged to `size` pixels on the longer side; smaller images stay."""
@@ -167,7 +175,7 @@ def load_frames(
         notes.append(f"{record.path.name} lists frames in another order than their names: it is the video's")
     time = _times(footage, notes)
     cams = _posed(footage, given, spec)
-    pixels = _pinhole(footage, cams, notes)
+    pixels = pinhole(footage, cams, notes)
     mattes = _masks(footage, cams, mask, notes)
     if mattes is None and matte == "rembg" and not has_alpha(pixels):
         mattes = cut_out(pixels, name)
@@ -230,8 +238,8 @@ def _posed(footage: Footage, given: tuple[Camera, ...] | None, spec: OrbitSpec |
     return tuple(camera if (camera.w, camera.h) == (w, h) else camera.resized(w, h) for camera in used)
 
 
-def _pinhole(footage: Footage, cameras: Sequence[Camera], notes: list[str]) -> npt.NDArray[np.uint8]:
-    """The images as pinhole cameras see them."""
+def pinhole(footage: Footage, cameras: Sequence[Camera], notes: list[str]) -> npt.NDArray[np.uint8]:
+    """The images [F, H, W, 3 or 4] as pinhole cameras see them; notes tell of a lens that was taken out."""
     lenses = _lenses(footage)
     if not any(lenses):
         return footage.pixels
@@ -272,6 +280,15 @@ def _masks(
         notes.append(f"masks of {record.path.name} (mask_path) cut the object out")
     else:
         return None
+    return read_mattes(files, what, footage, cameras, notes)
+
+
+def read_mattes(
+    files: Sequence[Path], what: str, footage: Footage, cameras: Sequence[Camera], notes: list[str]
+) -> npt.NDArray[np.uint8]:
+    """Mattes uint8 [F, H, W] from a file for each frame of footage that is used; `what` names them in
+    messages. InputError for masks of another size.
+    """
     planes, meant = read_masks(files, what)
     notes += meant
     h, w = footage.pixels.shape[1:3]
