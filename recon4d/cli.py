@@ -24,7 +24,7 @@ _INPUT_AXES = click.option(
 #: Layouts of `export`; told here too, because their modules load torch.
 EXPORTS = (
     "ply-sequence", "splat", "spz", "frames", "ply", "compressed-ply", "sog", "glb", "usd", "4dgs", "mp4",
-    "webm", "mov",
+    "webm", "mov", "html", "viewer",
 )  # fmt: skip
 
 
@@ -304,7 +304,8 @@ def export_scene(
     """Write a scene, or static splats of others, in another layout.
 
     Splats of one time: ply, compressed-ply, splat, spz, sog, glb. Of several: ply-sequence, usd, 4dgs. Drawn
-    views: frames, mp4 (on white), webm and mov (with alpha).
+    views: frames, mp4 (on white), webm and mov (with alpha). A page that plays the scene: html (one file) and
+    viewer (a script and its data, to be embedded).
 
     \b
     Example: orbit4d export scene --format splat --time 0.5 --up y --out scene.splat

@@ -17,6 +17,7 @@ from orbit4d.datasets.core.progress import track
 from orbit4d.datasets.core.remote import local_path
 from orbit4d.recon4d.export.compressed_ply import compressed_ply_bytes
 from orbit4d.recon4d.export.fourdgs import fourdgs_bytes
+from orbit4d.recon4d.export.html.pages import page, write_viewer
 from orbit4d.recon4d.export.sog import sog_bytes
 from orbit4d.recon4d.export.splat_file import splat_bytes as splat_bytes
 from orbit4d.recon4d.export.splat_glb import splat_glb_bytes
@@ -98,6 +99,14 @@ def _turntable(kind: str) -> Callable[[Scene, Path, Options], None]:
     return write
 
 
+def _html(scene: Scene, out: Path, how: Options) -> None:
+    out.write_text(page(scene, "orbit4d scene", how.frames / how.fps), encoding="utf-8")
+
+
+def _viewer(scene: Scene, out: Path, how: Options) -> None:
+    write_viewer(scene, out, "orbit4d scene", how.frames / how.fps)
+
+
 @dataclass(frozen=True)
 class _Format:
     write: Callable[[Scene, Path, Options], None]
@@ -125,6 +134,8 @@ _TABLE = {
     "mp4": _Format(_turntable("mp4"), (".mp4",), picture=True),
     "webm": _Format(_turntable("webm"), (".webm",), picture=True),
     "mov": _Format(_turntable("mov"), (".mov",), picture=True),
+    "html": _Format(_html, (".html",), says="eh", picture=True),
+    "viewer": _Format(_viewer, says="eh", picture=True),
 }
 FORMATS = tuple(_TABLE)
 #: Those that have axes of their own to choose from.
@@ -151,7 +162,8 @@ def export_scene(
     ply-sequence: out/000.ply ... at `frames` times. splat, spz, ply, compressed-ply, sog, glb: one file, the
     moment `time`. usd, 4dgs: one file of `frames` times, `fps` a second. frames: straight RGBA PNGs along the
     path `rig` with transforms.json, which `recon4d` reads back. mp4, webm, mov: a video of that path, the
-    first on `background` (RGB in [0, 1]), the others with alpha.
+    first on `background` (RGB in [0, 1]), the others with alpha. html: one page that plays the scene, opened
+    from disk; viewer: the same as viewer.js and scene.bin, to be served. Both last `frames` / `fps` seconds.
     `up` is the axis of the written world that points up: z as in ours, or y, (x, y, z) becoming (x, z, -y),
     as most viewers take it; None is z, and y for glb, which says so. `axes` of the PLY family instead:
     y-up, z-up, rdf or y-down-180 (SuperSplat); "file" leaves them to `up`.
