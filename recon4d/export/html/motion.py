@@ -115,7 +115,7 @@ def _node_skin(scene: Scene) -> tuple[Array, Array] | None:
     g = scene.gaussians
     for time in (0.3, 1.0):
         moved = scene.field.move(g, time)
-        means, quats = skinned(g.means.numpy(), g.quats.numpy(), node_maps(field, time), index, weights)
+        means, _ = skinned(g.means.numpy(), g.quats.numpy(), node_maps(field, time), index, weights)
         if np.abs(means - moved.means.numpy()).max(initial=0) > _SAME or not torch.equal(
             moved.log_scales, g.log_scales
         ):

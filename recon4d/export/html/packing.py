@@ -38,7 +38,7 @@ def player_data(
     told, body = [], b""
     for name, array in arrays.items():
         kind = array.dtype.str.lstrip("<|")
-        planes = np.ascontiguousarray(array).view(np.uint8).reshape(array.size, -1).T
+        planes = np.ascontiguousarray(array).view(np.uint8).reshape(array.size, array.itemsize).T
         told.append({"name": name, "type": kind, "length": array.size})
         body += planes.tobytes()
     text = json.dumps({**header, "arrays": told}, separators=(",", ":")).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -26,16 +27,17 @@ def viewer_script() -> str:
     """viewer.js: `Orbit4D.mount(element, {src: "scene.bin"})` shows a scene."""
     style = f"const STYLE = {_quoted(_part('player.css'))};\n"
     parts = "\n".join(_part(name) for name in _PARTS)
-    return f"{_part('head.js')}\nconst Orbit4D = (() => {{\n'use strict';\n{style}{parts}\nreturn {{ mount }};\n}})();\n"
+    body = f"'use strict';\n{style}{parts}\nreturn {{ mount }};"
+    return f"{_part('head.js')}\nconst Orbit4D = (() => {{\n{body}\n}})();\n"
 
 
 def _quoted(text: str) -> str:
-    import json
-
     return json.dumps(text)
 
 
-def page(scene: Scene, title: str, seconds: float = 2.0, times: int | None = None, quantised: bool = True) -> str:
+def page(
+    scene: Scene, title: str, seconds: float = 2.0, times: int | None = None, quantised: bool = True
+) -> str:
     """One self-contained HTML file that opens from disk."""
     data, _ = player_data(scene, times, quantised, seconds)
     text = _part("page.html")
