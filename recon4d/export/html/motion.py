@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from orbit4d.recon4d import rotations
-from orbit4d.recon4d.deformation.field import NodeField, NodeSkin
-from orbit4d.recon4d.deformation.keyframes import KeyframeField
+from orbit4d.recon4d.deformation.field import NodeSkin
+from orbit4d.recon4d.mesh.bones import moves_by_nodes, node_poses
 from orbit4d.recon4d.scene import Scene
 
 Array = npt.NDArray[Any]
@@ -85,33 +85,22 @@ def _sampled(scene: Scene, times: int) -> Motion:
 def node_maps(field: Any, time: float) -> Array:
     """[K, 16] maps of the nodes of a field of nodes at a time: matrix less identity 9, offset 3, turn 4."""
     with torch.no_grad():
-        quats, shift = _node_poses(field, time)
+        quats, shift = node_poses(field, time)
         linear = rotations.to_matrix(quats) - torch.eye(3)
         offsets = shift - (linear @ field.nodes.unsqueeze(-1)).squeeze(-1)
         turns = torch.cat([quats[:, :1] - 1.0, quats[:, 1:]], dim=1)
         return torch.cat([linear.flatten(1), offsets, turns], dim=1).numpy()
 
 
-def _node_poses(field: Any, time: float) -> tuple[torch.Tensor, torch.Tensor]:
-    if isinstance(field, NodeField):
-        quats, shift = field.motions(time)
-        return quats[0], shift[0]
-    row = field.blend(field.table, time)
-    return F.normalize(F.pad(row[:, 3:], (1, 0), value=1.0), dim=-1), row[:, :3]
-
-
 def _node_skin(scene: Scene) -> tuple[Array, Array] | None:
     """Nodes and weights [N, 4], where the field is nothing but a blend of nodes."""
     field = scene.field
-    known = isinstance(field, NodeField) or (
-        isinstance(field, KeyframeField) and field.config["over"] == "nodes"
-    )
-    if not known or not isinstance(field, NodeSkin):
+    if not moves_by_nodes(field) or not isinstance(field, NodeSkin):
         return None
-    index, weights = field.skinning()
-    if index.shape[1] > 4:
+    found = field.skinning()
+    if found[0].shape[1] > 4:
         return None
-    index, weights = (np.pad(a, ((0, 0), (0, 4 - a.shape[1]))) for a in (index, weights))
+    index, weights = (np.pad(a, ((0, 0), (0, 4 - a.shape[1]))) for a in found)
     g = scene.gaussians
     for time in (0.3, 1.0):
         moved = scene.field.move(g, time)
