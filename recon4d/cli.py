@@ -24,7 +24,7 @@ _INPUT_AXES = click.option(
 #: Layouts of `export`; told here too, because their modules load torch.
 EXPORTS = (
     "ply-sequence", "splat", "spz", "frames", "ply", "compressed-ply", "sog", "glb", "usd", "4dgs", "mp4",
-    "webm", "mov",
+    "webm", "mov", "html", "viewer", "mesh-glb", "mesh-usd", "mesh-alembic", "mesh-obj",
 )  # fmt: skip
 
 
@@ -352,7 +352,7 @@ def view(source: str, port: int, host: str, frames: int, input_axes: str | None)
 @click.option("--fps", default=16.0, show_default=True, help="Times a second of layouts that play.")
 @click.option(
     "--up", type=click.Choice(["y", "z"]),
-    help="Axis of the written world that points up; default: z, but y for glb. Most viewers take y.",
+    help="Axis of the written world that points up; default: z, but y for GLB. Most viewers take y.",
 )  # fmt: skip
 @click.option(
     "--axes", type=click.Choice(["file", "z-up", "y-up", "rdf", "y-down-180"]), default="file",
@@ -366,7 +366,9 @@ def export_scene(
     """Write a scene, or static splats of others, in another layout.
 
     Splats of one time: ply, compressed-ply, splat, spz, sog, glb. Of several: ply-sequence, usd, 4dgs. Drawn
-    views: frames, mp4 (on white), webm and mov (with alpha).
+    views: frames, mp4 (on white), webm and mov (with alpha). A page that plays the scene: html (one file) and
+    viewer (a script and its data, to be embedded). A textured mesh moved by the scene's nodes: mesh-glb,
+    mesh-usd, mesh-alembic, mesh-obj.
 
     \b
     Example: orbit4d export scene --format splat --time 0.5 --up y --out scene.splat

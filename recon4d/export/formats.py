@@ -17,6 +17,14 @@ from orbit4d.datasets.core.progress import track
 from orbit4d.datasets.core.remote import local_path
 from orbit4d.recon4d.export.compressed_ply import compressed_ply_bytes
 from orbit4d.recon4d.export.fourdgs import fourdgs_bytes
+from orbit4d.recon4d.export.html.pages import page, write_viewer
+from orbit4d.recon4d.export.mesh_files import (
+    mesh_glb_bytes,
+    moving_mesh,
+    write_mesh_alembic,
+    write_mesh_obj,
+    write_mesh_usd,
+)
 from orbit4d.recon4d.export.sog import sog_bytes
 from orbit4d.recon4d.export.splat_file import splat_bytes as splat_bytes
 from orbit4d.recon4d.export.splat_glb import splat_glb_bytes
@@ -98,6 +106,30 @@ def _turntable(kind: str) -> Callable[[Scene, Path, Options], None]:
     return write
 
 
+def _html(scene: Scene, out: Path, how: Options) -> None:
+    out.write_text(page(scene, "orbit4d scene", how.frames / how.fps), encoding="utf-8")
+
+
+def _viewer(scene: Scene, out: Path, how: Options) -> None:
+    write_viewer(scene, out, "orbit4d scene", how.frames / how.fps)
+
+
+def _mesh_glb(scene: Scene, out: Path, how: Options) -> None:
+    out.write_bytes(mesh_glb_bytes(moving_mesh(scene, how.frames, how.fps)))
+
+
+def _mesh_usd(scene: Scene, out: Path, how: Options) -> None:
+    write_mesh_usd(moving_mesh(scene, how.frames, how.fps), out, how.up, how.fps)
+
+
+def _mesh_alembic(scene: Scene, out: Path, how: Options) -> None:
+    write_mesh_alembic(moving_mesh(scene, how.frames, how.fps), out, how.up)
+
+
+def _mesh_obj(scene: Scene, out: Path, how: Options) -> None:
+    write_mesh_obj(moving_mesh(scene, how.frames, how.fps), out, how.up)
+
+
 @dataclass(frozen=True)
 class _Format:
     write: Callable[[Scene, Path, Options], None]
@@ -109,6 +141,8 @@ class _Format:
     """Letters of what it can say beyond a moment's centres and colours: e eps2d, h harmonics."""
     picture: bool = False
     """Drawn frames rather than Gaussians."""
+    mesh: bool = False
+    """A mesh, moved by the nodes."""
 
 
 _TABLE = {
@@ -125,6 +159,12 @@ _TABLE = {
     "mp4": _Format(_turntable("mp4"), (".mp4",), picture=True),
     "webm": _Format(_turntable("webm"), (".webm",), picture=True),
     "mov": _Format(_turntable("mov"), (".mov",), picture=True),
+    "html": _Format(_html, (".html",), says="eh", picture=True),
+    "viewer": _Format(_viewer, says="eh", picture=True),
+    "mesh-glb": _Format(_mesh_glb, (".glb",), "y", mesh=True),
+    "mesh-usd": _Format(_mesh_usd, (".usdc", ".usd", ".usda"), mesh=True),
+    "mesh-alembic": _Format(_mesh_alembic, (".abc",), mesh=True),
+    "mesh-obj": _Format(_mesh_obj, mesh=True),
 }
 FORMATS = tuple(_TABLE)
 #: Those that have axes of their own to choose from.
@@ -151,7 +191,10 @@ def export_scene(
     ply-sequence: out/000.ply ... at `frames` times. splat, spz, ply, compressed-ply, sog, glb: one file, the
     moment `time`. usd, 4dgs: one file of `frames` times, `fps` a second. frames: straight RGBA PNGs along the
     path `rig` with transforms.json, which `recon4d` reads back. mp4, webm, mov: a video of that path, the
-    first on `background` (RGB in [0, 1]), the others with alpha.
+    first on `background` (RGB in [0, 1]), the others with alpha. html: one page that plays the scene, opened
+    from disk; viewer: the same as viewer.js and scene.bin, to be served. Both last `frames` / `fps` seconds.
+    mesh-glb, mesh-usd, mesh-alembic: a file with the textured surface, moved by the nodes at `frames` times;
+    mesh-obj: out/mesh_0000.obj ... with mesh.mtl and texture.png.
     `up` is the axis of the written world that points up: z as in ours, or y, (x, y, z) becoming (x, z, -y),
     as most viewers take it; None is z, and y for glb, which says so. `axes` of the PLY family instead:
     y-up, z-up, rdf or y-down-180 (SuperSplat); "file" leaves them to `up`.
@@ -196,8 +239,8 @@ def _checked(
             raise InputError(f"--axes {axes}: --format {format} has axes of its own; use --up")
         if up is not None:
             raise InputError(f"--axes {axes}: says where up is already; leave --up out")
-    if format == "glb" and up == "z":
-        raise InputError("--up z: glTF means +Y up; leave it out for --format glb")
+    if format in ("glb", "mesh-glb") and up == "z":
+        raise InputError(f"--up z: glTF means +Y up; leave it out for --format {format}")
     return Options(frames, time, rig, size, up or _TABLE[format].up, axes, fps, background)
 
 
@@ -220,7 +263,7 @@ def check_suffix(out: Path, format: str) -> None:
             meant.setdefault(each, name)
     own = _TABLE[format].suffixes
     wrong = suffix not in own and suffix in (*meant, *_OTHERS)
-    if format == "usd" and suffix not in own:
+    if ".usdc" in own and suffix not in own:
         wrong = True
     if not wrong:
         return
@@ -232,7 +275,7 @@ def check_suffix(out: Path, format: str) -> None:
 def unsaid(scene: Scene, format: str) -> str | None:
     """What a format cannot say of the scene, one line; None when nothing is lost."""
     told = _TABLE[format]
-    if told.picture:
+    if told.picture or told.mesh:
         return None
     lost = []
     if "e" not in told.says and scene.eps2d != EPS2D:

@@ -55,7 +55,8 @@ def read_splats(path: str | Path, axes: str = "file") -> Gaussians:
 
 def read_noted(path: str | Path, axes: str = "file") -> tuple[Gaussians, list[str]]:
     """`read_splats`, and what of the file was left out, a line each."""
-    source, notes = local_path(path), []
+    source = local_path(path)
+    notes: list[str] = []
     gaussians = _read(source, notes)
     if not len(gaussians):
         raise InputError(f"{source}: holds no Gaussians")

@@ -144,7 +144,7 @@ def _accessor(told: dict[str, Any], document: dict[str, Any], binary: bytes) -> 
     stride = view.get("byteStride") or width * kind.itemsize
     if start < 0 or count < 1 or start + stride * (count - 1) + width * kind.itemsize > len(binary):
         raise ValueError("an accessor that leaves the buffer")
-    rows = np.ndarray((count, width), kind, binary, start, (stride, kind.itemsize))
+    rows: npt.NDArray[Any] = np.ndarray((count, width), kind, binary, start, (stride, kind.itemsize))
     values = rows.astype(np.float64)
     if told.get("normalized") and kind.kind in "iu":
         values = np.maximum(values / np.iinfo(kind).max, -1.0)

@@ -1,0 +1,1 @@
+"""A textured mesh from a scene's Gaussians, moved by its control nodes as bones."""
