@@ -4,7 +4,7 @@ accelerate launch --num_processes 8 -m orbit4d.model.train_main DATASET --out RU
 """
 
 from orbit4d.datasets.commands.command import leave, run
-from orbit4d.model.cli import train
+from orbit4d.model.cli.train import train
 
 if __name__ == "__main__":
     leave(run(train, prog_name="orbit4d train"))

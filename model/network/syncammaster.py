@@ -22,7 +22,7 @@ from torch import Tensor
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.nearest import or_known
 from orbit4d.model.network.wan import OrbitWan
-from orbit4d.model.network.wan_files import read_weights
+from orbit4d.model.network.wan_files import read_settings, read_weights
 from orbit4d.model.network.wan_keys import Layout, base_table, view_table
 from orbit4d.model.weights.files import describe_keys, listed
 
@@ -82,6 +82,28 @@ def load_syncammaster(
     if own is None and kind == "base":
         net.add_views("all" if view_blocks is None else view_blocks)
     return net.eval()
+
+
+def load_onto(base: str | Path, checkpoint: str | Path) -> OrbitWan:
+    """The network of a Wan folder (or hub name) with the view module of `checkpoint`: SynCamMaster's whole
+    file, whose base tensors then count, or one with the added tensors alone. InputError where they do not
+    fit."""
+    tensors, _ = read_weights(str(checkpoint))
+    kind = _kind(str(checkpoint), tensors)
+    if kind == "views":
+        return load_syncammaster(checkpoint, base=base)
+    if kind == "base":
+        raise InputError(f"{checkpoint}: holds no view tensors: give SynCamMaster's checkpoint, or train one")
+    told = read_settings(str(base))
+    heads, blocks = told.get("num_attention_heads"), told.get("num_layers")
+    found = Layout.of(tensors).sizes(tensors)
+    width = None if heads is None else heads * told.get("attention_head_dim", HEAD_DIM)
+    if heads is not None and (width, blocks) != (found["width"], found["num_layers"]):
+        raise InputError(
+            f"{checkpoint}: holds {found['num_layers']} blocks of width {found['width']}, the base has "
+            f"{blocks} of {width}"
+        )
+    return load_syncammaster(checkpoint, heads)
 
 
 def _kind(path: str, tensors: Mapping[str, Tensor]) -> str:

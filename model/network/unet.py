@@ -355,7 +355,7 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         """The body of diffusers' two forwards; every residual block gets `temb` [B*F, E]. `seen` are the
         views' cameras and number, where their module works."""
         unet = self.unet
-        places = iter(())
+        places: Iterator[Between] = iter(())
         if seen is not None and self.view_places is not None:
             places = self.view_places.at_work(temb, *seen)
         hidden = unet.conv_in(hidden)
@@ -387,10 +387,11 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         return layer(block, *args, attend)
 
     def _attend(self, *args: Any, between: Between | None = None) -> Tensor:
+        every: tuple[Any, ...] = (*args, between)
         if self._recomputes("attention"):
             # They hold no dropout, so there is no random state to keep: a recorded step could not.
-            return checkpoint(_attention, *args, between, use_reentrant=False, preserve_rng_state=False)
-        return _attention(*args, between)
+            return checkpoint(_attention, *every, use_reentrant=False, preserve_rng_state=False)
+        return _attention(*every)
 
     def _recomputes(self, what: str) -> bool:
         return self.gradient_checkpointing and self.recompute == what and torch.is_grad_enabled()

@@ -36,7 +36,7 @@ class ViewPlaces(nn.ModuleList):
 
     def at_work(self, temb: Tensor, camera: Tensor, views: int) -> Iterator[Between]:
         """What each place does in one pass, in order."""
-        return (partial(self._one, place, temb, camera, views) for place in self)
+        return (partial(self._one, cast(ViewSyncUNet, place), temb, camera, views) for place in self)
 
     def _one(self, place: ViewSyncUNet, temb: Tensor, camera: Tensor, views: int, hidden: Tensor) -> Tensor:
         rotary = self._rotary(views, hidden.shape[2], hidden.shape[3], hidden.device)

@@ -92,8 +92,8 @@ class ViewSyncUNet(nn.Module):
     @torch.no_grad()
     def start_from(self, temporal: nn.Module) -> None:
         """Attention of the first block of a `TransformerTemporalModel`, where the widths agree."""
-        blocks = cast(nn.ModuleList, temporal.transformer_blocks)
-        source, target = blocks[0].attn1.state_dict(), self.attn.state_dict()
+        first = cast(nn.ModuleList, temporal.transformer_blocks)[0]
+        source, target = cast(nn.Module, first.attn1).state_dict(), self.attn.state_dict()
         if {k: v.shape for k, v in source.items()} == {k: v.shape for k, v in target.items()}:
             self.attn.load_state_dict(source)
 
@@ -117,7 +117,9 @@ class ViewSyncUNet(nn.Module):
             part(seen).unflatten(2, (attn.heads, -1)) for part in (attn.to_q, attn.to_k, attn.to_v)
         )
         query, key = rotate(query, rotary), rotate(key, rotary)
-        found = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (query, key, value)))
+        found = F.scaled_dot_product_attention(
+            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        )
         out = cast(nn.ModuleList, attn.to_out)
         return cast(Tensor, out[0](found.transpose(1, 2).flatten(2)))
 

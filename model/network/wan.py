@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from orbit4d.model.network.conditioning import MotionEmbedding, motion_tensor
+from orbit4d.model.network.interfaces import OrbitWanConfig
 from orbit4d.model.network.view_sync import (
     CAMERA_NUMBERS,
     Rotary,
@@ -51,7 +52,9 @@ class OrbitWan(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
     """
 
     _supports_gradient_checkpointing = True
-    _keep_in_fp32_modules = ["rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]  # noqa: RUF012
+    # diffusers declares it as None alone.
+    _keep_in_fp32_modules = ["rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"]  # type: ignore[assignment]  # noqa: RUF012
+    config: OrbitWanConfig
     wan: WanTransformer3DModel
     view_sync: nn.ModuleDict
 
@@ -111,7 +114,9 @@ class OrbitWan(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
         self.condition_embedding: nn.Conv3d | None = None
         if condition:
             channels = in_channels + MASK_CHANNELS
-            self.condition_embedding = nn.Conv3d(channels, width, tuple(patch_size), tuple(patch_size))
+            steps, rows, columns = patch_size
+            patch = (steps, rows, columns)
+            self.condition_embedding = nn.Conv3d(channels, width, patch, patch)
             _zero(self.condition_embedding)
         self.gradient_checkpointing = False
 
@@ -135,7 +140,7 @@ class OrbitWan(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
             if not 0 <= number < count or str(number) in self.view_sync:
                 raise ValueError(f"view_blocks: no place for a view module in block {number} of {count}")
             block = cast(WanTransformerBlock, self.wan.blocks[number])
-            sync = ViewSync(block.attn1.inner_dim, block.attn1.heads, self.wan.config.eps)
+            sync = ViewSync(block.attn1.inner_dim, block.attn1.heads, self.config.eps)
             sync.to(device=block.scale_shift_table.device, dtype=block.attn1.to_q.weight.dtype)
             if not block.scale_shift_table.is_meta:
                 sync.start_from(block)
@@ -219,7 +224,8 @@ class OrbitWan(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
                 raise ValueError("this network has no view module: add_views() gives it a fresh one")
             view_rotary = rotary_of(wan.rope, views if self.config.view_index else 1, height, width)
             if not self.config.view_index:
-                view_rotary = tuple(part.repeat(1, views, 1, 1) for part in view_rotary)  # type: ignore[assignment]
+                cos, sin = view_rotary
+                view_rotary = cos.repeat(1, views, 1, 1), sin.repeat(1, views, 1, 1)
         elif views < 1 or batch % views:
             raise ValueError(f"views={views} does not divide the batch of {batch}")
         if orbit_camera is not None:
@@ -235,7 +241,8 @@ class OrbitWan(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
             if camera is not None and str(number) in self.view_sync:
                 sync = self.view_sync[str(number)]
             told = None if orbit is None or orbit_camera is None else orbit
-            args = (block, sync, told, hidden, text, t_mod, rotary, camera, views, view_rotary, orbit_camera)
+            args: tuple[Any, ...] = (block, sync, told, hidden, text, t_mod, rotary)
+            args += (camera, views, view_rotary, orbit_camera)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 hidden = checkpoint(_block, *args, use_reentrant=False)
             else:

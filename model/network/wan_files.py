@@ -30,20 +30,30 @@ _OWN = ("view_blocks", "view_index", "orbit_camera", "motion", "condition")
 def read_weights(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors at a path or hub name, and what its config.json tells: arguments of the network, and
     under "own" those of `OrbitWan` or of a view module alone. InputError where there is none."""
+    if Path(path).expanduser().is_file():
+        return read_tensors(Path(path).expanduser())[0], {}
+    folder = _folder(path)
+    tensors: dict[str, Tensor] = {}
+    for file in _weight_files(folder):
+        tensors |= read_tensors(file)[0]
+    return tensors, _told(folder / "config.json")
+
+
+def read_settings(path: str) -> dict[str, Any]:
+    """The second of `read_weights`, without reading weights."""
+    return {} if Path(path).expanduser().is_file() else _told(_folder(path) / "config.json")
+
+
+def _folder(path: str) -> Path:
     place = Path(path).expanduser()
-    if place.is_file():
-        return read_tensors(place)[0], {}
     if not place.is_dir():
         if not HUB_NAME.fullmatch(path):
             raise InputError(f"{path}: no such file or folder, and no hub name (org/name) of a {_WHAT}")
         place = _download(path)
     for inside in _PLACES:
         folder = place / inside
-        if (folder / "config.json").is_file() and (files := _weight_files(folder)):
-            tensors: dict[str, Tensor] = {}
-            for file in files:
-                tensors |= read_tensors(file)[0]
-            return tensors, _told(folder / "config.json")
+        if (folder / "config.json").is_file() and _weight_files(folder):
+            return folder
     raise InputError(
         f"{path}: holds no {_WHAT} (looked for config.json and .safetensors, here and below transformer/)"
     )

@@ -53,6 +53,27 @@ def load_pretrained(cls: Any, spec: str, subfolders: Iterable[str], what: str, *
     raise InputError(f"{spec}: the hub has it, but it holds no {what}; name the subfolder, as in {name}/vae")
 
 
+def configuration(spec: str, subfolders: Iterable[str], what: str) -> dict[str, Any]:
+    """The config.json that `load_pretrained` would load by; {} where there is none or it is no JSON."""
+    folder = Path(spec).expanduser()
+    found: list[str | None] = []
+    if folder.is_dir():
+        found = [str(folder / inside / "config.json") for inside in ("", *subfolders)]
+    elif HUB_NAME.fullmatch(spec):
+        name, subfolder = "/".join(spec.split("/")[:2]), "/".join(spec.split("/")[2:])
+        for inside in [subfolder] if subfolder else ["", *subfolders]:
+            if (file := hub_file(name, f"{inside}/config.json".lstrip("/"), what)) is not None:
+                found.append(file)
+                break
+    for path in found:
+        try:
+            record = json.loads(Path(path or "").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return record if isinstance(record, dict) else {}
+    return {}
+
+
 def hub_file(name: str, filename: str, what: str) -> str | None:
     """Local path of one file of a hub repository (downloaded or cached), None when it has no such file."""
     from huggingface_hub import hf_hub_download

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.core.errors import InputError, WorkError
-from orbit4d.model import cli
+from orbit4d.model.cli import encode as encode_cli
+from orbit4d.model.cli import train as train_cli
 
 
 def test_encode_and_train_take_the_same_frozen_parts(monkeypatch, tmp_path):
@@ -19,7 +20,7 @@ def test_encode_and_train_take_the_same_frozen_parts(monkeypatch, tmp_path):
     monkeypatch.setattr("orbit4d.model.training.train.train", lambda config, *_: seen.append(config))
     words = ["data", "--preset", "videomv-image", "--vae", "weights/vae", "--text-encoder", "clip.bin"]
     words += ["--image-encoder", "clip.bin"]
-    for command, more in ((cli.encode, []), (cli.train, ["--out", str(tmp_path / "run")])):
+    for command, more in ((encode_cli.encode, []), (train_cli.train, ["--out", str(tmp_path / "run")])):
         result = CliRunner().invoke(command, words + more)
         assert result.exit_code == 0, result.output
     assert seen[0] == seen[1]
@@ -41,7 +42,7 @@ def launched(monkeypatch, tmp_path, capsys):
         monkeypatch.setattr("orbit4d.model.training.train.train", training)
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("LOCAL_RANK", str(local_rank))
-        code = run(cli.train, ["data", "--out", str(tmp_path / "run")])
+        code = run(train_cli.train, ["data", "--out", str(tmp_path / "run")])
         return code, *capsys.readouterr()
 
     return launch

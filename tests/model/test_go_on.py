@@ -11,7 +11,7 @@ import pytest
 
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.commands.command_line import command_line
-from orbit4d.model import cli
+from orbit4d.model.cli import train as train_cli
 from orbit4d.model.config.settings import from_dict
 from orbit4d.model.network.build import build_unet
 from orbit4d.model.run.log import read
@@ -33,7 +33,7 @@ def stopped(monkeypatch, tmp_path, capsys):
             raise KeyboardInterrupt
 
         monkeypatch.setattr("orbit4d.model.training.train.train", training)
-        command = click.Group(commands={"train": cli.train})
+        command = click.Group(commands={"train": train_cli.train})
         code = run(command, ["train", "data", "--out", str(out), *words], prog_name="orbit4d")
         assert code == 130
         return capsys.readouterr().err.strip()

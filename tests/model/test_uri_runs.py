@@ -17,7 +17,8 @@ from PIL import Image
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.storage import Store
-from orbit4d.model import cli
+from orbit4d.model.cli import generate as generate_cli
+from orbit4d.model.cli import train as train_cli
 from orbit4d.model.config.settings import to_dict
 from orbit4d.model.run.log import read
 
@@ -60,16 +61,16 @@ def test_a_killed_run_is_resumed_from_s3_with_the_same_losses(
     there = list(Store(out).tree())
     assert "checkpoints/step-000005/state.json" in there, "uploaded when it was written"
     assert not any(name.startswith("model/") for name in there)
-    assert run(cli.train, asked) == 2
+    assert run(train_cli.train, asked) == 2
     assert f"{out}: already holds a run" in capsys.readouterr().err
-    assert run(cli.train, [*asked, "--resume"]) == 0
+    assert run(train_cli.train, [*asked, "--resume"]) == 0
     said = capsys.readouterr().out
     assert f"resuming {out} at step 5 of 7" in said and f"model: {out}/model" in said
     kept = {name.split("/")[1] for name in Store(out).tree() if name.startswith("checkpoints/")}
     assert kept == {"step-000005", "step-000007"}, "old ones are deleted there too"
     assert list(tmp_path.iterdir()) == []
 
-    assert run(cli.train, [*asked[:-1], "whole"]) == 0
+    assert run(train_cli.train, [*asked[:-1], "whole"]) == 0
     Store(out).download("log.jsonl", tmp_path / "log.jsonl")
     assert losses(tmp_path / "log.jsonl") == losses(tmp_path / "whole" / "log.jsonl")
 
@@ -78,9 +79,9 @@ def test_a_dry_run_and_ray_touch_no_uri(
     words: list[str], synthetic_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = f"memory://runs-{uuid.uuid4().hex}/run"
-    assert run(cli.train, [str(synthetic_dataset), *words, "--out", out, "--ray", "2"]) == 2
+    assert run(train_cli.train, [str(synthetic_dataset), *words, "--out", out, "--ray", "2"]) == 2
     assert "--ray" in capsys.readouterr().err
-    assert run(cli.train, [str(synthetic_dataset), *words, "--out", out, "--dry-run"]) == 0
+    assert run(train_cli.train, [str(synthetic_dataset), *words, "--out", out, "--dry-run"]) == 0
     assert Store(out).tree() == {}
 
 
@@ -93,20 +94,20 @@ def test_a_video_is_generated_from_a_run_at_a_uri(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     place = f"memory://runs-{uuid.uuid4().hex}"
-    assert run(cli.train, [str(synthetic_dataset), *words, "--out", f"{place}/run"]) == 0
+    assert run(train_cli.train, [str(synthetic_dataset), *words, "--out", f"{place}/run"]) == 0
     photo = np.zeros((24, 24, 4), np.uint8)
     photo[6:18, 6:18] = (200, 40, 40, 255)
     Image.fromarray(photo).save(tmp_path / "photo.png")
     Store(place).upload("photo.png", tmp_path / "photo.png")
     (tmp_path / "photo.png").unlink()
     ask = [f"{place}/run", "--image", f"{place}/photo.png", "--steps", "1", "--samples", "2"]
-    assert run(cli.generate, [*ask, "--out", f"{place}/made/fox.mp4"]) == 0
+    assert run(generate_cli.generate, [*ask, "--out", f"{place}/made/fox.mp4"]) == 0
     assert f"wrote {place}/made/fox-1.mp4" in capsys.readouterr().out
     made = list(Store(f"{place}/made").tree())
     assert {"fox.mp4", "fox-1.mp4", "fox/transforms.json", "fox-1/frames/000.png"} <= set(made)
     about = Store(f"{place}/made").read("fox/transforms.json").decode()
     assert f"{place}/photo.png" in about and "orbit4d-scratch" not in about
-    assert run(cli.generate, [*ask, "--out", f"{place}/made/fox.mp4"]) == 2
+    assert run(generate_cli.generate, [*ask, "--out", f"{place}/made/fox.mp4"]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -116,7 +117,7 @@ def test_generate_keeps_what_is_there(
 ) -> None:
     """Also a folder of the user's own that is named like the video."""
     model = tmp_path / "run"
-    assert run(cli.train, [str(synthetic_dataset), *words, "--out", str(model)]) == 0
+    assert run(train_cli.train, [str(synthetic_dataset), *words, "--out", str(model)]) == 0
     photo = np.zeros((24, 24, 4), np.uint8)
     photo[6:18, 6:18] = (200, 40, 40, 255)
     Image.fromarray(photo).save(tmp_path / "photo.png")
@@ -132,14 +133,14 @@ def test_generate_keeps_what_is_there(
         str(tmp_path / "fox.mp4"),
     ]
     for more in ([], ["--overwrite"]):
-        assert run(cli.generate, [*ask, *more]) == 2
+        assert run(generate_cli.generate, [*ask, *more]) == 2
         assert (tmp_path / "fox" / "thesis.txt").read_text() == "years of work"
         assert str(tmp_path / "fox") in capsys.readouterr().err.splitlines()[-1]
     (tmp_path / "fox" / "thesis.txt").unlink()
     (tmp_path / "fox").rmdir()
-    assert run(cli.generate, ask) == 0
-    assert run(cli.generate, ask) == 2
-    assert run(cli.generate, [*ask, "--overwrite"]) == 0
+    assert run(generate_cli.generate, ask) == 0
+    assert run(generate_cli.generate, ask) == 2
+    assert run(generate_cli.generate, [*ask, "--overwrite"]) == 0
 
 
 def test_python_refuses_a_run_at_a_uri(

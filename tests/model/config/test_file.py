@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.model import cli
+from orbit4d.model.cli import encode as encode_cli
+from orbit4d.model.cli import train as train_cli
 from orbit4d.model.config.checks import UNET
 from orbit4d.model.config.file import read_settings
 from orbit4d.model.config.presets import preset
@@ -27,7 +28,7 @@ def settings(tmp_path, monkeypatch):
     def resolve(text, *words):
         (tmp_path / "file.yaml").write_text(text, encoding="utf-8")
         line = ["data", "--out", str(tmp_path / "run"), "--config", str(tmp_path / "file.yaml"), *words]
-        result = CliRunner().invoke(cli.train, line)
+        result = CliRunner().invoke(train_cli.train, line)
         if isinstance(result.exception, InputError):
             raise result.exception
         assert result.exit_code == 0, result.output
@@ -107,7 +108,7 @@ def test_scalars_are_those_of_yaml_1_2(tmp_path):
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path, capsys):
     for name in ("nothing.yaml", "."):
-        assert run(cli.encode, ["data", "--config", str(tmp_path / name)]) == 2
+        assert run(encode_cli.encode, ["data", "--config", str(tmp_path / name)]) == 2
         assert "no such file" in capsys.readouterr().err
 
 

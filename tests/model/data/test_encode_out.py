@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.storage import Store
-from orbit4d.model import cli
+from orbit4d.model.cli import encode as encode_cli
+from orbit4d.model.cli import train as train_cli
 from orbit4d.model.data.encode import encode_dataset
 from orbit4d.model.run.log import read
 from orbit4d.model.training.train import train
@@ -76,8 +77,8 @@ def test_the_two_commands_meet(synthetic_dataset, tmp_path, monkeypatch, capsys)
     )
     monkeypatch.setattr("orbit4d.model.training.train.train", lambda config, *_: seen.append(config))
     for command, words in (
-        (cli.encode, ["data", "--out", "over/there"]),
-        (cli.train, ["data", "--out", str(tmp_path / "run"), "--latents", "over/there"]),
+        (encode_cli.encode, ["data", "--out", "over/there"]),
+        (train_cli.train, ["data", "--out", str(tmp_path / "run"), "--latents", "over/there"]),
     ):
         assert CliRunner().invoke(command, words).exit_code == 0
     assert seen[0] == seen[1] and seen[0].data.latents_folder == "over/there"
@@ -96,5 +97,5 @@ def test_a_folder_without_the_latents_is_refused(synthetic_dataset, tmp_path, mi
         train(larger, str(synthetic_dataset), tmp_path / "larger")
     assert f"note: {folder} has latents made with resolution=16" in capsys.readouterr().out
     words = [str(synthetic_dataset), "--out", str(tmp_path / "clash"), "--latents", str(folder)]
-    assert run(cli.train, [*words, "--set", "data.latents=fly"]) == 2
+    assert run(train_cli.train, [*words, "--set", "data.latents=fly"]) == 2
     assert "set one of them otherwise" in capsys.readouterr().err

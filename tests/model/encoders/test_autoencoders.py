@@ -231,13 +231,14 @@ def test_an_unreachable_hub_is_one_clear_line(monkeypatch):
 )
 def test_an_unreachable_hub_names_the_option_and_what_it_takes(monkeypatch, load, instead):
     """And the option is there, in both commands that make latents."""
-    from orbit4d.model import cli
+    from orbit4d.model.cli import encode as encode_cli
+    from orbit4d.model.cli import train as train_cli
 
     monkeypatch.setattr(hub, "_offline", lambda: True)
     with pytest.raises(InputError) as caught:
         load("nobody-here/no-such-part")
     assert instead in str(caught.value)
-    for command in (cli.encode, cli.train):
+    for command in (encode_cli.encode, train_cli.train):
         assert instead.split()[0] in [name for option in command.params for name in option.opts]
 
 

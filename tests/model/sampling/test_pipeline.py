@@ -16,7 +16,10 @@ from PIL import Image
 from orbit4d.datasets import open_reference, orbit, read_clip
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.videos.video import read_video
-from orbit4d.model import OrbitPipeline, cli
+from orbit4d.model import OrbitPipeline
+from orbit4d.model.cli import encode as encode_cli
+from orbit4d.model.cli import generate as generate_cli
+from orbit4d.model.cli import train as train_cli
 from orbit4d.model.data.motion_statistics import MotionStatistics
 from orbit4d.model.sampling.branches import autocast_dtype
 from orbit4d.model.sampling.generate import Request, generate
@@ -249,16 +252,17 @@ def test_the_command_line(run, tmp_path, picture):
         "--steps",
         "2",
     ]
-    result = CliRunner().invoke(cli.generate, arguments)
+    result = CliRunner().invoke(generate_cli.generate, arguments)
     assert result.exit_code == 0, result.output
     assert "wrote" in result.output and "the whole image is taken" in result.output
-    for command in (cli.train, cli.encode, cli.generate):
+    for command in (train_cli.train, encode_cli.encode, generate_cli.generate):
         assert "Example" in CliRunner().invoke(command, ["--help"]).output
 
 
 def test_importing_the_commands_is_light():
+    modules = "orbit4d.model.cli.train, orbit4d.model.cli.multicam"
     heavy = "('torch', 'diffusers', 'ray')"
-    code = f"import sys, orbit4d.model.cli; sys.exit(any(name in sys.modules for name in {heavy}))"
+    code = f"import sys, {modules}; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], cwd="/", env=os.environ, check=False).returncode == 0
 
 

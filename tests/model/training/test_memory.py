@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from orbit4d.model import cli
+from orbit4d.model.cli import train as train_cli
 from orbit4d.model.config.presets import preset
 from orbit4d.model.config.settings import override
 from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
@@ -125,14 +125,16 @@ def test_dry_run_counts_the_processes_it_is_launched_with(how, monkeypatch):
         arguments += ["--ray", "4"]
     else:
         monkeypatch.setenv("WORLD_SIZE", "4")
-    result = CliRunner().invoke(cli.train, arguments)
+    result = CliRunner().invoke(train_cli.train, arguments)
     assert "4 processes: grads twice" in result.output
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert "one process; with several" in CliRunner().invoke(cli.train, ["data", "--dry-run"]).output
+    assert "one process; with several" in CliRunner().invoke(train_cli.train, ["data", "--dry-run"]).output
 
 
 def test_dry_run_prints_what_fits_and_touches_nothing(tmp_path):
-    result = CliRunner().invoke(cli.train, ["no-such-dataset", "--out", str(tmp_path / "run"), "--dry-run"])
+    result = CliRunner().invoke(
+        train_cli.train, ["no-such-dataset", "--out", str(tmp_path / "run"), "--dry-run"]
+    )
     assert result.exit_code == 0, result.output
     assert "parameters" in result.output and "fits" in result.output and "24, 40, 80 GiB" in result.output
     assert not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from orbit4d.datasets.core.errors import WorkError
-from orbit4d.model import cli
+from orbit4d.model.cli import train as train_cli
 from orbit4d.model.compute.device import device_settings
 from orbit4d.model.network.conditioning import WholePool
 from orbit4d.model.run import checkpoint as run_checkpoint
@@ -131,7 +131,7 @@ def test_the_options_reach_the_settings(monkeypatch, tmp_path):
     monkeypatch.setattr("orbit4d.model.training.train.train", lambda config, *_: seen.append(config))
 
     def run(*words):
-        return CliRunner().invoke(cli.train, ["data", "--out", str(tmp_path / "run"), *words])
+        return CliRunner().invoke(train_cli.train, ["data", "--out", str(tmp_path / "run"), *words])
 
     assert run("--batch", "auto", "--deterministic").exit_code == 0
     assert (seen[0].optim.batch, seen[0].optim.deterministic) == ("auto", True)

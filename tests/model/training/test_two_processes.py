@@ -21,7 +21,7 @@ ONE_IS_STOPPED = """
     import os, signal
     from orbit4d.datasets.commands.command import leave, run
     from orbit4d.model.training import steps as module
-    from orbit4d.model.cli import train
+    from orbit4d.model.cli.train import train
     real, calls = module.training_loss, []
 
     def interrupted(*args, **kwargs):
