@@ -35,6 +35,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "generate",
         "Generate an orbit video from text, an image or a static orbit.",
     ),
+    "novel-view": (
+        "orbit4d.compose.cli.novel_view",
+        "command",
+        "Show a scene from views that nothing saw, without training.",
+    ),
     "recon4d": ("orbit4d.recon4d.cli", "recon4d", "Turn an orbit video into explicit 4D Gaussians."),
     "film": ("orbit4d.recon4d.cli", "film", "Film a scene along a camera path."),
     "view": (
