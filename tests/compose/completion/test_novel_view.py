@@ -51,12 +51,10 @@ def test_an_image_becomes_a_video_with_all_it_promises(picture, tiny_svd, tmp_pa
     assert np.shape(report["lambda"]) == (3, 4) and len(report["sigmas"]) == 4
     assert report["v"] == [0.001, 1000.0, 10.0] and report["v_from"] == "default"
     assert report["distances"][0] == 0 and max(report["distances"]) == 1
-    assert (
-        report["evaluations"] == 3 and report["seconds"]["per_step"] > 0 and report["peak_memory_bytes"] > 0
-    )
+    assert report["evaluations"] == 3 and report["seconds"]["per_step"] > 0
     assert report["given"] == [True, False, False, False] and report["seen_pixels"][0] == 1
     # The quarter turns of an orbit of four see less and less; the back sees nothing of the front.
-    assert report["seen_pixels"][1] > report["seen_pixels"][2]
+    assert report["seen_pixels"][1] > report["seen_pixels"][2] == 0
     record = read_transforms(tmp_path / "view" / "transforms.json")
     assert record.times == (0.0,) * 4
     for camera, true in zip(record.cameras, orbit(4, size=(64, 64))):
@@ -67,21 +65,27 @@ def test_an_image_becomes_a_video_with_all_it_promises(picture, tiny_svd, tmp_pa
     later = np.asarray(Image.open(tmp_path / "view" / "confidence" / "001.png"))
     assert set(np.unique(seen)) == {0, 255} and later[seen == 255].mean() > later[seen == 0].max()
     # A finished one is not replaced unasked.
-    assert "is there already" in str(
-        call(image, "--depth", depth, "--model", tiny_svd, "--out", out).exception
-    )
+    again = call(image, "--depth", depth, "--model", tiny_svd, "--out", out)
+    assert "is there already" in str(again.exception)
 
 
-def test_full_weight_shows_the_input_in_its_own_frame(picture, tiny_svd, tmp_path):
-    """The tiny autoencoder reconstructs nothing, so it is compared with what it makes of the input."""
+def test_full_weight_keeps_the_input_in_its_own_frame(picture, tiny_svd, monkeypatch):
+    """Compared at latents: the video decoder mixes frames."""
     from orbit4d.compose.completion.novel_view import Request, make
     from orbit4d.model.guided.models.svd import SVD
 
     image, depth = picture
-    model = SVD.load(str(tiny_svd))
-    made = make(Request((str(image),), "svd", depth=depth, schedule="infinite", steps=2), model)
-    own = model.decode(model.encode(made.sight.frames))
-    assert np.abs(made.frames[0].astype(int) - own[0].astype(int)).max() <= 1
+    model, latents = SVD.load(str(tiny_svd)), []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda x: latents.append(x) or decode(x))
+    asked = Request((str(image),), "svd", depth=depth, path="ellipse:0.5,2,5", schedule="infinite", steps=2)
+    made = make(asked, model)
+    known = model.encode(made.sight.frames)
+    assert np.allclose(latents[0][:, :, 0], known[:, :, 0], atol=1e-4)
+    seen = made.sight.latent_seen
+    assert seen[0].all() and 0 < seen[1].mean() < 1
+    assert np.allclose(latents[0][0][:, seen], known[0][:, seen], atol=1e-4)
+    assert not np.allclose(latents[0][0][:, ~seen], known[0][:, ~seen], atol=1e-2)
 
 
 @pytest.mark.parametrize("mode", ["posterior", "worldforge", "repo-posterior", "none"])
@@ -140,8 +144,8 @@ def test_a_video_keeps_its_times(drawn, tiny_svd, tmp_path):
 def test_wan_and_an_orbit_run_make_views_too(picture, tiny_wan, tmp_path):
     image, depth = picture
     done(
-        image, "--depth", depth, "--model", tiny_wan, "--out", tmp_path / "w.mp4", "--frames", 5, "--size", "64",
-        "--steps", 2, "--path", "ellipse:0.3,2,4",
+        image, "--depth", depth, "--model", tiny_wan, "--out", tmp_path / "w.mp4", "--frames", 5,
+        "--size", "64", "--steps", 2, "--path", "ellipse:0.3,2,4",
     )  # fmt: skip
     report = json.loads((tmp_path / "w.json").read_text())
     assert report["kind"] == "wan" and np.shape(report["lambda"]) == (2, 2)
@@ -188,8 +192,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(picture, tiny_svd, tmp_pat
     refused(tmp_path, "write three positive numbers", *known, "--v", "1,2")
     refused(tmp_path, "no root is valid", *known, "--schedule", "repo", "--v", "0.1,1,1")
     refused(tmp_path, "--schedule cubic", *known, "--schedule", "cubic")
-    away = [c for c in orbit(4, size=(64, 64), azimuth0_deg=180.0)]
-    turned = [type(c)(_turned(c.c2w), *c.intrinsics) for c in away]
+    turned = [type(c)(_turned(c.c2w), *c.intrinsics) for c in orbit(4, size=(64, 64), azimuth0_deg=180.0)]
     (tmp_path / "away.json").write_text(json.dumps(cameras_record(turned, [0] * 4)))
     refused(tmp_path, "sees nothing of the input", *known, "--path", tmp_path / "away.json")
     (tmp_path / "two.json").write_text(json.dumps(cameras_record(orbit(2, size=(64, 64)), [0, 0])))
