@@ -47,6 +47,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "multicam",
         "Generate synchronised videos of one scene, one for each camera.",
     ),
+    "novel-view": (
+        "orbit4d.compose.cli.novel_view",
+        "command",
+        "Show a scene from views that nothing saw, without training.",
+    ),
     "recon4d": ("orbit4d.recon4d.cli", "recon4d", "Turn an orbit video into explicit 4D Gaussians."),
     "animate": ("orbit4d.compose.cli.animate", "command", "One image and a sentence become 4D Gaussians."),
     "film": ("orbit4d.recon4d.cli", "film", "Film a scene along a camera path."),

@@ -47,3 +47,32 @@ def latent_frames(seen: Mask, distances: npt.NDArray[np.float64]) -> tuple[Mask,
         raise ValueError(f"this model takes 4n + 1 frames, got {count}")
     groups = [slice(0, 1), *(slice(4 * k - 3, 4 * k + 1) for k in range(1, (count + 3) // 4))]
     return np.stack([seen[g].all(0) for g in groups]), np.array([distances[g].max() for g in groups])
+
+
+def fill_holes(image: npt.NDArray[np.float32], seen: Mask) -> npt.NDArray[np.float32]:
+    """An image [H, W, C] whose unseen pixels take colours from around (push-pull, Gortler et al. 1996).
+
+    Seen pixels stay as they are; an image with nothing seen stays too.
+    """
+    if seen.all() or not seen.any():
+        return image
+    weight = seen[..., None].astype(np.float32)
+    levels = [(image * weight, weight)]
+    while max(levels[-1][0].shape[:2]) > 1:
+        colour, share = (_halved(plane) for plane in levels[-1])
+        # A half-empty cell counts as full above: what is known must not fade with the distance.
+        full = np.minimum(share * 4, 1.0)
+        levels.append((np.divide(colour * full, share, out=np.zeros_like(colour), where=share > 0), full))
+    colour = levels[-1][0] / np.maximum(levels[-1][1], 1e-6)
+    for own, share in reversed(levels[:-1]):
+        h, w = own.shape[:2]
+        around = ndimage.zoom(colour, (2, 2, 1), order=1, grid_mode=True, mode="nearest")[:h, :w]
+        colour = own + (1 - share) * around
+    return np.where(seen[..., None], image, colour).astype(np.float32)
+
+
+def _halved(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Means of 2 x 2 blocks; an odd edge is padded by zeros."""
+    h, w = plane.shape[:2]
+    padded = np.pad(plane, ((0, h % 2), (0, w % 2), (0, 0)))
+    return padded.reshape((h + 1) // 2, 2, (w + 1) // 2, 2, -1).mean((1, 3))

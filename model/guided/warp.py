@@ -115,10 +115,11 @@ def warp_to(source: Source, K: Array, w2c: Array, size: tuple[int, int], *, soft
     colour = np.ascontiguousarray(source.image)
     near, stretch = np.zeros((h, w), np.float32), np.zeros((h, w), np.float32)
     drawn = np.zeros((h, w, channels), np.float32)
-    surface(u, v, np.float32(1) / z, source.depth, valid, colour, near, drawn, stretch)
+    facing = np.zeros(source.depth.shape, np.uint8)
+    surface(u, v, np.float32(1) / z, source.depth, valid, colour, near, drawn, stretch, facing)
     far, weight = np.full((h, w), np.inf, np.float32), np.zeros((h, w), np.float32)
     splat = np.zeros((h, w, channels), np.float32)
-    points(u, v, z, valid, colour, soft, far, weight, splat)
+    points(u, v, z, valid, facing, colour, soft, far, weight, splat)
     with np.errstate(divide="ignore"):
         surface_z = np.where(near > 0, 1 / near, np.float32(np.inf)).astype(np.float32)
     hit = weight > COVER

@@ -27,10 +27,10 @@ SOFT = 0.005
 @jit(inline="always")
 def _triangle(
     u: Floats, v: Floats, q: Floats, depth: Floats, colour: Floats, near: Floats, out: Floats,
-    stretch: Floats, r0: int, c0: int, r1: int, c1: int, r2: int, c2: int,
+    stretch: Floats, facing: npt.NDArray[np.uint8], r0: int, c0: int, r1: int, c1: int, r2: int, c2: int,
 ) -> None:  # fmt: skip
     """One triangle, unless it spans a step in depth or turns away. Depth and colour are interpolated in
-    1/z.
+    1/z. `facing` of its corners notes whether it is whole (1) and whether it is turned here (2).
     """
     d0, d1, d2 = depth[r0, c0], depth[r1, c1], depth[r2, c2]
     nearest = min(min(d0, d1), d2)
@@ -38,6 +38,10 @@ def _triangle(
         return
     x0, y0, x1, y1, x2, y2 = u[r0, c0], v[r0, c0], u[r1, c1], v[r1, c1], u[r2, c2], v[r2, c2]
     area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    mark = np.uint8(3 if area > 0 else 1)
+    facing[r0, c0] |= mark
+    facing[r1, c1] |= mark
+    facing[r2, c2] |= mark
     if not area > 0:
         return
     height, width = near.shape
@@ -77,13 +81,14 @@ def _triangle(
 @jit
 def surface(
     u: Floats, v: Floats, q: Floats, depth: Floats, valid: npt.NDArray[np.bool_], colour: Floats,
-    near: Floats, out: Floats, stretch: Floats,
+    near: Floats, out: Floats, stretch: Floats, facing: npt.NDArray[np.uint8],
 ) -> None:  # fmt: skip
     """Triangles of 2 x 2 blocks of the source [h, w], drawn where the target [H, W] sees them.
 
     u, v: target pixels; q: 1/z in the target; depth: in the source. `near` [H, W] holds 1/z of what is drawn
-    (0: nothing), `out` [H, W, C] its colour, `stretch` source area over target area, at most 1. The corners
-    of a block are named a, b, c, d clockwise, so that a front face keeps a positive area.
+    (0: nothing), `out` [H, W, C] its colour, `stretch` source area over target area, at most 1. `facing`
+    [h, w] is 1 for source pixels whose triangles all turn away, 3 where one does not, 0 without any. The
+    corners of a block are named a, b, c, d clockwise, so that a front face keeps a positive area.
     """
     h, w = q.shape
     for i in range(h - 1):
@@ -108,22 +113,23 @@ def surface(
                     c0, r1, c1 = j + second, i + second, j + 1
                     r2, c2 = i + 1, j
                 if whole:
-                    _triangle(u, v, q, depth, colour, near, out, stretch, i, c0, r1, c1, r2, c2)
+                    _triangle(u, v, q, depth, colour, near, out, stretch, facing, i, c0, r1, c1, r2, c2)
 
 
 @jit
 def points(
-    u: Floats, v: Floats, z: Floats, valid: npt.NDArray[np.bool_], colour: Floats, soft: bool, far: Floats,
-    weight: Floats, out: Floats,
+    u: Floats, v: Floats, z: Floats, valid: npt.NDArray[np.bool_], facing: npt.NDArray[np.uint8],
+    colour: Floats, soft: bool, far: Floats, weight: Floats, out: Floats,
 ) -> None:  # fmt: skip
     """Bilinear splats of the source's pixels [h, w]. `far` [H, W] holds the nearest depth (inf: none) before
-    the call, after it too; `weight` and `out` [H, W, C] sum what lies within 1 % of it, or softly."""
+    the call, after it too; `weight` and `out` [H, W, C] sum what lies within 1 % of it, or softly. A pixel of
+    a surface that turns away (`facing` 1) is no thin part: its other side is not known."""
     h, w = z.shape
     height, width = far.shape
     for turn in range(2):
         for i in range(h):
             for j in range(w):
-                if not valid[i, j]:
+                if not valid[i, j] or facing[i, j] == 1:
                     continue
                 x, y = u[i, j] - np.float32(0.5), v[i, j] - np.float32(0.5)
                 if not (x > -1 and y > -1 and x < width and y < height):

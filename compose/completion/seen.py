@@ -1,0 +1,280 @@
+"""What a path's cameras see of the inputs: warped frames, masks at pixels and latents, distances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from orbit4d.compose.completion.inputs import SOLID, Given, View
+from orbit4d.compose.completion.routes import Route
+from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.datasets.cameras.published_paths import distance_share, translation_distances, view_distances
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.model.guided.latent_mask import fill_holes, latent_frames, latent_mask
+from orbit4d.model.guided.warp import Rule, Source, Warped, forward_warp, warp_frames
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Array = npt.NDArray[np.float64]
+
+#: A source sampled this much more finely than the target is reduced first: a warp takes points, not areas.
+FINER = 2
+#: How near to a surface, as a share of its depth, a camera counts as inside it.
+INSIDE = 0.02
+#: Points of the way between two cameras that are looked at for a surface in between.
+_STEPS = 16
+
+
+@dataclass(frozen=True)
+class Sight:
+    """F frames as the inputs show them."""
+
+    frames: Floats
+    """[F, H, W, 3] in [0, 1]; holes take colours from around."""
+    warped: Floats
+    """[F, H, W, 3], background where unseen."""
+    seen: Mask
+    """[F, H, W], as the latents count them: what is unseen has grown."""
+    latent_seen: Mask
+    """[f, h, w]"""
+    confidence: Floats
+    """[F, H, W]: 1 less where a surface was stretched; 0 where unseen."""
+    distances: Array
+    """[F] in [0, 1], 0 for a given view."""
+    latent_distances: Array
+    """[f]"""
+    given: tuple[bool, ...]
+    """Which frames are inputs."""
+
+
+def sight(
+    given: Given, route: Route, per_frame: bool, scale: int, temporal: int, background: tuple[int, int, int],
+    rule: Rule = "ours", soft: bool = False,
+) -> Sight:  # fmt: skip
+    """Warp the inputs to every camera of a route.
+
+    per_frame: frame i is warped from input i alone, else from all. scale, temporal: pixels and frames per
+    latent. InputError where the path leaves what is seen, or goes through it.
+    """
+    check_outside(given, route, per_frame)
+    sources = [[view] for view in given.views] if per_frame else [list(given.views)] * len(route.cameras)
+    if rule == "ours":
+        warped = _ours(sources, route, soft)
+    else:
+        warped = [_released(group, cam, background, rule) for group, cam in zip(sources, route.cameras)]
+    distances = _distances(sources, route, rule)
+    behind = np.array(background, np.float32) / 255
+    frames, shown, kept, confidence, own = [], [], [], [], []
+    for i, (camera, found) in enumerate(zip(route.cameras, warped)):
+        same = _given_at(sources[i], camera, route.times[i])
+        own.append(same is not None)
+        if same is not None:
+            whole = recaptured(same, camera, background)
+            frames.append(whole)
+            shown.append(whole)
+            kept.append(np.ones(found.seen.shape, bool))
+            confidence.append(np.ones(found.seen.shape, np.float32))
+            distances[i] = 0.0
+            continue
+        stays, _ = latent_mask(found.seen, scale)
+        frames.append(fill_holes(found.image, stays))
+        shown.append(np.where(found.seen[..., None], found.image, behind))
+        kept.append(stays)
+        confidence.append(found.confidence * stays)
+    seen = np.stack(kept)
+    _check_overlap(seen, own, route)
+    at_latents = np.stack(
+        [
+            np.ones((seen.shape[1] // scale, seen.shape[2] // scale), bool)
+            if own[i]
+            else latent_mask(found.seen, scale)[1]
+            for i, found in enumerate(warped)
+        ]
+    )
+    latent_distances = distances
+    if temporal > 1:
+        at_latents, latent_distances = latent_frames(at_latents, distances)
+    return Sight(
+        np.stack(frames).astype(np.float32), np.stack(shown).astype(np.float32), seen, at_latents,
+        np.stack(confidence), distances, latent_distances, tuple(own),
+    )  # fmt: skip
+
+
+def _ours(sources: list[list[View]], route: Route, soft: bool) -> list[Warped]:
+    target = route.cameras[0]
+    made: dict[int, Source] = {}
+
+    def source(view: View) -> Source:
+        if id(view) not in made:
+            made[id(view)] = as_source(view, target)
+        return made[id(view)]
+
+    return warp_frames(
+        [[source(view) for view in group] for group in sources],
+        [camera.K for camera in route.cameras],
+        [camera.w2c_opencv for camera in route.cameras],
+        (target.w, target.h),
+        soft=soft,
+    )
+
+
+def as_source(view: View, target: Camera) -> Source:
+    """A view as the warp takes it; one that is sampled much more finely than the target is reduced."""
+    camera = view.camera
+    assert camera is not None
+    image, depth = view.image, view.solid_depth
+    times = int(camera.fl_x / target.fl_x)
+    if times >= FINER:
+        h, w = (side // times * times for side in depth.shape)
+        known = np.isfinite(depth[:h, :w])
+        weight = known.reshape(h // times, times, w // times, times).astype(np.float32)
+        total = weight.sum((1, 3))
+        blocks = image[:h, :w].reshape(h // times, times, w // times, times, 3)
+        mean = (blocks * weight[..., None]).sum((1, 3)) / np.maximum(total, 1)[..., None]
+        middle = depth[times // 2 : h : times, times // 2 : w : times]
+        image = mean.astype(np.float32)
+        depth = np.where(total * 2 >= times * times, middle, np.float32(np.inf))
+        camera = replace(
+            camera, fl_x=camera.fl_x / times, fl_y=camera.fl_y / times, cx=camera.cx / times,
+            cy=camera.cy / times, w=w // times, h=h // times,
+        )  # fmt: skip
+    return Source(np.ascontiguousarray(image), depth.astype(np.float32), camera.K, camera.w2c_opencv)
+
+
+def _released(group: list[View], target: Camera, background: tuple[int, int, int], rule: Rule) -> Warped:
+    """A released rule from the nearest input, which is brought to the target's size as the release does."""
+    apart = [np.linalg.norm(_position(view) - target.position) for view in group]
+    view = group[int(np.argmin(apart))]
+    size = (target.w, target.h)
+    assert view.depth is not None
+    image = np.asarray(
+        Image.fromarray(np.rint(view.on(background) * 255).astype(np.uint8)).resize(
+            size, Image.Resampling.NEAREST
+        )
+    )
+    rows = np.minimum((np.arange(size[1]) + 0.5) * view.size[1] / size[1], view.size[1] - 1).astype(int)
+    columns = np.minimum((np.arange(size[0]) + 0.5) * view.size[0] / size[0], view.size[0] - 1).astype(int)
+    depth = view.depth[rows[:, None], columns]
+    # The released code knows no infinity; its own conversion ends at 500.
+    depth = np.where(np.isfinite(depth), depth, 500.0)
+    k = target.K.copy()
+    k[:2, 2] -= 0.5
+    assert view.camera is not None
+    warped, seen = forward_warp(image, depth, k, view.camera.w2c_opencv, target.w2c_opencv, rule)
+    return Warped(
+        warped.astype(np.float32) / 255, seen, np.zeros(seen.shape, np.float32), seen.astype(np.float32)
+    )
+
+
+def recaptured(view: View, camera: Camera, background: tuple[int, int, int]) -> Floats:
+    """A view on the pixels of a camera at the same place: scaled and cut, never warped; [H, W, 3]."""
+    own = view.camera
+    assert own is not None
+    zoom = own.fl_x / camera.fl_x
+    left, top = own.cx - camera.cx * zoom, own.cy - camera.cy * zoom
+    box = (left, top, left + camera.w * zoom, top + camera.h * zoom)
+    w, h = view.size
+    box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], w), min(box[3], h))
+    image = view.on(background)
+    if box == (0.0, 0.0, w, h) and (w, h) == (camera.w, camera.h):
+        return image
+    planes = [
+        Image.fromarray(np.ascontiguousarray(image[..., c])).resize(
+            (camera.w, camera.h), Image.Resampling.BOX if zoom > 1 else Image.Resampling.BICUBIC, box=box
+        )
+        for c in range(3)
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], -1).clip(0, 1).astype(np.float32)
+
+
+def _given_at(group: list[View], camera: Camera, time: float) -> View | None:
+    """The input that a target camera repeats, if its frame holds all of the target's."""
+    for view in group:
+        own = view.camera
+        assert own is not None
+        zoom = own.fl_x / camera.fl_x
+        left, top = own.cx - camera.cx * zoom, own.cy - camera.cy * zoom
+        inside = (
+            min(left, top) > -0.5
+            and left + camera.w * zoom < own.w + 0.5
+            and top + camera.h * zoom < own.h + 0.5
+        )
+        if np.allclose(own.c2w, camera.c2w, atol=1e-6) and abs(view.time - time) < 1e-6 and inside:
+            return view
+    return None
+
+
+def _distances(sources: list[list[View]], route: Route, rule: Rule) -> Array:
+    """[F] in [0, 1]: as released for its rules; ours by centres and axes of the cameras."""
+    frames = len(route.cameras)
+    poses = np.stack([camera.w2c_opencv for camera in route.cameras])
+    if rule != "ours":
+        if len(sources[0]) == 1:
+            return distance_share(frames)
+        return translation_distances(poses, np.stack([_w2c(view) for view in sources[0]]))
+    apart = []
+    for pose, group in zip(poses, sources):
+        inputs = np.stack([_w2c(view) for view in group])
+        centre = [-p[:3, :3].T @ p[:3, 3] for p in (pose, *inputs)]
+        angle = np.arccos(np.clip(inputs[:, 2, :3] @ pose[2, :3], -1, 1))
+        away = np.linalg.norm(np.stack(centre[1:]) - centre[0], axis=-1) + route.distance * angle
+        apart.append(float(away.min()))
+    found = np.array(apart)
+    return found / max(float(found.max()), 1e-12) if found.max() > 1e-9 else np.zeros(frames)
+
+
+def check_outside(given: Given, route: Route, per_frame: bool) -> None:
+    """InputError where the path goes into a surface that an input shows."""
+    for k, view in enumerate(given.views):
+        ahead, far = None, view.solid_depth
+        for i, camera in enumerate(route.cameras):
+            if per_frame and i != k:
+                continue
+            before = route.cameras[max(i - 1, 0)].position if not per_frame else camera.position
+            for share in np.linspace(0, 1, _STEPS + 1)[1:]:
+                place = before + share * (camera.position - before)
+                gap = _behind(view, far, place)
+                crossed = ahead is not None and gap is not None and ahead <= 0 < gap
+                if gap is not None and (crossed or 0 < gap <= INSIDE):
+                    raise InputError(
+                        f"camera {i} of the path is inside the object: {view.name} shows a surface before it "
+                        f"({gap:.1%} of its depth): keep a larger --radius"
+                    )
+                ahead = gap
+
+
+def _behind(view: View, depth: Floats, place: Array) -> float | None:
+    """How far behind the surface that a view shows a place lies, as a share of its depth; None: not there."""
+    assert view.camera is not None
+    pixel, z = view.camera.project(place)
+    column, row = np.floor(pixel) if np.isfinite(pixel).all() else (-1, -1)
+    if not (z > 0 and 0 <= column < depth.shape[1] and 0 <= row < depth.shape[0]):
+        return None
+    surface = float(depth[int(row), int(column)])
+    return float(z) / surface - 1 if np.isfinite(surface) and surface > 0 else None
+
+
+def _check_overlap(seen: Mask, own: list[bool], route: Route) -> None:
+    shares = [float(frame.mean()) for frame, given in zip(seen, own) if not given]
+    if shares and max(shares) == 0:
+        walked = max(float(np.linalg.norm(c.position - route.cameras[0].position)) for c in route.cameras)
+        raise InputError(
+            f"the path sees nothing of the input (largest seen share 0 %, the path goes {walked:.3g} units "
+            "away): give another --path, or depth in the units of the cameras"
+        )
+
+
+def _position(view: View) -> Array:
+    assert view.camera is not None
+    return view.camera.position
+
+
+def _w2c(view: View) -> Array:
+    assert view.camera is not None
+    return view.camera.w2c_opencv
+
+
+__all__ = ["SOLID", "Sight", "as_source", "check_outside", "recaptured", "sight", "view_distances"]

@@ -1,0 +1,205 @@
+"""`orbit4d novel-view`, whole: every kind of input and model, and every refusal with nothing written."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from orbit4d.compose.cli.novel_view import command
+from orbit4d.datasets import orbit
+from orbit4d.datasets.cameras.transforms import cameras_record, read_transforms
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.videos.video import read_video
+
+
+def call(*arguments):
+    return CliRunner().invoke(command, [str(a) for a in arguments])
+
+
+def done(*arguments):
+    result = call(*arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+@pytest.fixture
+def picture(tmp_path, drawn):
+    """An image with alpha, 64 x 64, seen from the front, and its depth."""
+    rgba, depth = drawn(orbit(1, size=(64, 64))[0])
+    Image.fromarray(rgba).save(tmp_path / "ball.png")
+    np.save(tmp_path / "ball.npy", depth)
+    return tmp_path / "ball.png", tmp_path / "ball.npy"
+
+
+def test_an_image_becomes_a_video_with_all_it_promises(picture, tiny_svd, tmp_path):
+    image, depth = picture
+    out = tmp_path / "view.mp4"
+    said = done(image, "--depth", depth, "--model", tiny_svd, "--out", out, "--steps", 3, "--keep-warp")
+    assert "seen" in said and "4 frames, 3 steps" in said
+    assert read_video(out).frames.shape == (4, 64, 64, 3)
+    names = {
+        p.relative_to(tmp_path / "view").as_posix() for p in (tmp_path / "view").rglob("*") if p.is_file()
+    }
+    kinds = ("frames", "seen", "confidence", "warp")
+    assert names == {"transforms.json", *(f"{kind}/{i:03d}.png" for kind in kinds for i in range(4))}
+    report = json.loads((tmp_path / "view.json").read_text())
+    assert report["prior"] == "random weights" and report["kind"] == "svd"
+    assert np.shape(report["lambda"]) == (3, 4) and len(report["sigmas"]) == 4
+    assert report["v"] == [0.001, 1000.0, 10.0] and report["v_from"] == "default"
+    assert report["distances"][0] == 0 and max(report["distances"]) == 1
+    assert report["evaluations"] == 3 and report["seconds"]["per_step"] > 0
+    assert report["given"] == [True, False, False, False] and report["seen_pixels"][0] == 1
+    # The quarter turns of an orbit of four see less and less; the back sees nothing of the front.
+    assert report["seen_pixels"][1] > report["seen_pixels"][2] == 0
+    record = read_transforms(tmp_path / "view" / "transforms.json")
+    assert record.times == (0.0,) * 4
+    for camera, true in zip(record.cameras, orbit(4, size=(64, 64))):
+        assert np.allclose(camera.c2w, true.c2w)
+    confidence = np.asarray(Image.open(tmp_path / "view" / "confidence" / "000.png"))
+    assert (confidence == 255).all()
+    seen = np.asarray(Image.open(tmp_path / "view" / "seen" / "001.png"))
+    later = np.asarray(Image.open(tmp_path / "view" / "confidence" / "001.png"))
+    assert set(np.unique(seen)) == {0, 255} and later[seen == 255].mean() > later[seen == 0].max()
+    # A finished one is not replaced unasked.
+    again = call(image, "--depth", depth, "--model", tiny_svd, "--out", out)
+    assert "is there already" in str(again.exception)
+
+
+def test_full_weight_keeps_the_input_in_its_own_frame(picture, tiny_svd, monkeypatch):
+    """Compared at latents: the video decoder mixes frames."""
+    from orbit4d.compose.completion.novel_view import Request, make
+    from orbit4d.model.guided.models.svd import SVD
+
+    image, depth = picture
+    model, latents = SVD.load(str(tiny_svd)), []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda x: latents.append(x) or decode(x))
+    asked = Request((str(image),), "svd", depth=depth, path="ellipse:0.5,2,5", schedule="infinite", steps=2)
+    made = make(asked, model)
+    known = model.encode(made.sight.frames)
+    assert np.allclose(latents[0][:, :, 0], known[:, :, 0], atol=1e-4)
+    seen = made.sight.latent_seen
+    assert seen[0].all() and 0 < seen[1].mean() < 1
+    assert np.allclose(latents[0][0][:, seen], known[0][:, seen], atol=1e-4)
+    assert not np.allclose(latents[0][0][:, ~seen], known[0][:, ~seen], atol=1e-2)
+
+
+@pytest.mark.parametrize("mode", ["posterior", "worldforge", "repo-posterior", "none"])
+@pytest.mark.parametrize("warp", ["ours", "repo-single"])
+def test_modes_and_rules_run(picture, tiny_svd, tmp_path, mode, warp):
+    image, depth = picture
+    how = ("--model", tiny_svd, "--out", tmp_path / "view.mp4", "--steps", 2, "--mode", mode, "--warp", warp)
+    done(image, "--depth", depth, *how, "--path", "ellipse:0.2,2,5", "--schedule", "closed")
+    report = json.loads((tmp_path / "view.json").read_text())
+    assert report["mode"] == mode and report["schedule"] == ("none" if mode == "none" else "closed")
+
+
+def test_a_clip_of_a_dataset_brings_all_it_needs(depth_dataset, tiny_svd, tmp_path):
+    out = tmp_path / "view.mp4"
+    done(f"{depth_dataset}:ball", "--model", tiny_svd, "--out", out, "--steps", 2, "--schedule", "infinite")
+    assert json.loads((tmp_path / "view.json").read_text())["depth"] == "pass"
+    done(
+        f"{depth_dataset}:ball", "--model", tiny_svd, "--out", out, "--steps", 2, "--overwrite",
+        "--path", "dynamic_orbit",
+    )  # fmt: skip
+    record = read_transforms(tmp_path / "view" / "transforms.json")
+    assert np.allclose(record.times, [0, 1 / 3, 2 / 3, 1])
+
+
+def test_several_images_are_joined(drawn, tiny_svd, tmp_path):
+    cameras = [orbit(24, size=(64, 64))[i] for i in (0, 3)]
+    (tmp_path / "depth").mkdir()
+    for i, camera in enumerate(cameras):
+        rgba, depth = drawn(camera)
+        Image.fromarray(rgba).save(tmp_path / f"{i}.png")
+        np.save(tmp_path / "depth" / f"{i}.npy", depth)
+    (tmp_path / "cameras.json").write_text(json.dumps(cameras_record(cameras, [0, 0])))
+    images = (tmp_path / "0.png", tmp_path / "1.png")
+    how = ("--depth", tmp_path / "depth", "--model", tiny_svd, "--out", tmp_path / "v.mp4", "--steps", 2)
+    done(*images, *how, "--cameras", tmp_path / "cameras.json")
+    report = json.loads((tmp_path / "v.json").read_text())
+    assert report["path"] == "between" and report["given"] == [True, False, False, True]
+    assert report["distances"][0] == report["distances"][3] == 0
+    assert "need --cameras" in str(call(*images, *how, "--overwrite").exception)
+
+
+def test_a_video_keeps_its_times(drawn, tiny_svd, tmp_path):
+    folder, depths = tmp_path / "clip", tmp_path / "depth"
+    folder.mkdir()
+    depths.mkdir()
+    rgba, depth = drawn(orbit(1, size=(64, 64))[0])
+    for i in range(6):
+        Image.fromarray(rgba).save(folder / f"{i}.png")
+        np.save(depths / f"{i}.npy", depth)
+    how = ("--model", tiny_svd, "--steps", 2, "--out", tmp_path / "view.mp4")
+    # Of six frames the model's four are taken, evenly spread; so are depths of as many.
+    result = call(folder, "--depth", depths, *how)
+    assert "6 depth maps for 4 images" in str(result.exception) or result.exit_code == 0
+
+
+def test_wan_and_an_orbit_run_make_views_too(picture, tiny_wan, tmp_path):
+    image, depth = picture
+    done(
+        image, "--depth", depth, "--model", tiny_wan, "--out", tmp_path / "w.mp4", "--frames", 5,
+        "--size", "64", "--steps", 2, "--path", "ellipse:0.3,2,4",
+    )  # fmt: skip
+    report = json.loads((tmp_path / "w.json").read_text())
+    assert report["kind"] == "wan" and np.shape(report["lambda"]) == (2, 2)
+    assert read_video(tmp_path / "w.mp4").frames.shape == (5, 64, 64, 3)
+
+
+def refused(tmp_path, words, *arguments):
+    before = sorted(tmp_path.rglob("*"))
+    result = call(*arguments, "--out", tmp_path / "no.mp4")
+    assert isinstance(result.exception, InputError | SystemExit), result.exception
+    text = str(result.exception) if isinstance(result.exception, InputError) else result.output
+    assert (words in text and "\n" not in text.strip()) or isinstance(result.exception, SystemExit), text
+    assert words in text, text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_bad_input_is_one_line_and_nothing_is_written(picture, tiny_svd, tmp_path):
+    image, depth = picture
+    good = np.load(depth)
+    model = ("--model", tiny_svd, "--steps", 1)
+    known = (image, "--depth", depth, *model)
+    np.save(tmp_path / "small.npy", good[:32])
+    refused(tmp_path, "depth is 64x32, its image is 64x64", image, "--depth", tmp_path / "small.npy", *model)
+    for name, value, words in (
+        ("nan", np.nan, "1 values are NaN"),
+        ("negative", -1, "1 values are negative"),
+    ):
+        bad = good.copy()
+        bad[0, 0] = value
+        np.save(tmp_path / f"{name}.npy", bad)
+        refused(tmp_path, words, image, "--depth", tmp_path / f"{name}.npy", *model)
+    np.save(tmp_path / "empty.npy", np.full_like(good, np.inf))
+    refused(tmp_path, "no value is finite", image, "--depth", tmp_path / "empty.npy", *model)
+    refused(tmp_path, "no depth", image, *model)
+    refused(tmp_path, "no such image", tmp_path / "absent.png", *model)
+    refused(tmp_path, "no such folder", image, "--depth", depth, "--model", tmp_path / "absent")
+    refused(tmp_path, "model_index.json", image, "--depth", depth, "--model", tmp_path)
+    refused(tmp_path, "4 frames", *known, "--frames", 5)
+    refused(tmp_path, "multiples of 8", *known, "--size", "60x64")
+    refused(tmp_path, "write 3 numbers", *known, "--path", "ellipse:1,2")
+    refused(tmp_path, "--path spiral", *known, "--path", "spiral")
+    refused(tmp_path, "two inputs", *known, "--path", "between")
+    refused(tmp_path, "inside the object", *known, "--path", "line:0.3,0,0.02")
+    refused(tmp_path, "write three positive numbers", *known, "--v", "1,2")
+    refused(tmp_path, "no root is valid", *known, "--schedule", "repo", "--v", "0.1,1,1")
+    refused(tmp_path, "--schedule cubic", *known, "--schedule", "cubic")
+    turned = [type(c)(_turned(c.c2w), *c.intrinsics) for c in orbit(4, size=(64, 64), azimuth0_deg=180.0)]
+    (tmp_path / "away.json").write_text(json.dumps(cameras_record(turned, [0] * 4)))
+    refused(tmp_path, "sees nothing of the input", *known, "--path", tmp_path / "away.json")
+    (tmp_path / "two.json").write_text(json.dumps(cameras_record(orbit(2, size=(64, 64)), [0, 0])))
+    refused(tmp_path, "2 cameras for 1 images", *known, "--cameras", tmp_path / "two.json")
+    refused(tmp_path, "2 cameras for 4 frames", *known, "--path", tmp_path / "two.json")
+
+
+def _turned(c2w):
+    """A pose that looks the other way."""
+    return c2w @ np.diag([-1.0, 1.0, -1.0, 1.0])
