@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 import click
 
@@ -51,6 +53,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+def _read_character(path: str, scale: float, centre: Sequence[float]) -> Any:
+    """A rig for `recon4d --rig`, which knows neither files of assets nor Blender."""
+    from orbit4d.compose.characters.reading import read_character
+
+    return read_character(path, scale, centre)
+
+
 class Umbrella(Group):
     """A group whose members are named in `COMMANDS` and imported on first use."""
 
@@ -64,6 +73,10 @@ class Umbrella(Group):
             from orbit4d.app.demo.source import register
 
             register()
+        if cmd_name == "recon4d":
+            from orbit4d.recon4d.fitting.rigging import slot
+
+            slot.register(_read_character)
         module, attribute, _ = COMMANDS[cmd_name]
         return getattr(importlib.import_module(module), attribute)
 

@@ -12,12 +12,15 @@ from orbit4d.datasets.commands.options import Command
 
 #: Seconds that Blender may take for the Alembic of one action.
 ALEMBIC_TIMEOUT = 900.0
+#: Suffixes of static splats, which no dataset has.
+SPLATS = (".ply", ".splat", ".spz", ".sog", ".glb", ".usd", ".usda", ".usdc", ".usdz")
 
 
 def _is_scene(path: str) -> bool:
     from orbit4d.datasets.core.storage import Store
 
-    return Store(path).exists("scene.json")
+    # Static splats of others are a scene that stands still.
+    return path.lower().endswith(SPLATS) or Store(path).exists("scene.json")
 
 
 class ExportCommand(Command):

@@ -1,1 +1,11 @@
+from orbit4d.compose.spec import SPEC_SCHEMA as SPEC_SCHEMA
+from orbit4d.compose.spec import Actor as Actor
+from orbit4d.compose.spec import Path as Path
+from orbit4d.compose.spec import Place as Place
+from orbit4d.compose.spec import Relation as Relation
+from orbit4d.compose.spec import Setting as Setting
+from orbit4d.compose.spec import Shot as Shot
+from orbit4d.compose.spec import Size as Size
+from orbit4d.compose.spec import Spec as Spec
+from orbit4d.compose.spec import Speed as Speed
 from orbit4d.compose.animate.sampling import clip_times as clip_times

@@ -1,6 +1,8 @@
 from orbit4d.model.config.presets import preset as preset
 from orbit4d.model.config.settings import TrainConfig as TrainConfig
 from orbit4d.model.config.settings import override as override
+from orbit4d.model.diffusion.flow import FlowTable as FlowTable
+from orbit4d.model.diffusion.flow import flow_levels as flow_levels
 from orbit4d.model.diffusion.guidance import Conditions as Conditions
 from orbit4d.model.diffusion.guidance import GuidanceWeights as GuidanceWeights
 from orbit4d.model.diffusion.losses import clean_estimate as clean_estimate
@@ -13,10 +15,15 @@ from orbit4d.model.guided.sampler import guided_sample as guided_sample
 from orbit4d.model.guided.search import search_guidance as search_guidance
 from orbit4d.model.guided.warp import forward_warp as forward_warp
 from orbit4d.model.network.cameras import videomv_cameras as videomv_cameras
+from orbit4d.model.network.cameras import view_cameras as view_cameras
 from orbit4d.model.network.diffusers_export import export_diffusers as export_diffusers
+from orbit4d.model.network.syncammaster import export_syncammaster as export_syncammaster
+from orbit4d.model.network.syncammaster import load_syncammaster as load_syncammaster
+from orbit4d.model.network.syncammaster import save_views as save_views
 from orbit4d.model.network.unet import OrbitUNet as OrbitUNet
 from orbit4d.model.network.videomv import export_videomv as export_videomv
 from orbit4d.model.network.videomv import load_videomv as load_videomv
+from orbit4d.model.network.wan import OrbitWan as OrbitWan
 from orbit4d.model.sampling.photo import prepare_photo as prepare_photo
 from orbit4d.model.sampling.pipeline import OrbitPipeline as OrbitPipeline
 from orbit4d.model.training.train import train as train

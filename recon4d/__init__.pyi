@@ -1,6 +1,9 @@
 from orbit4d.recon4d.deformation.keyframes import KeyframeField as KeyframeField
 from orbit4d.recon4d.deformation.keyframes import keyframe_tv as keyframe_tv
 from orbit4d.recon4d.export.formats import export_scene as export_scene
+from orbit4d.recon4d.export.readers import open_scene as open_scene
+from orbit4d.recon4d.export.readers import read_splats as read_splats
+from orbit4d.recon4d.export.readers import write_splats as write_splats
 from orbit4d.recon4d.filming import film as film
 from orbit4d.recon4d.fitting.reconstruction import reconstruct as reconstruct
 from orbit4d.recon4d.fitting.settings import PRESETS as PRESETS

@@ -16,13 +16,24 @@ _DEVICE = click.option(
     help="auto (a GPU where gsplat can draw on one, else the CPU), cpu, cuda or cuda:INDEX.",
 )  # fmt: skip
 
+_INPUT_AXES = click.option(
+    "--input-axes", type=click.Choice(["file", "z-up", "y-up", "rdf", "y-down-180"]),
+    show_default="as the format has them",
+    help="Axes of a file of static splats (PLY, SPZ, SOG, .splat, GLB, USD), which is turned from them.",
+)  # fmt: skip
+#: Layouts of `export`; told here too, because their modules load torch.
+EXPORTS = (
+    "ply-sequence", "splat", "spz", "frames", "ply", "compressed-ply", "sog", "glb", "usd", "4dgs", "mp4",
+    "webm", "mov",
+)  # fmt: skip
+
 
 @click.command(
     cls=Command,
     short_help="Turn an orbit video into explicit 4D Gaussians.",
     on_interrupt=RESUMED,
     groups={
-        "Input and output": "--out --static --mask --matte",
+        "Input and output": "--out --static --mask --matte --rig --force",
         "Cameras": "--cameras --static-cameras --static-time --orbit --radius --fov --elevation",
         "Fitting": "--preset --resolution --steps --exposure --device --threads --seed",
     },
@@ -65,6 +76,12 @@ _DEVICE = click.option(
     help="Matting method for input without alpha: flat background, or rembg (an extra).",
 )  # fmt: skip
 @click.option(
+    "--rig", type=Place(as_text=True),
+    help="Asset that DATASET:uid was rendered from: its static orbit is fitted and moved by the asset's own "
+    "skeleton.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Take a --rig that is not the file that was rendered.")
+@click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
     default="default",
@@ -96,6 +113,8 @@ def recon4d(
     elevation: float,
     mask: Path | None,
     matte: str,
+    rig: str | None,
+    force: bool,
     preset: str,
     resolution: int | None,
     steps: int | None,
@@ -112,6 +131,7 @@ def recon4d(
     \b
     Example: orbit4d recon4d orbit.mp4                    (writes orbit.scene beside it)
              orbit4d recon4d demo/dataset:walker --out scene --preset fast
+             orbit4d recon4d dataset:fox --rig fox.glb --out scene
     """
     import os
     from dataclasses import replace
@@ -131,6 +151,15 @@ def recon4d(
         settings = replace(settings, resolution=resolution)
     if exposure is not None:
         settings = replace(settings, exposure=exposure)
+    if rig is not None:
+        from orbit4d.recon4d.fitting.rigging.fit import reconstruct_rigged, refuse_beside
+
+        refuse_beside(static, cameras, static_cameras, mask, steps)
+        scene = reconstruct_rigged(
+            source, rig, out, settings, seed, threads=threads, device=device, force=force
+        )
+        _tell(scene, out)
+        return
     scene = reconstruct(
         source,
         out,
@@ -147,6 +176,10 @@ def recon4d(
         threads=threads,
         device=device,
     )
+    _tell(scene, out)
+
+
+def _tell(scene: Any, out: Path) -> None:
     for line in _summary(scene.metrics):
         click.echo(line)
     click.echo(f"scene {out}: {len(scene.gaussians)} Gaussians; look at it with `orbit4d view {out}`")
@@ -167,7 +200,7 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
 
 
 @click.command(cls=Command, short_help="Film a scene along a camera path.")
-@click.argument("scene", type=Place())
+@click.argument("scene", type=Place(), metavar="SCENE|SPLATS")
 @click.option("--out", required=True, type=Place("file"), help="Video file or URI, such as clip.mp4.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
 @click.option(
@@ -180,12 +213,13 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
 @click.option("--elevation", type=float, help="Camera elevation, degrees. Default: as trained.")
 @click.option("--radius", type=float, help="Camera distance. Default: as trained.")
 @click.option("--time", default=0.5, show_default=True, help="Time of bullet_time, in [0, 1].")
+@_INPUT_AXES
 @_DEVICE
 def film(
     scene: Path, out: Path, overwrite: bool, rig: str, frames: int, size: int | None, fps: float,
-    elevation: float | None, radius: float | None, time: float, device: str,
+    elevation: float | None, radius: float | None, time: float, input_axes: str | None, device: str,
 ) -> None:  # fmt: skip
-    """Film a scene along a camera path.
+    """Film a scene, or static splats of others, along a camera path.
 
     \b
     Example: orbit4d film scene --rig bullet_time --out clip.mp4
@@ -193,19 +227,21 @@ def film(
     from orbit4d.datasets.core.errors import InputError
     from orbit4d.datasets.core.remote import refuse_taken
     from orbit4d.recon4d.devices import choose_device
+    from orbit4d.recon4d.export.readers import open_scene
     from orbit4d.recon4d.filming import film as shoot
-    from orbit4d.recon4d.scene import load_scene
 
     if out.suffix.lower() != ".mp4":
         raise InputError(f"--out {out}: give a file name that ends in .mp4")
     refuse_taken(out, overwrite)
-    loaded = load_scene(scene, choose_device(device))
+    loaded = open_scene(scene, choose_device(device), input_axes)
     shots = shoot(loaded, out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time)
     click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
 
 
 @click.command(cls=Command, short_help="Inspect a scene or a dataset in the browser, with a time slider.")
-@click.argument("source", type=Place(as_text=True, native=in_dataset), metavar="SCENE|DATASET[:uid[:action]]")
+@click.argument(
+    "source", type=Place(as_text=True, native=in_dataset), metavar="SCENE|SPLATS|DATASET[:uid[:action]]"
+)
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
@@ -226,20 +262,21 @@ def film(
     show_default=True,
     help="Steps of the time slider.",
 )
-def view(source: str, port: int, host: str, frames: int) -> None:
-    """Inspect a scene, or the views and cameras of a dataset, in the browser.
+@_INPUT_AXES
+def view(source: str, port: int, host: str, frames: int, input_axes: str | None) -> None:
+    """Inspect a scene, static splats of others, or the views and cameras of a dataset, in the browser.
 
     \b
     Example: orbit4d view scene
              orbit4d view demo/dataset:dino
     """
-    from orbit4d.recon4d.scene import load_scene
+    from orbit4d.recon4d.export.readers import is_splats, open_scene
     from orbit4d.recon4d.viewer.clip_viewer import ClipViewer, is_dataset
     from orbit4d.recon4d.viewer.scene_viewer import Viewer, check_address
 
     check_address(host, port)
     viewer: ClipViewer | Viewer
-    if is_dataset(source):
+    if not is_splats(source) and is_dataset(source):
         viewer = ClipViewer(source, host, port)
         if viewer.left_out:
             click.echo(
@@ -248,7 +285,8 @@ def view(source: str, port: int, host: str, frames: int) -> None:
                 err=True,
             )
     else:
-        viewer = Viewer(load_scene(source), host, port, frames)
+        loaded = open_scene(source, axes=input_axes)
+        viewer = Viewer(loaded, host, port, 1 if loaded.field.config["kind"] == "still" else frames)
     click.echo(f"http://{host}:{viewer.port}  (Ctrl-C ends it)")
     try:
         viewer.serve()
@@ -257,40 +295,61 @@ def view(source: str, port: int, host: str, frames: int) -> None:
 
 
 @click.command(cls=Command, short_help="Write a scene in another layout.")
-@click.argument("scene", type=Place())
-@click.option("--out", required=True, type=Place("file"), help="Folder or URI; a file for splat and spz.")
+@click.argument("scene", type=Place(), metavar="SCENE|SPLATS")
+@click.option("--out", required=True, type=Place("file"), help="File or URI; a folder for some layouts.")
 @click.option(
-    "--format", "format_", default="ply-sequence", show_default=True,
-    type=click.Choice(["ply-sequence", "splat", "spz", "frames"]), help="Layout to write.",
+    "--format", "format_", default="ply-sequence", show_default=True, type=click.Choice(EXPORTS),
+    help="Layout to write.",
 )  # fmt: skip
-@click.option("--frames", default=24, show_default=True, help="Times of ply-sequence, or views of frames.")
-@click.option("--time", default=0.0, show_default=True, help="Time of splat and spz, in [0, 1].")
-@click.option("--rig", default="dynamic_orbit", show_default=True, help="Camera path of --format frames.")
-@click.option("--size", type=int, help="Longer side of --format frames, pixels. Default: as trained.")
 @click.option(
-    "--up", type=click.Choice(["y", "z"]), default="z", show_default=True,
-    help="Axis of the written world that points up. Scenes have z; most viewers take y.",
+    "--frames", default=24, show_default=True, help="Times, or views, of layouts that hold several."
+)
+@click.option("--time", default=0.0, show_default=True, help="Time of layouts that hold one, in [0, 1].")
+@click.option(
+    "--rig", default="dynamic_orbit", show_default=True, help="Camera path of frames, mp4, webm and mov."
+)
+@click.option("--size", type=int, help="Longer side of drawn frames, pixels. Default: as trained.")
+@click.option("--fps", default=16.0, show_default=True, help="Times a second of layouts that play.")
+@click.option(
+    "--up", type=click.Choice(["y", "z"]),
+    help="Axis of the written world that points up; default: z, but y for glb. Most viewers take y.",
 )  # fmt: skip
+@click.option(
+    "--axes", type=click.Choice(["file", "z-up", "y-up", "rdf", "y-down-180"]), default="file",
+    show_default=True, help="Axes of the PLY family, splat and sog; y-down-180 stands upright in SuperSplat.",
+)  # fmt: skip
+@_INPUT_AXES
 def export_scene(
-    scene: Path, out: Path, format_: str, frames: int, time: float, rig: str, size: int | None, up: str
-) -> None:
-    """Write a scene in another layout: a PLY per time, .splat, .spz, or frames of novel views.
+    scene: Path, out: Path, format_: str, frames: int, time: float, rig: str, size: int | None, fps: float,
+    up: str | None, axes: str, input_axes: str | None,
+) -> None:  # fmt: skip
+    """Write a scene, or static splats of others, in another layout.
+
+    Splats of one time: ply, compressed-ply, splat, spz, sog, glb. Of several: ply-sequence, usd, 4dgs. Drawn
+    views: frames, mp4 (on white), webm and mov (with alpha).
 
     \b
     Example: orbit4d export scene --format splat --time 0.5 --up y --out scene.splat
     """
     from orbit4d.datasets.core.remote import refuse_taken, stands_in
+    from orbit4d.recon4d.export.formats import default_up, shows_splats, unsaid
     from orbit4d.recon4d.export.formats import export_scene as write
-    from orbit4d.recon4d.export.formats import unsaid
-    from orbit4d.recon4d.scene import load_scene
+    from orbit4d.recon4d.export.readers import open_scene
 
-    loaded = load_scene(scene)
+    notes: list[str] = []
+    loaded = open_scene(scene, axes=input_axes, notes=notes)
     if stands_in(out):
         refuse_taken(out)  # local ones are refused by `write`, which takes an empty folder
-    written = write(loaded, out, format_, frames, time, rig, size, up)
-    if (lost := unsaid(loaded, format_)) is not None:
-        click.echo(lost)
+    written = write(loaded, out, format_, frames, time, rig, size, up, axes, fps)
+    for line in [*notes, unsaid(loaded, format_)]:
+        if line is not None:
+            click.echo(line)
     click.echo(f"{out}: {len(written)} file{'s' if len(written) != 1 else ''}")
+    if not shows_splats(format_):
+        return
+    if axes != "file":
+        click.echo(f"axes are {axes}")
+        return
+    up = up or default_up(format_)
     hint = ", which viewers that take +Y as up show from above: --up y turns it" if up == "z" else ""
-    if format_ != "frames":
-        click.echo(f"up is +{up.upper()}{hint}")
+    click.echo(f"up is +{up.upper()}{hint}")

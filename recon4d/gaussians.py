@@ -12,11 +12,14 @@ from torch import Tensor
 
 from orbit4d.datasets.core.atomic import write_bytes
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.recon4d.ply import read_elements
 
 #: Constant of the degree-0 spherical harmonic: colour = 0.5 + SH_C0 * f_dc.
 SH_C0 = 0.28209479177387814
 #: Low-pass in px² of INRIA's rasteriser, gsplat and the viewers: that of a scene that does not say its own.
 EPS2D = 0.3
+#: Standard deviation of a third axis that a file does not have.
+FLAT = 1e-6
 
 
 @dataclass
@@ -141,32 +144,38 @@ def save_ply(gaussians: Gaussians, path: str | Path, eps2d: float = EPS2D) -> No
 
 
 def load_ply(path: str | Path) -> Gaussians:
-    """Inverse of `save_ply`; reads any PLY of that layout whose first element is the vertices.
+    """Inverse of `save_ply`; reads any PLY whose vertices have the properties of that layout.
 
-    Raises InputError for anything else.
+    ASCII and big-endian too, in any order of columns and with others in between; without scale_2 (2DGS) the
+    third axis is flat, and filter_3D (mip-splatting) widens the axes. Harmonics that are 0 from a degree on
+    stay. Raises InputError for anything else.
     """
-    data = Path(path).read_bytes()
-    end = data.find(b"end_header\n")
-    lines = data[: max(end, 0)].decode("ascii", "replace").split("\n")
-    names = [line.split()[-1] for line in lines if line.startswith("property float ")]
-    counts = [line.split()[-1] for line in lines if line.startswith("element vertex ")]
-    wanted = {name for name in (*_HEAD, *_TAIL) if name not in ("nx", "ny", "nz")}
+    elements = read_elements(Path(path).read_bytes(), str(path))
+    columns = elements.get("vertex", {})
+    names = set(columns)
+    if "packed_position" in names:
+        raise InputError(f"{path}: a compressed PLY; `orbit4d.recon4d.read_splats` reads it")
+    wanted = {name for name in (*_HEAD, *_TAIL) if name not in ("nx", "ny", "nz", "scale_2")}
     rest = _rest(sum(name.startswith("f_rest_") for name in names) // 3)
-    known = len(rest) // 3 in (0, 3, 8, 15) and set(rest) <= set(names)
-    if end < 0 or not counts or not wanted <= set(names) or not known:
-        raise InputError(f"{path}: not a PLY of 3D Gaussians (INRIA layout, binary little-endian)")
-    body = data[end + len(b"end_header\n") :]
-    count = int(counts[0])
-    if len(body) < count * len(names) * 4:
-        raise InputError(f"{path}: truncated, {count} Gaussians promised")
-    table = np.frombuffer(body, "<f4", count * len(names)).reshape(count, len(names))
+    known = len(rest) // 3 in (0, 3, 8, 15) and set(rest) <= names
+    if not wanted <= names or not known:
+        raise InputError(
+            f"{path}: not a PLY of 3D Gaussians (INRIA layout: x, f_dc_0, opacity, scale_0, ...)"
+        )
+    count = len(columns["x"])
 
     def column(*wanted: str) -> Tensor:
-        return torch.tensor(table[:, [names.index(name) for name in wanted]].copy())
+        table = [np.asarray(columns[name], np.float32) for name in wanted]
+        return torch.from_numpy(np.stack(table, axis=1) if table else np.zeros((count, 0), np.float32))
 
+    flat = np.full(count, math.log(FLAT), np.float32)
+    columns.setdefault("scale_2", flat)
+    log_scales = column("scale_0", "scale_1", "scale_2")
+    if "filter_3D" in names:
+        log_scales = 0.5 * torch.log((2 * log_scales).exp() + column("filter_3D").square())
     return Gaussians(
         means=column("x", "y", "z"),
-        log_scales=column("scale_0", "scale_1", "scale_2"),
+        log_scales=log_scales,
         quats=column("rot_0", "rot_1", "rot_2", "rot_3"),
         logits=column("opacity")[:, 0],
         colors=column("f_dc_0", "f_dc_1", "f_dc_2") * SH_C0 + 0.5,

@@ -35,7 +35,7 @@ def _beside(name: str) -> ModuleType:
     return module
 
 
-markers, devices = _beside("markers"), _beside("devices")
+markers, devices, tiny_models = _beside("markers"), _beside("devices"), _beside("tiny_models")
 
 # Chance in tests ------------------------------------------------------------------------------------------
 
@@ -262,6 +262,18 @@ def synthetic_dataset(tmp_path_factory: pytest.TempPathFactory, make_dataset: Ca
     Shared by all tests, so do not write to it.
     """
     return make_dataset(tmp_path_factory.mktemp("synthetic") / "dataset")
+
+
+@pytest.fixture(scope="session")
+def tiny_svd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of Stable Video Diffusion's classes with tiny random weights: 4 frames, 64 px."""
+    return tiny_models.svd_folder(tmp_path_factory.mktemp("svd") / "svd")
+
+
+@pytest.fixture(scope="session")
+def tiny_wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of Wan 2.1's classes with tiny random weights."""
+    return tiny_models.wan_folder(tmp_path_factory.mktemp("wan") / "wan")
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,10 @@ def spoken(package: str) -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize(
     "package",
-    [f"orbit4d.{p}" for p in ["datasets", "render", "curate", "model", "recon4d", "compose", "evaluate", "app"]],
+    [
+        f"orbit4d.{p}"
+        for p in ["datasets", "render", "curate", "model", "recon4d", "compose", "evaluate", "app"]
+    ],
 )
 def test_docstrings_name_shapes_and_errors(package: str) -> None:
     """Every public name has one; where arrays or tensors go in or out it has shapes, and it names errors that

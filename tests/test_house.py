@@ -40,10 +40,10 @@ ORDER = {
         "train_main"
     ),
     "recon4d": (
-        "rotations devices graphs raster gaussians deformation world scene filming inputs fitting export "
-        "viewer cli"
+        "rotations devices graphs raster ply gaussians deformation world scene filming inputs fitting mesh "
+        "export viewer cli"
     ),
-    "compose": "spec characters library placement experts director animate completion cli",
+    "compose": "strict_json schema spec characters library placement experts director animate completion cli",
     "evaluate": "metrics geometry tasks results runner cli",
     "app": "gallery demo doctor export cli __main__",
 }

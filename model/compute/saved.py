@@ -92,7 +92,7 @@ def saved_by_a_pass(unet: OrbitUNet, config: TrainConfig, downscale: int, batch:
         given["image_latents"] = torch.empty(batch, c, edge, edge, device="meta", dtype=dtype)
     if config.model.variant == "static3d":
         given["static_latents"] = torch.empty(batch, c, f, edge, edge, device="meta", dtype=dtype)
-    counter = _Counter()
+    counter = Kept()
     blocks: list[Region] = []
     attention: list[Region] = []
     run, attend = unet._run, unet._attend
@@ -111,7 +111,7 @@ def saved_by_a_pass(unet: OrbitUNet, config: TrainConfig, downscale: int, batch:
     counter.ignore = {p.untyped_storage()._cdata for p in unet.parameters()}
     sample = torch.empty(batch, c, f, edge, edge, device="meta", dtype=dtype)
     with ExitStack() as stack:
-        stack.enter_context(_as_on_a_gpu())
+        stack.enter_context(as_on_a_gpu())
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.pack, lambda t: t))
         if mixed:
             stack.enter_context(_Autocast(counter))
@@ -135,7 +135,7 @@ def _trained(args: tuple[Any, ...]) -> int:
     return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
 
 
-class _Counter:
+class Kept:
     """Adds up the storages that autograd saves, each once."""
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ class _Counter:
 class _Autocast(TorchFunctionMode):
     """The casts of CUDA's autocast; half-precision copies of weights are made once and count as weights."""
 
-    def __init__(self, counter: _Counter) -> None:
+    def __init__(self, counter: Kept) -> None:
         super().__init__()
         self._counter = counter
         self._weights: dict[int, Tensor] = {}
@@ -215,7 +215,7 @@ class _Dropped(torch.autograd.Function):
 
 
 @contextmanager
-def _as_on_a_gpu() -> Iterator[None]:
+def as_on_a_gpu() -> Iterator[None]:
     attention, dropout = F.scaled_dot_product_attention, F.dropout
 
     def attend(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -51,6 +51,8 @@ UNET = (
     "transformer_in_heads",
     "latent_token_grid",
     "first_view",
+    "view_sync",
+    "view_index",
 )
 #: Settings that take a list of words.
 LISTS: dict[str, tuple[str, ...]] = {"data.augment": ("roll", "reverse", "mirror", "arc")}

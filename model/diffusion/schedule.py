@@ -82,7 +82,7 @@ def refine(scheduler: DDIMScheduler) -> DDIMScheduler:
     """
     config = scheduler.config
     if config["trained_betas"] is None and config["beta_schedule"] in ("scaled_linear", "squaredcos_cap_v2"):
-        betas = _betas(
+        betas = betas_of(
             config["beta_schedule"], config["beta_start"], config["beta_end"], config["num_train_timesteps"],
             config["rescale_betas_zero_snr"],
         )  # fmt: skip
@@ -98,12 +98,19 @@ def refine(scheduler: DDIMScheduler) -> DDIMScheduler:
 def betas(kind: str) -> npt.NDArray[np.float64]:
     """VideoMV's betas, [1000] float64."""
     base = BASES[kind]
-    return _betas(base.betas, 0.00085, 0.012, TRAIN_STEPS, base.zero_snr)
+    return betas_of(base.betas, 0.00085, 0.012, TRAIN_STEPS, base.zero_snr)
 
 
-def _betas(schedule: str, start: float, end: float, steps: int, zero_snr: bool) -> npt.NDArray[np.float64]:
-    if schedule == "scaled_linear":
+def betas_of(
+    schedule: str, start: float, end: float, steps: int, zero_snr: bool = False
+) -> npt.NDArray[np.float64]:
+    """The betas [steps] float64 of a schedule by diffusers' name; ValueError for another name."""
+    if schedule == "linear":
+        values = np.linspace(start, end, steps)
+    elif schedule == "scaled_linear":
         values = np.linspace(start**0.5, end**0.5, steps) ** 2
+    elif schedule != "squaredcos_cap_v2":
+        raise ValueError(f"unknown schedule of betas {schedule!r}")
     else:
         # Nichol and Dhariwal's cosine, s = 0.008, betas capped at 0.999.
         times = np.arange(steps + 1) / steps

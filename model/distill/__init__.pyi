@@ -14,4 +14,7 @@ from orbit4d.model.distill.scenes.tile import TilePrior as TilePrior
 from orbit4d.model.distill.scenes.views import RelativeViewPrior as RelativeViewPrior
 from orbit4d.model.distill.scenes.views import ViewPrior as ViewPrior
 from orbit4d.model.distill.score_model import ScoreModel as ScoreModel
+from orbit4d.model.distill.scores.loading import load_score as load_score
+from orbit4d.model.distill.scores.loading import register_analytic as register_analytic
 from orbit4d.model.distill.surrogate import surrogate as surrogate
+from orbit4d.model.distill.two_pass import latent_gradients as latent_gradients

@@ -6,7 +6,7 @@ are those of its released code, slips included, for parity.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -25,6 +25,7 @@ class Settings:
     omega: float = 4.0
     until: float = 5.5
     products: Literal["transpose", "symmetric"] = "transpose"
+    tile_row: int = 32
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,46 @@ def repo_posterior(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tens
     with torch.no_grad():
         state = schedule.to_ve(x, i)
         raw = problem.output(x, i)
-        if hasattr(problem.denoiser, "conditional"):
-            mu = problem.denoiser.conditional(state, problem.sigma(i)).to(x.dtype)
-        else:
-            mu = schedule.to_x0(raw, i, x)
         floored = weights.clamp(settings.clamp, 1.0)
-        away = torch.where(chosen(problem, mu, floored), mu - problem.warp, torch.zeros_like(mu))
-        moved = state - settings.lr * problem.sigma(i) ** 0.5 * unit_deviation(away)
+        gradient = torch.zeros_like(state)
+        for rows, columns in reversed(tiles(*state.shape[-2:], settings.tile_row)):
+            part = replace(
+                problem, warp=problem.warp[..., rows, columns], seen=problem.seen[..., rows, columns]
+            )
+            mu = _conditional(problem, i, state, raw, rows, columns)
+            away = torch.where(chosen(part, mu, floored), mu - part.warp, torch.zeros_like(mu))
+            gradient[..., rows, columns] = unit_deviation(away)
+        moved = state - settings.lr * problem.sigma(i) ** 0.5 * gradient
         return _from(problem, i, kept(x, schedule.from_ve(moved, i), weights), raw, weights)
+
+
+def tiles(h: int, w: int, tile_row: int) -> list[tuple[slice, slice]]:
+    """Windows of latents [h, w] in which the released code takes its gradient, earlier ones over later ones.
+
+    Four of a full-size latent of 72 x 128, which are selected and scaled each for itself; else the whole.
+    """
+    if (h, w) != (72, 128):
+        return [(slice(0, h), slice(0, w))]
+    return [
+        (rows, columns)
+        for columns in (slice(0, 72), slice(56, 128))
+        for rows in (slice(0, 40), slice(tile_row, 72))
+    ]
+
+
+def _conditional(problem: Problem, i: int, state: Tensor, raw: Tensor, rows: slice, columns: slice) -> Tensor:
+    """The clean estimate without classifier-free guidance in a window, seen by the network alone where it
+    can be.
+    """
+    denoiser, sigma = problem.denoiser, problem.sigma(i)
+    whole = (rows.stop - rows.start, columns.stop - columns.start) == tuple(state.shape[-2:])
+    if not whole and hasattr(denoiser, "conditional_window"):
+        found: Tensor = denoiser.conditional_window(state[..., rows, columns], sigma, rows, columns)
+    elif hasattr(denoiser, "conditional"):
+        found = denoiser.conditional(state, sigma)[..., rows, columns]
+    else:
+        found = problem.schedule.to_x0(raw, i, problem.schedule.from_ve(state, i))[..., rows, columns]
+    return found.to(state.dtype)
 
 
 def chosen(problem: Problem, mu: Tensor, weights: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ network's output goes to the schedule as it is, so that weights of 0 are the ung
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +33,13 @@ RULES: dict[str, Rule] = {
     "repo-posterior": modes.repo_posterior,
 }
 MODES = (*RULES, "none")
+#: What stands in for a rule where the level is infinite: the clean estimate is blended, or replaced.
+AT_PURE_NOISE: dict[str, Rule] = {
+    "posterior": modes.direct,
+    "exact-likelihood": modes.direct,
+    "worldforge": modes.direct,
+    "repo-posterior": modes.repo_direct,
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,22 @@ class Guide:
     """l / (1 + l) in [0, 1]: [N, F], a number, or None for 0."""
     mode: Mode = "dgs"
     settings: Settings = field(default_factory=Settings)
+    evaluations: list[int] = field(default_factory=list)
+    """Calls of the network, one number for each sampling that this guided."""
+
+    def sample(
+        self,
+        denoiser: Any,
+        schedule: Any,
+        x: Tensor,
+        generator: torch.Generator | None = None,
+        callback: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """`guided_sample` with this guide; `generator` draws the noise of "worldforge"."""
+        return guided_sample(
+            denoiser, schedule, x, self.warp, self.seen, self.weights, self.mode, generator,
+            **asdict(self.settings), callback=callback,
+        )  # fmt: skip
 
 
 def guided_sample(
@@ -65,6 +88,7 @@ def guided_sample(
     omega: float = 4.0,
     until: float = 5.5,
     products: Literal["transpose", "symmetric"] = "transpose",
+    tile_row: int = 32,
     callback: Callable[[int, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Sample from noise to the schedule's last level, pulled towards a warp where it sees something.
@@ -83,10 +107,13 @@ def guided_sample(
             gradient of the distance, through the network. "exact-likelihood": conditional mean by conjugate
             gradients with products of the network's Jacobian; 0 iterations is PiGDM. "worldforge": recursive
             refinement and self-correction. "repo-dgs", "repo-posterior": as the released code of NVS-Solver.
+            A first step from pure noise (an infinite level) blends as "dgs" does, or replaces as "repo-dgs".
         generator: of the draws of "worldforge"; without one torch's global stream is used.
         iterations: conjugate gradients. lr: step of the two posteriors. clamp: least weight of
             "repo-posterior". omega: self-correction of "worldforge", which guides while sigma is at least
-            `until`. products: "symmetric" averages products with the Jacobian and its transpose.
+            `until`. products: "symmetric" averages products with the Jacobian and its transpose. tile_row:
+            where the lower tiles of "repo-posterior" begin in latents of 72 x 128 (24 for a video or two
+            views).
         callback: `callback(i, x) -> x` after each step.
 
     Returns:
@@ -104,12 +131,14 @@ def guided_sample(
     if name not in MODES:
         raise ValueError(f"mode: {', '.join(MODES)}; not {mode!r}")
     table = weight_table(None if name == "none" else lam, count, x.shape[2])
-    settings = Settings(iterations, lr, clamp, omega, until, products)
+    settings = Settings(iterations, lr, clamp, omega, until, products, tile_row)
     problem = _problem(denoiser, steps, x, warp, seen, table, settings, generator)
     for i in range(count):
         if table[i].any():
             weights = torch.from_numpy(table[i]).to(x.device, x.dtype).view(1, 1, -1, 1, 1)
-            x = RULES[name](problem, i, x, weights).detach()
+            # Pure noise (VideoMV's image schedule may start there) has no variance-exploding view to move in.
+            rule = RULES[name] if np.isfinite(steps.sigmas[i]) else AT_PURE_NOISE.get(name, RULES[name])
+            x = rule(problem, i, x, weights).detach()
         else:
             with torch.no_grad():
                 x = steps.step(problem.output(x, i), i, x)

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.datasets.cameras.unreal import METRES_PER_UNIT, relative_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,3 +39,46 @@ def videomv_cameras(cameras: Sequence[Camera] | Any) -> Tensor:
         raise ValueError(f"cameras must be [..., F, 4, 4] camera-to-world matrices, got {tuple(c2w.shape)}")
     turned = torch.as_tensor(VIDEOMV_FROM_ORBIT4D, device=device) @ c2w
     return turned.flatten(-2).float()
+
+
+def view_cameras(c2w: Any, metres_per_unit: float = METRES_PER_UNIT) -> Tensor:
+    """What the view module is told: [..., V, F, 12] float32, the rows of [R|t] of each view's camera in the
+    frame of view 0 at the same time (OpenCV axes, t in units of 2 m).
+
+    `c2w` [..., V, F, 4, 4] are camera-to-world matrices in orbit4d's world, one per latent frame.
+    ValueError for another shape.
+    """
+    import torch
+
+    matrices = _matrices(c2w, 4)
+    numbers = relative_numbers(matrices[..., :1, :, :, :], matrices, metres_per_unit=metres_per_unit)
+    return torch.from_numpy(numbers).float()
+
+
+def own_cameras(c2w: Any, metres_per_unit: float = METRES_PER_UNIT) -> Tensor:
+    """A video's cameras [..., F, 12] relative to its own first frame, for an orbit without other views.
+
+    `c2w` [..., F, 4, 4]; units as in `view_cameras`.
+    """
+    import torch
+
+    matrices = _matrices(c2w, 3)
+    numbers = relative_numbers(matrices[..., :1, :, :], matrices, metres_per_unit=metres_per_unit)
+    return torch.from_numpy(numbers).float()
+
+
+def latent_frames(frames: int, stride: int = 4) -> list[int]:
+    """The frame that each latent stands for: 0, 4, 8, .. of 4n + 1 frames, all of them at `stride` 1.
+
+    ValueError for a number of frames that the autoencoder does not take.
+    """
+    if frames < 1 or (frames - 1) % stride:
+        raise ValueError(f"{frames} frames: an autoencoder of stride {stride} takes {stride}n + 1")
+    return list(range(0, frames, stride))
+
+
+def _matrices(c2w: Any, dims: int) -> npt.NDArray[np.float64]:
+    matrices = np.asarray(c2w, dtype=np.float64)
+    if matrices.ndim < dims or matrices.shape[-2:] != (4, 4):
+        raise ValueError(f"cameras must be camera-to-world matrices [..., 4, 4], got {matrices.shape}")
+    return matrices

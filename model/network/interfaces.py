@@ -33,6 +33,8 @@ class OrbitUNetConfig(FrozenDict):
     latent_token_grid: int
     double_add_folded: bool
     first_view: str
+    view_sync: bool
+    view_index: bool
 
 
 class OrbitPipelineConfig(FrozenDict):

@@ -10,7 +10,9 @@ frame, so the walk over their blocks is ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -34,6 +36,10 @@ from orbit4d.model.network.conditioning import (
     two_layer_mlp,
 )
 from orbit4d.model.network.interfaces import OrbitUNetConfig, VideoBlock, VideoUNet
+from orbit4d.model.network.view_places import Between, ViewPlaces, add_view_sync, has_attention
+from orbit4d.model.network.view_sync import check_views
+
+log = logging.getLogger(__name__)
 
 VARIANTS = ("text", "image", "static3d")
 #: Frames per second given to VideoMV's image network in training and at inference.
@@ -65,6 +71,8 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
             videomv.py.
         first_view: what the image branch sees of a first view: "ramp" (published: frame 0, then the index of
             the frame) or "repeat" (the first view at every frame).
+        view_sync: a view module behind every spatial attention (view_sync.py), for synchronised views.
+        view_index: whether it tells views apart by their order too; else it does not matter.
     """
 
     _supports_gradient_checkpointing = True
@@ -94,6 +102,8 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         latent_token_grid: int = 8,
         double_add_folded: bool = True,
         first_view: str = "ramp",
+        view_sync: bool = False,
+        view_index: bool = False,
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
@@ -141,6 +151,9 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
                 Timesteps(block_out_channels[0], True, 0),
                 *two_layer_mlp(block_out_channels[0], width, camera_zero_init),
             )
+        self.view_places: ViewPlaces | None = None
+        if view_sync:
+            add_view_sync(self)
         self.gradient_checkpointing = False
         self.recompute = "blocks"
         self._layer, self._middle = _layer, _middle
@@ -209,6 +222,8 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         static_latents: Tensor | None = None,
         fps: Tensor | None = None,
         return_dict: bool = True,
+        views: int = 1,
+        view_camera: Tensor | None = None,
     ) -> UNet3DConditionOutput | tuple[Tensor]:
         """One denoising pass.
 
@@ -224,6 +239,9 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
             static_latents: [B, C, F, h, w] a static orbit: takes the place of the ramp, and its frame 0 feeds
                 the image tokens. Needed by "static3d"; on "image" it wins over `image_latents`.
             fps: [B]; None is 8. Only the image network has an fps embedding.
+            views: V synchronised views of a scene in adjacent rows, row = scene * V + view; B is then B V.
+            view_camera: [scenes, V, F, 12] or [B V, F, 12] of the views (`view_cameras`); None switches the
+                view module off. A network without one gets a fresh one, which adds 0 until it is trained.
 
         Returns:
             The prediction in `.sample` [B, C, F, h, w]: noise or velocity, as the schedule has it; with
@@ -270,9 +288,22 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
 
         if branch is not None:
             sample = torch.cat([sample, branch], dim=1)
-        out = self._walk(sample.transpose(1, 2).flatten(0, 1), temb, context, frames)
+        seen = None if view_camera is None else self._views(view_camera, batch, frames, views, sample.device)
+        if seen is None and batch % views:
+            raise ValueError(f"views={views} does not divide the batch of {batch}")
+        out = self._walk(sample.transpose(1, 2).flatten(0, 1), temb, context, frames, seen)
         out = out.unflatten(0, (batch, frames)).transpose(1, 2)
         return UNet3DConditionOutput(sample=out) if return_dict else (out,)
+
+    def _views(
+        self, camera: Tensor, batch: int, frames: int, views: int, device: torch.device
+    ) -> tuple[Tensor, int]:
+        if self.view_places is None:
+            log.warning("this network has no view module: it gets a fresh one, which adds nothing yet")
+            add_view_sync(self)
+        camera = camera.flatten(0, 1) if camera.ndim == 4 and camera.shape[1] == views else camera
+        check_views(batch, frames, views, camera, "view_camera")
+        return camera.to(device), views
 
     # -- the image branch --------------------------------------------------------------------------
 
@@ -313,39 +344,53 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
 
     # -- the walk over the blocks ------------------------------------------------------------------
 
-    def _walk(self, hidden: Tensor, temb: Tensor, context: Tensor, frames: int) -> Tensor:
-        """The body of diffusers' two forwards; every residual block gets `temb` [B*F, E]."""
+    def _walk(
+        self,
+        hidden: Tensor,
+        temb: Tensor,
+        context: Tensor,
+        frames: int,
+        seen: tuple[Tensor, int] | None = None,
+    ) -> Tensor:
+        """The body of diffusers' two forwards; every residual block gets `temb` [B*F, E]. `seen` are the
+        views' cameras and number, where their module works."""
         unet = self.unet
+        places = iter(())
+        if seen is not None and self.view_places is not None:
+            places = self.view_places.at_work(temb, *seen)
         hidden = unet.conv_in(hidden)
         hidden = unet.transformer_in(hidden, num_frames=frames, return_dict=False)[0]
         skips = [hidden]
         for block in unet.down_blocks:
             for layer in range(len(block.resnets)):
-                hidden = self._run(self._layer, block, layer, hidden, temb, context, frames)
+                hidden = self._run(places, self._layer, block, layer, hidden, temb, context, frames)
                 skips.append(hidden)
             for downsampler in block.downsamplers or ():
                 hidden = downsampler(hidden)
                 skips.append(hidden)
-        hidden = self._run(self._middle, unet.mid_block, 0, hidden, temb, context, frames)
+        hidden = self._run(places, self._middle, unet.mid_block, 0, hidden, temb, context, frames)
         for block in unet.up_blocks:
             for layer in range(len(block.resnets)):
                 joined = torch.cat([hidden, skips.pop()], dim=1)
-                hidden = self._run(self._layer, block, layer, joined, temb, context, frames)
+                hidden = self._run(places, self._layer, block, layer, joined, temb, context, frames)
             for upsampler in block.upsamplers or ():
                 hidden = upsampler(hidden)
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden)))
 
-    def _run(self, layer: Callable[..., Tensor], *args: Any) -> Tensor:
+    def _run(self, places: Iterator[Between], layer: Callable[..., Tensor], block: Any, *args: Any) -> Tensor:
+        attend = self._attend
+        if has_attention(block) and (between := next(places, None)) is not None:
+            attend = partial(self._attend, between=between)
         if self._recomputes("blocks"):
             dropout = self.config.temporal_dropout > 0
-            return checkpoint(layer, *args, self._attend, use_reentrant=False, preserve_rng_state=dropout)
-        return layer(*args, self._attend)
+            return checkpoint(layer, block, *args, attend, use_reentrant=False, preserve_rng_state=dropout)
+        return layer(block, *args, attend)
 
-    def _attend(self, *args: Any) -> Tensor:
+    def _attend(self, *args: Any, between: Between | None = None) -> Tensor:
         if self._recomputes("attention"):
             # They hold no dropout, so there is no random state to keep: a recorded step could not.
-            return checkpoint(_attention, *args, use_reentrant=False, preserve_rng_state=False)
-        return _attention(*args)
+            return checkpoint(_attention, *args, between, use_reentrant=False, preserve_rng_state=False)
+        return _attention(*args, between)
 
     def _recomputes(self, what: str) -> bool:
         return self.gradient_checkpointing and self.recompute == what and torch.is_grad_enabled()
@@ -373,7 +418,7 @@ def _layer(
 ) -> Tensor:
     """Layer i of a down or up block: residual, temporal convolution, and spatial and temporal attention."""
     hidden = block.temp_convs[i](block.resnets[i](hidden, temb), num_frames=frames)
-    if getattr(block, "has_cross_attention", False):
+    if has_attention(block):
         hidden = attend(block.attentions[i], block.temp_attentions[i], hidden, context, frames)
     return hidden
 
@@ -396,10 +441,17 @@ def _middle(
 
 
 def _attention(
-    attention: nn.Module, temporal: nn.Module, hidden: Tensor, context: Tensor, frames: int
+    attention: nn.Module,
+    temporal: nn.Module,
+    hidden: Tensor,
+    context: Tensor,
+    frames: int,
+    between: Between | None = None,
 ) -> Tensor:
-    """Spatial attention (to the frame itself and the condition), then attention over frames."""
+    """Spatial attention (to the frame itself and the condition), the other views, attention over frames."""
     hidden = attention(hidden, encoder_hidden_states=context, return_dict=False)[0]
+    if between is not None:
+        hidden = between(hidden)
     return cast(Tensor, temporal(hidden, num_frames=frames, return_dict=False)[0])
 
 

@@ -33,9 +33,12 @@ from orbit4d.model.diffusion.guidance import Conditions, GuidanceWeights, guided
 from orbit4d.model.diffusion.losses import residual_estimate
 from orbit4d.model.diffusion.schedule import refine
 from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec, image_source
+from orbit4d.model.guided.sampler import Guide, guided_sample
+from orbit4d.model.guided.schedules import DiffusersSchedule
 from orbit4d.model.network.cameras import videomv_cameras
 from orbit4d.model.network.interfaces import OrbitPipelineConfig
 from orbit4d.model.network.unet import OrbitUNet
+from orbit4d.model.sampling.asked import Asked, ask, estimated
 from orbit4d.model.sampling.frame_types import frames_to_tensor, tensor_to_frames
 from orbit4d.model.sampling.working import WorkingNetworks, sampling_dtype
 
@@ -296,6 +299,7 @@ class OrbitPipeline(DiffusionPipeline):
         output_type: str = "np",
         return_dict: Literal[True] = True,
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        guide: Guide | None = None,
     ) -> OrbitPipelineOutput: ...
 
     @overload
@@ -318,6 +322,7 @@ class OrbitPipeline(DiffusionPipeline):
         *,
         return_dict: bool,
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        guide: Guide | None = None,
     ) -> OrbitPipelineOutput | tuple[Any]: ...
 
     @torch.no_grad()
@@ -340,6 +345,7 @@ class OrbitPipeline(DiffusionPipeline):
         output_type: str = "np",
         return_dict: bool = True,
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        guide: Guide | None = None,
     ) -> OrbitPipelineOutput | tuple[Any]:
         """Sample videos by DDIM.
 
@@ -353,6 +359,7 @@ class OrbitPipeline(DiffusionPipeline):
         num_videos: how many, batched. max_batch: largest batch of one network pass; where a GPU has no memory
         for all branches of guidance in one, they go one by one of themselves.
         latents: starting noise [B, C, F, h, w] in place of a drawn one.
+        guide: a warp of what is known, which pulls the sampler (`guided_sample`); None: nothing does.
 
         InputError for a condition that this run was not trained on or a number of frames that is not its own,
         ValueError for latents of another shape, WorkError where a GPU has too little memory.
@@ -366,11 +373,7 @@ class OrbitPipeline(DiffusionPipeline):
         negative = None
         if parts.text is not None:
             negative = parts.tokens([parts.spec.negative_prompt]).to(device, self.unet.dtype)
-        weights = GuidanceWeights(
-            conditions=self.config.w1 if w1 is None else w1,
-            base=self._base_weight(w2),
-            motion=self.config.w_motion if w_motion is None else w_motion,
-        )
+        weights = self._weights(w1, w2, w_motion)
         edge = self.config.resolution // parts.autoencoder.factor
         shape = (count, parts.latent_channels, len(cameras), edge, edge)
         if latents is None:
@@ -384,18 +387,67 @@ class OrbitPipeline(DiffusionPipeline):
             source = image_source(full.static_latents, full.image_latents, len(cameras), how)
         steps = num_inference_steps or self.config.sample_steps
         self.scheduler.set_timesteps(steps, device=device)
-        for i, t in enumerate(self.scheduler.timesteps):
-            output, max_batch = self._guided(z, t.expand(count), full, negative, weights, max_batch)
-            if source is not None:
-                # The branches' weights sum to 1: what is done to each may as well be done to the result.
-                spread = self.config.residual
-                output = residual_estimate(self.scheduler, output, source, z, t.expand(count), spread)
-            z = self.scheduler.step(output, t, z, return_dict=False)[0]
-            if callback_on_step_end is not None:
-                z = callback_on_step_end(self, i, t, {"latents": z}).get("latents", z)
+        denoiser = _Branches(self, full, negative, weights, max_batch, source)
+
+        def told(i: int, x: Tensor) -> Tensor:
+            if callback_on_step_end is None:
+                return x
+            at = self.scheduler.timesteps[i]
+            return callback_on_step_end(self, i, at, {"latents": x}).get("latents", x)
+
+        schedule = DiffusersSchedule(self.scheduler)
+        if guide is None:
+            z = guided_sample(denoiser, schedule, z, None, None, None, callback=told)
+        else:
+            z = guide.sample(denoiser, schedule, z, generator, told)
+            guide.evaluations.append(denoiser.evaluations)
         self.maybe_free_model_hooks()
         frames = tensor_to_frames(z if output_type == "latent" else parts.to_pixels(z), output_type)
         return OrbitPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def conditions(
+        self,
+        image: Image.Image | npt.NDArray[Any] | Tensor | None = None,
+        prompt: str | None = None,
+        static: npt.NDArray[Any] | Tensor | None = None,
+        motion: float | Sequence[float | None] | None = None,
+        cameras: Sequence[Camera] | None = None,
+        num_videos: int = 1,
+    ) -> Asked:
+        """What `clean_estimate` is asked under, encoded once, for [num_videos, ..] latents.
+
+        Arguments are those of a call; InputError as there.
+        """
+        with torch.no_grad():
+            return ask(self, image, prompt, static, motion, cameras, num_videos)
+
+    @torch.no_grad()
+    @memory_answered()
+    def clean_estimate(
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        conditions: Asked,
+        guided: bool = True,
+        w1: float | None = None,
+        w2: float | None = None,
+        w_motion: float | None = None,
+        max_batch: int | None = None,
+    ) -> Tensor:
+        """Clean latents [B, C, F, h, w] float32 that the run sees in z_t at t [B]: the step of a call.
+
+        The guided prediction (`guided` False: the conditioned branch alone), the residual rule where the run
+        has one, then the conversion to a clean sample. InputError for a w2 without a frozen base.
+        """
+        return estimated(self, z_t, t, conditions, guided, self._weights(w1, w2, w_motion), max_batch)
+
+    def _weights(self, w1: float | None, w2: float | None, w_motion: float | None) -> GuidanceWeights:
+        """Guidance weights of a call; None is the run's own."""
+        return GuidanceWeights(
+            conditions=self.config.w1 if w1 is None else w1,
+            base=self._base_weight(w2),
+            motion=self.config.w_motion if w_motion is None else w_motion,
+        )
 
     def _base_weight(self, w2: float | None) -> float:
         if w2 and self.base_unet is None:
@@ -495,6 +547,44 @@ class OrbitPipeline(DiffusionPipeline):
         if parts.image is not None:
             values["image_embeddings"] = parts.image_vectors(frames[:, 0].to(device))
         return values
+
+
+class _Branches:
+    """The networks of a pipeline with all branches of guidance, as the denoiser of `guided_sample`."""
+
+    def __init__(
+        self,
+        pipeline: OrbitPipeline,
+        full: Conditions,
+        negative: Tensor | None,
+        weights: GuidanceWeights,
+        max_batch: int | None,
+        source: Tensor | None,
+    ) -> None:
+        self.pipeline, self.full, self.negative, self.weights = pipeline, full, negative, weights
+        self.max_batch, self.source = max_batch, source
+        self.evaluations = 0
+
+    def output(self, x: Tensor, i: int) -> Tensor:
+        """What the networks predict for the state x [B, C, F, h, w] before step i."""
+        return self._output(x, i, self.weights)
+
+    def conditional(self, x: Tensor, sigma: float) -> Tensor:
+        """The clean estimate of the conditioned branch alone, at a variance-exploding state."""
+        schedule = DiffusersSchedule(self.pipeline.scheduler)
+        i = int(abs(schedule.sigmas - sigma).argmin())
+        state = schedule.from_ve(x, i)
+        return schedule.to_x0(self._output(state, i, GuidanceWeights(0.0, 0.0, 0.0)), i, state)
+
+    def _output(self, x: Tensor, i: int, weights: GuidanceWeights) -> Tensor:
+        pipeline, count = self.pipeline, x.shape[0]
+        t = pipeline.scheduler.timesteps[i].expand(count)
+        output, self.max_batch = pipeline._guided(x, t, self.full, self.negative, weights, self.max_batch)
+        self.evaluations += 1
+        if self.source is None:
+            return output
+        # The branches' weights sum to 1: what is done to each may as well be done to the result.
+        return residual_estimate(pipeline.scheduler, output, self.source, x, t, pipeline.config.residual)
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

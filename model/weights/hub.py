@@ -24,7 +24,7 @@ _INSTEAD = {
     "text encoder": ("--text-encoder", "open_clip_pytorch_model.bin"),
     "image encoder": ("--image-encoder", "open_clip_pytorch_model.bin"),
 }
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
 
 
 def load_pretrained(cls: Any, spec: str, subfolders: Iterable[str], what: str, **kwargs: Any) -> Any:
@@ -44,7 +44,7 @@ def load_pretrained(cls: Any, spec: str, subfolders: Iterable[str], what: str, *
             "/config", "config", 1
         )
         raise InputError(f"{spec}: holds no {what} (looked for {places})")
-    if not _HUB_NAME.fullmatch(spec):
+    if not HUB_NAME.fullmatch(spec):
         raise InputError(f"{spec}: no such file or folder, and no hub name (org/name) of the {what}")
     name, subfolder = "/".join(spec.split("/")[:2]), "/".join(spec.split("/")[2:])
     for inside in [subfolder] if subfolder else ["", *subfolders]:

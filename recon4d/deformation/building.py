@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from orbit4d.recon4d.deformation.field import Deformation, HexPlaneField, NodeField
+from orbit4d.recon4d.deformation.field import Deformation, HexPlaneField, NodeField, StillField
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
+from orbit4d.recon4d.deformation.rigged import RigField
 
 
 def build_field(config: dict[str, Any]) -> Deformation:
@@ -18,4 +19,10 @@ def build_field(config: dict[str, Any]) -> Deformation:
         return NodeField(**options)
     if config["kind"] == "keyframes":
         return KeyframeField(**{**options, "heads": tuple(options["heads"])})
-    raise ValueError(f"unknown deformation field {config['kind']!r}; choose nodes, hexplane or keyframes")
+    if config["kind"] == "still":
+        return StillField()
+    if config["kind"] == "rigged":
+        return RigField(options["action"], tuple(options["window"]), tuple(options["moment"]))
+    raise ValueError(
+        f"unknown deformation field {config['kind']!r}; choose nodes, hexplane, keyframes, rigged or still"
+    )

@@ -53,6 +53,17 @@ class Deformation(nn.Module):
         return {}
 
 
+class StillField(Deformation):
+    """Gaussians that do not move: a set of static splats as a scene."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = {"kind": "still"}
+
+    def forward(self, means: Tensor, quats: Tensor, log_scales: Tensor, time: float) -> tuple[Tensor, ...]:
+        return means, quats, log_scales
+
+
 def encode(x: Tensor, octaves: int) -> Tensor:
     """[..., D] to [..., D (1 + 2 octaves)]: x, and sin and cos of pi 2^k x."""
     angles = x.unsqueeze(-1) * (math.pi * 2.0 ** torch.arange(octaves, dtype=x.dtype, device=x.device))

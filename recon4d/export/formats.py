@@ -1,12 +1,12 @@
-"""A scene in the formats of others: PLY sequence, .splat, .spz, frames of novel views."""
+"""A scene in the formats of others: which there are, what each can say, and the files written whole."""
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from orbit4d.datasets.cameras.transforms import cameras_record
@@ -15,14 +15,122 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import naturally
 from orbit4d.datasets.core.progress import track
 from orbit4d.datasets.core.remote import local_path
-from orbit4d.recon4d.export.upright import check_up, turn_camera, turn_gaussians
+from orbit4d.recon4d.export.compressed_ply import compressed_ply_bytes
+from orbit4d.recon4d.export.fourdgs import fourdgs_bytes
+from orbit4d.recon4d.export.sog import sog_bytes
+from orbit4d.recon4d.export.splat_file import splat_bytes as splat_bytes
+from orbit4d.recon4d.export.splat_glb import splat_glb_bytes
+from orbit4d.recon4d.export.spz import spz_bytes
+from orbit4d.recon4d.export.turntable import write_turntable
+from orbit4d.recon4d.export.upright import AXES, check_up, to_axes, turn_camera, turn_gaussians
+from orbit4d.recon4d.export.usd import write_usd
 from orbit4d.recon4d.filming import camera_path
-from orbit4d.recon4d.gaussians import EPS2D, SH_C0, Gaussians, save_ply
+from orbit4d.recon4d.gaussians import EPS2D, Gaussians, save_ply
 from orbit4d.recon4d.scene import Scene
 
-FORMATS = ("ply-sequence", "splat", "spz", "frames")
-#: Those that are one file, named like their suffix.
-_FILES = ("splat", "spz")
+
+@dataclass(frozen=True)
+class Options:
+    """What `export_scene` was asked for."""
+
+    frames: int
+    time: float
+    rig: str
+    size: int | None
+    up: str
+    axes: str
+    fps: float
+    background: tuple[float, float, float]
+
+    def turned(self, scene: Scene, time: float) -> Gaussians:
+        """The moment `time` in the axes asked for."""
+        moment = scene.at(time)
+        return turn_gaussians(moment, self.up) if self.axes == "file" else to_axes(moment, self.axes)
+
+    def moments(self, scene: Scene) -> list[Gaussians]:
+        """The scene at `frames` times, evenly over [0, 1]."""
+        return [self.turned(scene, i / max(self.frames - 1, 1)) for i in range(self.frames)]
+
+
+def _ply(scene: Scene, out: Path, how: Options) -> None:
+    save_ply(how.turned(scene, how.time), out, scene.eps2d)
+
+
+def _ply_sequence(scene: Scene, out: Path, how: Options) -> None:
+    for i in track(range(how.frames), "export", unit="file"):
+        save_ply(how.turned(scene, i / max(how.frames - 1, 1)), out / f"{i:03d}.ply", scene.eps2d)
+
+
+def _compressed_ply(scene: Scene, out: Path, how: Options) -> None:
+    out.write_bytes(compressed_ply_bytes(how.turned(scene, how.time), scene.eps2d))
+
+
+def _packed(pack: Callable[[Gaussians], bytes]) -> Callable[[Scene, Path, Options], None]:
+    def write(scene: Scene, out: Path, how: Options) -> None:
+        out.write_bytes(pack(how.turned(scene, how.time)))
+
+    return write
+
+
+def _usd(scene: Scene, out: Path, how: Options) -> None:
+    write_usd(how.moments(scene), out, how.up, how.fps, scene.eps2d)
+
+
+def _fourdgs(scene: Scene, out: Path, how: Options) -> None:
+    seconds = max(how.frames - 1, 1) / how.fps
+    out.write_bytes(fourdgs_bytes(how.moments(scene), seconds, f"{how.up}-up-right-handed"))
+
+
+def _frames(scene: Scene, folder: Path, how: Options) -> None:
+    shots = camera_path(scene, how.rig, how.frames, how.size)
+    record = cameras_record([turn_camera(c, how.up) for c, _ in shots], [t for _, t in shots])
+    for i, (camera, t) in enumerate(track(shots, "export", unit="frame")):
+        rgba = (scene.render(camera, t) * 255 + 0.5).astype(np.uint8)
+        Image.fromarray(rgba).save(folder / f"{i:03d}.png")
+        record["frames"][i]["file_path"] = f"{i:03d}.png"
+    write_json(folder / "transforms.json", record)
+
+
+def _turntable(kind: str) -> Callable[[Scene, Path, Options], None]:
+    def write(scene: Scene, out: Path, how: Options) -> None:
+        write_turntable(scene, out, kind, how.rig, how.frames, how.size, how.fps, how.background)
+
+    return write
+
+
+@dataclass(frozen=True)
+class _Format:
+    write: Callable[[Scene, Path, Options], None]
+    suffixes: tuple[str, ...] = ()
+    """Of a file; a folder has none. The first is named in messages."""
+    up: str = "z"
+    """Axis that points up where nothing is asked for."""
+    says: str = ""
+    """Letters of what it can say beyond a moment's centres and colours: e eps2d, h harmonics."""
+    picture: bool = False
+    """Drawn frames rather than Gaussians."""
+
+
+_TABLE = {
+    "ply-sequence": _Format(_ply_sequence, says="eh"),
+    "splat": _Format(_packed(splat_bytes), (".splat",)),
+    "spz": _Format(_packed(spz_bytes), (".spz",), says="h"),
+    "frames": _Format(_frames, picture=True),
+    "ply": _Format(_ply, (".ply",), says="eh"),
+    "compressed-ply": _Format(_compressed_ply, (".ply",), says="eh"),
+    "sog": _Format(_packed(sog_bytes), (".sog",), says="h"),
+    "glb": _Format(_packed(splat_glb_bytes), (".glb",), "y", says="h"),
+    "usd": _Format(_usd, (".usdc", ".usd", ".usda"), says="h"),
+    "4dgs": _Format(_fourdgs, (".4dgs",), says="h"),
+    "mp4": _Format(_turntable("mp4"), (".mp4",), picture=True),
+    "webm": _Format(_turntable("webm"), (".webm",), picture=True),
+    "mov": _Format(_turntable("mov"), (".mov",), picture=True),
+}
+FORMATS = tuple(_TABLE)
+#: Those that have axes of their own to choose from.
+PLY_FAMILY = ("ply", "ply-sequence", "compressed-ply", "splat", "sog")
+#: Suffixes of files that no format here writes, but a folder is not called so either.
+_OTHERS = (".zip", ".tar", ".gz", ".json", ".png", ".gltf", ".ksplat")
 
 
 def export_scene(
@@ -33,118 +141,102 @@ def export_scene(
     time: float = 0.0,
     rig: str = "dynamic_orbit",
     size: int | None = None,
-    up: str = "z",
+    up: str | None = None,
+    axes: str = "file",
+    fps: float = 16.0,
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> list[Path]:
     """Write the scene; returns the files, which appear only when all of them are complete.
 
-    ply-sequence: out/000.ply ... at `frames` times. splat, spz: one file, the moment `time`. frames: straight
-    RGBA PNGs along the path `rig` with transforms.json, which `recon4d` reads back. `up` is the axis of the
-    written world that points up: z as in ours, or y, (x, y, z) becoming (x, z, -y), as most viewers take it.
+    ply-sequence: out/000.ply ... at `frames` times. splat, spz, ply, compressed-ply, sog, glb: one file, the
+    moment `time`. usd, 4dgs: one file of `frames` times, `fps` a second. frames: straight RGBA PNGs along the
+    path `rig` with transforms.json, which `recon4d` reads back. mp4, webm, mov: a video of that path, the
+    first on `background` (RGB in [0, 1]), the others with alpha.
+    `up` is the axis of the written world that points up: z as in ours, or y, (x, y, z) becoming (x, z, -y),
+    as most viewers take it; None is z, and y for glb, which says so. `axes` of the PLY family instead:
+    y-up, z-up, rdf or y-down-180 (SuperSplat); "file" leaves them to `up`.
     Raises InputError for an unknown format, a suffix of another one, a folder that already holds something,
     and where `out` cannot be written.
 
-    A scene's low-pass stays with it in ply-sequence (a comment of each header); see `unsaid` for the others.
+    A scene's low-pass stays with it in PLY (a comment of each header); see `unsaid` for the others.
     """
+    how = _checked(format, frames, time, rig, size, up, axes, fps, background)
+    target = local_path(out)
+    check_suffix(target, format)
+    folder = not _TABLE[format].suffixes
+    if target.is_dir() and (not folder or any(target.iterdir())):
+        raise InputError(f"{target}: a folder that holds something; give a new name as --out")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (replacing_folder if folder else replacing_file)(target) as draft:
+            _TABLE[format].write(scene, draft, how)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror}); give another --out") from None
+    return naturally(target.iterdir()) if folder else [target]
+
+
+def _checked(
+    format: str, frames: int, time: float, rig: str, size: int | None, up: str | None, axes: str, fps: float,
+    background: tuple[float, float, float],
+) -> Options:  # fmt: skip
     if format not in FORMATS:
         raise InputError(f"--format {format}: choose from {', '.join(FORMATS)}")
     if frames < 1:
         raise InputError(f"--frames {frames}: give at least 1")
     if not 0.0 <= time <= 1.0:
         raise InputError(f"--time {time}: give a time in [0, 1]")
-    check_up(up)
-    target = local_path(out)
-    check_suffix(target, format)
-    folder = format in ("ply-sequence", "frames")
-    if target.is_dir() and (not folder or any(target.iterdir())):
-        raise InputError(f"{target}: a folder that holds something; give a new name as --out")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with (replacing_folder if folder else replacing_file)(target) as draft:
-            if format == "splat":
-                draft.write_bytes(splat_bytes(turn_gaussians(scene.at(time), up)))
-            elif format == "spz":
-                _write_spz(turn_gaussians(scene.at(time), up), draft)
-            elif format == "ply-sequence":
-                for i in track(range(frames), "export", unit="file"):
-                    upright = turn_gaussians(scene.at(i / max(frames - 1, 1)), up)
-                    save_ply(upright, draft / f"{i:03d}.ply", scene.eps2d)
-            else:
-                _write_views(scene, draft, rig, frames, size, up)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); give another --out") from None
-    return naturally(target.iterdir()) if folder else [target]
+    if not fps > 0:
+        raise InputError(f"--fps {fps}: give a rate above 0")
+    if up is not None:
+        check_up(up)
+    if axes != "file":
+        if axes not in AXES:
+            raise InputError(f"--axes {axes}: choose from file, {', '.join(AXES)}")
+        if format not in PLY_FAMILY:
+            raise InputError(f"--axes {axes}: --format {format} has axes of its own; use --up")
+        if up is not None:
+            raise InputError(f"--axes {axes}: says where up is already; leave --up out")
+    if format == "glb" and up == "z":
+        raise InputError("--up z: glTF means +Y up; leave it out for --format glb")
+    return Options(frames, time, rig, size, up or _TABLE[format].up, axes, fps, background)
+
+
+def default_up(format: str) -> str:
+    """The axis that points up where none is asked for."""
+    return _TABLE[format].up
+
+
+def shows_splats(format: str) -> bool:
+    """Whether a format holds Gaussians, rather than drawn frames."""
+    return not _TABLE[format].picture
 
 
 def check_suffix(out: Path, format: str) -> None:
     """Refuse a name that promises another format than the one asked for."""
     suffix = out.suffix.lower()
-    meant = {f".{name}": name for name in _FILES} | {".ply": "ply-sequence"}
-    others = (".mp4", ".zip", ".tar", ".gz", ".json", ".png", ".glb", ".gltf", ".ksplat", ".sog")
-    if format in _FILES:
-        wrong = suffix in meant | dict.fromkeys(others) and suffix != f".{format}"
-    else:
-        wrong = suffix in meant or suffix in others
+    meant: dict[str, str] = {}
+    for name, told in _TABLE.items():
+        for each in told.suffixes:
+            meant.setdefault(each, name)
+    own = _TABLE[format].suffixes
+    wrong = suffix not in own and suffix in (*meant, *_OTHERS)
+    if format == "usd" and suffix not in own:
+        wrong = True
     if not wrong:
         return
-    kind = f"a file *.{format}" if format in _FILES else "a folder"
-    mend = f", or give --format {meant[suffix]}" if meant.get(suffix) in _FILES else ""
+    kind = f"a file *{own[0]}" if own else "a folder"
+    mend = f", or give --format {meant[suffix]}" if suffix in meant else ""
     raise InputError(f"{out}: --format {format} writes {kind}; give another --out{mend}")
 
 
 def unsaid(scene: Scene, format: str) -> str | None:
     """What a format cannot say of the scene, one line; None when nothing is lost."""
-    if format in ("splat", "spz") and scene.eps2d != EPS2D:
-        return (
-            f"--format {format} has no place for the scene's eps2d of {scene.eps2d:g} px²: viewers draw it "
-            f"with {EPS2D:g}"
-        )
-    return None
-
-
-def _write_views(scene: Scene, folder: Path, rig: str, frames: int, size: int | None, up: str) -> None:
-    shots = camera_path(scene, rig, frames, size)
-    record = cameras_record([turn_camera(c, up) for c, _ in shots], [t for _, t in shots])
-    for i, (camera, t) in enumerate(track(shots, "export", unit="frame")):
-        rgba = (scene.render(camera, t) * 255 + 0.5).astype(np.uint8)
-        Image.fromarray(rgba).save(folder / f"{i:03d}.png")
-        record["frames"][i]["file_path"] = f"{i:03d}.png"
-    write_json(folder / "transforms.json", record)
-
-
-def splat_bytes(gaussians: Gaussians) -> bytes:
-    """The .splat layout of antimatter15/splat: 32 bytes per Gaussian, largest and most opaque first.
-
-    Position 3 x float32, standard deviations 3 x float32, RGBA 4 x uint8, rotation w x y z 4 x uint8
-    (value = 128 + 128 q).
-    """
-    g = gaussians.detached()
-    scales, opacities = g.scales.numpy(), g.opacities.numpy()
-    quats = g.quats.numpy()
-    quats = quats / np.linalg.norm(quats, axis=1, keepdims=True)
-    order = np.argsort(-scales.prod(1) * opacities, kind="stable")
-    rows = np.zeros(
-        len(g), dtype=[("position", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("rotation", "u1", 4)]
-    )
-    rows["position"], rows["scale"] = g.means.numpy()[order], scales[order]
-    rgba = np.concatenate([g.colors.clamp(0, 1).numpy(), opacities[:, None]], axis=1)[order]
-    rows["rgba"] = (rgba * 255 + 0.5).astype(np.uint8)
-    rows["rotation"] = np.clip(np.round(quats[order] * 128 + 128), 0, 255).astype(np.uint8)
-    return rows.tobytes()
-
-
-def _write_spz(gaussians: Gaussians, target: Path) -> None:
-    """Niantic's compressed layout, through gsply (Niantic publishes no Python wheels)."""
-    if importlib.util.find_spec("gsply") is None:
-        raise InputError("--format spz is written by gsply, which is missing: pip install gsply")
-    import gsply  # type: ignore[import-not-found]
-
-    g = gaussians.detached()
-    data = gsply.GSData(
-        means=g.means.numpy(),
-        scales=g.log_scales.numpy(),
-        quats=torch.nn.functional.normalize(g.quats, dim=-1).numpy(),
-        opacities=g.logits.numpy(),
-        sh0=((g.colors - 0.5) / SH_C0).numpy(),
-        shN=g.harmonics.numpy(),
-    )
-    gsply.write_spz(target, data)
+    told = _TABLE[format]
+    if told.picture:
+        return None
+    lost = []
+    if "e" not in told.says and scene.eps2d != EPS2D:
+        lost.append(f"the scene's eps2d of {scene.eps2d:g} px²: viewers draw it with {EPS2D:g}")
+    if "h" not in told.says and scene.gaussians.sh_degree:
+        lost.append("colours that change with the direction of view: viewers draw the mean")
+    return f"--format {format} has no place for {'; and for '.join(lost)}" if lost else None

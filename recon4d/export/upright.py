@@ -19,8 +19,14 @@ UP = {
     "z": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
     "y": ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)),
 }
-#: The same as quaternions w x y z.
-_QUATS = {"z": (1.0, 0.0, 0.0, 0.0), "y": (0.5**0.5, -(0.5**0.5), 0.0, 0.0)}
+#: Names of whole sets of axes, the same way: rdf is X right, Y down, Z forward (COLMAP); y-down-180 what
+#: SuperSplat takes a PLY to be.
+AXES = {
+    "z-up": UP["z"],
+    "y-up": UP["y"],
+    "rdf": ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)),
+    "y-down-180": ((-1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, -1.0, 0.0)),
+}
 
 
 def check_up(up: str) -> None:
@@ -32,10 +38,28 @@ def check_up(up: str) -> None:
 def turn_gaussians(gaussians: Gaussians, up: str) -> Gaussians:
     """The same Gaussians in a world whose `up` axis points up: centres, rotations and harmonics turned."""
     check_up(up)
-    if up == "z":
-        return gaussians
+    return gaussians if up == "z" else rotated(gaussians, torch.tensor(UP[up]))
+
+
+def to_axes(gaussians: Gaussians, axes: str) -> Gaussians:
+    """Gaussians of our world in others' axes (`AXES`); "file" leaves the numbers. InputError for others."""
+    return gaussians if (turn := _turn_of(axes)) is None else rotated(gaussians, turn)
+
+
+def from_axes(gaussians: Gaussians, axes: str) -> Gaussians:
+    """Inverse of `to_axes`."""
+    return gaussians if (turn := _turn_of(axes)) is None else rotated(gaussians, turn.T)
+
+
+def _turn_of(axes: str) -> Tensor | None:
+    if axes not in ("file", *AXES):
+        raise InputError(f"--axes {axes}: choose from file, {', '.join(AXES)}")
+    return None if axes in ("file", "z-up") else torch.tensor(AXES[axes])
+
+
+def rotated(gaussians: Gaussians, turn: Tensor) -> Gaussians:
+    """Gaussians turned by a rotation [3, 3]: centres, rotations and harmonics."""
     g = gaussians.detached()
-    turn = torch.tensor(UP[up])
     harmonics = g.harmonics
     if g.sh_degree:
         by_degree = harmonics.split([2 * degree + 1 for degree in range(1, g.sh_degree + 1)], dim=1)
@@ -44,8 +68,16 @@ def turn_gaussians(gaussians: Gaussians, up: str) -> Gaussians:
             for degree, part in enumerate(by_degree, start=1)
         )
         harmonics = torch.cat(list(turned), dim=1)
-    quats = multiply(torch.tensor(_QUATS[up]).expand_as(g.quats), g.quats)
+    quats = multiply(_quat_of(turn).to(g.quats).expand_as(g.quats), g.quats)
     return replace(g, means=g.means @ turn.T, quats=quats, harmonics=harmonics)
+
+
+def _quat_of(turn: Tensor) -> Tensor:
+    """The quaternion w x y z of a rotation matrix."""
+    from scipy.spatial.transform import Rotation
+
+    x, y, z, w = Rotation.from_matrix(turn.double().numpy()).as_quat()
+    return torch.tensor((w, x, y, z))
 
 
 def turn_camera(camera: Camera, up: str) -> Camera:

@@ -239,15 +239,10 @@ def test_the_summary_tells_gains_and_an_early_end() -> None:
     assert len(plain) == 2 and not any("gain" in line for line in plain)
 
 
-def test_spz_goes_through_gsply(tiny_scene: Path, tmp_path: Path) -> None:
+def test_gsply_reads_our_spz(tiny_scene: Path, tmp_path: Path) -> None:
+    gsply = pytest.importorskip("gsply", reason="gsply, an independent reader, is not installed")
+    pytest.importorskip("zstandard", reason="gsply reads version 4 with zstandard, which is not installed")
     scene = load_scene(tiny_scene)
-    try:
-        import gsply
-    except ImportError:
-        with pytest.raises(InputError, match="pip install gsply"):
-            export(scene, tmp_path / "a.spz", "spz")
-        assert not list(tmp_path.iterdir())
-        return
     export(scene, tmp_path / "a.spz", "spz", time=0.5)
     read = gsply.read_spz(tmp_path / "a.spz")
     g = scene.at(0.5)

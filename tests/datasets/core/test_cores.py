@@ -114,7 +114,17 @@ def test_nothing_counts_the_machine_s_cores(repo_root):
     allowed = {Path("datasets/core/cores.py"), Path("app/doctor.py")}
     found = {
         path.relative_to(repo_root)
-        for folder in ("datasets", "render", "curate", "model", "recon4d", "compose", "evaluate", "app", "bench")
+        for folder in [
+            "datasets",
+            "render",
+            "curate",
+            "model",
+            "recon4d",
+            "compose",
+            "evaluate",
+            "app",
+            "bench",
+        ]
         for path in (repo_root / folder).rglob("*.py")
         if "cpu_count(" in path.read_text()
     }

@@ -54,7 +54,7 @@ def test_a_real_pass_keeps_what_is_counted(micro_config, recompute, half):
 
 def test_autocast_keeps_norms_at_four_bytes_and_products_at_two():
     """What torch's list says of CUDA: linear, convolution and products in half, norms in float32."""
-    counter = saved._Counter()
+    counter = saved.Kept()
     norm, linear = nn.GroupNorm(2, 4, device="meta"), nn.Linear(8, 8, device="meta")
     counter.ignore = {p.untyped_storage()._cdata for p in (*norm.parameters(), *linear.parameters())}
     x = torch.empty(3, 4, 8, device="meta", dtype=torch.bfloat16, requires_grad=True)

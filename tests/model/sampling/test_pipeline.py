@@ -346,3 +346,52 @@ def test_measuring_motion_shows_its_progress_where_asked(tmp_path, synthetic_dat
     clips.is_latent = True
     MotionStatistics.measure(clips, micro_config(), shown=True)
     assert capsys.readouterr().err == ""
+
+
+def test_ddim_by_hand_with_clean_estimates_is_a_call_bit_for_bit(pipeline, picture):
+    """`clean_estimate` is the step of a call: guided prediction, residual rule, conversion."""
+    from orbit4d.model.diffusion.losses import convert_prediction
+
+    wanted = draw(pipeline, image=picture, output_type="latent", motion=0.01)
+    asked = pipeline.conditions(image=picture, motion=0.01)
+    z = torch.randn(1, 48, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    scheduler = pipeline.scheduler
+    scheduler.set_timesteps(3)
+    kind = scheduler.config["prediction_type"]
+    for t in scheduler.timesteps:
+        clean = pipeline.clean_estimate(z, t.expand(1), asked)
+        assert clean.dtype == torch.float32 and clean.shape == z.shape
+        # A scheduler that is handed clean samples steps from them; other kinds are converted, and rounded.
+        if kind == "sample":
+            output = clean
+        else:
+            a, s = scheduler.alphas_cumprod[t].sqrt(), (1 - scheduler.alphas_cumprod[t]).sqrt()
+            noise = (z - a * clean) / s
+            output = noise if kind == "epsilon" else a * noise - s * clean
+            assert convert_prediction(scheduler, output, z, t.expand(1), "sample").allclose(clean, atol=1e-4)
+        z = scheduler.step(output, t, z, return_dict=False)[0]
+    assert torch.equal(z, wanted) if kind == "sample" else torch.allclose(z, wanted, atol=1e-4)
+
+
+def test_a_run_is_a_prior_over_its_own_orbits(run, pipeline, picture):
+    from orbit4d.model.distill import gradient, load_score
+
+    score = load_score(f"run:{run}", "video")
+    assert score.kind == "trained-here" and score.frames == 4 and score.latent == (48, 4)
+    cameras = pipeline.orbit(azimuth0_deg=70.0, elevation_deg=20.0)
+    reference = torch.from_numpy(picture).permute(2, 0, 1) / 255
+    conditions = score.condition(reference=reference, cameras=cameras)
+    z, t = torch.randn(1, 48, 4, 4, 4, generator=torch.Generator().manual_seed(1)), torch.tensor([400])
+    g = gradient("sds", z, t, torch.zeros_like(z), score, scale=2.0, conditions=conditions)
+    assert g.shape == z.shape and torch.isfinite(g).all()
+    own = pipeline.clean_estimate(z, t, conditions, guided=False)
+    assert torch.equal(score.clean_estimate(z, t, conditions), own)
+    still = load_score(f"run:{run}", "3d").condition(reference=reference, cameras=cameras)
+    assert float(still.full.motion) == 0.0 and float(conditions.full.motion) > 0
+    frames = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(2)).requires_grad_(True)
+    score.encode(frames).sum().backward()
+    assert frames.grad.abs().sum() > 0
+    with pytest.raises(InputError, match="one height and distance"):
+        score.condition(reference=reference, cameras=[cameras[0], cameras[0], cameras[2], cameras[3]])
+    with pytest.raises(InputError, match="got 3 cameras"):
+        score.condition(reference=reference, cameras=cameras[:3])

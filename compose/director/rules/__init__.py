@@ -1,0 +1,1 @@
+"""The grammar of the offline director: from words to noun phrases, clauses and actors."""

@@ -1,0 +1,422 @@
+"""Reading a prompt from left to right: clauses, their subjects, and what is said of them."""
+
+from __future__ import annotations
+
+from orbit4d.compose.director.rules.actions import on_object, on_verb
+from orbit4d.compose.director.rules.draft import ActorDraft
+from orbit4d.compose.director.rules.noun_phrases import NounPhrase
+from orbit4d.compose.director.rules.places import exclude, on_preposition, set_scene, set_weather
+from orbit4d.compose.director.rules.shots import LOOKS
+from orbit4d.compose.director.rules.state import State
+from orbit4d.compose.director.rules.tokens import COMMA, ENDS
+from orbit4d.compose.language.nouns import GENERIC, NOUN_FORMS, RELATIVES, SCENERY, TALK
+from orbit4d.compose.language.verbs import CANONICAL, TALKING, VERB_FORMS
+from orbit4d.compose.language.words import (
+    AUXILIARIES,
+    FIRST_PERSON,
+    MANNER,
+    NEGATED_AUXILIARIES,
+    OBJECTS,
+    RELATIVE,
+    SUBJECTS,
+)
+
+_BREAKS = {"while", "as", "when", "where", "until", "because", "so", "whereas", "meanwhile", "though", "although", "once"}
+_SEQUENCE = {"then", "afterwards", "next", "finally", "later", "eventually", "suddenly", "first", "before"}
+_BOTH = {"both", "all", "everyone", "everybody"}
+
+
+def read(state: State) -> None:
+    """Read all words; what is understood lands in `state.film`."""
+    readers = (_mark, _break, _joint, _relative, _auxiliary, _pronoun, _manner, _expected_verb)
+    while state.at < len(state.tokens):
+        before = state.at
+        if any(reader(state) for reader in readers) or on_preposition(state) or _noun(state) or _verb(state):
+            if state.at == before:
+                state.at += 1
+            continue
+        state.at += 1
+    state.new_clause()
+
+
+def _mark(state: State) -> bool:
+    """A measure or a shot that was taken out before."""
+    text = state.text()
+    if not text.startswith("@"):
+        return False
+    if text.startswith(LOOKS):
+        number = text.removeprefix(LOOKS)
+        state.look = int(number) if number else None
+        if state.text(1) in OBJECTS | {"it"} and number:
+            target = (state.clause.group or state.last_group or state.mentioned[-1:] or [None])[-1]
+            state.film.shots[int(number)].of, state.look = target, None
+            state.at += 1
+        state.eat(1)
+        return True
+    kind = state.measures[int(text[1:])].kind
+    following = state.phrase()
+    if kind in ("metres", "factor") and following is not None and state.before in ("", "comma", "and"):
+        return False  # "2 m tall robots": the phrase takes it
+    group = state.targets() or state.last_group
+    if kind in ("metres", "factor") and state.clause.last is not None:
+        group = [state.clause.last]
+    state.measure(int(text[1:]), group)
+    state.eat(1)
+    return True
+
+
+def _break(state: State) -> bool:
+    text = state.text()
+    if text in ENDS:
+        announced = text == ":" and state.film.actors and state.film.actors[-1].announced
+        state.new_clause(keep_subject=bool(announced) and False)
+        state.eat(1)
+        return True
+    if text == "but" or text in _BREAKS:
+        ing = state.text(1).endswith("ing") and state.text(1) in VERB_FORMS
+        plain = text == "but" and state.clause.has_verb is False
+        if text == "as" and state.before == "" and state.at == 0:
+            state.eat(1)
+            return True
+        if plain:
+            state.before = "comma"
+        else:
+            state.new_clause(keep_subject=ing or text == "but")
+        state.eat(1)
+        return True
+    return False
+
+
+def _joint(state: State) -> bool:
+    """Commas, "and", "then", "respectively"."""
+    text, clause = state.text(), state.clause
+    if text == COMMA:
+        if clause.outer:
+            clause.group, clause.outer, clause.has_verb = clause.outer, [], bool(clause.verbs)
+        state.before = "comma" if state.before != "and" else "and"
+        state.eat(1)
+        return True
+    if text in ("and", "or", "plus", "nor"):
+        state.before = "and"
+        state.eat(1)
+        _front(state)
+        return True
+    if (text in _SEQUENCE and state.text(1) != "to") or (text == "after" and state.text(1) == "that"):
+        state.eat(2 if text == "after" else 1)
+        state.before = "and" if clause.has_verb else state.before
+        return True
+    if text == "respectively":
+        clause.respectively = True
+        state.eat(1)
+        return True
+    if text in ("each", "one") and state.texts(2) in ("each other", "one another"):
+        state.eat(2)
+        if len(clause.group) == 2 and state.before in ("prep", "verb"):
+            first, second = clause.group
+            first.relation = first.relation or ("toward", second)
+            second.relation = second.relation or ("toward", first)
+        return True
+    return False
+
+
+def _front(state: State) -> None:
+    """ "... and on the right a crab attacks": what stands before the next subject is said of that one."""
+    if not state.clause.has_verb or not state.clause.group:
+        return
+    i = state.at
+    if state.text() not in ("in", "on", "at", "behind", "near", "to", "next", "beside", "from", "under", "above"):
+        return
+    for j in range(i + 1, min(i + 9, len(state.tokens))):
+        text = state.tokens[j].text
+        if text in ENDS or text in ("and", "then"):
+            return
+        found = state.phrase(j) if text in ("a", "an", "two", "three", "another", "some") or text == "the" else None
+        if found is not None and found[0].kind == "actor" and state.verb_follows(found[1]):
+            follows = state.tokens[found[1]].text if found[1] < len(state.tokens) else "."
+            if j > i + 1 and follows != "of":
+                state.new_clause()
+            return
+
+
+def _relative(state: State) -> bool:
+    """ "a stag, which walks slowly": the verb is of the noun just before."""
+    text, clause = state.text(), state.clause
+    if text not in RELATIVE:
+        return False
+    of = clause.last or (state.mentioned[-1] if state.mentioned else None)
+    if text == "that" and (state.before not in ("np", "object", "comma") or state.phrase() is not None):
+        after = state.phrase()
+        if after is not None and state.before not in ("np", "object"):
+            return False
+    if of is None:
+        if clause.scenery or state.before in ("np", "prep", "object"):
+            clause.scenery = clause.scenery or state.before == "np"
+        state.eat(1)
+        return True
+    if not clause.outer:
+        clause.outer = [actor for actor in clause.group if actor is not of]
+        clause.outer = list(clause.group) if clause.outer or of not in clause.group else []
+    clause.group, clause.has_verb = [of], False
+    state.eat(1)
+    state.before = "relative"
+    return True
+
+
+def _auxiliary(state: State) -> bool:
+    text = state.text()
+    if text in NEGATED_AUXILIARIES:
+        state.clause.negated = True
+        state.eat(1)
+        state.before = "aux"
+        return True
+    if text == "not":
+        state.eat(1)
+        found = state.phrase()
+        if found is not None and (found[0].determiner or found[0].counted) and state.text() not in VERB_FORMS:
+            state.at = found[1]
+            exclude(state, found[0])
+            return True
+        if state.text() in VERB_FORMS or state.before == "aux":
+            state.clause.negated = True
+            state.before = "aux"
+        return True
+    if text in AUXILIARIES and (text not in ("has", "have", "had") or state.text(1) in VERB_FORMS):
+        if text in ("does", "do", "did", "doing") and state.text(1) in ("a", "some", "yoga", "ballet", "karate"):
+            return False
+        state.eat(1)
+        if text in ("it's", "he's", "she's", "they're") and not state.clause.group:
+            state.clause.group = list(state.last_group)
+        state.before = "aux"
+        return True
+    return False
+
+
+def _pronoun(state: State) -> bool:
+    text, clause = state.text(), state.clause
+    if text in FIRST_PERSON:
+        state.eat(1)
+        if state.text() in TALKING or state.text(1) in TALKING:
+            clause.scenery = True
+        return True
+    if text in SUBJECTS and (not clause.group or (state.before in ("and", "comma") and state.verb_follows(state.at + 1))):
+        if clause.group:
+            state.new_clause()
+        group = state.last_group or state.mentioned[-1:]
+        if text == "they" and len(group) == 1 and group[0].count == 1 and not group[0].plural:
+            group = list(state.film.actors)
+        state.clause.group = list(group)
+        state.take_front()
+        state.eat(1)
+        state.before = "pronoun"
+        return True
+    if text in _BOTH and (state.text(1) in VERB_FORMS or state.text(1) in AUXILIARIES):
+        if not clause.group:
+            clause.group = list(state.film.actors)
+            state.take_front()
+        state.eat(1)
+        return True
+    if text in OBJECTS:
+        state.eat(1)
+        state.before = "object"
+        return True
+    return False
+
+
+def _manner(state: State) -> bool:
+    text, clause = state.text(), state.clause
+    said = text if text in MANNER else None
+    words = 1
+    if state.texts(3) in ("at full speed", "at top speed", "in a hurry", "at high speed"):
+        said, words = "fast", 3
+    elif state.texts(2) == "in haste":
+        said, words = "fast", 2
+    if said is None:
+        return False
+    if state.phrase() is not None and words == 1 and text in ("slow", "fast", "quick"):
+        return False
+    if not clause.group:
+        clause.front_speed = MANNER[said]
+    for actor in state.targets():
+        actor.speed = MANNER[said]
+    state.eat(words)
+    return True
+
+
+def _expected_verb(state: State) -> bool:
+    """After a subject a word that can be a verb is one, whatever noun it also is."""
+    text = state.text()
+    if text not in VERB_FORMS:
+        return False
+    after = state.before in ("np", "aux", "relative", "pronoun")
+    joined = state.before == "and" and state.clause.has_verb and VERB_FORMS[text][0] in CANONICAL
+    if joined and text in NOUN_FORMS and NOUN_FORMS[text][1] and VERB_FORMS[text][1] == "base":
+        joined = False
+    if not (after or joined):
+        return False
+    if text == "like" or (state.before == "and" and state.phrase() is not None and state.text(1) in VERB_FORMS):
+        return False
+    on_verb(state)
+    return True
+
+
+def _verb(state: State) -> bool:
+    """A verb, also an unknown one where a subject waits for it."""
+    text, clause = state.text(), state.clause
+    if text in VERB_FORMS:
+        on_verb(state)
+        return True
+    waiting = clause.group and not clause.has_verb and state.before in ("np", "aux", "relative", "pronoun")
+    looks = text.endswith(("s", "ing", "ed")) and not text.endswith("ss") and text[0].isalpha()
+    looks |= bool(clause.group) and clause.group[-1].plural and text.isalpha() and state.before == "np"
+    if waiting and looks and text not in NOUN_FORMS and not text.endswith("ly"):
+        on_verb(state)
+        return True
+    return False
+
+
+def _noun(state: State) -> bool:
+    """A noun phrase: a subject, one more of them, an object, or the scene."""
+    found = state.phrase()
+    if found is None:
+        return False
+    phrase, end = found
+    clause = state.clause
+    if phrase.negated:
+        _excluded(state, phrase, end)
+        return True
+    verb = state.verb_follows(end)
+    if state.before == "verb" or (state.before == "and" and clause.has_verb and not verb and state.last_relation):
+        again = state.last_relation if state.before == "and" else None
+        on_object(state, phrase, end)
+        if again is None:
+            state.last_relation = None
+        return True
+    if clause.has_verb and state.before in ("and", "comma") and clause.group and verb:
+        state.new_clause()
+        clause = state.clause
+    if _belongs(state, phrase, end, verb):
+        return True
+    if clause.has_verb and clause.group and state.before not in ("and", "comma"):
+        on_object(state, phrase, end)
+        return True
+    _subject(state, phrase, end, verb)
+    return True
+
+
+def _excluded(state: State, phrase: NounPhrase, end: int) -> None:
+    """ "no people", "no trees or cars"."""
+    state.at = end
+    exclude(state, phrase)
+    while state.text() in ("or", "nor", "and", ",") and (more := state.phrase(state.at + 1)) is not None:
+        if more[0].determiner not in ("", "no", "any") or state.verb_follows(more[1]) or (
+            state.text() in ("and", ",") and more[0].determiner != "no"
+        ):
+            break
+        state.eat(1)
+        state.at = more[1]
+        exclude(state, more[0])
+    state.clause.scenery = not state.clause.group
+
+
+def _belongs(state: State, phrase: NounPhrase, end: int, verb: bool) -> bool:
+    """ "with a hat and a jacket": a thing after "and" goes on belonging; an actor ends that."""
+    clause = state.clause
+    if not clause.belonging or state.before not in ("and", "comma"):
+        return False
+    if phrase.kind == "actor":
+        clause.belonging = False
+        return False
+    if phrase.kind == "" and verb and not clause.group:
+        return False
+    state.at = end
+    state.before = "prep"
+    return True
+
+
+def _subject(state: State, phrase: NounPhrase, end: int, verb: bool) -> None:
+    clause = state.clause
+    kind = phrase.kind
+    scenery = phrase.head in SCENERY or kind == "weather" or phrase.head in TALK or phrase.head in ("camera",)
+    if not phrase.words and not state.film.actors:
+        state.at = end
+        return
+    if kind != "actor" and scenery and not phrase.participle:
+        _set_aside(state, phrase, end, verb)
+        return
+    if phrase.head in RELATIVES and phrase.determiner in ("my", "our") and _talks(state, end):
+        state.at = end
+        phrase.use()
+        clause.scenery = True
+        return
+    if kind == "scene" and not (verb and phrase.determiner in ("a", "an") and _moves(state, end)):
+        start, state.at = state.at, end
+        set_scene(state, phrase, "", start)
+        if verb and not clause.group:
+            clause.scenery = True
+        state.before = "np"
+        return
+    if kind != "actor" and not verb and phrase.words and not state._named_before(phrase):
+        if (phrase.participle or clause.front_action) and (phrase.determiner or phrase.counted):
+            pass
+        elif kind == "thing" or not (phrase.determiner or phrase.counted):
+            state.at = end
+            state.before = "np"
+            return
+    _join(state, phrase, end)
+
+
+def _set_aside(state: State, phrase: NounPhrase, end: int, verb: bool) -> None:
+    """Scenery, weather and talk are no actors, and what they do is nothing of ours."""
+    state.at = end
+    if phrase.kind == "weather":
+        set_weather(state, phrase)
+    elif phrase.head in TALK:
+        phrase.use()
+    if verb and state.before not in ("and", "comma"):
+        state.clause.scenery = not state.clause.group
+    state.before = "np"
+
+
+def _join(state: State, phrase: NounPhrase, end: int) -> None:
+    """Make the phrase a subject: the first of its clause, or one more."""
+    clause = state.clause
+    generic = phrase.head in GENERIC and phrase.determiner.split(" ")[0] in ("the", "these", "both", "all")
+    state.at = end
+    more: list[ActorDraft]
+    if generic and state._named_before(phrase) is None and state.film.actors:
+        phrase.use()
+        more = list(state.last_group or state.film.actors)
+        more = list(state.film.actors) if phrase.plural and len(more) == 1 else more
+    else:
+        more = [state.actor_of(phrase)]
+    joined = bool(clause.group) and not clause.has_verb
+    if joined:
+        clause.group += [actor for actor in more if actor not in clause.group]
+    elif clause.has_verb and clause.group:
+        for actor in more:
+            if actor.action is None and clause.verbs:
+                actor.weak_action = clause.verbs[-1][0]
+            clause.group.append(actor)
+    else:
+        clause.group = more
+    clause.scenery = False
+    for actor in more:
+        actor.subject = True
+    clause.last = more[-1]
+    if not joined:
+        state.take_front()
+    state.before = "np"
+    if state.text() == "of" and (inner := state.phrase(state.at + 1)) is not None and inner[0].kind != "actor":
+        state.eat(1)
+        state.at = inner[1]
+
+
+def _talks(state: State, end: int) -> bool:
+    """Whether a speaker's relative likes, wants or asks for something here."""
+    return any(token.text in TALKING or VERB_FORMS.get(token.text, ("",))[0] in TALKING for token in state.tokens[end : end + 3])
+
+
+def _moves(state: State, end: int) -> bool:
+    """Whether the next word is a verb of the canonical table."""
+    token = state.tokens[end].text if end < len(state.tokens) else "."
+    return VERB_FORMS.get(token, ("", ""))[0] in CANONICAL

@@ -1,0 +1,1 @@
+"""English as prompts and captions use it: inflection, word classes, spelling."""

@@ -1,0 +1,148 @@
+"""What a step of score distillation needs of a card, before anything is downloaded.
+
+Networks are built on the meta device, in half precision, with attention counted as the fused kernels keep it.
+A storage counts once: views of weights are not new memory (counting them adds 0.5 GiB to each of the 2D
+networks, the sum of their linear layers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from orbit4d.model.compute.live import peak_of
+from orbit4d.model.compute.saved import Kept, as_on_a_gpu
+from orbit4d.model.distill.scores import layouts
+from orbit4d.model.distill.scores.published import PUBLISHED
+
+GIB = 1024**3
+CARDS_GIB = (24, 40, 80)
+#: Workspaces, fragments and the CUDA context.
+_SHARE, _BYTES = 1.1, GIB
+#: Gaussian and its Adam state: value, gradient and two moments of four bytes each.
+_BYTES_A_NUMBER, _NUMBERS_A_GAUSSIAN = 16, 14
+#: The backward pass of the encoder needs this much of its graph at the peak.
+_BACKWARD = 1.2
+
+#: Height and width that the priors of a slot are asked at, where they say none of their own.
+_SIZES = {"2d": (512, 512), "3d": (256, 256), "video": (256, 256), "tile": (1024, 1024)}
+
+
+@dataclass(frozen=True)
+class PriorMemory:
+    """Bytes of one prior at what it is asked."""
+
+    name: str
+    weights: int
+    """Network, ControlNet and autoencoder in half precision; text and image towers are dropped once used."""
+    peak: int
+    """Of a pass without a graph, both branches in one batch."""
+    encoder_graph: int
+    """What the encoder keeps of one frame for its backward pass, bfloat16."""
+    frames: int
+
+    def needs(self, two_pass: bool) -> int:
+        """Weights with the larger of pass and encoder's backward."""
+        graph = int(_BACKWARD * self.encoder_graph * (1 if two_pass else self.frames))
+        return self.weights + max(self.peak, graph)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage with all its priors on the card."""
+
+    stage: str
+    priors: tuple[PriorMemory, ...]
+    gaussians: int
+    """Bytes of Gaussians, gradients and moments."""
+
+    def total(self, two_pass: bool, offload: bool = False) -> int:
+        """Bytes that a card needs to have: every prior's weights (the largest alone under offload), and the
+        most that one turn adds, x 1.1 + 1 GiB."""
+        weights = [prior.weights for prior in self.priors]
+        turns = [prior.needs(two_pass) - prior.weights for prior in self.priors]
+        held = max(weights, default=0) if offload else sum(weights)
+        return int((held + max(turns, default=0) + self.gaussians) * _SHARE) + _BYTES
+
+    def mode(self, card_gib: float) -> str:
+        """The first of "one graph", "two-pass", "two-pass, offload idle" that fits, or "does not fit"."""
+        for words, two_pass, offload in (
+            ("one graph", False, False),
+            ("two-pass", True, False),
+            ("two-pass, offload idle", True, True),
+        ):
+            if self.total(two_pass, offload) <= card_gib * GIB:
+                return words
+        return "does not fit"
+
+    def row(self) -> str:
+        """One line for `--dry-run`."""
+        parts = ", ".join(
+            f"{p.name} {p.weights / GIB:.2f} + {p.peak / GIB:.2f} (a frame {p.encoder_graph / GIB:.2f})"
+            for p in self.priors
+        )
+        cards = "; ".join(f"{card} GiB: {self.mode(card)}" for card in CARDS_GIB)
+        totals = f"{self.total(False) / GIB:.1f} GiB one graph, {self.total(True) / GIB:.1f} two-pass"
+        return f"{self.stage}: {parts}: {totals}; {cards}"
+
+
+def prior_memory(name: str, images: int, size: tuple[int, int] | None = None) -> PriorMemory:
+    """Memory of a published prior (short name) asked for `images` images or a clip of as many frames.
+
+    size: height and width in pixels; None: its own.
+    """
+    published = PUBLISHED[name]
+    network: Any = layouts.network(name)
+    size = size or published.size or _SIZES[published.slot]
+    h, w = size[0] // 8, size[1] // 8
+    weights = _bytes(network) + _bytes(layouts.autoencoder())
+    tokens, width = layouts.TOKENS[name]
+    clips = published.slot == "video"
+    # Both branches of guidance go in one batch.
+    batch = 2 if clips else 2 * images
+    channels = network.config["in_channels"]
+    z = _empty(batch, channels, *((images,) if clips else ()), h, w)
+    t, told = torch.zeros(batch, device="meta"), _empty(batch, tokens, width)
+    if published.slot == "tile":
+        steering = layouts.control()
+        weights += _bytes(steering)
+        image = _empty(batch, 3, *size)
+        peak = peak_of(lambda: _steered(network, steering, z, t, told, image))
+    else:
+        peak = peak_of(lambda: network(z, t, told))
+    return PriorMemory(name, weights, peak, encoder_graph(size), images)
+
+
+@cache
+def encoder_graph(size: tuple[int, int]) -> int:
+    """Bytes that Stable Diffusion's encoder keeps of one image for its backward pass, bfloat16."""
+    encoder: Any = layouts.autoencoder(torch.bfloat16)
+    encoder.requires_grad_(False)
+    counter = Kept()
+    counter.ignore = {p.untyped_storage()._cdata for p in encoder.parameters()}
+    image = torch.empty(1, 3, *size, device="meta", dtype=torch.bfloat16, requires_grad=True)
+    with as_on_a_gpu(), torch.autograd.graph.saved_tensors_hooks(counter.pack, lambda t: t):
+        encoder.encode(image)
+    return counter.bytes
+
+
+def stage_plan(stage: str, priors: Sequence[PriorMemory], gaussians: int) -> StagePlan:
+    """The plan of a stage with `gaussians` Gaussians (positions, rotations, scales, opacity, colour)."""
+    return StagePlan(stage, tuple(priors), gaussians * _NUMBERS_A_GAUSSIAN * _BYTES_A_NUMBER)
+
+
+def _steered(network: Any, steering: Any, z: Any, t: Any, told: Any, image: Any) -> Any:
+    down, middle = steering(z, t, told, image, return_dict=False)
+    return network(z, t, told, down_block_additional_residuals=down, mid_block_additional_residual=middle)
+
+
+def _bytes(module: torch.nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
+
+
+def _empty(*shape: int) -> torch.Tensor:
+    return torch.empty(*shape, device="meta", dtype=torch.float16)

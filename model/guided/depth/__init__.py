@@ -1,0 +1,1 @@
+"""Depth of images: from files, or from a network."""
