@@ -119,13 +119,13 @@ class Mannequin:
         if time not in self._posed:
             if len(self._posed) > 1024:
                 self._posed.clear()
-            self._posed[time] = Scene(self.gaussians_at(time), still_field())
+            self._posed[time] = Scene(self.gaussians_at(time), KeyframeField(2, "gaussians", ("means",)))
         return self._posed[time]
 
 
 def still_field() -> KeyframeField:
-    """A field that moves nothing."""
-    return KeyframeField(2, over="gaussians", heads=("means",))
+    """A field that moves nothing, to the bit (over Gaussians it would still make quaternions unit)."""
+    return KeyframeField(2, n_nodes=8)
 
 
 def turn(axis: Float, angle: float) -> Float:
