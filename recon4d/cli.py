@@ -193,8 +193,9 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
 @click.option("--out", required=True, type=Place("file"), help="Video file or URI, such as clip.mp4.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
 @click.option(
-    "--rig", type=click.Choice(["front_view", "dynamic_orbit", "bullet_time"]), default="front_view",
-    show_default=True, help="Camera path.",
+    "--rig", type=click.Choice(["front_view", "dynamic_orbit", "bullet_time", "director"]),
+    default="front_view", show_default=True,
+    help="Camera path; director: that of a film made by `orbit4d compose`.",
 )  # fmt: skip
 @click.option("--frames", default=48, show_default=True, help="Frames of the video.")
 @click.option("--size", type=int, help="Longer side, pixels. Default: as trained.")
@@ -214,14 +215,20 @@ def film(
     """
     from orbit4d.datasets.core.errors import InputError
     from orbit4d.datasets.core.remote import refuse_taken
+    from orbit4d.recon4d.composition import load_scene
     from orbit4d.recon4d.devices import choose_device
     from orbit4d.recon4d.filming import film as shoot
-    from orbit4d.recon4d.scene import load_scene
 
     if out.suffix.lower() != ".mp4":
         raise InputError(f"--out {out}: give a file name that ends in .mp4")
     refuse_taken(out, overwrite)
     loaded = load_scene(scene, choose_device(device))
+    if rig == "director":
+        from orbit4d.recon4d.filming import film_directed
+
+        shots = film_directed(loaded, scene, out, size)
+        click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
+        return
     shots = shoot(loaded, out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time)
     click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
 
@@ -255,7 +262,7 @@ def view(source: str, port: int, host: str, frames: int) -> None:
     Example: orbit4d view scene
              orbit4d view demo/dataset:dino
     """
-    from orbit4d.recon4d.scene import load_scene
+    from orbit4d.recon4d.composition import load_scene
     from orbit4d.recon4d.viewer.clip_viewer import ClipViewer, is_dataset
     from orbit4d.recon4d.viewer.scene_viewer import Viewer, check_address
 
@@ -302,9 +309,9 @@ def export_scene(
     Example: orbit4d export scene --format splat --time 0.5 --up y --out scene.splat
     """
     from orbit4d.datasets.core.remote import refuse_taken, stands_in
+    from orbit4d.recon4d.composition import load_scene
     from orbit4d.recon4d.export.formats import export_scene as write
     from orbit4d.recon4d.export.formats import unsaid
-    from orbit4d.recon4d.scene import load_scene
 
     loaded = load_scene(scene)
     if stands_in(out):
