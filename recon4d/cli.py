@@ -244,8 +244,9 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
 @click.option("--out", required=True, type=Place("file"), help="Video file or URI, such as clip.mp4.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
 @click.option(
-    "--rig", type=click.Choice(["front_view", "dynamic_orbit", "bullet_time"]), default="front_view",
-    show_default=True, help="Camera path.",
+    "--rig", type=click.Choice(["front_view", "dynamic_orbit", "bullet_time", "director"]),
+    default="front_view", show_default=True,
+    help="Camera path; director: that of a film made by `orbit4d compose`.",
 )  # fmt: skip
 @click.option("--frames", default=48, show_default=True, help="Frames of the video.")
 @click.option("--size", type=int, help="Longer side, pixels. Default: as trained.")
@@ -274,6 +275,12 @@ def film(
         raise InputError(f"--out {out}: give a file name that ends in .mp4")
     refuse_taken(out, overwrite)
     loaded = open_scene(scene, choose_device(device), input_axes)
+    if rig == "director":
+        from orbit4d.recon4d.filming import film_directed
+
+        shots = film_directed(loaded, scene, out, size)
+        click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
+        return
     shots = shoot(loaded, out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time)
     click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
 

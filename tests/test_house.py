@@ -41,8 +41,8 @@ ORDER = {
         "train_main"
     ),
     "recon4d": (
-        "rotations devices graphs raster ply gaussians deformation world scene filming inputs fitting mesh "
-        "export viewer cli"
+        "rotations devices graphs raster ply gaussians deformation world scene composition filming inputs "
+        "fitting mesh export viewer cli"
     ),
     "compose": "strict_json schema spec characters library placement experts director animate completion cli",
     "evaluate": "metrics geometry tasks results runner cli",

@@ -99,7 +99,19 @@ THINGS = set(
     "obstacle corner edge side top bottom lumber timber wood bamboo stick staff wand potion cauldron broom mop "
     "vacuum ice-cream skateboard surfboard ski skis board paddle oar anchor chain key lock map scroll toy "
     "teddy doll blanket pillow curtain painting picture-frame vase christmas-tree snowball pumpkin bone "
+    "stroller pram circle zigzag curve loop spiral arc puddle branch football "
     "stump trunk nest egg feather web leash collar saddle bridle cart-wheel mailbox hydrant bin dumpster".split()
+)
+#: "a girl in a red dress": worn, so no place.
+CLOTHES = set(
+    "hat cap fedora helmet crown mask glasses sunglasses scarf jacket coat shirt dress skirt suit trousers pants "
+    "jeans shoe boot sandal glove belt tie cape cloak robe armor armour costume uniform clothes clothing gown "
+    "tuxedo kimono tutu sweater hoodie vest apron pajamas pyjamas swimsuit spacesuit outfit gear".split()
+)
+#: Parts of the body: "its tail wagging", "on his shoulder".
+BODY = set(
+    "tail wing arm leg head eye ear mane hair fur hand foot paw hoof horn shoulder back neck nose face mouth beak "
+    "belly chest tongue finger beard claw feather fin trunk lap knee".split()
 )
 #: Time of day, weather, season: words of the scene, never actors.
 WEATHER = set(
@@ -175,7 +187,7 @@ GROUPS = {
     "million": 1_000_000,
     "millions": 1_000_000,
 }
-NOUNS = ACTORS | SCENES | THINGS | WEATHER | SCENERY | TALK | RELATIVES
+NOUNS = ACTORS | SCENES | THINGS | CLOTHES | BODY | WEATHER | SCENERY | TALK | RELATIVES
 #: Form in lower case -> (singular, is it a plural).
 NOUN_FORMS: dict[str, tuple[str, bool]] = {}
 for _noun in sorted(NOUNS):

@@ -57,7 +57,7 @@ def corrected(word: str) -> str | None:
         return next((w for w in _swapped(word) if w in _LITTLE), None)
     if word[0] == word[1]:
         return _best([word[1:]])
-    kinds = (_swapped(word), _undoubled(word), _completed(word), _replaced(word))
+    kinds = (_swapped(word), _undoubled(word), _completed(word), _replaced(word), _dropped(word))
     return next((found for kind in kinds if (found := _best(kind))), None)
 
 
@@ -84,4 +84,9 @@ def _replaced(word: str) -> list[str]:
     """Another letter in one place of a long word, never its first."""
     if len(word) < 6:
         return []
-    return [word[:i] + letter + word[i + 1 :] for i in range(1, len(word)) for letter in _LETTERS]
+    return [word[:i] + letter + word[i + 1 :] for i in range(1, len(word) - 1) for letter in _LETTERS]
+
+
+def _dropped(word: str) -> list[str]:
+    """One letter too many inside a long word."""
+    return [word[:i] + word[i + 1 :] for i in range(1, len(word) - 1)] if len(word) > 6 else []

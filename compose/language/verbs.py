@@ -70,7 +70,7 @@ OTHERS = (
     "shuffle moonwalk breakdance waltz tango twerk skateboard snowboard parachute wade bathe shower snore "
     "nap doze relax chill lounge loiter mourn sulk panic hesitate beckon knock tap ping collide bump trip "
     "slip topple hunch squirm wriggle wiggle writhe coil uncoil snap crackle mumble hiss buzz croak quack "
-    "cluck crow honk bray bleat oink trumpet hoot caw yap yelp whimper whine play tug wrap unwrap drool"
+    "speed cluck crow honk bray bleat oink trumpet hoot caw yap yelp whimper whine play tug wrap unwrap drool"
 ).split()
 #: Verbs that only prepare another one: "starts walking", "tries to jump".
 PREPARING = set(

@@ -154,6 +154,7 @@ QUALITY = set(
 )
 #: Ordinary words that a spelling correction must not turn into a word of the tables.
 ORDINARY = set(
+    "snowing raining storming hailing drizzling snows rains whether fear face faces "
     "show shows shown showing place places time times thing things something someone somebody anything nothing "
     "everything way ways kind sort type lot lots part parts piece end ends beginning middle centre center side "
     "sides left right top bottom corner edge image video seconds second minute minutes hour hours long size "

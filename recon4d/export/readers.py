@@ -24,7 +24,8 @@ from orbit4d.recon4d.export.upright import from_axes, to_axes
 from orbit4d.recon4d.export.usd import read_usd, write_usd
 from orbit4d.recon4d.gaussians import Gaussians, load_ply, save_ply
 from orbit4d.recon4d.ply import parse_header, read_elements
-from orbit4d.recon4d.scene import Scene, load_scene
+from orbit4d.recon4d.composition import load_scene
+from orbit4d.recon4d.scene import Scene
 from orbit4d.recon4d.world import World
 
 #: Suffixes of files of static splats.

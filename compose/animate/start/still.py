@@ -22,7 +22,8 @@ from orbit4d.recon4d.fitting.settings import PRESETS
 from orbit4d.recon4d.fitting.state import new_fit
 from orbit4d.recon4d.gaussians import Gaussians, from_points
 from orbit4d.recon4d.inputs.loading import Frames, from_clip
-from orbit4d.recon4d.scene import Scene, load_scene
+from orbit4d.recon4d.composition import load_scene
+from orbit4d.recon4d.scene import Scene
 
 #: Steps of the coarse stage that fits a still object, and pixels of its views.
 STEPS, SIZE = 880, 256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orbit4d.compose.director.rules.draft import ActorDraft, PlaceDraft
 from orbit4d.compose.director.rules.noun_phrases import NounPhrase
-from orbit4d.compose.director.rules.places import set_relation
+from orbit4d.compose.director.rules.places import preposition_at, set_relation, set_scene
 from orbit4d.compose.director.rules.state import State
 from orbit4d.compose.language.inflect import verb_lemma
 from orbit4d.compose.language.nouns import ACTORS
@@ -31,6 +31,10 @@ def on_verb(state: State) -> None:
     text = state.text()
     lemma, form = VERB_FORMS.get(text, (verb_lemma(text), ""))
     clause = state.clause
+    if state.skip_verb:
+        state.skip_verb = False
+        state.eat(1)
+        return
     if _prepares(state, lemma):
         return
     if form in ("past", "participle", "") and state.text(1) == "by" and _passive(state, lemma):
@@ -257,6 +261,9 @@ def _particle(state: State, lemma: str) -> None:
     """ "sits down", "stands still", "flies off": the little word belongs to the verb."""
     text, after = state.text(), state.text(1)
     ends = after in PREPOSITIONS or after in ("and", ",", ".", ";", "then", "while", "as", "!") or after.startswith("@")
+    several = preposition_at(state)
+    if several is not None and several[1] > 1:
+        return
     if text in _NOT_OBJECTS or (text in _PARTICLES and ends and text != "past"):
         if text == "on" and after in PREPOSITIONS:
             return
@@ -281,11 +288,14 @@ def on_object(state: State, phrase: NounPhrase, end: int) -> None:
         phrase.use()
         state.film.excluded.append(from_words)
         return
-    if phrase.head in ACTORS and not state.clause.belonging or state._named_before(phrase):
+    if (phrase.head in ACTORS and not state.clause.belonging) or state._named_before(phrase):
         other = state.actor_of(phrase)
+        if not state.clause.group and not state.clause.scenery:
+            state.clause.group, state.clause.has_verb, state.before = [other], False, "np"
+            return
         state.clause.last = other if other not in state.clause.group else state.clause.last
-    elif phrase.head in ("left", "right"):
-        phrase.use()
+    elif phrase.kind == "scene" and not state.clause.belonging:
+        set_scene(state, phrase, "", end)
     else:
         phrase.use()
     state.before = "object"

@@ -17,7 +17,7 @@ _FEEL = (
 )
 _VERB = (
     r"(?:show|make|create|generate|produce|render|film|give|draw|imagine|picture|visuali[sz]e|animate|do|see|have"
-    r"|get|watch|need|want|love|like|build|compose|design|depict|prepare|try|think of|request|ask for|look at)"
+    r"|get|watch|need|want|(?:love|like)(?= (?:to|a|an|it|if|you|some|having|seeing|one|two|three|four|five) )|build|compose|design|depict|prepare|try|think of|request|ask for|look at)"
 )
 _ASIDES = [
     # Thanks and politeness.
@@ -26,20 +26,27 @@ _ASIDES = [
     r"(?:please|pls|plz|kindly|hello|hi|hey|dear|ok|okay|well)(?: there)?",
     # A speaker's people, with what they like, up to where the film begins.
     rf"(?:because |since |and )?(?:my|our) (?:[a-z0-9-]+ ){{0,3}}?(?:{_RELATIVE})s?"
-    rf"(?: and (?:i|(?:my|our) (?:{_RELATIVE})s?))? (?:\w+ )?{_FEEL}\b(?:(?! so | please | can | could |[.,;!?:]).)*",
+    rf"(?: and (?:i|(?:my|our) (?:{_RELATIVE})s?))? (?:\w+ )?{_FEEL}\b(?:(?! so | please | can | could | a | an | one | two | three | four | five | some | several | \\d|[.,;!?:]).)*",
     rf"(?:it(?:'s| is) )?(?:just )?for (?:my|our|the) (?:[a-z0-9-]+(?:'s)? ){{0,3}}?(?:{_RELATIVE}|birthday|party"
     rf"|presentation|project|channel|homework|wedding|site|website)s?(?:'s)?(?: (?:birthday|party|class|project))?",
+    r"(?:it(?:'s| is)|today is) (?:my|our) (?:[a-z0-9-]+(?:'s)? ){0,3}?birthday(?: (?:today|tomorrow|soon|next week))?"
+    r"(?:(?: and| so)? (?:he|she|they) (?:really |just |always )*(?:loves?|adores?|likes?|wants?) \w+)?",
+    rf"(?:my|our) (?:{_RELATIVE}) (?:(?:just )?(?:turned|turns) \w+|(?:used to be|is|was|works as) an? \w+)"
+    r"(?: and (?:he|she|they)(?:'s| is| are) (?:so )?(?:crazy|mad|nuts|obsessed|wild) (?:about|with) \w+)?",
     # Requests, up to the article or number that begins the film.
     rf"(?:so |and |but |now |then )*(?:can|could|would|will) you(?: \w+ly)?(?: (?:be able to|mind|please))*"
     rf"(?: {_VERB}(?:ing)?)?(?: (?:me|us|for me))*",
-    rf"(?:so |and |but |now )*(?:i|we)(?:'d| would|'m| am| have|'ve|'ll)?(?: \w+ly| just| always)*"
-    rf" (?:{_VERB}|dreamed|dreamt|wondering|wonder|hoping|hope|looking|wish|wanted|thinking|love|feel|felt|was)\b"
-    rf"(?: (?:if|of|to|for|you|could|can|it|that|about|from|a|be|nice|have|please|me|us|if i could|{_VERB})(?= ))*"
+    rf"(?:so |and |but |now )*(?:i|we)(?:'d| would|'m| am| was| were| have|'ve|'ll)?(?: \w+ly| just| always)*"
+    rf" (?:{_VERB}|dreamed|dreamt|wondering|wonder|hoping|hope|looking|wish|wanted|thinking|feel|felt|was)\b"
+    rf"(?: (?:if|whether|might|animate|of|to|for|you|could|can|it|that|about|from|a|be|nice|have|please|me|us|if i could|{_VERB})(?= ))*"
     rf"(?<! a)",
     rf"(?:let(?:'s| us)|now|so)?(?:(?<= )| ?)\b(?:show|make|create|generate|produce|render|give|imagine|visuali[sz]e"
     rf"|animate|depict|compose)(?: (?:me|us|up|for me))+",
     rf"(?:let's|let us) {_VERB}",
-    r"(?:(?:it|that|this) (?:would|will|should|must|could) be (?:so |very |really )?\w+(?: if| to see)?)",
+    r"(?:i|we)(?:'m| am|'re| are) (?:making|creating|working on|preparing|writing|planning|building|shooting)"
+    r" (?:a |an |the |my |our )?(?:\w+ ){0,2}?(?:presentation|project|film|movie|video|book|game|homework|report|ad"
+    r"|advert|documentary|series|website|story|school play|play|channel)(?: and)?(?: (?:i |we )?(?:need|want))?",
+    r"(?:(?:it|that|this) (?:would|will|should|must|could) be (?:so |very |really )?\w+(?: if| to (?:see|watch|have|get))?)",
     r"(?:(?:i|we|you|they say|it) (?:think|believe|guess|know|feel|hope)s?(?: (?:that|it|this))?)",
 ]
 _ASIDE = [re.compile(rf"(?<![^ ]){pattern}(?![^ ])") for pattern in _ASIDES]
@@ -54,17 +61,24 @@ _FRAMES = [
     re.compile(r"(?<![^ ])(?:show|create|generate|produce|render|imagine|visuali[sz]e|animate|depict|compose|make)(?= (?:a|an|the|one|two|three|four|five|some|several|\d+|many|how|no)(?![^ ]))"),
     re.compile(r"(?<![^ ])(?:there(?:'s| is| are| was| were)|there (?:should|must|will|can) be|here(?:'s| is| are)|we see|you see|you can see|one sees|it shows|we can see)(?![^ ])"),
 ]
+#: "as tall as a house", "the size of a mouse": nobody in the film, and no measure that is known.
+_SIMILES = re.compile(
+    r"(?<![^ ])(?:as (?!soon|well|long as)\w+ as|(?:about |roughly )?the (?:same )?(?:size|height|shape|color|colour) of)"
+    r" (?:a |an |the |my )?(?:\w+ )??\w+(?![^ ])(?! (?:of|which|that))"
+)
 _TALKED = re.compile(rf"(?<![^ ])(?:a |an |the |this |that |my |some )?{_KIND}(?:{_FILM})(?:{_WHERE})(?![^ ])")
 
 
 def take_asides(stream: Stream) -> None:
     """Take out what speaks about the film and not of it."""
-    for pattern in _FRAMES:
+    stream.take(_FRAMES[0], lambda m: ",")
+    for pattern in _FRAMES[1:]:
         stream.take(pattern, lambda m: "")
     for pattern in _ASIDE:
         stream.take(pattern, lambda m: ",")
     for pattern in _FRAMES:
         stream.take(pattern, lambda m: "")
+    stream.take(_SIMILES, lambda m: "", used=False)
     stream.take(_TALKED, lambda m: None if _is_talk(m.group()) else False)
 
 

@@ -39,7 +39,7 @@ _HEIGHT = re.compile(
 _DISTANCE = re.compile(rf"(?:for )?{_ABOUT}({NUMBER}) ({_LENGTH})\b(?! (?:from|of|above|below|behind|left|right)\b)")
 _COMPARED = re.compile(
     rf"(?:that |which |who )?(?:is |are )?(?:at )?({NUMBER} times|twice|thrice|double|triple|half)"
-    r"(?: (?:as )?(?:tall|big|large|high|small|huge|long)(?:er)?)?(?: as| than)?"
+    r"(?: (?:as )?(?:tall|big|large|high|small|huge|long|taller|bigger|larger|higher|smaller|longer))?(?: as| than)?"
     r" (?:(?:its|his|her|their|the) )?(?:(?:usual|normal|natural|regular|ordinary|original|real)"
     r"(?: (?:size|height|self))?|size|height)\b(?: of normal)?"
 )

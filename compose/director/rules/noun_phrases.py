@@ -29,7 +29,7 @@ _COMPOUNDS = {
     *("boxing ring", "dining room", "dining table", "washing machine", "living room", "parking lot"),
     *("shopping mall", "rocking chair", "rolling pin", "fishing rod", "sleeping bag", "training ground"),
 }
-_ADJECTIVE_ENDS = ("y", "ful", "ous", "ive", "ish", "less", "ic", "able", "ible", "ed", "en", "ant", "ese")
+_ADJECTIVE_ENDS = ("y", "ful", "ous", "ive", "ish", "less", "ic", "able", "ible", "ed")
 _EXAMPLE = "write for example 'three foxes run'"
 
 
@@ -49,6 +49,8 @@ class NounPhrase:
     participle_text: str = ""
     measures: list[int] = field(default_factory=list)
     negated: bool = False
+    #: "the hallway of an old castle": what follows "of".
+    of: str = ""
 
     @property
     def kind(self) -> str:
@@ -69,7 +71,8 @@ class NounPhrase:
 
     @property
     def text(self) -> str:
-        return " ".join([*(w.text.removesuffix("'s") for w in self.words[:-1]), self.head])[:200].strip()
+        words = [*(w.text.removesuffix("'s") for w in self.words[:-1]), self.head]
+        return " ".join(words + (["of", self.of] if self.of else []))[:200].strip()
 
     def use(self) -> None:
         for token in self.tokens:
@@ -79,6 +82,8 @@ class NounPhrase:
 def is_boundary(text: str) -> bool:
     """Whether a word can be in no noun phrase."""
     closed = text in PREPOSITIONS or text in FUNCTION_WORDS or text in AUXILIARIES or text in NEGATED_AUXILIARIES
+    if text in ("named", "called"):
+        return True
     return text in ENDS or text == COMMA or text.startswith("@") or (closed and text not in ("one", "own"))
 
 
@@ -97,7 +102,7 @@ def read_noun_phrase(tokens: list[Token], at: int) -> tuple[NounPhrase, int] | N
     start = i
     while i < len(tokens) and len(phrase.words) < MAX_WORDS:
         text = tokens[i].text
-        if text.startswith("@") and not text.startswith("@shot"):
+        if text.startswith("@") and not text.startswith("@shot") and not _has_noun(phrase):
             phrase.measures.append(int(text[1:]))
             i += 1
             continue
@@ -105,6 +110,8 @@ def read_noun_phrase(tokens: list[Token], at: int) -> tuple[NounPhrase, int] | N
             if i + 1 < len(tokens) and is_adjective(tokens[i + 1].text):
                 i += 1
                 continue
+            break
+        if phrase.words and _number(text) is not None:
             break
         if is_boundary(text) or text in MANNER and _ends_phrase(tokens, i, phrase):
             break
@@ -284,8 +291,12 @@ def _is_verb_here(tokens: list[Token], i: int, phrase: NounPhrase, bare: bool) -
     known = VERB_FORMS.get(text)
     if known is None:
         return _is_unknown_verb(tokens, i, phrase)
+    pointing = phrase.determiner in ("that", "another", "the other", "each", "the first", "the second")
+    if not phrase.words and known[1] == "s" and (pointing or (phrase.counted and phrase.count == 1)):
+        return text not in NOUN_FORMS or _bare_verb(tokens, i, known[0])
     form, as_noun = known[1], NOUN_FORMS.get(text)
-    if not _has_noun(phrase):
+    named = not bare and phrase.words and phrase.words[-1].text not in ADJECTIVES | set(SIZES)
+    if not _has_noun(phrase) and not (named and as_noun is None and form in ("s", "base", "ing")):
         if form == "ing":
             if f"{text} {singular(tokens[i + 1].text if i + 1 < len(tokens) else '')}" in _COMPOUNDS:
                 return False

@@ -8,7 +8,7 @@ from orbit4d.compose.director.rules.draft import ActorDraft, PlaceDraft
 from orbit4d.compose.director.rules.noun_phrases import NounPhrase
 from orbit4d.compose.director.rules.state import State
 from orbit4d.compose.language.inflect import singular
-from orbit4d.compose.language.nouns import SCENES, TALK
+from orbit4d.compose.language.nouns import BODY, CLOTHES, SCENES, TALK
 from orbit4d.compose.language.verbs import KNOWN_VERBS, VERB_FORMS, canonical_action
 from orbit4d.compose.language.words import OBJECTS, POSSESSIVES, PREPOSITIONS
 from orbit4d.compose.spec import PathShape, RelationKind
@@ -126,7 +126,7 @@ def on_preposition(state: State) -> bool:
     state.at = end
     _place(state, kind, said, phrase, start)
     _coordinated(state, kind, said)
-    if state.before != "and":
+    if state.before != "and" and not (kind in ("with", "other") and state.clause.group == [state.clause.last]):
         state.before = "prep"
     return True
 
@@ -140,8 +140,13 @@ def _whole(state: State, phrase: NounPhrase, end: int) -> tuple[NounPhrase, int]
         if phrase.head in _PARTS or phrase.head in TALK:
             phrase.use()
             phrase = inner[0]
+        elif phrase.head in BODY and inner[0].kind == "actor":
+            phrase.use()
+            phrase = inner[0]
         else:
             inner[0].use()
+            if inner[0].kind in ("scene", "thing"):
+                phrase.of = inner[0].text
         end = inner[1]
     return phrase, end
 
@@ -149,10 +154,14 @@ def _whole(state: State, phrase: NounPhrase, end: int) -> tuple[NounPhrase, int]
 def _place(state: State, kind: str, said: str, phrase: NounPhrase, start: int) -> None:
     if kind == "without" or phrase.negated:
         exclude(state, phrase)
-    elif phrase.kind == "weather" or kind == "time":
+    elif not phrase.words and kind in ("to", "from"):
+        _another(state, kind, phrase)
+    elif phrase.kind == "weather" or kind == "time" or (kind == "under" and phrase.head in ("moon", "sky")):
         set_weather(state, phrase, said)
     elif phrase.head in TALK and kind != "to":
         phrase.use()
+    elif said in ("in", "on", "with") and phrase.head in CLOTHES | BODY and not phrase.words[-1].text.endswith("'s"):
+        state.clause.belonging = True
     elif kind == "with" or (kind == "other" and said != "like"):
         _companion(state, phrase, said)
     elif said == "like":
@@ -161,6 +170,14 @@ def _place(state: State, kind: str, said: str, phrase: NounPhrase, start: int) -
         relate(state, kind, said, state.actor_of(phrase))
     else:
         _landmark(state, kind, said, phrase, start)
+
+
+def _another(state: State, kind: str, phrase: NounPhrase) -> None:
+    """ "from one tree to another": the noun stands in the place before."""
+    phrase.use()
+    before = next((actor.start for actor in state.targets() if actor.start), None)
+    if before is not None and before.kind == "landmark":
+        give_place(state, PlaceDraft("landmark", f"another {before.value}"), "end" if kind == "to" else "start")
 
 
 def relate(state: State, kind: str, said: str, other: ActorDraft) -> None:
@@ -178,7 +195,9 @@ def relate(state: State, kind: str, said: str, other: ActorDraft) -> None:
         return
     elif kind == "scene":
         relation = {"on": "on", "upon": "on", "over": "above", "above": "above", "in": "on", "inside": "on"}.get(said)  # type: ignore[assignment]
-        relation = "facing" if said == "at" else relation
+        if said == "at":
+            last = state.clause.verbs[-1][0] if state.clause.verbs else ""
+            relation = "toward" if last in ("walk", "run", "fly", "swim", "drive", "move", "jump") else "facing"
     set_relation(state, relation, other)
 
 
@@ -264,10 +283,15 @@ def _companion(state: State, phrase: NounPhrase, said: str) -> None:
     if not known and not state._named_before(phrase):
         state.clause.belonging = said in ("with", "of")
         return
-    if said in ("of", "like", "about"):
+    if said in ("of", "about") and state.clause.group:
         phrase.use()
         return
     other = state.actor_of(phrase)
+    if not state.clause.group and not state.clause.scenery and said in ("with", "of", "about"):
+        state.clause.group, other.subject = [other], True
+        state.take_front()
+        state.before = "np"
+        return
     if said in ("with", "along", "together", "accompanied"):
         set_relation_of(other, state.targets())
         if state.clause.has_verb and state.clause.verbs and other.action is None:
@@ -361,6 +385,9 @@ def _on_side(state: State, kind: str, words: int) -> bool:
     if found is None:
         return False
     n = len(found.group().split())
+    if state.text() == "at" and found.group(1) in ("camera", "viewer", "audience"):
+        state.eat(words + n)
+        return True
     side = _SIDES[found.group(1)]
     after = state.text(words + n)
     if found.group(1) in ("centre", "center", "middle") and kind == "from" and after == "of":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from orbit4d.compose.director.rules.actions import on_object, on_verb
 from orbit4d.compose.director.rules.draft import ActorDraft
 from orbit4d.compose.director.rules.noun_phrases import NounPhrase
@@ -9,7 +11,7 @@ from orbit4d.compose.director.rules.places import exclude, on_preposition, set_s
 from orbit4d.compose.director.rules.shots import LOOKS
 from orbit4d.compose.director.rules.state import State
 from orbit4d.compose.director.rules.tokens import COMMA, ENDS
-from orbit4d.compose.language.nouns import GENERIC, NOUN_FORMS, RELATIVES, SCENERY, TALK
+from orbit4d.compose.language.nouns import BODY, CLOTHES, GENERIC, NOUN_FORMS, RELATIVES, SCENERY, TALK
 from orbit4d.compose.language.verbs import CANONICAL, TALKING, VERB_FORMS
 from orbit4d.compose.language.words import (
     AUXILIARIES,
@@ -21,6 +23,7 @@ from orbit4d.compose.language.words import (
     SUBJECTS,
 )
 
+_WEATHER = re.compile(r"it (?:(?:is|was) )?(snow|rain|drizzl|storm|hail)(?:ing|s)\b")
 _BREAKS = {"while", "as", "when", "where", "until", "because", "so", "whereas", "meanwhile", "though", "although", "once"}
 _SEQUENCE = {"then", "afterwards", "next", "finally", "later", "eventually", "suddenly", "first", "before"}
 _BOTH = {"both", "all", "everyone", "everybody"}
@@ -47,6 +50,7 @@ def _mark(state: State) -> bool:
     if text.startswith(LOOKS):
         number = text.removeprefix(LOOKS)
         state.look = int(number) if number else None
+        _owner(state)
         if state.text(1) in OBJECTS | {"it"} and number:
             target = (state.clause.group or state.last_group or state.mentioned[-1:] or [None])[-1]
             state.film.shots[int(number)].of, state.look = target, None
@@ -63,6 +67,18 @@ def _mark(state: State) -> bool:
     state.measure(int(text[1:]), group)
     state.eat(1)
     return True
+
+
+def _owner(state: State) -> None:
+    """ "a close-up of a knight's face" looks at the knight."""
+    for i in range(state.at + 1, min(state.at + 5, len(state.tokens))):
+        token = state.tokens[i]
+        if token.text.endswith("'s") and token.text[:-2] in NOUN_FORMS:
+            token.text = token.text[:-2]
+            if i + 1 < len(state.tokens) and state.tokens[i + 1].text in BODY:
+                state.tokens[i + 1].used = True
+                del state.tokens[i + 1]
+            return
 
 
 def _break(state: State) -> bool:
@@ -90,13 +106,17 @@ def _break(state: State) -> bool:
 def _joint(state: State) -> bool:
     """Commas, "and", "then", "respectively"."""
     text, clause = state.text(), state.clause
+    if text in ("named", "called") and state.before == "np":
+        state.eat(2)
+        return True
     if text == COMMA:
         if clause.outer:
             clause.group, clause.outer, clause.has_verb = clause.outer, [], bool(clause.verbs)
         state.before = "comma" if state.before != "and" else "and"
         state.eat(1)
+        _front(state)
         return True
-    if text in ("and", "or", "plus", "nor"):
+    if text in ("and", "or", "plus"):
         state.before = "and"
         state.eat(1)
         _front(state)
@@ -169,7 +189,7 @@ def _auxiliary(state: State) -> bool:
         state.eat(1)
         state.before = "aux"
         return True
-    if text == "not":
+    if text in ("not", "neither", "nor"):
         state.eat(1)
         found = state.phrase()
         if found is not None and (found[0].determiner or found[0].counted) and state.text() not in VERB_FORMS:
@@ -193,10 +213,16 @@ def _auxiliary(state: State) -> bool:
 
 def _pronoun(state: State) -> bool:
     text, clause = state.text(), state.clause
+    if text == "it" and (weather := _WEATHER.match(state.texts(3))):
+        state.film.weather.append({"s": "snow", "r": "rain"}.get(weather.group(1)[0], "storm"))
+        state.eat(len(weather.group().split()))
+        clause.scenery = True
+        return True
     if text in FIRST_PERSON:
         state.eat(1)
-        if state.text() in TALKING or state.text(1) in TALKING:
-            clause.scenery = True
+        if state.text() in TALKING:
+            state.eat(1)
+            state.before = "talk"
         return True
     if text in SUBJECTS and (not clause.group or (state.before in ("and", "comma") and state.verb_follows(state.at + 1))):
         if clause.group:
@@ -230,7 +256,7 @@ def _manner(state: State) -> bool:
         said, words = "fast", 3
     elif state.texts(2) == "in haste":
         said, words = "fast", 2
-    if said is None:
+    if said is None or state.texts(2) == "slow motion":
         return False
     if state.phrase() is not None and words == 1 and text in ("slow", "fast", "quick"):
         return False
@@ -285,6 +311,9 @@ def _noun(state: State) -> bool:
         _excluded(state, phrase, end)
         return True
     verb = state.verb_follows(end)
+    if phrase.head in CLOTHES | BODY and clause.group and verb and not clause.belonging:
+        state.at, state.skip_verb, state.before = end, True, "np"
+        return True
     if state.before == "verb" or (state.before == "and" and clause.has_verb and not verb and state.last_relation):
         again = state.last_relation if state.before == "and" else None
         on_object(state, phrase, end)
@@ -401,7 +430,7 @@ def _join(state: State, phrase: NounPhrase, end: int) -> None:
         clause.group = more
     clause.scenery = False
     for actor in more:
-        actor.subject = True
+        actor.subject = state.before != "talk"
     clause.last = more[-1]
     if not joined:
         state.take_front()

@@ -13,7 +13,7 @@ _SHOW = r"(?:(?:shown|seen|filmed|viewed|shot|recorded|captured|watched|photogra
 _CAMERA = r"(?:(?:the|our|a|its|my) )?(?:camera|drone shot|drone|shot|view|lens)"
 _LEAD = (
     r"(?:(?:and |, )*(?:then |finally |next )?(?:(?:we |it |the (?:film|video|clip|camera) )?"
-    r"(?:starts?|begins?|opens?|ends?|finish(?:es)?|cuts?|switch(?:es)?|goes|followed|shows?|show|use|with)"
+    r"(?:(?:pull|move|zoom|go)s? (?:back|out|in)|starts?|begins?|opens?|ends?|finish(?:es)?|cuts?|switch(?:es)?|goes|followed|shows?|show|use|with)"
     r"(?: out| off| up)?(?: with| by| on| to| from| in| as)? )+)?"
 )
 _OF = r"(?: (?:of|on|at|showing))?"
@@ -38,7 +38,7 @@ _VIEWS: list[tuple[str, str, str]] = [
         r"top[ -]down(?: (?:view|shot|angle|camera|perspective))?|top[ -]view|overhead(?: (?:view|shot|angle))?|"
         r"directly above|straight above|directly overhead)|straight down",
     ),
-    ("angle", "high", r"(?:(?:in|as|with|from|at|a|an|the) )*(?:high[ -](?:camera )?angle|aerial|drone)(?: (?:shot|view|perspective|footage|video))?"),
+    ("angle", "high", r"(?:(?:in|as|with|from|at|a|an|the) )*(?:(?:high[ -](?:camera )?angle|aerial)(?: (?:shot|view|perspective|footage|video))?|drone (?:shot|view|footage|video))"),
     ("angle", "high", _SHOW + r"from (?:high |far |way )?(?:above|up high|overhead|the air|the sky)(?! (?:the|a|an|it|him|her|them)\b)"),
     ("angle", "low", r"(?:(?:in|as|with|from|at|a|an|the) )*(?:low[ -](?:camera )?angle|worm's[ -]eye(?:[ -]view)?|frog's[ -]eye(?:[ -]view)?)(?: (?:shot|view|perspective))?"),
     ("angle", "low", _SHOW + r"from (?:below|beneath|down low|underneath|ground level|the ground)(?! (?:the|a|an|it|him|her|them|to)\b)"),
@@ -80,6 +80,8 @@ _ALONE = [
     ("zoom_out", re.compile(r"(?<![^ ])(?:and |then |, |slowly )*zoom(?:s|ing)? out(?: slowly)?(?: from)?(?![^ ])")),
     ("pan_left", re.compile(r"(?<![^ ])(?:and |then |, )*pan(?:s|ning) (?:to the )?left(?![^ ])")),
     ("pan_right", re.compile(r"(?<![^ ])(?:and |then |, )*pan(?:s|ning) (?:to the )?right(?![^ ])")),
+    ("follow", re.compile(r"(?<![^ ])(?:we|let us|let's) (?:follow|track)(?![^ ])")),
+    ("follow", re.compile(r"(?<![^ ])then (?:follow|track)(?= (?:a|an|the|it|him|her|them) )")),
 ]
 _IN_TURN = re.compile(r"\b(?:then|next|finally|followed by|cuts? to|switch(?:es)? to|ends?|finish(?:es)?|goes)\b")
 
@@ -98,6 +100,8 @@ def take_shots(stream: Stream, film: FilmDraft) -> None:
     for field, value, pattern in _SAID:
         stream.take(pattern, lambda m, f=field, v=value: said(f, v, m))  # type: ignore[misc]
     for value, pattern in _ALONE:
+        if pattern.pattern.startswith("(?<![^ ])then") and not found:
+            continue  # "they run, then follow a cat" is no word of the camera
         stream.take(pattern, lambda m, v=value: said("move", v, m))  # type: ignore[misc]
     _order(stream, film, found)
 

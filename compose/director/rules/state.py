@@ -59,6 +59,8 @@ class State:
         #: What stood just before: "", "np", "verb", "and", "comma", "prep", "relative", "pronoun", "aux".
         self.before = ""
         self.look: int | None = None
+        #: The next verb is that of a part of the body or of clothes: "its tail wagging".
+        self.skip_verb = False
         self.last_relation: RelationKind | None = None
 
     # Words ------------------------------------------------------------------------------------------------
@@ -162,6 +164,8 @@ class State:
             kind = "actor"
             if parent is not None and parent.count > 1:
                 parent.announced = True
+                if parent.action is None and phrase.count == 1 and not parent.subject:
+                    parent.count = 1  # "I love foxes! Show me one": those were not to be seen
         if not 1 <= phrase.count <= MAX_COUNT:
             raise InputError(
                 f"prompt: {phrase.count} of {name[:60]!r}: an actor stands for 1 to {MAX_COUNT}; "

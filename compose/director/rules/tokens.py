@@ -10,7 +10,7 @@ from orbit4d.compose.language.spelling import corrected
 
 #: A number with its sign and decimals, a word with apostrophes and hyphens, or a mark that ends something.
 _TOKEN = re.compile(
-    r"-?\d+(?:[.,]\d+)*(?=[^\W\d_]|\b)|[^\W\d_]+(?:['\-](?:[^\W_]+))*|[.,;:!?()\u2026/]|\d+|[^\s\w]",
+    r"\d+(?:k|p|fps|d|x)\b|-?\d+(?:[.,]\d+)*(?=[^\W\d_]|\b)|[^\W\d_]+(?:['\-](?:[^\W_]+))*|[.,;:!?()\u2026/]|\d+|[^\s\w]",
 )
 _PER_SECOND, _PER_HOUR = re.compile(r"\s?m/s(?:ec)?\b"), re.compile(r"\s?km/h(?:our)?\b")
 _PLAIN = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "‐": "-", "‑": "-", "—": ","})
@@ -69,9 +69,15 @@ class Stream:
             at += len(token.text) + 1
         return " ".join(token.text for token in self.tokens), starts
 
-    def take(self, pattern: re.Pattern[str], then: Callable[[re.Match[str]], bool | str | None]) -> None:
+    def take(
+        self,
+        pattern: re.Pattern[str],
+        then: Callable[[re.Match[str]], bool | str | None],
+        used: bool = True,
+    ) -> None:
         """Hand each match to `then`; take it out, unless False came back, for the mark that came back, if any.
 
+        `used` False: it is out of the way, and still reported as unused.
         Matches are taken from the left, one after the other.
         """
         at = 0
@@ -87,7 +93,7 @@ class Stream:
                 at = found.end() if found.end() > at else at + 1
                 continue
             for i in inside:
-                self.tokens[i].used = True
+                self.tokens[i].used |= used
             stand_in = [Token(mark, mark, True)] if isinstance(mark, str) and mark else []
             self.tokens[inside[0] : inside[-1] + 1] = stand_in
             at = lo
