@@ -56,9 +56,7 @@ def main() -> None:
     parser.add_argument("--mannequin", default=str(FIXTURE), help="file of the acceptance scene")
     parser.add_argument("--work", help="folder of the runs; default: a temporary one")
     parser.add_argument("--rows", default=",".join(ROWS), help="which rows")
-    parser.add_argument(
-        "--seeds", default="1,11", help="rows are run with the first, A and B with all"
-    )
+    parser.add_argument("--seeds", default="1,11", help="rows are run with the first, A and B with all")
     parser.add_argument("--steps", default="3000,1000,300")
     parser.add_argument("--threads", type=int, default=usable_cores())
     options = parser.parse_args()

@@ -1,3 +1,4 @@
+from orbit4d.compose.animate.sampling import clip_times as clip_times
 from orbit4d.compose.director.grammar import rules_director as rules_director
 from orbit4d.compose.experts import Concept as Concept
 from orbit4d.compose.experts import ExpertRequest as ExpertRequest
@@ -14,4 +15,3 @@ from orbit4d.compose.spec import Shot as Shot
 from orbit4d.compose.spec import Size as Size
 from orbit4d.compose.spec import Spec as Spec
 from orbit4d.compose.spec import Speed as Speed
-from orbit4d.compose.animate.sampling import clip_times as clip_times

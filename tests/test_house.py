@@ -44,7 +44,9 @@ ORDER = {
         "rotations devices graphs raster ply gaussians deformation world scene composition filming inputs "
         "fitting mesh export viewer cli"
     ),
-    "compose": "strict_json schema spec language characters library placement experts director animate completion cli",
+    "compose": (
+        "strict_json schema spec language characters library placement experts director animate completion cli"
+    ),
     "evaluate": "metrics geometry tasks results runner cli",
     "app": "gallery demo doctor export cli __main__",
 }

@@ -7,18 +7,6 @@ from typing import Any
 from orbit4d.recon4d.deformation.field import Deformation, HexPlaneField, NodeField, StillField
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
 from orbit4d.recon4d.deformation.rigged import RigField
-from orbit4d.recon4d.gaussians import Gaussians
-
-
-class StillField(Deformation):
-    """Nothing moves: the ground of a film, a thing without a skeleton."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.config = {"kind": "still"}
-
-    def move(self, gaussians: Gaussians, time: float) -> Gaussians:
-        return gaussians
 
 
 def build_field(config: dict[str, Any]) -> Deformation:

@@ -14,6 +14,7 @@ from orbit4d.datasets.cameras.camera import orbit
 from orbit4d.datasets.core.atomic import replacing_file, write_bytes
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path
+from orbit4d.recon4d.composition import load_scene
 from orbit4d.recon4d.deformation.field import StillField
 from orbit4d.recon4d.export.compressed_ply import compressed_ply_bytes, read_compressed_ply
 from orbit4d.recon4d.export.sog import read_sog, sog_bytes
@@ -24,7 +25,6 @@ from orbit4d.recon4d.export.upright import from_axes, to_axes
 from orbit4d.recon4d.export.usd import read_usd, write_usd
 from orbit4d.recon4d.gaussians import Gaussians, load_ply, save_ply
 from orbit4d.recon4d.ply import parse_header, read_elements
-from orbit4d.recon4d.composition import load_scene
 from orbit4d.recon4d.scene import Scene
 from orbit4d.recon4d.world import World
 

@@ -15,6 +15,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_clip
 from orbit4d.datasets.index.reference import is_reference, open_reference
+from orbit4d.recon4d.composition import load_scene
 from orbit4d.recon4d.fitting import optimize
 from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.reconstruction import first_gaussians
@@ -22,7 +23,6 @@ from orbit4d.recon4d.fitting.settings import PRESETS
 from orbit4d.recon4d.fitting.state import new_fit
 from orbit4d.recon4d.gaussians import Gaussians, from_points
 from orbit4d.recon4d.inputs.loading import Frames, from_clip
-from orbit4d.recon4d.composition import load_scene
 from orbit4d.recon4d.scene import Scene
 
 #: Steps of the coarse stage that fits a still object, and pixels of its views.
