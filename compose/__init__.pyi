@@ -1,3 +1,9 @@
+from orbit4d.compose.director.grammar import rules_director as rules_director
+from orbit4d.compose.experts import Concept as Concept
+from orbit4d.compose.experts import ExpertRequest as ExpertRequest
+from orbit4d.compose.experts import expert as expert
+from orbit4d.compose.library.catalogue import Library as Library
+from orbit4d.compose.library.retrieval import retrieve as retrieve
 from orbit4d.compose.spec import SPEC_SCHEMA as SPEC_SCHEMA
 from orbit4d.compose.spec import Actor as Actor
 from orbit4d.compose.spec import Path as Path

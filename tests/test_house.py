@@ -43,7 +43,7 @@ ORDER = {
         "rotations devices graphs raster gaussians deformation world scene composition filming inputs fitting export "
         "viewer cli"
     ),
-    "compose": "strict_json schema spec characters library placement experts director animate completion cli",
+    "compose": "strict_json schema spec language characters library placement experts director animate completion cli",
     "evaluate": "metrics geometry tasks results runner cli",
     "app": "gallery demo doctor export cli __main__",
 }

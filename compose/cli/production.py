@@ -232,15 +232,28 @@ def refuse_other(out: Path, wanted: Wanted) -> None:
         raise InputError(f"{out}: holds other files; give an empty or new folder as --out")
 
 
-def assemble(spec: Spec, parts: Sequence[Part], wanted: Wanted, out: Path, cache: Path) -> list[str]:
-    """Place, refine, compose, measure, film; the lines that say how it went."""
+def assemble(
+    spec: Spec,
+    parts: Sequence[Part],
+    wanted: Wanted,
+    out: Path,
+    cache: Path,
+    kept: Path | None = None,
+    but: int | None = None,
+) -> list[str]:
+    """Place, refine, compose, measure, film; the lines that say how it went.
+
+    `kept` is a film whose places are taken, but for what the actor `but` changes in its own.
+    """
     seconds = wanted.frames / wanted.fps
     casts = [_cast(spec, part) for part in parts]
     placed = plan(spec, casts, seconds, wanted.seed)
     bounds: list[str] = []
-    if wanted.refine == "geometry":
+    if kept is not None:
+        keep_places(placed, kept, but)
+    elif wanted.refine == "geometry":
         bounds = refined(placed)
-    write_composition(spec, parts, placed, wanted, out, cache)
+    write_composition(spec, parts, placed, wanted, out, cache, kept)
     film = load_composition(out)
     frames, speed = filmed(film, out)
     metrics = film_metrics(placed, {p.picked.actor: p.character for p in parts}, film)
@@ -284,13 +297,21 @@ def filmed(film: Composition, out: Path) -> tuple[Any, float]:
 
 
 def write_composition(
-    spec: Spec, parts: Sequence[Part], placed: Plan, wanted: Wanted, out: Path, cache: Path
+    spec: Spec,
+    parts: Sequence[Part],
+    placed: Plan,
+    wanted: Wanted,
+    out: Path,
+    cache: Path,
+    kept: Path | None = None,
 ) -> None:
     """concepts/ and composition.json, which comes last but for scene.json."""
     folder = out / "concepts"
     rows: list[dict[str, Any]] = []
     if wanted.scene != "none":
-        rows.append({"concept": still(placed.stage.gaussians, folder), "role": "scene", "track": None})
+        held = None if kept is None else _scene_of(kept)
+        key = held or still(placed.stage.gaussians, folder)
+        rows.append({"concept": key, "role": "scene", "track": None})
     for one in placed.placed:
         part = next(p for p in parts if p.picked.actor == one.actor)
         if not (folder / part.concept.key / "scene.json").is_file():
@@ -317,6 +338,34 @@ def write_composition(
     write_json(out / "plan.json", plan_record(parts, placed))
     write_json(out / FILE, record)
     write_json(out / "scene.json", {"format": 1, "kind": "composition"})
+
+
+def _scene_of(film: Path) -> str | None:
+    """Key of the scene of a film, None where it has none."""
+    rows = json.loads((film / FILE).read_text(encoding="utf-8"))["parts"]
+    return next((row["concept"] for row in rows if row["role"] == "scene"), None)
+
+
+def keep_places(placed: Plan, film: Path, but: int | None) -> None:
+    """Give everybody the place and way of a film; who is exchanged keeps path, turns and times, and has a
+    scale, ground and stride of its own."""
+    rows = json.loads((film / FILE).read_text(encoding="utf-8"))["parts"]
+    old = {(row["actor"], row["member"]): track_of(row["track"]) for row in rows if row["role"] == "actor"}
+    for one in placed.placed:
+        held = old.get((one.actor, one.member))
+        if held is None:
+            continue
+        if one.actor != but:
+            one.track = held
+            continue
+        own = one.track
+        one.track = replace(
+            held, scale=own.scale, ground=own.ground, rate=own.rate, phase=own.phase, loop=own.loop,
+            stride=own.stride if held.length > 0 else 0.0,
+        )  # fmt: skip
+        one.going = held.length > 0
+        span = held.end - held.begin - held.ease
+        one.speed = held.length / span if one.going and span > 0 else 0.0
 
 
 def plan_record(parts: Sequence[Part], placed: Plan) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from orbit4d.compose.language.tables import word_set
+
 #: Plural -> singular of nouns that no rule covers.
 IRREGULAR_PLURALS = {
     "wolves": "wolf",
@@ -50,14 +52,19 @@ IRREGULAR_PLURALS = {
     "lenses": "lens",
 }
 #: Nouns whose plural is the singular, and singulars that end as a plural does.
-UNCHANGED = set(
-    "deer fish sheep goldfish swordfish angelfish clownfish jellyfish starfish anglerfish catfish lionfish "
-    "blobfish cowfish flatfish moose bison salmon trout shrimp squid aircraft spacecraft hovercraft swine "
+UNCHANGED = word_set(
+    "deer fish sheep goldfish swordfish angelfish clownfish jellyfish starfish anglerfish catfish "
+    "lionfish "
+    "blobfish cowfish flatfish moose bison salmon trout shrimp squid aircraft spacecraft "
+    "hovercraft swine "
     "ninja samurai elk cod tuna series species stegosaurus apatosaurus parasaurolophus triceratops "
-    "tyrannosaurus brontosaurus brachiosaurus ankylosaurus pegasus walrus octopus platypus virus circus "
-    "cactus bus rhinoceros hippopotamus albatross moss grass glass dress princess actress waitress boss "
-    "goddess sorceress witness kungfu canvas atlas compass iris lens chess mess pass cross class fortress "
-    "wilderness darkness business walrus pancreas news physics gymnastics gas christmas".split()
+    "tyrannosaurus brontosaurus brachiosaurus ankylosaurus pegasus walrus octopus platypus virus "
+    "circus "
+    "cactus bus rhinoceros hippopotamus albatross moss grass glass dress princess actress waitress "
+    "boss "
+    "goddess sorceress witness kungfu canvas atlas compass iris lens chess mess pass cross class "
+    "fortress "
+    "wilderness darkness business walrus pancreas news physics gymnastics gas christmas"
 )
 #: Verb -> (third person, past, participle, -ing form) where no rule makes them.
 IRREGULAR_VERBS = {

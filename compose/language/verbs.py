@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orbit4d.compose.language.inflect import verb_forms
+from orbit4d.compose.language.tables import word_set, words_in
 
 #: Canonical action -> the verbs it is said as, besides its own name.
 ACTIONS = {
@@ -46,49 +47,69 @@ RELATING = {
     "face": ("idle", "facing"),
 }
 #: Verbs that keep their lemma as the action.
-OTHERS = (
-    "waddle prowl sneak stalk tiptoe limp stagger stumble skip skate ski surf sail row paddle float drift "
-    "sink climb fall slide slither hide search dig scratch sniff lick bark howl growl roar meow purr neigh "
-    "moo squeak chirp sing whistle hum shout yell scream cry laugh smile giggle speak talk chat whisper "
-    "argue kiss hug embrace bow kneel pray salute point cheer celebrate juggle play perform act paint draw "
-    "write read cook bake clean sweep wash mop iron sew knit build hammer saw chop weld repair fix plant "
-    "water harvest fish hunt aim throw catch toss pitch bat dribble score shove push pull drag carry hold "
-    "wear bring fetch deliver drop place put hand give take steal rob break smash crush destroy explode "
-    "burn melt freeze shiver tremble shake wobble sway swing rock vibrate flap flutter stretch yawn wake "
-    "think dream meditate exercise train practice practise balance cartwheel somersault backflip flip twirl "
-    "whirl pirouette circle orbit roam trudge plod tread stomp stamp shuffle slink scurry scamper scuttle "
-    "dart bolt bound pounce lunge dodge parry block defend guard protect slash stab thrust headbutt ram "
+OTHERS = words_in(
+    "waddle prowl sneak stalk tiptoe limp stagger stumble skip skate ski surf sail row paddle "
+    "float drift "
+    "sink climb fall slide slither hide search dig scratch sniff lick bark howl growl roar meow "
+    "purr neigh "
+    "moo squeak chirp sing whistle hum shout yell scream cry laugh smile giggle speak talk chat "
+    "whisper "
+    "argue kiss hug embrace bow kneel pray salute point cheer celebrate juggle play perform act "
+    "paint draw "
+    "write read cook bake clean sweep wash mop iron sew knit build hammer saw chop weld repair fix "
+    "plant "
+    "water harvest fish hunt aim throw catch toss pitch bat dribble score shove push pull drag "
+    "carry hold "
+    "wear bring fetch deliver drop place put hand give take steal rob break smash crush destroy "
+    "explode "
+    "burn melt freeze shiver tremble shake wobble sway swing rock vibrate flap flutter stretch "
+    "yawn wake "
+    "think dream meditate exercise train practice practise balance cartwheel somersault backflip "
+    "flip twirl "
+    "whirl pirouette circle orbit roam trudge plod tread stomp stamp shuffle slink scurry scamper "
+    "scuttle "
+    "dart bolt bound pounce lunge dodge parry block defend guard protect slash stab thrust "
+    "headbutt ram "
     "swipe peck gnaw swallow sip taste cast summon conjure levitate teleport vanish appear disappear "
-    "transform land crash hang cling swoop circle patrol watch look stare gaze peer glance listen inspect "
+    "transform land crash hang cling swoop circle patrol watch look stare gaze peer glance listen "
+    "inspect "
     "study examine explore visit enter leave exit arrive depart return cross pass reverse park brake "
-    "accelerate steer skid ride cycle pedal scroll type film record photograph beg wag whip snort squawk "
+    "accelerate steer skid ride cycle pedal scroll type film record photograph beg wag whip snort "
+    "squawk "
     "grin frown wink blink sneeze cough breathe blow spit spray splash dig burrow nest perch preen "
     "stir mix pour serve brew sprinkle sell buy trade work rise rear buck strum drum bang ring swirl "
     "rattle bask sunbathe picnic wrestle spar duel joust battle advance retreat escape surrender crawl "
     "bend lean slump faint revive recover sprout bloom blossom shine glow sparkle twinkle flicker "
     "ascend descend lower raise haul tow load unload dock launch orbit zoom gesture shrug facepalm "
-    "shuffle moonwalk breakdance waltz tango twerk skateboard snowboard parachute wade bathe shower snore "
-    "nap doze relax chill lounge loiter mourn sulk panic hesitate beckon knock tap ping collide bump trip "
-    "slip topple hunch squirm wriggle wiggle writhe coil uncoil snap crackle mumble hiss buzz croak quack "
-    "speed cluck crow honk bray bleat oink trumpet hoot caw yap yelp whimper whine play tug wrap unwrap drool"
-).split()
+    "shuffle moonwalk breakdance waltz tango twerk skateboard snowboard parachute wade bathe "
+    "shower snore "
+    "nap doze relax chill lounge loiter mourn sulk panic hesitate beckon knock tap ping collide "
+    "bump trip "
+    "slip topple hunch squirm wriggle wiggle writhe coil uncoil snap crackle mumble hiss buzz "
+    "croak quack "
+    "speed cluck crow honk bray bleat oink trumpet hoot caw yap yelp whimper whine play tug wrap "
+    "unwrap drool"
+)
 #: Verbs that only prepare another one: "starts walking", "tries to jump".
-PREPARING = set(
-    "start begin continue keep try attempt proceed seem appear come go want need prepare get decide finish "
-    "end learn love like manage happen remain stop help let make used".split()
+PREPARING = word_set(
+    "start begin continue keep try attempt proceed seem appear come go want need prepare get "
+    "decide finish "
+    "end learn love like manage happen remain stop help let make used"
 )
 #: Verbs whose object belongs to the subject and is no actor.
-BELONGING = set("wear hold carry have own bear sport wield hug feature contain include".split())
+BELONGING = word_set("wear hold carry have own bear sport wield hug feature contain include")
 #: Verbs of speakers about the film, or of feelings: their subject is no actor.
-TALKING = set(
-    "want like love need wish hope think imagine believe guess suppose see show make create generate produce "
-    "render film give ask wonder dream prefer enjoy adore appreciate thank help please remember know feel "
-    "draw picture visualize visualise say tell let try mind have get require deserve miss hate call".split()
+TALKING = word_set(
+    "want like love need wish hope think imagine believe guess suppose see show make create "
+    "generate produce "
+    "render film give ask wonder dream prefer enjoy adore appreciate thank help please remember "
+    "know feel "
+    "draw picture visualize visualise say tell let try mind have get require deserve miss hate call"
 )
 #: What only belongs to scenery: "the wind blows", "the sun shines".
-SCENERY_VERBS = set("blow shine glow fall crash sparkle twinkle set rise rustle flow drip sway".split())
+SCENERY_VERBS = word_set("blow shine glow fall crash sparkle twinkle set rise rustle flow drip sway")
 #: Light verbs that lend their action from the noun: "takes a nap", "gives a wave".
-LIGHT = set("take do give have make perform throw practice practise play go land deliver execute".split())
+LIGHT = word_set("take do give have make perform throw practice practise play go land deliver execute")
 #: Nouns of actions -> their verb, after a light verb or "performing".
 ACTION_NOUNS = {
     "kungfu": "punch",

@@ -21,7 +21,24 @@ from orbit4d.compose.language.verbs import (
 from orbit4d.compose.language.words import ARTICLES, MANNER, OBJECTS, POSSESSIVES, PREPOSITIONS
 from orbit4d.compose.spec import RelationKind
 
-_PARTICLES = {"down", "up", "off", "out", "away", "back", "about", "forward", "on", "over", "in", "forth", "along", "still", "past", "by"}
+_PARTICLES = {
+    "down",
+    "up",
+    "off",
+    "out",
+    "away",
+    "back",
+    "about",
+    "forward",
+    "on",
+    "over",
+    "in",
+    "forth",
+    "along",
+    "still",
+    "past",
+    "by",
+}
 _NOT_OBJECTS = {"still", "alone", "together", "there", "here", "home", "again"}
 _LOOKING = {"watch", "look", "stare", "gaze", "glance"}
 
@@ -101,13 +118,24 @@ def _prepares(state: State, lemma: str) -> bool:
     if lemma not in PREPARING and lemma not in ("stand", "come"):
         return False
     after, beyond = state.text(1), state.text(2)
-    if after == "to" and VERB_FORMS.get(beyond, ("", ""))[1] == "base" and lemma not in ("come", "stop", "stand"):
+    if (
+        after == "to"
+        and VERB_FORMS.get(beyond, ("", ""))[1] == "base"
+        and lemma not in ("come", "stop", "stand")
+    ):
         skip = 2
-    elif after.endswith("ing") and after in VERB_FORMS and lemma not in ("stop", "remain", "stand", "like", "love"):
+    elif (
+        after.endswith("ing")
+        and after in VERB_FORMS
+        and lemma not in ("stop", "remain", "stand", "like", "love")
+    ):
         skip = 1
     elif after == "on" and beyond.endswith("ing") and beyond in VERB_FORMS:
         skip = 2
-    elif lemma in ("love", "like", "want", "need", "help", "let", "make", "learn", "manage", "happen") and state.clause.scenery:
+    elif (
+        lemma in ("love", "like", "want", "need", "help", "let", "make", "learn", "manage", "happen")
+        and state.clause.scenery
+    ):
         skip = 1
     else:
         return False
@@ -165,7 +193,7 @@ def _phrasal(state: State, lemma: str) -> bool:
         return True
     if lemma in LIGHT and _light(state, text):
         return True
-    if lemma in _LOOKING and after in ("at", "towards", "toward") or lemma == "watch":
+    if (lemma in _LOOKING and after in ("at", "towards", "toward")) or lemma == "watch":
         found = state.phrase(state.at + (1 if lemma == "watch" else 2))
         if found is not None and found[0].kind == "actor":
             state.eat(1 if lemma == "watch" else 2)
@@ -180,15 +208,23 @@ def _phrasal(state: State, lemma: str) -> bool:
 def _light(state: State, text: str) -> bool:
     """ "performs kung fu", "does a backflip", "goes for a walk"."""
     i = 1
-    while state.text(i) in (*ARTICLES, "for", "some", "his", "her", "its", "their") or state.text(i) in MANNER:
+    while (
+        state.text(i) in (*ARTICLES, "for", "some", "his", "her", "its", "their") or state.text(i) in MANNER
+    ):
         i += 1
-    if i < 5 and state.text(i).endswith(("ful", "ick", "ort", "ong", "ig", "all")) and state.text(i + 1) in ACTION_NOUNS:
+    if (
+        i < 5
+        and state.text(i).endswith(("ful", "ick", "ort", "ong", "ig", "all"))
+        and state.text(i + 1) in ACTION_NOUNS
+    ):
         i += 1
     noun = state.text(i)
     words = f"{text} {noun}"
     if noun == "kung" and state.text(i + 1) == "fu":
         noun, i, words = "kungfu", i + 1, f"{text} kung fu"
-    if noun not in ACTION_NOUNS or (i == 1 and noun in VERB_FORMS and not text.startswith(("perform", "pract"))):
+    if noun not in ACTION_NOUNS or (
+        i == 1 and noun in VERB_FORMS and not text.startswith(("perform", "pract"))
+    ):
         return False
     state.eat(i + 1)
     _do(state, ACTION_NOUNS[noun], words)
@@ -260,7 +296,11 @@ def _set(state: State, relation: RelationKind, other: ActorDraft) -> None:
 def _particle(state: State, lemma: str) -> None:
     """ "sits down", "stands still", "flies off": the little word belongs to the verb."""
     text, after = state.text(), state.text(1)
-    ends = after in PREPOSITIONS or after in ("and", ",", ".", ";", "then", "while", "as", "!") or after.startswith("@")
+    ends = (
+        after in PREPOSITIONS
+        or after in ("and", ",", ".", ";", "then", "while", "as", "!")
+        or after.startswith("@")
+    )
     several = preposition_at(state)
     if several is not None and several[1] > 1:
         return

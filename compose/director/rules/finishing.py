@@ -90,7 +90,10 @@ def _forget(film: FilmDraft, gone: list[ActorDraft]) -> None:
 
 def _scene(film: FilmDraft) -> str | None:
     if film.scene is None:
-        words = [w.split(" ", 1)[1] if w.split(" ")[0] in ("at", "in", "on", "under", "during") else w for w in film.weather]
+        words = [
+            w.split(" ", 1)[1] if w.split(" ")[0] in ("at", "in", "on", "under", "during") else w
+            for w in film.weather
+        ]
         return " ".join(words)[:200].strip() or None
     return " ".join([film.scene, *film.weather])[:200].strip()
 

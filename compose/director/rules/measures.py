@@ -27,8 +27,10 @@ _SPEED = re.compile(
 )
 _ABOUT = r"(?:(?:about|around|roughly|approximately|exactly|only|just|nearly|almost|at least) )?"
 _DURATION = re.compile(
-    rf"(?:(?:that |which |and )?(?:is |lasting |lasts |takes |taking |should last |should be |runs for |with a "
-    rf"(?:duration|length) of |it should be |make it |(?:duration|length) )+)?(?:(?:over|for|in|within|during) )?"
+    rf"(?:(?:that |which |and )?(?:is |lasting |lasts |takes |taking |should last |should be |runs "
+    rf"for |with a "
+    rf"(?:duration|length) of |it should be |make it |(?:duration|length) )+)?(?:(?:over|for|in"
+    rf"|within|during) )?"
     rf"{_ABOUT}(?:the |a total of |a )?({NUMBER})[ -]{_TIME}\b(?: and ({NUMBER})[ -]{_TIME}\b)?"
     rf"(?:[ -](?:long|in length|total|in total))?"
 )
@@ -36,10 +38,13 @@ _UNIT_OF_TIME = re.compile(rf"({NUMBER})[ -]({_TIME})\b")
 _HEIGHT = re.compile(
     rf"(?:(?:that|which|who) (?:is|are) )?{_ABOUT}({NUMBER})[ -]({_LENGTH})[ -](?:tall|high|in height)\b"
 )
-_DISTANCE = re.compile(rf"(?:for )?{_ABOUT}({NUMBER}) ({_LENGTH})\b(?! (?:from|of|above|below|behind|left|right)\b)")
+_DISTANCE = re.compile(
+    rf"(?:for )?{_ABOUT}({NUMBER}) ({_LENGTH})\b(?! (?:from|of|above|below|behind|left|right)\b)"
+)
 _COMPARED = re.compile(
     rf"(?:that |which |who )?(?:is |are )?(?:at )?({NUMBER} times|twice|thrice|double|triple|half)"
-    r"(?: (?:as )?(?:tall|big|large|high|small|huge|long|taller|bigger|larger|higher|smaller|longer))?(?: as| than)?"
+    r"(?: (?:as )?(?:tall|big|large|high|small|huge|long|taller|bigger|larger|higher|smaller"
+    r"|longer))?(?: as| than)?"
     r" (?:(?:its|his|her|their|the) )?(?:(?:usual|normal|natural|regular|ordinary|original|real)"
     r"(?: (?:size|height|self))?|size|height)\b(?: of normal)?"
 )
@@ -77,9 +82,7 @@ def number(text: str) -> float:
 def _positive(value: float, text: str, what: str, most: float, unit: str) -> float:
     value = round(value, 6)
     if not 0 < value <= most:
-        raise InputError(
-            f"prompt: {what} of {text.strip()[:40]} is outside (0, {most:g}] {unit}; {EXAMPLE}"
-        )
+        raise InputError(f"prompt: {what} of {text.strip()[:40]} is outside (0, {most:g}] {unit}; {EXAMPLE}")
     return value
 
 
@@ -120,7 +123,11 @@ def _factor(text: str) -> float:
 
 def _take_seconds(match: re.Match[str], film: FilmDraft) -> bool | None:
     text = match.group()
-    if re.match(r"(?:an?|the) ", text) and re.search(r"\ban? (?:second|min)\b", text) and " for " not in f" {text}":
+    if (
+        re.match(r"(?:an?|the) ", text)
+        and re.search(r"\ban? (?:second|min)\b", text)
+        and " for " not in f" {text}"
+    ):
         return False  # "a second fox": an ordinal, not a time
     if re.search(r"\b\d+[ -]?mins?$", text) is None and re.fullmatch(rf"{NUMBER} s", text) and text[0] == "a":
         return False

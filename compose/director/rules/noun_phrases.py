@@ -35,7 +35,7 @@ _EXAMPLE = "write for example 'three foxes run'"
 
 @dataclass(eq=False)
 class NounPhrase:
-    """A noun phrase; `object` is what an actor of it is called, `text` the words a scene or landmark keeps."""
+    """A noun phrase; `object` is what an actor of it is called, `text` what a scene or landmark keeps."""
 
     tokens: list[Token]
     determiner: str = ""
@@ -66,7 +66,9 @@ class NounPhrase:
     @property
     def object(self) -> str:
         words = [w.text for w in self.words if w.text not in SIZES and not w.text.endswith("'s")]
-        words = [w for w in words if w not in ("very", "really", "quite", "extremely", "same", "single", "own")]
+        words = [
+            w for w in words if w not in ("very", "really", "quite", "extremely", "same", "single", "own")
+        ]
         return " ".join([*words[:-1], self.head])[:200].strip()
 
     @property
@@ -81,7 +83,9 @@ class NounPhrase:
 
 def is_boundary(text: str) -> bool:
     """Whether a word can be in no noun phrase."""
-    closed = text in PREPOSITIONS or text in FUNCTION_WORDS or text in AUXILIARIES or text in NEGATED_AUXILIARIES
+    closed = (
+        text in PREPOSITIONS or text in FUNCTION_WORDS or text in AUXILIARIES or text in NEGATED_AUXILIARIES
+    )
     if text in ("named", "called"):
         return True
     return text in ENDS or text == COMMA or text.startswith("@") or (closed and text not in ("one", "own"))
@@ -113,7 +117,7 @@ def read_noun_phrase(tokens: list[Token], at: int) -> tuple[NounPhrase, int] | N
             break
         if phrase.words and _number(text) is not None:
             break
-        if is_boundary(text) or text in MANNER and _ends_phrase(tokens, i, phrase):
+        if is_boundary(text) or (text in MANNER and _ends_phrase(tokens, i, phrase)):
             break
         if _is_verb_here(tokens, i, phrase, bare):
             break
@@ -133,10 +137,8 @@ def read_noun_phrase(tokens: list[Token], at: int) -> tuple[NounPhrase, int] | N
     return phrase, i
 
 
-def _headless(
-    tokens: list[Token], at: int, start: int, phrase: NounPhrase
-) -> tuple[NounPhrase, int] | None:
-    """"one ... another ...": a determiner alone that counts."""
+def _headless(tokens: list[Token], at: int, start: int, phrase: NounPhrase) -> tuple[NounPhrase, int] | None:
+    """ "one ... another ...": a determiner alone that counts."""
     said = " ".join(token.text for token in tokens[at:start])
     if said in ("one", "another", "the other", "others", "the others", "the first", "the second") or (
         phrase.counted and start > at and said not in ("no",)
@@ -182,7 +184,9 @@ def _read_determiner(tokens: list[Token], at: int, phrase: NounPhrase) -> int:
     while i < len(tokens):
         text = tokens[i].text
         after = tokens[i + 1].text if i + 1 < len(tokens) else ""
-        if text in ("all", "both", "just", "only", "about", "exactly") and (after in ARTICLES or _number(after)):
+        if text in ("all", "both", "just", "only", "about", "exactly") and (
+            after in ARTICLES or _number(after)
+        ):
             i += 1
         elif text == "both":
             phrase.determiner, phrase.count, phrase.counted = "both", 2, True
@@ -220,12 +224,19 @@ def _number(text: str) -> float | None:
 def _counted(tokens: list[Token], i: int, count: float, phrase: NounPhrase) -> int:
     following = tokens[i + 1].text if i + 1 < len(tokens) else ""
     if following in ("dozen", "hundred", "thousand", "million"):
-        count, i = count * {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}[following], i + 1
+        count, i = (
+            count * {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}[following],
+            i + 1,
+        )
     if not float(count).is_integer():
         raise InputError(f"prompt: {count:g} is no number of actors; {_EXAMPLE}")
     phrase.count, phrase.counted = int(count), True
     end = i + 1
-    if end + 1 < len(tokens) and tokens[end].text == "of" and tokens[end + 1].text in ("the", "these", "those"):
+    if (
+        end + 1 < len(tokens)
+        and tokens[end].text == "of"
+        and tokens[end + 1].text in ("the", "these", "those")
+    ):
         return end + 2
     return end
 
@@ -244,7 +255,18 @@ def _quantity(tokens: list[Token], i: int, phrase: NounPhrase) -> int | None:
         while j < len(tokens) and tokens[j].text in ("the", "these", "those"):
             j += 1
         return j
-    if text in ("few", "some", "several", "many", "dozen", "hundred", "thousand", "couple", "million", "dozens"):
+    if text in (
+        "few",
+        "some",
+        "several",
+        "many",
+        "dozen",
+        "hundred",
+        "thousand",
+        "couple",
+        "million",
+        "dozens",
+    ):
         plural_next = after in NOUN_FORMS and NOUN_FORMS[after][1]
         if text == "couple" and not plural_next:
             return None
@@ -262,7 +284,9 @@ def _ends_phrase(tokens: list[Token], i: int, phrase: NounPhrase) -> bool:
 
 
 def _has_noun(phrase: NounPhrase) -> bool:
-    return any(not is_adjective(w.text) or w.text in NOUN_FORMS for w in phrase.words if not w.text.endswith("'s"))
+    return any(
+        not is_adjective(w.text) or w.text in NOUN_FORMS for w in phrase.words if not w.text.endswith("'s")
+    )
 
 
 def _goes_on(tokens: list[Token], i: int) -> bool:

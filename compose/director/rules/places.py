@@ -76,7 +76,8 @@ _SIDE = re.compile(
     r"(?:( and| to) (?:the )?(left|right)(?: (?:side|edge|corner|half|part|end))?(?![^ ]))?"
 )
 _SIDES = {
-    **{"left": "left", "right": "right"},
+    "left": "left",
+    "right": "right",
     **dict.fromkeys(("front", "foreground", "camera", "viewer", "audience", "bottom", "screen"), "near"),
     **dict.fromkeys(("back", "background", "distance", "top", "horizon"), "far"),
     **dict.fromkeys(("centre", "center", "middle"), "centre"),
@@ -87,11 +88,43 @@ _SHAPES: dict[str, PathShape] = {
     **dict.fromkeys(("curve", "arc", "spiral", "bend", "semicircle"), "curve"),
     "line": "straight",
 }
-_FORMATIONS = {"row", "line", "formation", "queue", "unison", "sync", "turn", "file", "air", "way", "pace", "speed"}
-_PARTS = {"side", "edge", "corner", "middle", "centre", "center", "top", "bottom", "end", "foot", "bank", "part"}
+_FORMATIONS = {
+    "row",
+    "line",
+    "formation",
+    "queue",
+    "unison",
+    "sync",
+    "turn",
+    "file",
+    "air",
+    "way",
+    "pace",
+    "speed",
+}
+_PARTS = {
+    "side",
+    "edge",
+    "corner",
+    "middle",
+    "centre",
+    "center",
+    "top",
+    "bottom",
+    "end",
+    "foot",
+    "bank",
+    "part",
+}
 RELATION_OF: dict[str, RelationKind] = {
-    **{"near": "beside", "beside": "beside", "behind": "behind", "in_front_of": "in_front_of"},
-    **{"left_of": "left_of", "right_of": "right_of", "under": "under", "on": "on"},
+    "near": "beside",
+    "beside": "beside",
+    "behind": "behind",
+    "in_front_of": "in_front_of",
+    "left_of": "left_of",
+    "right_of": "right_of",
+    "under": "under",
+    "on": "on",
 }
 
 
@@ -126,7 +159,9 @@ def on_preposition(state: State) -> bool:
     state.at = end
     _place(state, kind, said, phrase, start)
     _coordinated(state, kind, said)
-    if state.before != "and" and not (kind in ("with", "other") and state.clause.group == [state.clause.last]):
+    if state.before != "and" and not (
+        kind in ("with", "other") and state.clause.group == [state.clause.last]
+    ):
         state.before = "prep"
     return True
 
@@ -137,10 +172,7 @@ def _whole(state: State, phrase: NounPhrase, end: int) -> tuple[NounPhrase, int]
         inner = state.phrase(end + 1)
         if inner is None:
             break
-        if phrase.head in _PARTS or phrase.head in TALK:
-            phrase.use()
-            phrase = inner[0]
-        elif phrase.head in BODY and inner[0].kind == "actor":
+        if phrase.head in _PARTS or phrase.head in TALK or (phrase.head in BODY and inner[0].kind == "actor"):
             phrase.use()
             phrase = inner[0]
         else:
@@ -160,7 +192,11 @@ def _place(state: State, kind: str, said: str, phrase: NounPhrase, start: int) -
         set_weather(state, phrase, said)
     elif phrase.head in TALK and kind != "to":
         phrase.use()
-    elif said in ("in", "on", "with") and phrase.head in CLOTHES | BODY and not phrase.words[-1].text.endswith("'s"):
+    elif (
+        said in ("in", "on", "with")
+        and phrase.head in CLOTHES | BODY
+        and not phrase.words[-1].text.endswith("'s")
+    ):
         state.clause.belonging = True
     elif kind == "with" or (kind == "other" and said != "like"):
         _companion(state, phrase, said)
@@ -177,7 +213,9 @@ def _another(state: State, kind: str, phrase: NounPhrase) -> None:
     phrase.use()
     before = next((actor.start for actor in state.targets() if actor.start), None)
     if before is not None and before.kind == "landmark":
-        give_place(state, PlaceDraft("landmark", f"another {before.value}"), "end" if kind == "to" else "start")
+        give_place(
+            state, PlaceDraft("landmark", f"another {before.value}"), "end" if kind == "to" else "start"
+        )
 
 
 def relate(state: State, kind: str, said: str, other: ActorDraft) -> None:
@@ -194,10 +232,19 @@ def relate(state: State, kind: str, said: str, other: ActorDraft) -> None:
                 actor.path_words.append("around")
         return
     elif kind == "scene":
-        relation = {"on": "on", "upon": "on", "over": "above", "above": "above", "in": "on", "inside": "on"}.get(said)  # type: ignore[assignment]
+        relation = {
+            "on": "on",
+            "upon": "on",
+            "over": "above",
+            "above": "above",
+            "in": "on",
+            "inside": "on",
+        }.get(said)  # type: ignore[assignment]
         if said == "at":
             last = state.clause.verbs[-1][0] if state.clause.verbs else ""
-            relation = "toward" if last in ("walk", "run", "fly", "swim", "drive", "move", "jump") else "facing"
+            relation = (
+                "toward" if last in ("walk", "run", "fly", "swim", "drive", "move", "jump") else "facing"
+            )
     set_relation(state, relation, other)
 
 
@@ -251,7 +298,9 @@ def set_scene(state: State, phrase: NounPhrase, said: str, start: int) -> None:
     film, clause = state.film, state.clause
     known = phrase.head in SCENES
     between = state.tokens[clause.scene_end : start] if clause.scene_end >= 0 else []
-    adjacent = clause.scene_end >= 0 and all(t.text[0].isalpha() and t.text not in ("and", "or") for t in between)
+    adjacent = clause.scene_end >= 0 and all(
+        t.text[0].isalpha() and t.text not in ("and", "or") for t in between
+    )
     adjacent &= len(between) <= 1
     if film.scene is None or (known and not film.scene_known):
         film.scene, film.scene_known = phrase.text, known
@@ -394,11 +443,25 @@ def _on_side(state: State, kind: str, words: int) -> bool:
         pass
     end = state.at + words + n
     beyond = state.phrase(end + 1) if after == "of" else None
-    if found.group(1) not in ("camera", "viewer", "audience") and state.phrase(state.at + words) and after not in ("of",):
+    if (
+        found.group(1) not in ("camera", "viewer", "audience")
+        and state.phrase(state.at + words)
+        and after not in ("of",)
+    ):
         phrase, stop = state.phrase(state.at + words) or (None, 0)
-        if phrase is not None and phrase.head not in ("back", "side", "edge", "corner", "top", "bottom", "horizon", "distance", "screen") and stop > end:
+        if (
+            phrase is not None
+            and phrase.head
+            not in ("back", "side", "edge", "corner", "top", "bottom", "horizon", "distance", "screen")
+            and stop > end
+        ):
             return False  # "on the back porch", "at the front door"
-    if beyond is not None and beyond[0].kind in ("actor", "thing", "") and beyond[0].head not in TALK and side in ("left", "right"):
+    if (
+        beyond is not None
+        and beyond[0].kind in ("actor", "thing", "")
+        and beyond[0].head not in TALK
+        and side in ("left", "right")
+    ):
         state.eat(words + n + 1)
         state.at = beyond[1]
         relation = "left_of" if side == "left" else "right_of"
@@ -431,9 +494,9 @@ def _give_sides(state: State, kind: str, sides: list[str]) -> None:
         return
     else:
         state.clause.sides += places
-        if len(places) == 1 and state.before != "prep":
-            give_place(state, places[0], "start")
-        elif len(places) == 1 and not any(actor.start or actor.end for actor in state.targets()):
+        if (len(places) == 1 and state.before != "prep") or (
+            len(places) == 1 and not any(actor.start or actor.end for actor in state.targets())
+        ):
             give_place(state, places[0], "start")
 
 
@@ -445,7 +508,14 @@ def _on_bare_side(state: State) -> bool:
         give_place(state, PlaceDraft("side", state.text(2)), "end")
         state.eat(3)
         return True
-    direction = {"left": "left", "right": "right", "leftwards": "left", "rightwards": "right", "leftward": "left", "rightward": "right"}
+    direction = {
+        "left": "left",
+        "right": "right",
+        "leftwards": "left",
+        "rightwards": "right",
+        "leftward": "left",
+        "rightward": "right",
+    }
     if text in direction and state.clause.has_verb:
         give_place(state, PlaceDraft("side", direction[text]), "end")
         state.eat(1)

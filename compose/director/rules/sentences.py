@@ -24,7 +24,20 @@ from orbit4d.compose.language.words import (
 )
 
 _WEATHER = re.compile(r"it (?:(?:is|was) )?(snow|rain|drizzl|storm|hail)(?:ing|s)\b")
-_BREAKS = {"while", "as", "when", "where", "until", "because", "so", "whereas", "meanwhile", "though", "although", "once"}
+_BREAKS = {
+    "while",
+    "as",
+    "when",
+    "where",
+    "until",
+    "because",
+    "so",
+    "whereas",
+    "meanwhile",
+    "though",
+    "although",
+    "once",
+}
 _SEQUENCE = {"then", "afterwards", "next", "finally", "later", "eventually", "suddenly", "first", "before"}
 _BOTH = {"both", "all", "everyone", "everybody"}
 
@@ -144,13 +157,29 @@ def _front(state: State) -> None:
     if not state.clause.has_verb or not state.clause.group:
         return
     i = state.at
-    if state.text() not in ("in", "on", "at", "behind", "near", "to", "next", "beside", "from", "under", "above"):
+    if state.text() not in (
+        "in",
+        "on",
+        "at",
+        "behind",
+        "near",
+        "to",
+        "next",
+        "beside",
+        "from",
+        "under",
+        "above",
+    ):
         return
     for j in range(i + 1, min(i + 9, len(state.tokens))):
         text = state.tokens[j].text
         if text in ENDS or text in ("and", "then"):
             return
-        found = state.phrase(j) if text in ("a", "an", "two", "three", "another", "some") or text == "the" else None
+        found = (
+            state.phrase(j)
+            if text in ("a", "an", "two", "three", "another", "some") or text == "the"
+            else None
+        )
         if found is not None and found[0].kind == "actor" and state.verb_follows(found[1]):
             follows = state.tokens[found[1]].text if found[1] < len(state.tokens) else "."
             if j > i + 1 and follows != "of":
@@ -201,7 +230,13 @@ def _auxiliary(state: State) -> bool:
             state.before = "aux"
         return True
     if text in AUXILIARIES and (text not in ("has", "have", "had") or state.text(1) in VERB_FORMS):
-        if text in ("does", "do", "did", "doing") and state.text(1) in ("a", "some", "yoga", "ballet", "karate"):
+        if text in ("does", "do", "did", "doing") and state.text(1) in (
+            "a",
+            "some",
+            "yoga",
+            "ballet",
+            "karate",
+        ):
             return False
         state.eat(1)
         if text in ("it's", "he's", "she's", "they're") and not state.clause.group:
@@ -224,7 +259,9 @@ def _pronoun(state: State) -> bool:
             state.eat(1)
             state.before = "talk"
         return True
-    if text in SUBJECTS and (not clause.group or (state.before in ("and", "comma") and state.verb_follows(state.at + 1))):
+    if text in SUBJECTS and (
+        not clause.group or (state.before in ("and", "comma") and state.verb_follows(state.at + 1))
+    ):
         if clause.group:
             state.new_clause()
         group = state.last_group or state.mentioned[-1:]
@@ -279,7 +316,9 @@ def _expected_verb(state: State) -> bool:
         joined = False
     if not (after or joined):
         return False
-    if text == "like" or (state.before == "and" and state.phrase() is not None and state.text(1) in VERB_FORMS):
+    if text == "like" or (
+        state.before == "and" and state.phrase() is not None and state.text(1) in VERB_FORMS
+    ):
         return False
     on_verb(state)
     return True
@@ -314,7 +353,9 @@ def _noun(state: State) -> bool:
     if phrase.head in CLOTHES | BODY and clause.group and verb and not clause.belonging:
         state.at, state.skip_verb, state.before = end, True, "np"
         return True
-    if state.before == "verb" or (state.before == "and" and clause.has_verb and not verb and state.last_relation):
+    if state.before == "verb" or (
+        state.before == "and" and clause.has_verb and not verb and state.last_relation
+    ):
         again = state.last_relation if state.before == "and" else None
         on_object(state, phrase, end)
         if again is None:
@@ -337,8 +378,10 @@ def _excluded(state: State, phrase: NounPhrase, end: int) -> None:
     state.at = end
     exclude(state, phrase)
     while state.text() in ("or", "nor", "and", ",") and (more := state.phrase(state.at + 1)) is not None:
-        if more[0].determiner not in ("", "no", "any") or state.verb_follows(more[1]) or (
-            state.text() in ("and", ",") and more[0].determiner != "no"
+        if (
+            more[0].determiner not in ("", "no", "any")
+            or state.verb_follows(more[1])
+            or (state.text() in ("and", ",") and more[0].determiner != "no")
         ):
             break
         state.eat(1)
@@ -435,14 +478,21 @@ def _join(state: State, phrase: NounPhrase, end: int) -> None:
     if not joined:
         state.take_front()
     state.before = "np"
-    if state.text() == "of" and (inner := state.phrase(state.at + 1)) is not None and inner[0].kind != "actor":
+    if (
+        state.text() == "of"
+        and (inner := state.phrase(state.at + 1)) is not None
+        and inner[0].kind != "actor"
+    ):
         state.eat(1)
         state.at = inner[1]
 
 
 def _talks(state: State, end: int) -> bool:
     """Whether a speaker's relative likes, wants or asks for something here."""
-    return any(token.text in TALKING or VERB_FORMS.get(token.text, ("",))[0] in TALKING for token in state.tokens[end : end + 3])
+    return any(
+        token.text in TALKING or VERB_FORMS.get(token.text, ("",))[0] in TALKING
+        for token in state.tokens[end : end + 3]
+    )
 
 
 def _moves(state: State, end: int) -> bool:

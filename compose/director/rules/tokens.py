@@ -75,7 +75,7 @@ class Stream:
         then: Callable[[re.Match[str]], bool | str | None],
         used: bool = True,
     ) -> None:
-        """Hand each match to `then`; take it out, unless False came back, for the mark that came back, if any.
+        """Hand each match to `then`; unless that returns False, the mark it returns stands in its place.
 
         `used` False: it is out of the way, and still reported as unused.
         Matches are taken from the left, one after the other.

@@ -1,0 +1,1 @@
+"""Libraries of animated assets: what is in them, what fits words best, and under which licence it comes."""
