@@ -54,6 +54,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "recon4d": ("orbit4d.recon4d.cli", "recon4d", "Turn an orbit video into explicit 4D Gaussians."),
     "animate": ("orbit4d.compose.cli.animate", "command", "One image and a sentence become 4D Gaussians."),
+    "compose": (
+        "orbit4d.compose.cli.group",
+        "compose",
+        "Compose a film of 3D concepts from a sentence.",
+    ),
     "film": ("orbit4d.recon4d.cli", "film", "Film a scene along a camera path."),
     "view": (
         "orbit4d.recon4d.cli",

@@ -195,7 +195,7 @@ def with_motion(concept: Concept, source: Character, motion: Motion, cache: Path
 
 
 def rest_action(names: tuple[str, ...] | list[str]) -> int:
-    """Index of the action at whose first moment an asset is fitted: `idle` where it has one, else its first."""
+    """Index of the action at whose first moment an asset is fitted: an idle one, else its first."""
     plain = [name.rpartition("|")[2].lower().replace("_", "").replace(".", "") for name in names]
     idle = [i for i, name in enumerate(plain) if "idle" in name]
     return min(idle, key=lambda i: (len(plain[i]), i)) if idle else 0

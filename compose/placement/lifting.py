@@ -21,7 +21,8 @@ def lift(boxes: Any, depth: Any, heights: Any, K: Any, c2w: Any) -> Any:
     """Centres [N, 3] in the world of upright things seen as boxes.
 
     boxes [N, 4] (centre x, centre y, width, height in pixels), depth [N] along the viewing axis at the
-    middle of the lower edge, heights [N] in world units, K [3, 3], c2w [4, 4]. numpy or torch, whose kind comes back.
+    middle of the lower edge, heights [N] in world units, K [3, 3], c2w [4, 4]. numpy or torch, whose kind
+    comes back.
     """
     x, y, _, h = _columns(boxes, 4)
     points = contact_points(_stack([x, y + h / 2], boxes), depth, K, c2w)

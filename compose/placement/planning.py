@@ -92,6 +92,7 @@ class Plan:
     placed: list[Placed]
     seconds: float
     notes: list[str] = field(default_factory=list)
+    ground: Ground | None = None
 
 
 def natural_speed(cast: Cast, actor: Actor, notes: list[str]) -> float:
@@ -102,7 +103,8 @@ def natural_speed(cast: Cast, actor: Actor, notes: list[str]) -> float:
     pace = DEFAULT_SPEED.get(actor.action, WALK)
     if actor.action not in FLOATING:
         notes.append(
-            f"actor {actor.id}: the feet of {cast.clip.action} say no speed; {pace:g} heights a second stand in"
+            f"actor {actor.id}: the feet of {cast.clip.action} say no speed; {pace:g} heights a second "
+            "stand in"
         )
     return pace * cast.metres
 
@@ -127,7 +129,7 @@ def plan(spec: Spec, casts: list[Cast], seconds: float, seed: int = 0) -> Plan:
     cell = max(0.05 * min(c.metres for c in casts), (high[0] - low[0]) / 128)
     maker = _Maker(spec, casts, speeds, lengths, lanes, stage, seconds, seed, notes)
     maker.ground = Ground.plane(low, high, cell, stage.obstacles())
-    return Plan(stage, maker.all(), seconds, notes)
+    return Plan(stage, maker.all(), seconds, notes, maker.ground)
 
 
 def _speeds(spec: Spec, casts: list[Cast], notes: list[str]) -> list[float]:
@@ -167,7 +169,7 @@ def _lanes(spec: Spec, casts: list[Cast]) -> tuple[list[float], float]:
         own[actor.id] = actor.relation.actor if follows and actor.relation is not None else actor.id
     for _ in spec.actors:
         own = {a: own[b] for a, b in own.items()}
-    heads = sorted({b for b in own.values()})
+    heads = sorted(set(own.values()))
     widths = {}
     for head in heads:
         rows = [_rows(spec.actors[a].count) for a, b in own.items() if b == head]

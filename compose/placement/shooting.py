@@ -133,7 +133,7 @@ def _damped(centres: Floats, seconds: float) -> Floats:
     """Targets that follow centres, led by what comes, on a critically damped spring."""
     frames = len(centres)
     step = seconds / max(frames, 1)
-    ahead = int(round(AHEAD / max(step, 1e-6)))
+    ahead = round(AHEAD / max(step, 1e-6))
     aims = centres[np.minimum(np.arange(frames) + ahead, frames - 1)]
     omega = 2.0 / DAMPING
     place, pace = aims[0].copy(), np.zeros(3)
