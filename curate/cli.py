@@ -24,6 +24,7 @@ Examples:
   orbit4d curate assets/ --out table.parquet --report report
   orbit4d curate 'objaverse:animated?limit=100' --license 'CC*' --out table.parquet
   orbit4d curate table.parquet --min-motion 0.05 --out stricter.parquet      (decides again, measures nothing)
+  orbit4d curate fit assets.labels.parquet --out rules.yaml                  (rules from labels of people)
 """
 
 #: Options that set a rule of the same name (`-` for `_`); a test holds this list against `Rules`.
@@ -92,7 +93,25 @@ GROUPS = {
 }
 
 
-@click.command("curate", cls=Command, epilog=EXAMPLE, on_interrupt=RESUMED, groups=GROUPS)
+class Curate(Command):
+    """`curate SOURCE...`, and `curate fit LABELS` where no file or folder is called `fit`."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context of the command that the words name."""
+        if args and args[0] == "fit" and not os.path.exists("fit"):
+            from orbit4d.curate.commands.fit import command as fit
+
+            return fit.make_context(f"{info_name} fit", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run what `make_context` chose."""
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
+@click.command("curate", cls=Curate, epilog=EXAMPLE, on_interrupt=RESUMED, groups=GROUPS)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
     "--out",

@@ -33,8 +33,8 @@ ORDER = {
     "render": "protocol planning fleet dataset cli job",
     "render.blender": "materials importers geometry scene demo tasks main",
     "curate": (
-        "columns journal leaks tags duplicates rule_settings measuring rendered rules tables labels report "
-        "review commands cli"
+        "columns journal leaks tags duplicates rule_settings measuring rendered rules tables labels fitting "
+        "report review commands cli"
     ),
     "model": (
         "config weights network encoders data diffusion compute run guided sampling distill training cli "

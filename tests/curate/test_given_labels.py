@@ -26,7 +26,8 @@ def table(n: int = 6, **more: list[object]) -> pa.Table:
     rows = [
         {
             "uid": f"a{i}", "action": "Run", "action_index": 0, "status": "measured",
-            "asset_sha256": f"{i:064x}", "window_start": 0.0, "window_end": 1.0, "motion_geometry": 0.001 if i % 2 else 0.1,
+            "asset_sha256": f"{i:064x}", "window_start": 0.0, "window_end": 1.0,
+            "motion_geometry": 0.001 if i % 2 else 0.1,
             "license": "CC0", **{name: values[i] for name, values in more.items()},
         }
         for i in range(n)
