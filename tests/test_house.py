@@ -36,8 +36,8 @@ ORDER = {
         "columns journal leaks tags duplicates rule_settings measuring rendered rules tables report cli"
     ),
     "model": (
-        "config weights network encoders data diffusion compute run guided sampling distill training cli "
-        "train_main"
+        "config weights network encoders data diffusion compute run guided sampling views distill training "
+        "cli train_main"
     ),
     "recon4d": (
         "rotations devices graphs raster gaussians deformation world scene filming inputs fitting export "

@@ -49,7 +49,7 @@ class PartsSpec:
     """Which parts, and the habits of the base they serve."""
 
     variant: str
-    """Of the network: "text", "image" or "static3d"."""
+    """Of the network: "text", "image" or "static3d"; "views" of synchronised views, with or without text."""
     autoencoder: str
     text_encoder: str = ""
     image_encoder: str = ""
@@ -63,7 +63,7 @@ class PartsSpec:
         """From the settings of a run."""
         model, data = config.model, config.data
         return cls(
-            model.variant,
+            "views" if config.synchronised else model.variant,
             model.autoencoder,
             model.text_encoder,
             model.image_encoder,
