@@ -129,9 +129,11 @@ class ViewSettings:
     azimuth_from: float = 30.0
     """Largest difference of azimuth from the reference, degrees, at the start; it grows linearly."""
     azimuth_to: float = 180.0
+    """And at the end of its growth."""
     elevation_from: float = 15.0
     """The same for elevation."""
     elevation_to: float = 45.0
+    """And at the end of its growth."""
     curriculum: float = 0.5
     """Share of the steps over which the differences grow."""
     width: int = 0

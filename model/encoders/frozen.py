@@ -23,13 +23,13 @@ from orbit4d.model.network.unet import OrbitUNet
 _REMEMBERED = 256
 
 
-def latent_shape(autoencoder: str) -> tuple[int, int]:
-    """(latent channels, pixels per latent pixel) without loading weights: the published f8 VAE unless
-    pixels."""
+def latent_shape(autoencoder: str, wan: bool = False) -> tuple[int, int]:
+    """(latent channels, pixels per latent pixel) without loading weights: the published f8 VAE (or Wan's)
+    unless pixels."""
     if autoencoder.startswith("unshuffle:"):
         pixels = load_autoencoder(autoencoder)
         return pixels.channels, pixels.factor
-    return 4, 8
+    return (16, 8) if wan else (4, 8)
 
 
 def _exactly(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
