@@ -34,4 +34,10 @@ def encode(dataset: str, **options: Any) -> None:
     """
     from orbit4d.model.data.encode import encode_dataset
 
-    print(encode_dataset(dataset, settings(**options)))
+    config = settings(**options)
+    if config.synchronised:
+        from orbit4d.model.views.encode import encode_scenes
+
+        print(encode_scenes(dataset, config))
+        return
+    print(encode_dataset(dataset, config))

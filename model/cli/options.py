@@ -64,7 +64,7 @@ class Count(click.ParamType):
 
 PRESET = click.option(
     "--preset",
-    help="tiny, tiny-text, videomv-text, videomv-image or videomv-static3d. Default: --config's, else tiny.",
+    help="tiny, tiny-text, videomv-text, -image, -static3d, sync-tiny, -orbit, -wan. Default: tiny.",
 )
 CONFIG = click.option(
     "--config",

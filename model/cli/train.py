@@ -175,7 +175,8 @@ def train(
 
         print(json.dumps(to_dict(config), indent=1))
         processes = ray_workers or int(os.environ.get("WORLD_SIZE", "1"))
-        print(report(config, *latent_shape(config.model.autoencoder), processes))
+        shape = latent_shape(config.model.autoencoder, config.model.base == "wan")
+        print(report(config, *shape, processes))
         if config.optim.batch == "auto":
             from orbit4d.model.training.plan import choices
 

@@ -54,7 +54,8 @@ def open_graphs(
 
     InputError for optim.graphs=on where there can be none.
     """
-    if config.optim.graphs == "off":
+    if config.optim.graphs == "off" or config.synchronised:
+        # Samples of two shapes, and views that are drawn anew: nothing to record.
         return None
     required = config.optim.graphs == "on"
     recorder = recorder_of(accelerator.device)

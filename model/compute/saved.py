@@ -122,6 +122,50 @@ def saved_by_a_pass(unet: OrbitUNet, config: TrainConfig, downscale: int, batch:
     return Saved(counter.bytes, tuple(blocks), tuple(attention))
 
 
+def saved_by_views(
+    net: Any, config: TrainConfig, grid: tuple[int, int, int], batch: int, half: bool
+) -> Saved:
+    """The same of `batch` scenes through a network with a view module: OrbitWan or OrbitUNet, on the meta
+    device; `grid` is frames, rows and columns of a latent."""
+    mixed = config.optim.precision != "no" and not half
+    dtype = torch.bfloat16 if config.optim.precision != "no" and half else torch.float32
+    nn.Module.to(net, dtype)
+    rows, wan = batch * config.views.count, config.model.base == "wan"
+    with torch.device("meta"):
+        camera, t = torch.empty(rows, grid[0], 12), torch.zeros(rows)
+        width = net.config.text_dim if wan else net.config.cross_attention_dim
+        text = torch.empty(rows, 512 if wan else 77, width, dtype=dtype)
+        sample = torch.empty(rows, net.config.in_channels, *grid, dtype=dtype)
+    counter = _Counter()
+    blocks: list[Region] = []
+    attention: list[Region] = []
+
+    def counted(into: list[Region], inner: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        before = counter.bytes
+        out = inner(*args, **kwargs)
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        inputs = sum(a.numel() * a.element_size() for a in tensors)
+        modules = [a for a in args if isinstance(a, nn.Module)]
+        trained = sum(p.numel() for m in modules for p in m.parameters() if p.requires_grad)
+        into.append(Region(counter.bytes - before, inputs, trained if wan else _trained(args)))
+        return out
+
+    run = net._run
+    net._run = lambda *args: counted(blocks, run, *args)
+    if not wan:
+        attend = net._attend
+        net._attend = lambda *args, **kwargs: counted(attention, attend, *args, **kwargs)
+    counter.ignore = {p.untyped_storage()._cdata for p in net.parameters()}
+    with ExitStack() as stack:
+        stack.enter_context(_as_on_a_gpu())
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.pack, lambda t: t))
+        if mixed:
+            stack.enter_context(_Autocast(counter))
+        name = "camera" if wan else "view_camera"
+        net(sample, t, text, views=config.views.count, **{name: camera})
+    return Saved(counter.bytes, tuple(blocks), tuple(attention))
+
+
 def _trained(args: tuple[Any, ...]) -> int:
     """Trained parameters of a block's layer (block, i, ..) or of two transformers."""
     modules: list[nn.Module] = [a for a in args if isinstance(a, nn.Module)]

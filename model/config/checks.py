@@ -29,7 +29,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optim.graphs": ("auto", "on", "off"),
     "sample.precision": ("auto", "fp16", "bf16", "no"),
     "sample.spacing": ("leading", "trailing"),
-    "stages.name": ("static", "dynamic"),
+    "stages.name": ("static", "dynamic", "single", "views"),
+    "model.base": ("unet", "wan"),
 }
 #: What `model.unet` may hold: arguments of `OrbitUNet` but its variant, which is a setting of its own.
 UNET = (
@@ -54,8 +55,25 @@ UNET = (
     "view_sync",
     "view_index",
 )
+#: What `model.wan` may hold: arguments of `OrbitWan`.
+WAN = (
+    "patch_size",
+    "num_attention_heads",
+    "attention_head_dim",
+    "in_channels",
+    "out_channels",
+    "text_dim",
+    "freq_dim",
+    "ffn_dim",
+    "num_layers",
+    "cross_attn_norm",
+    "eps",
+    "rope_max_seq_len",
+    "view_blocks",
+    "view_index",
+)
 #: Settings that take a list of words.
-LISTS: dict[str, tuple[str, ...]] = {"data.augment": ("roll", "reverse", "mirror", "arc")}
+LISTS: dict[str, tuple[str, ...]] = {"data.augment": ("roll", "reverse", "mirror", "arc", "channels")}
 
 
 @dataclass(frozen=True)
@@ -107,6 +125,19 @@ NUMBERS: dict[str, Interval] = {
     "loss.drop_image": _SHARE,
     "loss.offset_noise": _FROM_0,
     "loss.noise_bias": Interval(ends="(]"),
+    "views.count": _FROM_1,
+    "views.width": _FROM_0,
+    "views.multi": _SHARE,
+    "views.images": _SHARE,
+    "views.single": _SHARE,
+    "views.reference": _SHARE,
+    "views.azimuth_from": Interval(high=180),
+    "views.azimuth_to": Interval(high=180),
+    "views.elevation_from": Interval(high=180),
+    "views.elevation_to": Interval(high=180),
+    "views.curriculum": _SHARE,
+    "views.shift": Interval(ends="(]"),
+    "views.metres_per_unit": Interval(ends="(]"),
     "optim.lr": _FROM_0,
     "optim.warmup": _FROM_0,
     "optim.weight_decay": _FROM_0,
@@ -138,6 +169,10 @@ def check_values(flat: Mapping[str, Any]) -> None:
     for name in flat["model.unet"]:
         if name not in UNET:
             raise InputError(f"model.unet.{name}: no such argument of the network; {or_known(name, UNET)}")
+    for name in flat["model.wan"]:
+        if name not in WAN:
+            raise InputError(f"model.wan.{name}: no such argument of the network; {or_known(name, WAN)}")
+    _check_views(flat)
     if flat["data.latents_folder"] and flat["data.latents"] not in ("auto", "cache"):
         raise InputError(
             f"data.latents_folder={flat['data.latents_folder']}: is for data.latents=cache, which is "
@@ -145,6 +180,30 @@ def check_values(flat: Mapping[str, Any]) -> None:
         )
     if flat["model.variant"] == "text" and not flat["data.captions"]:
         raise InputError("data.captions=false: a text model has nothing else to go by; leave it true")
+
+
+def _check_views(flat: Mapping[str, Any]) -> None:
+    names = {stage["name"] for stage in flat["stages"]}
+    if flat["views.count"] == 1:
+        if flat["model.base"] == "wan":
+            raise InputError("model.base=wan: trains views of scenes; set views.count to 2 or more")
+        if names & {"single", "views"}:
+            raise InputError("stages.name=views: is for views.count of 2 or more; set static or dynamic")
+        return
+    if names - {"single", "views"}:
+        raise InputError(f"stages.name={sorted(names)[0]}: with views.count above 1 give single or views")
+    if flat["model.base"] == "unet" and (flat["model.variant"] != "text" or "single" in names):
+        raise InputError(
+            "model.variant: views on an OrbitUNet need the text variant, trained before (--init)"
+        )
+    if not flat["views.multi"] + flat["views.images"] + flat["views.single"]:
+        raise InputError("views.multi=0: give one of views.multi, views.images, views.single a share")
+    if flat["sample_every"]:
+        raise InputError(
+            "sample_every: views are not sampled on the way; set it to 0 and use orbit4d multicam"
+        )
+    if flat["optim.lora"] and flat["views.count"] > 1:
+        raise InputError("optim.lora: the view module is trained whole and the base is frozen; set it to 0")
 
 
 def _check(key: str, value: Any) -> None:

@@ -22,6 +22,7 @@ from orbit4d.model.config.settings import (
     SampleSettings,
     Stage,
     TrainConfig,
+    ViewSettings,
 )
 
 #: The fixed negative prompt of VGen, on which VideoMV stands: it means "no caption" to its text model.
@@ -110,6 +111,65 @@ TINY = TrainConfig(
     validate_every=50,
     validate_clips=4,
 )
+#: Wan 2.1 T2V 1.3 B in diffusers' layout.
+_WAN = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+SYNC_TINY = TrainConfig(
+    preset="sync-tiny",
+    stages=(Stage("single", 2500), Stage("views", 3000)),
+    model=ModelSettings(
+        base="wan",
+        variant="text",
+        wan={
+            "patch_size": [1, 1, 1],
+            "num_attention_heads": 4,
+            "attention_head_dim": 16,
+            "num_layers": 4,
+            "ffn_dim": 192,
+            "freq_dim": 64,
+            "text_dim": 16,
+            "view_blocks": [0, 2],
+        },
+        autoencoder="unshuffle:4",
+    ),
+    data=DataSettings(
+        resolution=32, frames=4, latents="memory", augment=("channels", "reverse", "mirror"), workers=0
+    ),
+    views=ViewSettings(count=2, multi=1.0, images=0.0, single=0.0, curriculum=0.2, shift=3.0),
+    loss=LossSettings(motion_weight=0.0, drop_caption=0.0, drop_motion=0.0),
+    optim=OptimSettings(
+        lr=3e-3, schedule="cosine", warmup=50, weight_decay=0.01, effective_batch=12, batch=12, ema=0.0
+    ),
+    sample=SampleSettings(steps=12),
+    checkpoint_every=500,
+    validate_every=500,
+    validate_clips=32,
+)
+SYNC_WAN = TrainConfig(
+    preset="sync-wan",
+    stages=(Stage("views", 20000),),
+    model=ModelSettings(base="wan", variant="text", init=_WAN, autoencoder=_WAN, text_encoder=_WAN),
+    data=DataSettings(resolution=480, frames=81, fps=15.0, background="white"),
+    views=ViewSettings(count=2, width=832),
+    loss=LossSettings(motion_weight=0.0, drop_caption=0.0, drop_motion=0.0),
+    optim=OptimSettings(
+        lr=1e-4,
+        weight_decay=0.01,
+        effective_batch=8,
+        batch=1,
+        ema=0.9999,
+        precision="bf16",
+        checkpointing=True,
+    ),
+    validate_clips=4,
+)
+SYNC_ORBIT = replace(
+    SYNC_WAN,
+    preset="sync-orbit",
+    model=replace(VIDEOMV_TEXT.model, base="unet"),
+    data=replace(VIDEOMV_TEXT.data, resolution=256, frames=24),
+    views=ViewSettings(count=4),
+    optim=replace(SYNC_WAN.optim, effective_batch=32),
+)
 TINY_TEXT = replace(
     TINY,
     preset="tiny-text",
@@ -124,7 +184,19 @@ TINY_TEXT = replace(
     loss=replace(TINY.loss, drop_caption=0.1),
 )
 PRESETS = MappingProxyType(
-    {c.preset: c for c in (TINY, TINY_TEXT, VIDEOMV_TEXT, VIDEOMV_IMAGE, VIDEOMV_STATIC3D)}
+    {
+        c.preset: c
+        for c in (
+            TINY,
+            TINY_TEXT,
+            VIDEOMV_TEXT,
+            VIDEOMV_IMAGE,
+            VIDEOMV_STATIC3D,
+            SYNC_TINY,
+            SYNC_ORBIT,
+            SYNC_WAN,
+        )
+    }
 )
 
 

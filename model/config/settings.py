@@ -24,6 +24,10 @@ SCHEMA = 1
 class ModelSettings:
     """The network, and the frozen parts around it."""
 
+    base: str = "unet"
+    """"unet" (OrbitUNet) or "wan" (OrbitWan)."""
+    wan: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of OrbitWan; empty means the size of Wan 2.1 T2V 1.3 B."""
     variant: str = "image"
     """"text", "image" or "static3d": what OrbitUNet is conditioned on beside cameras and motion."""
     unet: Mapping[str, Any] = field(default_factory=dict)
@@ -108,6 +112,41 @@ class LossSettings:
 
 
 @dataclass(frozen=True)
+class ViewSettings:
+    """Synchronised views of a scene: what `train` of a sync preset learns."""
+
+    count: int = 1
+    """Views of a scene in a sample; 1: single videos, as all other presets have them."""
+    multi: float = 0.6
+    """Share of samples that are synchronised videos."""
+    images: float = 0.2
+    """Share of samples that are one-frame videos: the views of a scene at one time."""
+    single: float = 0.2
+    """Share of samples that are one video copied to all views, with identity cameras. What a dataset has
+    nothing for hands its share to the others."""
+    reference: float = 0.9
+    """Share of videos whose view 0 is clean."""
+    azimuth_from: float = 30.0
+    """Largest difference of azimuth from the reference, degrees, at the start; it grows linearly."""
+    azimuth_to: float = 180.0
+    """And at the end of its growth."""
+    elevation_from: float = 15.0
+    """The same for elevation."""
+    elevation_to: float = 45.0
+    """And at the end of its growth."""
+    curriculum: float = 0.5
+    """Share of the steps over which the differences grow."""
+    width: int = 0
+    """Width in pixels where views are wider than high (data.resolution is their height); 0: square."""
+    shift: float = 5.0
+    """Shift of flow matching's levels."""
+    metres_per_unit: float = 2.0
+    """Metres that a unit of the dataset stands for."""
+    shuffle_cameras: bool = False
+    """Tell every scene the cameras of another one: a control, which must not learn to use them."""
+
+
+@dataclass(frozen=True)
 class OptimSettings:
     """How it is minimised."""
 
@@ -161,7 +200,8 @@ class Stage:
     """One pass of the loop over one kind of clip."""
 
     name: str
-    """"static" (static orbits, no motion) or "dynamic"."""
+    """"static" (static orbits, no motion) or "dynamic"; with synchronised views "single" (the base, on single
+    videos) or "views" (the view module, the base frozen)."""
     steps: int
     """Optimizer steps."""
     static_share: float = 0.0
@@ -208,6 +248,8 @@ class TrainConfig:
     """The clips."""
     loss: LossSettings = field(default_factory=LossSettings)
     """The objective."""
+    views: ViewSettings = field(default_factory=ViewSettings)
+    """Synchronised views."""
     optim: OptimSettings = field(default_factory=OptimSettings)
     """The optimizer."""
     sample: SampleSettings = field(default_factory=SampleSettings)
@@ -230,6 +272,11 @@ class TrainConfig:
     """Version of this layout."""
 
     @property
+    def synchronised(self) -> bool:
+        """Whether it learns views of scenes, not single clips."""
+        return self.views.count > 1
+
+    @property
     def total_steps(self) -> int:
         """Optimizer steps over all stages."""
         return sum(stage.steps for stage in self.stages)
@@ -239,6 +286,7 @@ _NESTED = {
     "model": ModelSettings,
     "data": DataSettings,
     "loss": LossSettings,
+    "views": ViewSettings,
     "optim": OptimSettings,
     "sample": SampleSettings,
 }
@@ -321,7 +369,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dictionary to dotted keys; lists and the UNet arguments stay whole."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping) and prefix + key != "model.unet":
+        if isinstance(value, Mapping) and prefix + key not in ("model.unet", "model.wan"):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
@@ -357,7 +405,9 @@ def assign(config: TrainConfig, pairs: Iterable[tuple[str, Any]], where: str) ->
         node: Any = values
         for part in path:
             node = node.get(part) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or (last not in node and path != ["model", "unet"]):
+        if not isinstance(node, dict) or (
+            last not in node and path not in (["model", "unet"], ["model", "wan"])
+        ):
             raise InputError(f"{where} {key}: no such setting; {or_known(key, [*flatten(values), 'steps'])}")
         old = node.get(last)
         like = 1 if old in WORDS.get(key, ()) else old

@@ -83,6 +83,14 @@ def cache_settings(config: TrainConfig, frozen: FrozenParts) -> dict[str, Any]:
         "background": data.background,
         "dtype": "float32" if config.model.autoencoder.startswith("unshuffle") else "float16",
     }
+    if config.synchronised:
+        # A clip's latents hang on its frames in time; rig and camera are in the identity of each clip.
+        views = config.views
+        settings["views"] = {
+            "frames": data.frames,
+            "width": views.width,
+            "time": frozen.autoencoder.time_factor,
+        }
     if frozen.text is not None:
         affixes = [data.caption_prefix, data.caption_suffix]
         settings["caption_affixes"] = affixes if data.captions else "no captions"

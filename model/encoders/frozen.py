@@ -23,13 +23,13 @@ from orbit4d.model.network.unet import OrbitUNet
 _REMEMBERED = 256
 
 
-def latent_shape(autoencoder: str) -> tuple[int, int]:
-    """(latent channels, pixels per latent pixel) without loading weights: the published f8 VAE unless
-    pixels."""
+def latent_shape(autoencoder: str, wan: bool = False) -> tuple[int, int]:
+    """(latent channels, pixels per latent pixel) without loading weights: the published f8 VAE (or Wan's)
+    unless pixels."""
     if autoencoder.startswith("unshuffle:"):
         pixels = load_autoencoder(autoencoder)
         return pixels.channels, pixels.factor
-    return 4, 8
+    return (16, 8) if wan else (4, 8)
 
 
 def _exactly(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -49,7 +49,7 @@ class PartsSpec:
     """Which parts, and the habits of the base they serve."""
 
     variant: str
-    """Of the network: "text", "image" or "static3d"."""
+    """Of the network: "text", "image" or "static3d"; "views" of synchronised views, with or without text."""
     autoencoder: str
     text_encoder: str = ""
     image_encoder: str = ""
@@ -63,7 +63,7 @@ class PartsSpec:
         """From the settings of a run."""
         model, data = config.model, config.data
         return cls(
-            model.variant,
+            "views" if config.synchronised else model.variant,
             model.autoencoder,
             model.text_encoder,
             model.image_encoder,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from orbit4d.datasets.core.atomic import replacing_folder
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.network.unet import OrbitUNet
+from orbit4d.model.network.view_places import add_view_sync
+from orbit4d.model.network.wan import OrbitWan
 
 #: What LoRA adapts: every attention projection of the diffusers blocks.
 _LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -57,6 +60,59 @@ def build_unet(config: TrainConfig, latent_channels: int, allow_missing: bool = 
             f"{config.model.autoencoder} gives {latent_channels}: change model.autoencoder or model.unet"
         )
     return unet
+
+
+def build_views(
+    config: TrainConfig, latent_channels: int, allow_missing: bool = False
+) -> OrbitUNet | OrbitWan:
+    """The network of a run on synchronised views, in float32, with a view module.
+
+    On a Wan base `model.init` is a Wan folder, hub name or file, SynCamMaster's checkpoint, or a RUN; empty:
+    random weights. On an OrbitUNet as in `build_unet`. InputError where it does not fit.
+    """
+    torch.manual_seed(config.seed)
+    names = {stage.name for stage in config.stages}
+    if config.model.base == "unet":
+        unet = build_unet(config, latent_channels, allow_missing)
+        if not config.model.init:
+            raise InputError("sync-orbit: its base is trained; give --init, a VideoMV .pth or a RUN")
+        return unet if unet.view_places is not None else cast(OrbitUNet, add_view_sync(unet))
+    given = dict(config.model.wan)
+    blocks = given.pop("view_blocks", "all")
+    if not config.model.init:
+        if "single" not in names:
+            raise InputError(
+                "model.init: the base of a view module is trained; give --init, or a stage single"
+            )
+        channels = {"in_channels": latent_channels, "out_channels": latent_channels}
+        return OrbitWan(**(channels | given), view_blocks=tuple(blocks) if blocks != "all" else "all")
+    from orbit4d.model.network.syncammaster import load_syncammaster
+
+    net = load_syncammaster(run_network(config.model.init), view_blocks=())
+    if not len(net.view_sync):
+        net.add_views(blocks)
+    if net.config.in_channels != latent_channels:
+        raise InputError(
+            f"the network takes {net.config.in_channels} latent channels, the autoencoder "
+            f"{config.model.autoencoder} gives {latent_channels}: change model.autoencoder"
+        )
+    return net
+
+
+def run_network(init: str) -> str:
+    """The folder of a finished run's network; any other place as it is."""
+    inside = Path(init) / "model" / "network"
+    return str(inside) if inside.is_dir() else init
+
+
+def train_only(network: OrbitUNet | OrbitWan, stage: str, keep: bool) -> None:
+    """Set what a stage trains: "single" the base, "views" the view module. `keep`: checkpoints hold the base
+    too, which an earlier stage of the run has trained."""
+    views = network.view_sync if isinstance(network, OrbitWan) else network.view_places
+    network.requires_grad_(stage == "single")
+    if views is not None:
+        views.requires_grad_(stage == "views")
+    network.kept_names = {name for name, _ in network.named_parameters()} if keep else set()  # type: ignore[assignment]
 
 
 def make_trainable(unet: OrbitUNet, config: TrainConfig) -> OrbitUNet:
@@ -114,6 +170,8 @@ def trainable_state(unet: torch.nn.Module) -> dict[str, Tensor]:
     """What training changes: parameters with a gradient, and buffers."""
     changing = {name for name, p in unet.named_parameters() if p.requires_grad}
     changing |= {name for name, _ in unet.named_buffers()}
+    # What an earlier stage trained is frozen now and still this run's own.
+    changing |= set(getattr(unet, "kept_names", ()))
     return {name: value.detach() for name, value in unet.state_dict().items() if name in changing}
 
 

@@ -76,7 +76,7 @@ def load_syncammaster(
         return _onto_base(str(path), tensors, own, base, heads, kwargs)
     if base is not None:
         raise InputError(f"{path}: holds a whole network, base= is for the added tensors alone")
-    if view_blocks is not None and (kind == "both" or own is not None):
+    if view_blocks and (kind == "both" or own is not None):
         raise InputError(f"{path}: holds a view module of its own; leave view_blocks out")
     net = _network(str(path), tensors, settings, own, kind == "both")
     if own is None and kind == "base":

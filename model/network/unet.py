@@ -363,22 +363,23 @@ class OrbitUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         skips = [hidden]
         for block in unet.down_blocks:
             for layer in range(len(block.resnets)):
-                hidden = self._run(places, self._layer, block, layer, hidden, temb, context, frames)
+                hidden = self._run(self._layer, block, layer, hidden, temb, context, frames, places)
                 skips.append(hidden)
             for downsampler in block.downsamplers or ():
                 hidden = downsampler(hidden)
                 skips.append(hidden)
-        hidden = self._run(places, self._middle, unet.mid_block, 0, hidden, temb, context, frames)
+        hidden = self._run(self._middle, unet.mid_block, 0, hidden, temb, context, frames, places)
         for block in unet.up_blocks:
             for layer in range(len(block.resnets)):
                 joined = torch.cat([hidden, skips.pop()], dim=1)
-                hidden = self._run(places, self._layer, block, layer, joined, temb, context, frames)
+                hidden = self._run(self._layer, block, layer, joined, temb, context, frames, places)
             for upsampler in block.upsamplers or ():
                 hidden = upsampler(hidden)
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden)))
 
-    def _run(self, places: Iterator[Between], layer: Callable[..., Tensor], block: Any, *args: Any) -> Tensor:
-        attend = self._attend
+    def _run(self, layer: Callable[..., Tensor], block: Any, *rest: Any) -> Tensor:
+        *args, places = rest
+        attend: Callable[..., Tensor] = self._attend
         if has_attention(block) and (between := next(places, None)) is not None:
             attend = partial(self._attend, between=between)
         if self._recomputes("blocks"):

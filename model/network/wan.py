@@ -243,12 +243,15 @@ class OrbitWan(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
             told = None if orbit is None or orbit_camera is None else orbit
             args: tuple[Any, ...] = (block, sync, told, hidden, text, t_mod, rotary)
             args += (camera, views, view_rotary, orbit_camera)
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                hidden = checkpoint(_block, *args, use_reentrant=False)
-            else:
-                hidden = _block(*args)
+            hidden = self._run(*args)
         out = self._unpatched(hidden, temb, (frames, height, width))
         return Transformer2DModelOutput(sample=out) if return_dict else (out,)
+
+    def _run(self, *args: Any) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            # They hold no dropout, so there is no random state to keep.
+            return cast(Tensor, checkpoint(_block, *args, use_reentrant=False, preserve_rng_state=False))
+        return _block(*args)
 
     # -- what stands around the blocks -------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ def settled(run: Path, saved: Mapping[str, Any], asked: TrainConfig, resume: boo
 
     InputError for fewer steps, for any other setting than the run's, and for a run that is not to be resumed.
     """
-    before = from_dict({"stages": saved["stages"]}).stages
+    before = from_dict({k: saved[k] for k in ("stages", "views", "model") if k in saved}).stages
     old, new = (sum(stage.steps for stage in stages) for stages in (before, asked.stages))
     if not _lengths_alone_differ(before, asked.stages):
         stages = before  # refused below, as any other setting that differs

@@ -83,7 +83,7 @@ def multicam(run: str, out: str, request: MulticamRequest) -> list[Path]:
         print(f"note: {note}", flush=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with memory_answered():
-        model.network.to(device)
+        torch.nn.Module.to(model.network, device)
         if device.type == "cuda":
             half_weights(model.network)
         model.frozen.to(device)

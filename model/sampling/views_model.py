@@ -172,7 +172,7 @@ class ViewsModel:
         factor = self.frozen.autoencoder.factor
         if isinstance(self.network, OrbitWan):
             return int(factor * self.network.config.patch_size[1])
-        return factor * 2 ** (len(self.network.config.block_out_channels) - 1)
+        return int(factor * 2 ** (len(cast(OrbitUNet, self.network).config.block_out_channels) - 1))
 
     def weights_hash(self) -> str:
         """16 hex digits of the network's weights."""

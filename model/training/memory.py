@@ -8,15 +8,17 @@ reserves; the CUDA context beside it takes about half a GiB more.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from orbit4d.model.compute.half import half_dtype
 from orbit4d.model.compute.micro_step import cannot_be_recorded
-from orbit4d.model.compute.saved import Region, Saved, saved_by_a_pass
+from orbit4d.model.compute.saved import Region, Saved, saved_by_a_pass, saved_by_views
 from orbit4d.model.config.settings import OptimSettings, TrainConfig
-from orbit4d.model.network.build import make_trainable
+from orbit4d.model.network.build import make_trainable, train_only
 from orbit4d.model.network.unet import OrbitUNet
+from orbit4d.model.network.wan import OrbitWan
 from orbit4d.model.training.muon import split
 
 GIB = 1024**3
@@ -28,6 +30,8 @@ _CUDA = torch.device("cuda")
 #: Parameters of the published parts around the UNet: SD's f8 VAE and the two towers of OpenCLIP ViT-H/14, the
 #: text tower without its last layer.
 FROZEN_PARAMETERS = {"autoencoder": 83_700_000, "text_encoder": 340_400_000, "image_encoder": 632_100_000}
+#: The same of Wan 2.1: its video VAE and the encoder of UMT5-XXL.
+WAN_PARAMETERS = {"autoencoder": 126_900_000, "text_encoder": 5_680_000_000}
 _MINILM_PARAMETERS = 22_700_000
 
 
@@ -89,6 +93,8 @@ def measured(
 ) -> tuple[Weights, Saved]:
     """What does not depend on how a step is cut: the network's weights, and what `batch` clips keep."""
     o = config.optim
+    if config.synchronised:
+        return _measured_views(config, latent_channels, downscale, batch)
     with torch.device("meta"):
         channels = {"in_channels": latent_channels, "out_channels": latent_channels}
         unet = OrbitUNet(variant=config.model.variant, **(channels | dict(config.model.unet)))
@@ -100,6 +106,32 @@ def measured(
     return weights, saved_by_a_pass(unet, config, downscale, batch, half_dtype(o, _CUDA) is not None)
 
 
+def _measured_views(
+    config: TrainConfig, latent_channels: int, downscale: int, batch: int
+) -> tuple[Weights, Saved]:
+    """`measured` of the last stage of a run on synchronised views, whose scenes are what counts."""
+    channels = {"in_channels": latent_channels, "out_channels": latent_channels}
+    wan = config.model.base == "wan"
+    net: Any
+    with torch.device("meta"):
+        if wan:
+            net = OrbitWan(**({"view_blocks": "all"} | channels | dict(config.model.wan)))
+        else:
+            net = OrbitUNet(**(channels | dict(config.model.unet)), variant="text", view_sync=True)
+    train_only(net, config.stages[-1].name, keep=False)
+    if not wan:
+        net.eval()
+    total = sum(p.numel() for p in net.parameters())
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    weights = Weights(total, trained, 2 * trained if config.optim.optimizer == "adamw8bit" else 8 * trained)
+    frames, views = config.data.frames, config.views
+    if wan and not config.model.autoencoder.startswith("unshuffle"):
+        frames = (frames - 1) // 4 + 1
+    edge = config.data.resolution
+    grid = (frames, edge // downscale, (views.width or edge) // downscale)
+    return weights, saved_by_views(net, config, grid, batch, half_dtype(config.optim, _CUDA) is not None)
+
+
 def estimate_of(
     config: TrainConfig, weights: Weights, saved: Saved, clips: int = 1, processes: int = 1
 ) -> MemoryEstimate:
@@ -107,6 +139,7 @@ def estimate_of(
     is what the whole micro-batch keeps, and `clips` is 1)."""
     o = config.optim
     half = half_dtype(o, _CUDA) is not None
+    around = FROZEN_PARAMETERS if config.model.base == "unet" else WAN_PARAMETERS
     recompute = o.recompute if o.checkpointing else ""
     gradients, activations = weights.trained * 4, clips * saved.bytes(recompute)
     batch = clips if clips > 1 or not isinstance(o.batch, int) else o.batch
@@ -124,7 +157,7 @@ def estimate_of(
         optimizer=weights.optimizer,
         ema=weights.trained * 4 if o.ema else 0,
         activations=activations,
-        frozen=4 * sum(_frozen(getattr(config.model, name), n) for name, n in FROZEN_PARAMETERS.items()),
+        frozen=4 * sum(_frozen(getattr(config.model, name), n) for name, n in around.items()),
         buckets=weights.trained * 4 if processes > 1 and not half else 0,
         together=together,
     )
@@ -164,8 +197,11 @@ def report(config: TrainConfig, latent_channels: int, downscale: int, processes:
         ("bf16, attention recomputed", replace(saving, recompute="attention")),
         ("bf16, checkpointing", saving),
         ("the same, 8-bit AdamW", replace(saving, optimizer="adamw8bit")),
-        ("the same, LoRA 16, AdamW", replace(saving, lora=16)),
     ]
+    if not config.synchronised:
+        rows.append(("the same, LoRA 16, AdamW", replace(saving, lora=16)))
+    if config.model.base == "wan":
+        rows = [row for row in rows if "attention" not in row[0]]
     width = 1 + max(len(name) for name, _ in rows)
     head = f"{'per process, GiB':{width}} weights  grads  optim    ema frozen  activ  total   fits"
     lines = [head]
@@ -182,6 +218,9 @@ def report(config: TrainConfig, latent_channels: int, downscale: int, processes:
             f"{name:{width}} {cells}   {', '.join(fits) + ' GiB' if fits else 'none of 24, 40, 80 GiB'}"
         )
     shape = f"{config.data.frames} x {config.data.resolution} x {config.data.resolution}"
+    if config.synchronised:
+        wide = config.views.width or config.data.resolution
+        shape = f"{config.views.count} views of {config.data.frames} x {config.data.resolution} x {wide}"
     lines.insert(
         0,
         f"{parameters / 1e6:.1f} M parameters, micro-batch {o.batch}{' (here 1)' * (o.batch == 'auto')} of "

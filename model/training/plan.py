@@ -128,7 +128,7 @@ def _best(found: list[Plan], room: int) -> Plan:
 
 def plans(config: TrainConfig, processes: int = 1) -> Iterator[Plan]:
     """Every way to cut a step, with what it takes."""
-    weights, saved = measured(config, *latent_shape(config.model.autoencoder))
+    weights, saved = measured(config, *latent_shape(config.model.autoencoder, config.model.base == "wan"))
     for batch in divisors(config, processes):
         for recompute in RECOMPUTING:
             plan = Plan(batch, recompute, MemoryEstimate(0, 0, 0, 0, 0, 0, 0, 0))

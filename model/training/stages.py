@@ -24,11 +24,10 @@ from orbit4d.model.compute.micro_step import open_graphs
 from orbit4d.model.config.settings import Stage, TrainConfig
 from orbit4d.model.data.clip_source import TRAIN, VALIDATION, describe_clips, open_clips
 from orbit4d.model.data.motion_statistics import MotionStatistics
-from orbit4d.model.data.training_clips import ClipSource, StepBatches, TrainingClips, collate
+from orbit4d.model.data.training_clips import StepBatches, TrainingClips, collate
 from orbit4d.model.diffusion.schedule import make_scheduler
 from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
-from orbit4d.model.network.build import build_unet, save_folder
-from orbit4d.model.network.unet import OrbitUNet
+from orbit4d.model.network.build import build_unet, build_views, save_folder, train_only
 from orbit4d.model.run import checkpoint as run_checkpoint
 from orbit4d.model.run.checkpoint import Checkpoint, State
 from orbit4d.model.run.claim import claimed
@@ -41,6 +40,8 @@ from orbit4d.model.training.calibrate import (
     orbit_cameras,
 )
 from orbit4d.model.training.optimizers import make_optimizer
+from orbit4d.model.views.samples import TrainingScenes, collate_scenes
+from orbit4d.model.views.scenes import open_scenes
 
 # -- the run -------------------------------------------------------------------------------------------
 
@@ -53,11 +54,11 @@ class Parts:
     frozen: FrozenParts
     """Autoencoder and encoders."""
     scheduler: DDIMScheduler
-    clips: ClipSource
-    """The training split."""
-    validation: ClipSource
-    unet: OrbitUNet
-    """The network, not wrapped for several processes."""
+    clips: Any
+    """The training split: a `ClipSource`, or `SceneClips` of synchronised views."""
+    validation: Any
+    unet: Any
+    """The network (OrbitUNet or OrbitWan), not wrapped for several processes."""
     motion: MotionStatistics
     half: HalfNetwork | None = None
     """What steps compute with, where its weights are half: `unet` is then the float32 master of it."""
@@ -146,6 +147,11 @@ def load_parts(
     """Encoders, clips, the network as its file or its seed has it, statistics of motion."""
     frozen = FrozenParts.load(PartsSpec.of(config), accelerator.device)
     scheduler = make_scheduler(config.model.schedule, config.model.prediction, config.sample.spacing)
+    if config.synchronised:
+        train = open_scenes(dataset, config, frozen, TRAIN, training=True)
+        held = open_scenes(dataset, config, frozen, VALIDATION, training=False)
+        network = build_views(config, frozen.latent_channels, allow_missing)
+        return Parts(accelerator, frozen, scheduler, train, held, network, MotionStatistics(0.0, 1.0, (), 0))
     clips = open_clips(dataset, config, frozen, TRAIN)
     validation = open_clips(dataset, config, frozen, VALIDATION)
     unet = build_unet(config, frozen.latent_channels, allow_missing)
@@ -162,13 +168,14 @@ def write_facts(parts: Parts, config: TrainConfig, dataset: str, run: Path) -> N
     write_json(run / "motion.json", parts.motion.to_dict())
     write_json(run / "data.json", describe_clips(dataset, parts.clips, parts.validation))
     # A resumed run has its base, maybe from its static stage.
-    if config.model.init and config.sample.w2 and not (run / "base").exists():
+    guided = config.model.init and config.sample.w2 and not config.synchronised
+    if guided and not (run / "base").exists():
         save_folder(parts.unet, run / "base")
 
 
 def calibrate(parts: Parts, config: TrainConfig) -> None:
     """Scale the input layers of a network without weights to the clips (calibrate.py)."""
-    if config.model.init:
+    if config.model.init or config.synchronised:
         return
     calibrate_cameras(parts.unet, orbit_cameras(parts.clips))
     if parts.unet.is_image:
@@ -237,6 +244,8 @@ def open_stage(
     parts.clips.require(static=stage.name == "static")
     accumulate = micro_batches(config, accelerator.num_processes)
     batches = open_batches(parts, config, position, accumulate)
+    if config.synchronised:
+        train_only(parts.unet, stage.name, keep=any(s.name == "single" for s in config.stages))
     optimizer = make_optimizer(parts.unet, config)
     if parts.half is not None:
         network, optimizer = parts.half, accelerator.prepare(optimizer)
@@ -247,7 +256,8 @@ def open_stage(
         ema = EMAModel(trainable(parts.unet), decay=config.optim.ema, foreach=True)
     if checkpoint is not None:
         restore_optimizer(checkpoint, parts, optimizer, ema)
-    parts.unet.train()
+    # A frozen base is in eval mode; the view module has nothing that differs.
+    parts.unet.train(not config.synchronised)
     if parts.half is not None:
         parts.half.follow()
     graphs = open_graphs(accelerator, network, parts.scheduler, config, accumulate)
@@ -263,16 +273,25 @@ def open_batches(
 ) -> Iterator[dict[str, Any]]:
     """The micro-batches of this process from `position` on."""
     accelerator, number = parts.accelerator, position.stage
-    clips = TrainingClips(parts.clips, config.data, config.loss, config.stages[number], config.seed, number)
+    clips: Any
+    if config.synchronised:
+        stride = parts.frozen.autoencoder.time_factor
+        clips, join = TrainingScenes(parts.clips, config, number, number, stride), collate_scenes
+    else:
+        stage = config.stages[number]
+        clips, join = (
+            TrainingClips(parts.clips, config.data, config.loss, stage, config.seed, number),
+            collate,
+        )
     return iter(
         DataLoader(
             clips,
             batch_sampler=StepBatches(
-                len(parts.clips), config.seed, number, int(config.optim.batch), accumulate,
+                len(clips), config.seed, number, int(config.optim.batch), accumulate,
                 accelerator.process_index, accelerator.num_processes, position.done,
             ),
             num_workers=config.data.workers,
-            collate_fn=collate,
+            collate_fn=join,
             pin_memory=accelerator.device.type == "cuda",
         )
     )  # fmt: skip

@@ -26,6 +26,7 @@ from orbit4d.model.run import checkpoint as run_checkpoint
 from orbit4d.model.run.checkpoint import Checkpoint
 from orbit4d.model.training.advice import check_finite, memory_advice
 from orbit4d.model.training.stages import Parts, Position, StageState, trainable
+from orbit4d.model.views.objective import scene_loss, scene_validation
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,12 @@ def micro_step(
     if state.graphs is not None:
         return state.graphs(prepare(batch, parts.frozen, parts.scheduler, config, accelerator.device))
     with precision_of(accelerator, state.network):
+        if config.synchronised:
+            losses = scene_loss(
+                state.network, batch, parts.frozen, parts.scheduler, config, accelerator.device, state.stage
+            )
+            accelerator.backward(losses["loss"] / state.accumulate)
+            return losses
         losses = training_loss(
             state.network, batch, parts.frozen, parts.scheduler, config, accelerator.device
         )
@@ -140,6 +147,10 @@ def validate(state: StageState, parts: Parts, config: TrainConfig, position: Pos
     # A master network, which accelerate did not wrap, is validated as the wrapped ones are.
     precision = nullcontext() if parts.half is None else parts.accelerator.autocast()
     with averaged(state.ema, parts.unet), precision:
+        if config.synchronised:
+            return scene_validation(
+                parts.unet, parts.validation, position.stage, parts.frozen, parts.scheduler, config
+            )
         return validation_loss(
             parts.unet, parts.validation, state.stage, parts.frozen, parts.scheduler, config
         )

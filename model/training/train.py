@@ -23,6 +23,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from orbit4d.model.data.clip_source import trained_orbit
 from orbit4d.model.network.build import make_trainable, merge_lora, save_folder
 from orbit4d.model.run.adapters import save_adapters
 from orbit4d.model.sampling.pipeline import OrbitPipeline
+from orbit4d.model.sampling.views_model import ViewsModel, ViewsRecord
 from orbit4d.model.training.advice import memory_advice
 from orbit4d.model.training.plan import check_batch, settled
 from orbit4d.model.training.record import RunRecord
@@ -86,7 +88,11 @@ def train(
         parts = load_parts(config, dataset, accelerator, allow_missing)
         write_facts(parts, config, dataset, run)
         calibrate(parts, config)
-        make_trainable(parts.unet, config)
+        if config.synchronised:
+            if config.optim.checkpointing:
+                parts.unet.enable_gradient_checkpointing()
+        else:
+            make_trainable(parts.unet, config)
         checkpoint, start = resume_point(parts, config, run, resume)
         parts = halved(parts, config)
         record = None
@@ -160,6 +166,11 @@ def finish_stage(state: StageState, parts: Parts, config: TrainConfig, run: Path
 
 def save_pipeline(parts: Parts, config: TrainConfig, run: Path) -> None:
     """RUN/model, from the trained network, the frozen base, and the parts around them."""
+    if config.synchronised:
+        with replacing_folder(run / "model", alone=True) as draft:
+            views_model(parts, config).save(draft)
+            crash_point("pipeline_half")
+        return
     unet = parts.unet
     base = type(unet).from_pretrained(run / "base") if (run / "base").exists() else None
     if config.optim.lora:
@@ -176,3 +187,24 @@ def save_pipeline(parts: Parts, config: TrainConfig, run: Path) -> None:
     with replacing_folder(run / "model", alone=True) as draft:
         pipeline.save_pretrained(draft)
         crash_point("pipeline_half")
+
+
+def views_model(parts: Parts, config: TrainConfig) -> ViewsModel:
+    """What `orbit4d multicam` samples with, of a run on synchronised views."""
+    data, sample = config.data, config.sample
+    record = ViewsRecord(
+        config.model.base,
+        asdict(parts.frozen.spec),
+        frames=data.frames,
+        size=(config.views.width or data.resolution, data.resolution),
+        fps=data.fps,
+        steps=sample.steps,
+        shift=config.views.shift,
+        schedule=config.model.schedule,
+        prediction=config.model.prediction,
+        metres_per_unit=config.views.metres_per_unit,
+        caption_affixes=(data.caption_prefix, data.caption_suffix),
+        reference=config.views.reference > 0,
+        views=config.views.count,
+    )
+    return ViewsModel(parts.unet.eval(), parts.frozen, record, config.preset)

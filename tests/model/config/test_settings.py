@@ -80,8 +80,11 @@ def test_wrong_assignment_is_one_line_that_names_it(assignment, says):
         ("model.prediction=noise", "give epsilon, v_prediction, sample or nothing"),
         ("data.latents=disk", "give auto, cache, fly or memory"),
         ("sample.spacing=even", "give leading or trailing"),
-        ('data.augment=["roll","spin"]', "no such word as spin; known are roll, reverse, mirror and arc"),
-        ('stages=[{"name":"foo","steps":3}]', "stages.name=foo: give static or dynamic"),
+        (
+            'data.augment=["roll","spin"]',
+            "no such word as spin; known are roll, reverse, mirror, arc and channels",
+        ),
+        ('stages=[{"name":"foo","steps":3}]', "stages.name=foo: give static, dynamic, single or views"),
         ('stages=[{"name":"static","steps":0}]', "stages.steps=0: give a number, 1 or more"),
         ('stages=[{"name":"static","steps":"3"}]', 'stages.steps="3": give a number'),
         ('stages=[{"name":"static"}]', "stages.steps is not given"),

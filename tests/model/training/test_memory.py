@@ -138,3 +138,15 @@ def test_dry_run_prints_what_fits_and_touches_nothing(tmp_path):
     assert result.exit_code == 0, result.output
     assert "parameters" in result.output and "fits" in result.output and "24, 40, 80 GiB" in result.output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_step_of_the_wan_base_at_full_size():
+    """Base frozen: gradients and moments of the view module alone; a block's inputs and inside as counted by
+    hand, 14.0 GiB."""
+    config = preset("sync-wan")
+    found = memory.estimate(config, 16, 8)
+    assert (found.parameters, found.trained) == (1_773_951_040, 354_954_240)
+    assert found.optimizer == 8 * found.trained and found.gradients == 4 * found.trained
+    assert 13.5 < found.activations / 2**30 < 15
+    four = memory.estimate(override(config, ["views.count=4"]), 16, 8)
+    assert 1.95 < four.activations / found.activations < 2.05

@@ -1,0 +1,1 @@
+"""Training on synchronised views of scenes: which scenes, which of their cameras, and the loss."""
