@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from importlib.metadata import version
+from typing import Any
 
 import click
 
@@ -68,6 +69,10 @@ class Umbrella(Group):
             from orbit4d.app.demo.source import register
 
             register()
+        if cmd_name == "recon4d":
+            from orbit4d.recon4d.fitting.completion.slot import register as register_completer
+
+            register_completer("guided", _completer)
         module, attribute, _ = COMMANDS[cmd_name]
         return getattr(importlib.import_module(module), attribute)
 
@@ -88,6 +93,13 @@ def command() -> None:
     assets -> curate -> render -> train -> generate -> recon4d -> film
     Try it: orbit4d demo
     """
+
+
+def _completer(settings: Any) -> Any:
+    """What `recon4d --complete` completes views with."""
+    from orbit4d.compose.completion.complete import completer
+
+    return completer(settings)
 
 
 def main() -> None:

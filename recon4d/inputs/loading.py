@@ -51,6 +51,8 @@ class Frames:
     """Whether the cameras were given, not taken from an `OrbitSpec`."""
     given: int = 0
     """Number of images of the source, before some were left out; 0 is all that are here."""
+    confidence: Float | None = None
+    """[F, H, W] in [0, 1], how much each pixel counts in a fit; None: all of them fully."""
 
     def __len__(self) -> int:
         return len(self.rgba)
@@ -70,7 +72,13 @@ class Frames:
         planes = torch.from_numpy(self.rgba).permute(0, 3, 1, 2)
         small = torch.nn.functional.interpolate(planes, (nh, nw), mode="area")
         cameras = tuple(camera.resized(nw, nh) for camera in self.cameras)
-        return replace(self, rgba=small.permute(0, 2, 3, 1).contiguous().numpy(), cameras=cameras)
+        sure = self.confidence
+        if sure is not None:
+            sure = torch.nn.functional.interpolate(torch.from_numpy(sure)[:, None], (nh, nw), mode="area")[
+                :, 0
+            ].numpy()
+        rgba = small.permute(0, 2, 3, 1).contiguous().numpy()
+        return replace(self, rgba=rgba, cameras=cameras, confidence=sure)
 
 
 @dataclass(frozen=True)
