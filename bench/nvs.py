@@ -130,7 +130,7 @@ def uids(dataset: str) -> list[str]:
     """Assets of a dataset."""
     from orbit4d.datasets import Index
 
-    return sorted(set(Index(dataset).read(columns=["uid"])["uid"].to_pylist()))
+    return sorted({uid for _, part in Index(dataset).read(["uid"]) for uid in part["uid"].to_pylist()})
 
 
 # 9.3 the warp ---------------------------------------------------------------------------------------------
