@@ -18,6 +18,7 @@ help:
 	@echo "make wheel   dist/orbit4d-*.whl, which ray_cluster.yaml carries to a cluster"
 	@echo "make bench-render bench-rigs bench-fleet bench-curate bench-data bench-export bench-geometry bench-train"
 	@echo "     bench-learn bench-ablate bench-sync bench-recon bench-eval bench-gpu"
+	@echo "     bench-learn bench-ablate bench-nvs bench-recon bench-eval bench-gpu"
 
 setup:
 	@sh app/setup.sh

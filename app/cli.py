@@ -97,6 +97,10 @@ class Umbrella(Group):
             from orbit4d.recon4d.fitting.rigging import slot
 
             slot.register(_read_character)
+        if cmd_name == "recon4d":
+            from orbit4d.recon4d.fitting.completion.slot import register as register_completer
+
+            register_completer("guided", _completer)
         module, attribute, _ = COMMANDS[cmd_name]
         return getattr(importlib.import_module(module), attribute)
 
@@ -117,6 +121,13 @@ def command() -> None:
     assets -> curate -> render -> train -> generate -> recon4d -> film
     Try it: orbit4d demo
     """
+
+
+def _completer(settings: Any) -> Any:
+    """What `recon4d --complete` completes views with."""
+    from orbit4d.compose.completion.complete import completer
+
+    return completer(settings)
 
 
 def main() -> None:

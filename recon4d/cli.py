@@ -36,6 +36,7 @@ EXPORTS = (
         "Input and output": "--out --static --mask --matte --rig --force",
         "Several cameras": "--layout --ring --sync --hold-cameras --hold-times --allow-missing",
         "Cameras": "--cameras --static-cameras --static-time --orbit --radius --fov --elevation",
+        "Completion": "--complete --model --complete-views --complete-mode --confidence-hidden",
         "Fitting": "--preset --resolution --steps --exposure --device --threads --seed",
     },
 )
@@ -115,6 +116,24 @@ EXPORTS = (
     help="Fit a grey gain per training view. Default: where --static is given, whose light may differ from "
     "the video's.",
 )  # fmt: skip
+@click.option(
+    "--complete", is_flag=True,
+    help="Complete what the views leave unseen with --model, and fit again; the first fit stays in first/.",
+)  # fmt: skip
+@click.option(
+    "--model", type=Place(as_text=True), default="",
+    help="Of --complete: a RUN of orbit4d, or SVD or Wan by folder or hub name.",
+)  # fmt: skip
+@click.option(
+    "--complete-views", type=click.IntRange(1), default=8, show_default=True, help="Views to complete."
+)
+@click.option(
+    "--complete-mode", default="dgs", show_default=True, help="Rule of guidance, as of `novel-view`."
+)
+@click.option(
+    "--confidence-hidden", type=click.FloatRange(0, 1), default=0.3, show_default=True,
+    help="Confidence of completed pixels that no image shows.",
+)  # fmt: skip
 @_DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
@@ -143,6 +162,11 @@ def recon4d(
     resolution: int | None,
     steps: int | None,
     exposure: bool | None,
+    complete: bool,
+    model: str,
+    complete_views: int,
+    complete_mode: str,
+    confidence_hidden: float,
     device: str,
     threads: int | None,
     seed: int,
@@ -166,10 +190,13 @@ def recon4d(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from orbit4d.datasets.commands.default_out import default_scene
     from orbit4d.datasets.core.remote import named
+    from orbit4d.recon4d.fitting.completion.slot import CompletionSettings
     from orbit4d.recon4d.fitting.reconstruction import reconstruct, with_steps
     from orbit4d.recon4d.inputs.loading import OrbitSpec
     from orbit4d.recon4d.inputs.open_views import ViewOptions
 
+    if complete != bool(model):
+        raise click.UsageError("--complete and --model go together")
     if out is None:
         out = Path(default_scene(named(source)))
     settings = with_steps(PRESETS[preset], None, steps)
@@ -202,6 +229,9 @@ def recon4d(
         threads=threads,
         device=device,
         views=ViewOptions(layout, _azimuths(ring), hold_cameras, hold_times, allow_missing, sync),
+        completion=CompletionSettings(model, complete_views, complete_mode, confidence_hidden)
+        if complete
+        else None,
     )
     _tell(scene, out)
 
@@ -234,6 +264,13 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
     for row in metrics.get("per_camera", []):
         kind = "held out" if row["held_out"] else "training"
         lines.append(f"  camera {row['camera']:<10}{kind}  PSNR {row['psnr']:.2f} dB, {row['images']} images")
+    if (completion := metrics.get("completion")) is not None:
+        for name, far in (("all", ""), ("far", " far from every view")):
+            if (was := completion["before"].get(name)) and (now := completion["after"].get(name)):
+                lines.append(
+                    f"completed {completion['completed']} views; held out{far}: PSNR {was['psnr']:.2f} -> "
+                    f"{now['psnr']:.2f} dB, SSIM {was['ssim']:.3f} -> {now['ssim']:.3f}"
+                )
     if (stopped := metrics.get("stopped")) is not None:
         lines.append(stopped)
     return lines

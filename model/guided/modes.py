@@ -115,7 +115,10 @@ def repo_posterior(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tens
     schedule, settings = problem.schedule, problem.settings
     with torch.no_grad():
         state = schedule.to_ve(x, i)
-        raw = problem.output(x, i)
+        # Frames without weight keep the whole output; else the conditional branch is enough.
+        raw: Tensor | None = None
+        if bool((weights == 0).any()) or not hasattr(problem.denoiser, "conditional"):
+            raw = problem.output(x, i)
         floored = weights.clamp(settings.clamp, 1.0)
         gradient = torch.zeros_like(state)
         for rows, columns in reversed(tiles(*state.shape[-2:], settings.tile_row)):
@@ -143,7 +146,9 @@ def tiles(h: int, w: int, tile_row: int) -> list[tuple[slice, slice]]:
     ]
 
 
-def _conditional(problem: Problem, i: int, state: Tensor, raw: Tensor, rows: slice, columns: slice) -> Tensor:
+def _conditional(
+    problem: Problem, i: int, state: Tensor, raw: Tensor | None, rows: slice, columns: slice
+) -> Tensor:
     """The clean estimate without classifier-free guidance in a window, seen by the network alone where it
     can be.
     """
@@ -154,6 +159,7 @@ def _conditional(problem: Problem, i: int, state: Tensor, raw: Tensor, rows: sli
     elif hasattr(denoiser, "conditional"):
         found = denoiser.conditional(state, sigma)[..., rows, columns]
     else:
+        assert raw is not None
         found = problem.schedule.to_x0(raw, i, problem.schedule.from_ve(state, i))[..., rows, columns]
     return found.to(state.dtype)
 
@@ -191,7 +197,8 @@ def kept(raw: Tensor, guided: Tensor, weights: Tensor) -> Tensor:
     return torch.where(weights == 0, raw, guided)
 
 
-def _from(problem: Problem, i: int, x: Tensor, raw: Tensor, weights: Tensor) -> Tensor:
+def _from(problem: Problem, i: int, x: Tensor, raw: Tensor | None, weights: Tensor) -> Tensor:
     """A plain step from a state that was moved: evaluated anew."""
     with torch.no_grad():
-        return problem.schedule.step(kept(raw, problem.output(x, i), weights), i, x)
+        output = problem.output(x, i)
+        return problem.schedule.step(output if raw is None else kept(raw, output, weights), i, x)

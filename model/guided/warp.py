@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.model.guided.repo_warp import RULES, repo_warp
-from orbit4d.model.guided.warp_kernels import COVER, SAME, SOFT, points, surface
+from orbit4d.model.guided.warp_kernels import SAME, SOFT, joined, points, surface
 
 Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
@@ -120,17 +120,9 @@ def warp_to(source: Source, K: Array, w2c: Array, size: tuple[int, int], *, soft
     far, weight = np.full((h, w), np.inf, np.float32), np.zeros((h, w), np.float32)
     splat = np.zeros((h, w, channels), np.float32)
     points(u, v, z, valid, facing, colour, soft, far, weight, splat)
-    with np.errstate(divide="ignore"):
-        surface_z = np.where(near > 0, 1 / near, np.float32(np.inf)).astype(np.float32)
-    hit = weight > COVER
-    point = hit & (far < surface_z * np.float32(1 - SAME))
-    seen = point | (near > 0)
-    image = np.where(point[..., None], splat / np.maximum(weight, COVER)[..., None], drawn)
-    image[~seen] = 0
-    depth = np.where(point, far, surface_z).astype(np.float32)
-    depth[~seen] = np.inf
-    confidence = np.where(point, np.float32(1), stretch) * seen
-    return Warped(image.astype(np.float32), seen, depth, confidence.astype(np.float32))
+    seen = np.zeros((h, w), np.bool_)
+    joined(near, drawn, stretch, far, weight, splat, seen)
+    return Warped(drawn, seen, far, stretch)
 
 
 def warp_sources(

@@ -114,26 +114,39 @@ class OrbitRun:
         return np.asarray(np.rint(video * 255), dtype=np.uint8)
 
 
-def load_video_model(name: str) -> VideoModel:
-    """A model for guided sampling by name: a RUN, or a folder or hub name of SVD or Wan 2.1 image-to-video.
+def kind_of(name: str) -> str:
+    """orbit4d, svd or wan, of a model by name; nothing of it is loaded.
 
     InputError, one line, for what is not there or is another kind of pipeline.
     """
     folder = Path(name)
     if (folder / "model" / "model_index.json").is_file() or (folder / "config.json").is_file():
+        return "orbit4d"
+    found = pipeline_class(name)
+    kinds = {
+        "OrbitPipeline": "orbit4d",
+        "StableVideoDiffusionPipeline": "svd",
+        "WanImageToVideoPipeline": "wan",
+    }
+    if found not in kinds:
+        raise InputError(
+            f"--model {name}: is a {found}; novel views take {', '.join(kinds)} (a RUN of orbit4d is one)"
+        )
+    return kinds[found]
+
+
+def load_video_model(name: str) -> VideoModel:
+    """A model for guided sampling by name: a RUN, or a folder or hub name of SVD or Wan 2.1 image-to-video.
+
+    InputError, one line, for what is not there or is another kind of pipeline.
+    """
+    kind = kind_of(name)
+    if kind == "orbit4d":
         return OrbitRun.load(name)
-    kind = pipeline_class(name)
-    if kind == "OrbitPipeline":
-        return OrbitRun.load(name)
-    if kind == "StableVideoDiffusionPipeline":
+    if kind == "svd":
         from orbit4d.model.guided.models.svd import SVD
 
         return SVD.load(name)
-    if kind == "WanImageToVideoPipeline":
-        from orbit4d.model.guided.models.wan import Wan
+    from orbit4d.model.guided.models.wan import Wan
 
-        return Wan.load(name)
-    raise InputError(
-        f"--model {name}: is a {kind}; novel views take StableVideoDiffusionPipeline, "
-        "WanImageToVideoPipeline, or a RUN of orbit4d"
-    )
+    return Wan.load(name)

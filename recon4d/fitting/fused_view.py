@@ -78,6 +78,10 @@ class FusedView:
         grad_color, grad_alpha = self.comparison.pull(weights.l1, weights.alpha, -weights.ssim)
         if gain is not None:
             grad_color *= gain
+        if view.confidence is not None:
+            sure = view.confidence.numpy()[..., None]
+            grad_color *= sure
+            grad_alpha *= sure
         self.canvas.pull(spread, grad_color, grad_alpha, self.grads)
         penalties = self._put(fit, settings, task, row, shared)
         loss = weights.l1 * terms[0] + weights.alpha * terms[1] + weights.ssim * (1 - terms[2]) + penalties

@@ -98,6 +98,8 @@ class View:
     time: float
     index: int
     """Among all training views; the video's come first."""
+    confidence: Tensor | None = None
+    """[H, W] by which the gradients of its image and alpha terms are multiplied; None is 1."""
 
 
 @dataclass
@@ -139,6 +141,7 @@ def by_autograd(fit: Fit, settings: Settings, task: Task, row: Tensor) -> Outcom
     drawn, alpha, meta = draw(moved, view.camera, False, render_mode=mode, eps2d=settings.eps2d)
     gain = fit.exposure.gain(view.index) if fit.exposure is not None else 1.0
     color = drawn[..., :3] * gain if fit.exposure is not None else drawn[..., :3]
+    color, alpha = (_counted(plane, view.confidence) for plane in (color, alpha))
     terms = image_terms(color, alpha, view.truth, task.background)
     if task.perceptual is not None:
         terms["lpips"] = task.perceptual(color, alpha, view.truth, task.background)
@@ -159,9 +162,18 @@ def by_autograd(fit: Fit, settings: Settings, task: Task, row: Tensor) -> Outcom
     return Outcome(by_centre[0], meta["radii"][0], loss.item(), judged)
 
 
+def _counted(plane: Tensor, confidence: Tensor | None) -> Tensor:
+    """A plane [H, W, C] as it is, whose gradient is multiplied by the confidence [H, W]."""
+    if confidence is None:
+        return plane
+    kept = plane.detach()
+    return kept + (plane - kept) * confidence[..., None]
+
+
 def is_graphable(fit: Fit, settings: Settings, task: Task) -> bool:
     """Whether `by_graphs` knows everything that this view's loss is made of."""
     plain = task.perceptual is None and not settings.weights.depth_smoothness
+    plain = plain and task.view.confidence is None
     known = isinstance(fit.field, NodeField) and not fit.gaussians.sh_degree
     return plain and known and min(task.view.truth.shape[:2]) >= TAPS
 

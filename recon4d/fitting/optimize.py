@@ -57,10 +57,15 @@ FIELD_RISE = 200
 
 def views(frames: Frames, first: int = 0, device: torch.device | str = "cpu") -> list[View]:
     """Images of frames as tensors on a device; their indices count from `first`."""
-    return [
+    found = [
         View(torch.from_numpy(image).to(device), place(camera, device), t, first + i)
         for i, (image, camera, t) in enumerate(zip(frames.rgba, frames.cameras, frames.time))
     ]
+    if frames.confidence is not None:
+        for view, sure in zip(found, frames.confidence):
+            # What counts fully takes the way it always took.
+            view.confidence = None if (sure == 1).all() else torch.from_numpy(sure.copy()).to(device)
+    return found
 
 
 def optimise(

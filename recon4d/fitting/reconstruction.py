@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time as clock
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path, named
 from orbit4d.recon4d.devices import choose_device, describe_device
 from orbit4d.recon4d.fitting import optimize
+from orbit4d.recon4d.fitting.completion.refit import far_scores, in_fit, refitted
+from orbit4d.recon4d.fitting.completion.slot import Completer, CompletionSettings, completer
 from orbit4d.recon4d.fitting.exposure import exposure_of
 from orbit4d.recon4d.fitting.inputs import Inputs, read_inputs
 from orbit4d.recon4d.fitting.losses import why_no_lpips
@@ -61,6 +64,7 @@ def reconstruct(
     threads: int | None = None,
     device: str = "auto",
     views: ViewOptions | None = None,
+    completion: CompletionSettings | None = None,
 ) -> Scene:
     """Fit explicit 4D Gaussians to an orbit video, or to synchronised cameras, and write the folder `out`.
 
@@ -73,8 +77,9 @@ def reconstruct(
     video's cameras, unless it has its own; of another number it needs them. An interrupted run with the same
     inputs and settings goes on; a finished one is loaded. `device` is auto (a GPU where gsplat can draw on
     one, else the CPU), cpu, cuda or cuda:INDEX, also for a run that began on another one; the scene that is
-    returned is drawn there. `threads` are those of the CPU's kernels (None: as many as cores). Raises
-    InputError, one line, for input that cannot be fitted; nothing is written then.
+    returned is drawn there. `threads` are those of the CPU's kernels (None: as many as cores). With
+    `completion` what the first fit leaves unseen is completed and fitted again; the first fit stays in
+    `out`/first. Raises InputError, one line, for input that cannot be fitted; nothing is written then.
     """
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r}: choose from {', '.join(PRESETS)}")
@@ -93,14 +98,22 @@ def reconstruct(
     )
     chosen = affordable(for_views(exposed(anchored(chosen, inputs), inputs), inputs), inputs.notes)
     run = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
-    if (scene := _finished(folder, run)) is not None:
+    whole = run if completion is None else {**run, "completion": completion.as_config()}
+    if (scene := _finished(folder, whole)) is not None:
         print(f"{folder}: already finished")
         return scene.to(on)
     for note in inputs.notes:
         print(note)
     with alone(threads) as used:
         print(describe_device(on, used))
-        return _fitted(folder, inputs, chosen, seed, run, on)
+        if completion is None:
+            return _fitted(folder, inputs, chosen, seed, run, on)
+        make = completer(completion)
+        first = _finished(folder / "first", run)
+        if first is None:
+            first = _fitted(folder / "first", inputs, chosen, seed, run, on)
+        write_json(folder / "run.json", whole)
+        return _completed(folder, first.to(on), inputs, chosen, seed, whole, on, completion, make)
 
 
 def _fitted(
@@ -129,6 +142,29 @@ def _fitted(
     scene.info["device"] = describe_device(device).removeprefix("device ")
     scene.save(folder)
     checkpoint.unlink(missing_ok=True)
+    return scene
+
+
+def _completed(
+    folder: Path, first: Scene, inputs: Inputs, settings: Settings, seed: int, run: dict[str, Any],
+    device: torch.device, completion: CompletionSettings, make: Completer,
+) -> Scene:  # fmt: skip
+    """Complete what a first scene leaves unseen, fit again, and report both, also where it does not help."""
+    begun = clock.monotonic()
+    fitted = in_world(inputs, first.world)
+    train = [fitted.dynamic, *([fitted.static] if fitted.static is not None else [])]
+    made = make(in_fit(first), train, completion, seed)
+    before = far_scores(first, inputs)
+    scene = replace(first, info=dict(first.info), metrics=dict(first.metrics))
+    if made.frames is not None:
+        fit, used = refitted(first, fitted, made.frames, settings, seed, device)
+        scene = as_scene(fit, inputs, used, first.world)
+        scene.info |= {k: first.info[k] for k in ("source", "notes", "device") if k in first.info}
+    scene.info["run"] = run
+    seconds = round(clock.monotonic() - begun, 2)
+    about = {"before": before, "after": far_scores(scene, inputs), "seconds": seconds}
+    scene.metrics["completion"] = {**completion.as_config(), **made.report, **about}
+    scene.save(folder)
     return scene
 
 
@@ -205,7 +241,7 @@ def _check_out(folder: Path) -> None:
     """Refuse a folder that holds something else than a scene."""
     if folder.is_file():
         raise InputError(f"{folder}: is a file; give a folder as --out")
-    known = ("scene.json", "run.json")
+    known = ("scene.json", "run.json", "first/run.json")
     if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in known):
         raise InputError(f"{folder}: holds other files; give an empty or new folder as --out")
 

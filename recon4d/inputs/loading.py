@@ -53,6 +53,8 @@ class Frames:
     """Number of images of the source, before some were left out; 0 is all that are here."""
     labels: tuple[str, ...] = ()
     """F names of the cameras that filmed together; () for one camera."""
+    confidence: Float | None = None
+    """[F, H, W] in [0, 1], how much each pixel counts in a fit; None: all of them fully."""
 
     def __len__(self) -> int:
         return len(self.rgba)
@@ -65,7 +67,11 @@ class Frames:
         """The images of these places, in this order."""
         cameras, time = tuple(self.cameras[i] for i in index), tuple(self.time[i] for i in index)
         labels = tuple(self.labels[i] for i in index) if self.labels else ()
-        return replace(self, rgba=self.rgba[list(index)], cameras=cameras, time=time, labels=labels, given=0)
+        sure = None if self.confidence is None else self.confidence[list(index)]
+        rgba = self.rgba[list(index)]
+        return replace(
+            self, rgba=rgba, cameras=cameras, time=time, labels=labels, confidence=sure, given=0
+        )
 
     def resized(self, size: int) -> Frames:
         """Area-averaged to `size` pixels on the longer side; smaller images stay."""
@@ -78,7 +84,13 @@ class Frames:
         planes = torch.from_numpy(self.rgba).permute(0, 3, 1, 2)
         small = torch.nn.functional.interpolate(planes, (nh, nw), mode="area")
         cameras = tuple(camera.resized(nw, nh) for camera in self.cameras)
-        return replace(self, rgba=small.permute(0, 2, 3, 1).contiguous().numpy(), cameras=cameras)
+        sure = self.confidence
+        if sure is not None:
+            sure = torch.nn.functional.interpolate(torch.from_numpy(sure)[:, None], (nh, nw), mode="area")[
+                :, 0
+            ].numpy()
+        rgba = small.permute(0, 2, 3, 1).contiguous().numpy()
+        return replace(self, rgba=rgba, cameras=cameras, confidence=sure)
 
 
 @dataclass(frozen=True)
