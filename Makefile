@@ -19,6 +19,7 @@ help:
 	@echo "make bench-render bench-rigs bench-fleet bench-curate bench-data bench-export bench-geometry bench-train"
 	@echo "     bench-learn bench-ablate bench-sync bench-recon bench-eval bench-gpu"
 	@echo "     bench-learn bench-ablate bench-nvs bench-recon bench-eval bench-gpu"
+	@echo "     bench-learn bench-ablate bench-recon bench-eval bench-gpu bench-animate"
 
 setup:
 	@sh app/setup.sh

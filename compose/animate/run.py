@@ -21,7 +21,16 @@ from orbit4d.compose.animate.folder import (
     write_record,
 )
 from orbit4d.compose.animate.guidance import write_guidance
-from orbit4d.compose.animate.priors.slots import NONE, describe, load_slots, open_truths, record_of
+from orbit4d.compose.animate.memory import memory_rows
+from orbit4d.compose.animate.priors.slots import (
+    NONE,
+    check_device,
+    describe,
+    licence_notes,
+    load_slots,
+    open_truths,
+    record_of,
+)
 from orbit4d.compose.animate.priors.truth import Truth, still_field
 from orbit4d.compose.animate.request import Plan, Request, plan
 from orbit4d.compose.animate.sampling import View
@@ -46,6 +55,7 @@ from orbit4d.compose.animate.start.reference import (
     save_reference,
 )
 from orbit4d.compose.animate.start.still import ball, still_scene
+from orbit4d.compose.animate.via_generate import generated
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError, WorkError
@@ -76,9 +86,14 @@ def animate(request: Request, say: Say = print) -> Scene | None:
         say(note)
     if request.dry_run:
         _print_slots(served, {}, say)
+        for row in memory_rows(served):
+            say(row)
         return None
     held = open_folder(served)
     device = choose_device(request.device)
+    check_device(served.specs, device.type, request.device)
+    for note in licence_notes(served.specs):
+        say(note)
     slots, served = _ready(served, truths, device)
     _print_slots(served, slots, say)
     if request.preset == "published":
@@ -125,6 +140,8 @@ def _print_slots(served: Plan, slots: dict[str, Slot], say: Say) -> None:
 
 def _is_finished(served: Plan, held: dict[str, Any]) -> bool:
     done = held.get("done", [])
+    if served.request.via == "generate" and "motion" not in done:
+        return False
     return bool(done) and set(served.stages) <= set(done) and (served.request.out / "scene.json").exists()
 
 
@@ -154,8 +171,14 @@ class _Run:
             self.still, notes = still_scene(self.plan.request.static, self.plan.request.seed)
             for note in notes:
                 self.say(note)
-        self._check_order(state)
-        self._find_reference()
+        if self.plan.request.via == "generate":
+            self._find_reference()
+            self.held = write_record(self.plan, self.held, done=self.held.get("done", []))
+            if state is None:
+                state = generated(self.plan, self.device)
+        else:
+            self._check_order(state)
+            self._find_reference()
         self.held = write_record(self.plan, self.held, done=self.held.get("done", []))
         if self.reference is not None:
             save_reference(self.reference, self.out / "reference.png")

@@ -13,10 +13,12 @@ from orbit4d.compose.animate.stages.asking import Slot
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.nearest import or_known
-from orbit4d.model import distill
 from orbit4d.model.distill.estimators import ESTIMATORS
+from orbit4d.model.distill.scores.loading import load_score, register_analytic
+from orbit4d.model.distill.scores.published import known
 
 NONE = "none"
+register_analytic(analytic_score)
 #: What a slot's absence means.
 _WITHOUT = {
     "2d": "none",
@@ -25,6 +27,28 @@ _WITHOUT = {
     "tile": "none, stage 3 is not run",
 }
 NOT_LEARNED = "not a learned prior: results say nothing about real images"
+
+
+def check_device(specs: Mapping[str, str], device: str, asked: str) -> None:
+    """InputError for a published model on a CPU that nobody asked for: a step takes minutes there."""
+    for name, spec in specs.items():
+        if device == "cpu" and asked == "auto" and (facts := known(spec)) is not None:
+            raise InputError(
+                f"--prior-{name} {spec}: there is no GPU, and a step of {facts[0]} takes minutes on a CPU; "
+                "give --device cpu to run it all the same"
+            )
+
+
+def licence_notes(specs: Mapping[str, str]) -> list[str]:
+    """The licence of each published prior that is used."""
+    notes = []
+    for spec in dict.fromkeys(specs.values()):
+        if (facts := known(spec)) is not None:
+            limit = "" if facts[1].commercial else ", non-commercial use only"
+            notes.append(
+                f"weights {facts[0]}: licence {facts[1].licence}{limit}; check it before you use them"
+            )
+    return notes
 
 
 def open_truths(specs: Mapping[str, str]) -> dict[str, Truth]:
@@ -80,11 +104,7 @@ def _loaded(
 ) -> Any:
     if spec.startswith(ANALYTIC):
         return analytic_score(spec, name, truths[split_spec(spec)[0]], lens)
-    load = getattr(distill, "load_score", None)
-    if load is None:
-        raise InputError(f"{spec}: this orbit4d loads no learned priors; give analytic:FILE or none")
-    with_token = {"token": token} if token is not None and name in ("2d", "tile") else {}
-    return load(spec, name, device=device, **with_token)
+    return load_score(spec, name, device=device, token=token if name in ("2d", "tile") else None)
 
 
 def _still(slot: Slot, truths: Mapping[str, Truth], lens: Camera) -> Any:

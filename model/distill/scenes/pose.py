@@ -10,11 +10,14 @@ from torch import Tensor
 from orbit4d.datasets.core.errors import InputError
 
 
-def relative_pose(cameras: Tensor, reference: Tensor | tuple[float, float, float]) -> Tensor:
+def relative_pose(
+    cameras: Tensor, reference: Tensor | tuple[float, float, float], stable: bool = False
+) -> Tensor:
     """What Zero-1-to-3 is told of cameras [N, 3] (elevation, azimuth in degrees, distance), as [N, 4].
 
-    [rad(e_ref - e), sin(a - a_ref), cos(a - a_ref), r - r_ref]: azimuth counter-clockwise from above. Codes
-    with left-handed cameras feed the sine with the other sign.
+    [rad(e_ref - e), sin(a - a_ref), cos(a - a_ref), r - r_ref]: azimuth counter-clockwise from above, as
+    everywhere here. Codes with left-handed cameras feed the sine with the other sign. `stable`: the last
+    number is rad(90 - e_ref).
 
     Raises:
         InputError: a distance that is not positive, or another shape.
@@ -25,8 +28,8 @@ def relative_pose(cameras: Tensor, reference: Tensor | tuple[float, float, float
     if not (torch.isfinite(cameras).all() and (cameras[:, 2] > 0).all() and at[2] > 0):
         raise InputError("a camera needs finite angles and a distance above 0")
     turn = torch.deg2rad(cameras[:, 1] - at[1])
-    up = torch.deg2rad(at[0] - cameras[:, 0])
-    return torch.stack([up, turn.sin(), turn.cos(), cameras[:, 2] - at[2]], dim=1)
+    last = torch.deg2rad(90 - at[0]).expand(len(cameras)) if stable else cameras[:, 2] - at[2]
+    return torch.stack([torch.deg2rad(at[0] - cameras[:, 0]), turn.sin(), turn.cos(), last], dim=1)
 
 
 def camera_of_pose(pose: Tensor, reference: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.model.distill.scenes.pose import relative_pose as relative_pose
 from orbit4d.model.distill.scores.conditions import Conditions, check_images
 from orbit4d.model.distill.scores.latent import LatentScore
 from orbit4d.model.distill.scores.table import NoiseTable
@@ -33,28 +34,6 @@ _FILES = (
 _PREFIX = re.compile(r"^(proj|cc_projection|projection)\.")
 #: Stable Zero123 tells the reference's polar angle where the others tell the difference of distances.
 _STABLE = re.compile(r"stable[-_ ]?zero", re.IGNORECASE)
-
-
-def relative_pose(
-    cameras: Tensor, reference: Tensor | tuple[float, float, float], stable: bool = False
-) -> Tensor:
-    """What Zero-1-to-3 is told of cameras [N, 3] (elevation, azimuth in degrees, distance), as [N, 4].
-
-    [rad(e_ref - e), sin(a - a_ref), cos(a - a_ref), r - r_ref]: azimuth counter-clockwise from above, as
-    everywhere here. Codes with left-handed cameras feed the sine with the other sign. `stable`: the last
-    number is rad(90 - e_ref).
-
-    Raises:
-        InputError: a distance that is not positive, or another shape.
-    """
-    at = torch.as_tensor(reference, dtype=cameras.dtype, device=cameras.device)
-    if cameras.ndim != 2 or cameras.shape[1] != 3 or at.shape != (3,):
-        raise InputError(f"cameras are [N, 3] (elevation, azimuth, distance), got {list(cameras.shape)}")
-    if not (torch.isfinite(cameras).all() and (cameras[:, 2] > 0).all() and at[2] > 0):
-        raise InputError("a camera needs finite angles and a distance above 0")
-    turn = torch.deg2rad(cameras[:, 1] - at[1])
-    last = torch.deg2rad(90 - at[0]).expand(len(cameras)) if stable else cameras[:, 2] - at[2]
-    return torch.stack([torch.deg2rad(at[0] - cameras[:, 0]), turn.sin(), turn.cos(), last], dim=1)
 
 
 class ViewScore(LatentScore):
