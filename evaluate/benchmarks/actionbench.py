@@ -32,7 +32,8 @@ def run(root: Path, given: Path | None, fit_points: int, align: str = "published
     """Measure the results in `given/<uid>/` (default: beside the truth)."""
     found = Benchmark("ActionBench", {"CD-3D": True, "CD-4D": True, "CD-M": True})
     found.protocol = {"align": align, "queries": 10_000, "fit points": fit_points}
-    sizes = set()
+    chosen: Any = None if align == "none" else align
+    sizes: set[int] = set()
     for folder in folders_in(root, "surfaces.npy"):
         results = folder if given is None else given / folder.name
         truth = read_surfaces(folder / "surfaces.npy")
@@ -41,9 +42,7 @@ def run(root: Path, given: Path | None, fit_points: int, align: str = "published
         if len(meshes) < len(truth):
             found.lacking[folder.name] = f"{results} holds {len(meshes)} of {len(truth)} meshes mesh_*.glb"
             continue
-        scores = actionbench(
-            read_meshes(meshes), truth, align=None if align == "none" else align, icp_points=fit_points
-        )  # type: ignore[arg-type]
+        scores = actionbench(read_meshes(meshes), truth, align=chosen, icp_points=fit_points)
         found.rows[folder.name] = {
             "CD-3D": scores["cd3d"],
             "CD-4D": scores["cd4d"],
@@ -82,7 +81,8 @@ def read_surfaces(path: Path) -> npt.NDArray[np.float64]:
 def read_meshes(paths: list[Path]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Vertices [T, V, 3] and faces [M, 3] of a GLB a frame, scene graph applied, parts put together. Raises
     InputError for a file that is none, and for meshes that do not share their faces."""
-    vertices, faces = [], None
+    vertices: list[npt.NDArray[np.float64]] = []
+    faces: npt.NDArray[np.int64] | None = None
     for path in paths:
         mesh, triangles = read_mesh(path)
         if faces is not None and (mesh.shape != vertices[0].shape or not np.array_equal(triangles, faces)):

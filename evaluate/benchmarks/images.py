@@ -17,7 +17,7 @@ import torch
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.folders import image_files, read_images
 from orbit4d.evaluate.benchmarks.result import Benchmark, folders_in
-from orbit4d.evaluate.metrics.suite import Pair, Suite, summarise
+from orbit4d.evaluate.metrics.suite import Pair, Row, Suite, summarise
 from orbit4d.evaluate.tasks.frames import Frames, load_frames, on_background
 
 #: Column -> metric of the suite, and whether less is better.
@@ -136,7 +136,9 @@ def run(name: str, root: Path, given: Path | None, suite: Suite, **_: Any) -> Be
     """Measure one of LAYOUTS with every metric that the suite has."""
     tests, why = LAYOUTS[name](root, given)
     found = Benchmark(_TITLES[name], {column: less for column, (_, less) in COLUMNS.items()}, unlike=why)
-    rows, views, reduced = [], {}, set()
+    rows: list[Row] = []
+    views: dict[str, list[dict[str, float]]] = {}
+    reduced: set[str] = set()
     for test in tests:
         truth = _fitted(test, reduced)
         pair = Pair(f"{test.name}/{test.view}", "front_view", test.given.rgb, truth, fvd=test.fvd)

@@ -38,6 +38,7 @@ def run(root: Path, given: Path | None, align: str = "icp", **_: Any) -> Benchma
     folders = sorted(path for path in root.glob(f"*{_ENDING}") if path.is_dir()) if root.is_dir() else []
     if not folders:
         raise InputError(f"{root}: holds no folder called <name>{_ENDING}; is this the benchmark's folder?")
+    chosen: Any = None if align == "none" else align
     for folder in folders:
         name = folder.name.removesuffix(_ENDING)
         if not (given / folder.name).is_dir():
@@ -47,7 +48,7 @@ def run(root: Path, given: Path | None, align: str = "icp", **_: Any) -> Benchma
         if len(predicted[0]) != len(truth[0]):
             found.lacking[name] = f"{len(predicted[0])} frames where the truth has {len(truth[0])}"
             continue
-        scores = motion80(predicted, truth, align=None if align == "none" else align)  # type: ignore[arg-type]
+        scores = motion80(predicted, truth, align=chosen)
         found.rows[name] = {"CD": scores["cd"], "F": scores["f"]}
     if not found.rows:
         raise InputError(f"{given}: no result to measure; {next(iter(found.lacking.values()))}")
