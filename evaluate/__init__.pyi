@@ -1,4 +1,5 @@
 from orbit4d.evaluate.geometry.cameras import camera_errors as camera_errors
+from orbit4d.evaluate.geometry.consistency import feature_consistency as feature_consistency
 from orbit4d.evaluate.geometry.consistency import matched_pixels as matched_pixels
 from orbit4d.evaluate.geometry.motion import actionbench as actionbench
 from orbit4d.evaluate.geometry.points import chamfer as chamfer

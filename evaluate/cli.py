@@ -1,4 +1,4 @@
-"""`orbit4d eval dataset|video|scene|run`."""
+"""`orbit4d eval dataset|video|scene|run|benchmark`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orbit4d.datasets.commands.options import RESUMED, Command, Group, Place, not_a_video
+from orbit4d.evaluate.benchmarks.cli import command as benchmark
 from orbit4d.evaluate.results.published import PROTOCOLS
 from orbit4d.recon4d.fitting.settings import PRESETS
 
@@ -304,6 +305,9 @@ def run_(
         cases = sorted([*cases, *more], key=lambda case: place_of[case.name])
     failures = {**truth.failures, **lacking}
     _evaluate(settings, cases, failures, shared, dataset, sampling=sampling(asked))
+
+
+command.add_command(benchmark)
 
 
 # What the tasks share ---------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ ORDER = {
     "compose": (
         "strict_json schema spec language characters library placement experts director animate completion cli"
     ),
-    "evaluate": "metrics geometry tasks results runner cli",
+    "evaluate": "metrics geometry tasks results benchmarks runner cli",
     "app": "gallery demo doctor export cli __main__",
 }
 #: What runs inside Blender sees this of the packages around it; nobody imports it, it is started by name.

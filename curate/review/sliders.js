@@ -91,7 +91,7 @@ export class Sliders {
       const below = slider.rule.startsWith("min_");
       rects.forEach((rect, i) => {
         const middle = (i + 0.5) / rects.length;
-        rect.classList.toggle("out", !off && (below ? middle < at : middle > at));
+        rect.classList.toggle("out", !off && (below ? middle < at : i / rects.length > at));
       });
     };
     const set = (value) => {

@@ -67,6 +67,48 @@ def matched_pixels(
     }
 
 
+def feature_consistency(
+    features: npt.ArrayLike, depths: npt.ArrayLike, alphas: npt.ArrayLike, cameras: Sequence[Camera]
+) -> dict[str, float]:
+    """How unlike the features are that two views have of one surface point: 1 - cosine similarity.
+
+    MEt3R's measure (Asim et al. 2025: 0 is perfect, 1 unrelated) with correspondences of true depth in the
+    place of those that a network estimates, so its numbers are not comparable with published ones.
+
+    Args:
+        features: [V, h, w, C] of one time, a grid over each image (`metrics.features.PatchFeatures`), taken
+            bilinearly; h and w may be smaller than those of the depths.
+        depths, alphas, cameras: as for `matched_pixels`.
+
+    Returns:
+        `unlike` (mean over the ordered pairs of views, NaN where no two share a pixel) and `valid`.
+
+    Raises:
+        ValueError: for shapes that disagree, fewer than two views, or features of no length.
+    """
+    grid, z, alpha = (np.asarray(x, dtype=np.float64) for x in (features, depths, alphas))
+    if grid.ndim != 4 or z.ndim != 3 or alpha.shape != z.shape or len(grid) != len(z) or not grid.size:
+        raise ValueError(
+            f"needs features [V,h,w,C], depths and alphas [V,H,W]; got {grid.shape}, {z.shape}, {alpha.shape}"
+        )
+    if len(cameras) != len(grid) or len(grid) < 2:
+        raise ValueError(f"needs a camera for each of at least two views, got {len(cameras)} for {len(grid)}")
+    scale = np.array([grid.shape[2] / z.shape[2], grid.shape[1] / z.shape[1]])
+    scores, count = [], 0
+    for a, b in permutations(range(len(grid)), 2):
+        pixels, uv = corresponding(z[a], alpha[a], cameras[a], z[b], alpha[b], cameras[b])
+        if not len(uv):
+            continue
+        here = bilinear(grid[a], (pixels[:, ::-1] + 0.5) * scale)
+        there = bilinear(grid[b], uv * scale)
+        lengths = np.linalg.norm(here, axis=1) * np.linalg.norm(there, axis=1)
+        if not (lengths > 0).all():
+            raise ValueError("features of length 0 have no direction to compare")
+        scores.append(float(1.0 - ((here * there).sum(1) / lengths).mean()))
+        count += len(uv)
+    return {"unlike": float(np.mean(scores)) if scores else float("nan"), "valid": float(count)}
+
+
 def corresponding(
     depth_a: Array, alpha_a: Array, a: Camera, depth_b: Array, alpha_b: Array, b: Camera
 ) -> tuple[npt.NDArray[np.int64], Array]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from orbit4d.datasets import Camera, orbit
-from orbit4d.evaluate import matched_pixels
+from orbit4d.evaluate import feature_consistency, matched_pixels
+from orbit4d.evaluate.geometry.consistency import bilinear, corresponding
 
 SIDE = (96, 96)
 
@@ -66,3 +67,45 @@ def test_bad_input(cameras: list[Camera]) -> None:
         matched_pixels(images, depth[:2], alpha, cameras)
     with pytest.raises(ValueError, match="at least two views"):
         matched_pixels(images[:1], depth[:1], alpha[:1], cameras[:1])
+
+
+def features_of(cameras: list[Camera]) -> np.ndarray:
+    """A feature of a surface point that does not depend on the view: waves of its place, [V, H, W, 6]."""
+    images = views(cameras)[0]
+    return np.concatenate([images - 0.5, np.cos(3 * images)], -1) + 1e-3
+
+
+def test_features_of_one_surface_agree_and_noise_is_seen(cameras: list[Camera]) -> None:
+    _, depth, alpha = views(cameras)
+    features = features_of(cameras)
+    true = feature_consistency(features, depth, alpha, cameras)
+    assert true["unlike"] < 0.01 and true["valid"] == matched_pixels(*views(cameras), cameras)["valid"]
+    noise = np.random.default_rng(0).normal(size=features.shape)
+    series = [
+        feature_consistency(features + s * noise, depth, alpha, cameras)["unlike"] for s in (0, 0.2, 0.6, 2)
+    ]
+    assert series == sorted(series) and series[-1] > 0.3
+    # Direction counts, length does not; opposite features are 2 apart.
+    assert feature_consistency(7 * features, depth, alpha, cameras)["unlike"] == pytest.approx(true["unlike"])
+    turned = features * np.array([1, -1, 1])[:, None, None, None]
+    assert feature_consistency(turned[:2], depth[:2], alpha[:2], cameras[:2])["unlike"] > 1.98
+
+
+def test_features_on_a_coarser_grid_and_a_slow_twin(cameras: list[Camera]) -> None:
+    _, depth, alpha = views(cameras)
+    coarse = features_of(cameras)[:, 4::8, 4::8]
+    two = feature_consistency(coarse[:2], depth[:2], alpha[:2], cameras[:2])
+    total = []
+    for a, b in ((0, 1), (1, 0)):
+        pixels, uv = corresponding(depth[a], alpha[a], cameras[a], depth[b], alpha[b], cameras[b])
+        angles = []
+        for (row, column), (u, v) in zip(pixels, uv):
+            here = bilinear(coarse[a], np.array([[(column + 0.5) / 8, (row + 0.5) / 8]]))[0]
+            there = bilinear(coarse[b], np.array([[u / 8, v / 8]]))[0]
+            angles.append(1 - here @ there / np.sqrt((here @ here) * (there @ there)))
+        total.append(np.mean(angles))
+    assert two["unlike"] == pytest.approx(np.mean(total), abs=1e-9)
+    with pytest.raises(ValueError, match="length 0"):
+        feature_consistency(0 * coarse, depth, alpha, cameras)
+    with pytest.raises(ValueError, match=r"features \[V,h,w,C\]"):
+        feature_consistency(coarse[:2], depth, alpha, cameras)

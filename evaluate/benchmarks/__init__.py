@@ -1,0 +1,1 @@
+"""Published benchmarks by layout, with published rows beside ours where the protocol is equal."""
