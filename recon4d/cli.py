@@ -24,7 +24,8 @@ _DEVICE = click.option(
     groups={
         "Input and output": "--out --static --mask --matte",
         "Several cameras": "--layout --ring --sync --hold-cameras --hold-times --allow-missing",
-        "Cameras": "--cameras --static-cameras --static-time --orbit --radius --fov --elevation",
+        "Cameras": "--cameras --static-cameras --static-time --orbit --radius --fov --elevation "
+        "--refine-cameras",
         "Fitting": "--preset --resolution --steps --exposure --device --threads --seed",
     },
 )
@@ -98,6 +99,11 @@ _DEVICE = click.option(
     help="Fit a grey gain per training view. Default: where --static is given, whose light may differ from "
     "the video's.",
 )  # fmt: skip
+@click.option(
+    "--refine-cameras/--no-refine-cameras", default=None,
+    help="Search the orbit by silhouettes, and fit a free pose per camera. Default: the search alone, where "
+    "the default orbit does not fit a video without cameras.",
+)  # fmt: skip
 @_DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
@@ -124,6 +130,7 @@ def recon4d(
     resolution: int | None,
     steps: int | None,
     exposure: bool | None,
+    refine_cameras: bool | None,
     device: str,
     threads: int | None,
     seed: int,
@@ -173,6 +180,7 @@ def recon4d(
         threads=threads,
         device=device,
         views=ViewOptions(layout, _azimuths(ring), hold_cameras, hold_times, allow_missing, sync),
+        refine_cameras=refine_cameras,
     )
     for line in _summary(scene.metrics):
         click.echo(line)
