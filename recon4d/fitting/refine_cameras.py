@@ -53,7 +53,7 @@ def with_found_orbit(inputs: Inputs, spec: OrbitSpec | None, poor: bool = False)
     if not bare or inputs.views is not None:
         return inputs
     known = inputs.static if inputs.static is not None and inputs.static.posed else None
-    found = search_orbit(bare[0], start, known)
+    found = search_orbit(bare[0], start, known, quick=poor)
     if not found.better:
         if not poor:
             inputs.notes.append(f"{bare[0].name}: silhouettes know no better orbit than the given one")

@@ -39,6 +39,8 @@ PRIOR = {"elevation_deg": 0.05, "fov_x_deg": 0.05, "turns": 3.0}
 #: of the reference.
 SLIGHT = {"fov_x_deg": 2e-4, "turns": 0.02}
 LIKE_REFERENCE = {"fov_x_deg": 5e-3}
+#: Pixels that the other end of the orbit, closed or open, must gain: it moves each view by little.
+OTHER_END = 0.01
 #: Pixels that a found orbit must gain at least.
 GAIN = 4e-3
 #: Outlines touch at a pixel's centre: closer than this nothing is missed.
@@ -121,9 +123,12 @@ class Silhouettes:
         return float(np.maximum(out - SLACK, 0).mean()) if len(out) else 0.0
 
 
-def search_orbit(frames: Frames, spec: OrbitSpec, reference: Frames | None = None) -> Found:
+def search_orbit(
+    frames: Frames, spec: OrbitSpec, reference: Frames | None = None, quick: bool = False
+) -> Found:
     """The orbit of `frames` near `spec`, and otherwise: direction, closed or open, elevation, field of view;
-    with a `reference`, whose cameras are known, start azimuth and radius too. Deterministic.
+    with a `reference`, whose cameras are known, start azimuth and radius too. `quick` looks closer only where
+    another direction, end or elevation is clearly better. Deterministic.
     """
     seen = Silhouettes(frames, reference)
     h, w = seen.shape
@@ -134,6 +139,7 @@ def search_orbit(frames: Frames, spec: OrbitSpec, reference: Frames | None = Non
     def misser(seen: Silhouettes) -> Callable[[OrbitSpec], float]:
         def miss(tried: OrbitSpec) -> float:
             away = sum(abs(getattr(tried, key) - getattr(likely, key)) * cost for key, cost in prior.items())
+            away += OTHER_END * (tried.closed != spec.closed)
             return seen.miss(tried.cameras(seen.n, w, h)) + away
 
         return miss
@@ -143,6 +149,8 @@ def search_orbit(frames: Frames, spec: OrbitSpec, reference: Frames | None = Non
     ways = [replace(likely, clockwise=c, closed=o) for c in (False, True) for o in (False, True)]
     starts = [(miss(one), one) for way in ways for one in _elevations(way)]
     starts.sort(key=lambda item: item[0])
+    if quick and starts[0][0] >= BETTER * before:
+        return Found(spec, before, before)
     picked = [item for i, item in enumerate(starts) if i < 3]
     picked.append((before, spec))
     # The two directions are alike but for perspective: the best of each is followed.

@@ -12,7 +12,13 @@ import torch
 
 from orbit4d.datasets.cameras.camera import Camera, orbit
 from orbit4d.recon4d.fitting import refine_cameras
-from orbit4d.recon4d.fitting.reconstruction import anchored, first_gaussians, for_views, read_inputs
+from orbit4d.recon4d.fitting.reconstruction import (
+    _searched,
+    anchored,
+    first_gaussians,
+    for_views,
+    read_inputs,
+)
 from orbit4d.recon4d.fitting.refine_cameras import (
     exponential,
     in_gauge_of,
@@ -136,3 +142,21 @@ def _errors(ours: Any, truth: Any) -> tuple[float, float]:
     angles = [refine_cameras._angle(a, b) for a, b in zip(ours, truth)]
     shifts = [np.linalg.norm(a.position - b.position) for a, b in zip(ours, truth)]
     return float(np.mean(angles)), float(np.mean(shifts))
+
+
+def test_a_bare_video_that_goes_round_the_other_way_is_found_out_without_being_asked(
+    draw_views: Callable[..., Any],
+) -> None:
+    there = orbit(N, size=(SIZE, SIZE))
+    backwards = [there[0], *there[:0:-1]]
+    times = [0.1 * i / (N - 1) for i in range(N)]
+    video = draw_views("asset-000", 0, backwards, times)
+    inputs = read_inputs(video, None, None, None, 0.0, None, None)
+    assert _searched(inputs, None, False) is inputs
+    found = _searched(inputs, None, None)
+    assert "clockwise" in found.notes[-1] and "counter-clockwise" not in found.notes[-1]
+    gap = [np.abs(a.position - b.position).max() for a, b in zip(found.dynamic.cameras, backwards)]
+    assert max(gap) < 0.15
+    forwards = read_inputs(draw_views("asset-000", 0, there, times), None, None, None, 0.0, None, None)
+    kept = _searched(forwards, None, None)
+    assert all(np.array_equal(a.c2w, b.c2w) for a, b in zip(kept.dynamic.cameras, forwards.dynamic.cameras))
