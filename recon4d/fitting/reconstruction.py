@@ -167,7 +167,8 @@ def _refined(fitted: Inputs, settings: Settings, seed: int) -> Inputs:
 
 def _out_of(world: World, inputs: Inputs, fitted: Inputs) -> Inputs:
     """The refined cameras of `fitted` in the world of the given ones."""
-    back = World(1 / world.scale, (-np.array(world.centre) / world.scale).tolist())
+    x, y, z = (-np.array(world.centre) / world.scale).tolist()
+    back = World(1 / world.scale, (x, y, z)) if world else World()
     static = None if fitted.static is None else frames_in(back, fitted.static)
     return replace(inputs, dynamic=frames_in(back, fitted.dynamic), static=static)
 
