@@ -22,7 +22,7 @@ from orbit4d.recon4d.fitting import optimize
 from orbit4d.recon4d.fitting.exposure import exposure_of
 from orbit4d.recon4d.fitting.inputs import Inputs, read_inputs
 from orbit4d.recon4d.fitting.losses import why_no_lpips
-from orbit4d.recon4d.fitting.refine_cameras import refine_poses, with_found_orbit
+from orbit4d.recon4d.fitting.refine_cameras.poses import refine_poses, with_found_orbit
 from orbit4d.recon4d.fitting.scores import measure
 from orbit4d.recon4d.fitting.scores import nearest_frame as nearest_frame
 from orbit4d.recon4d.fitting.scores import score as score
@@ -80,7 +80,7 @@ def reconstruct(
     one, else the CPU), cpu, cuda or cuda:INDEX, also for a run that began on another one; the scene that is
     returned is drawn there.
     `threads` are those of the CPU's kernels (None: as many as cores). `refine_cameras` searches the orbit of
-    a video without cameras by its silhouettes and fits a free pose per camera (`refine_cameras.py`); None
+    a video without cameras by its silhouettes and fits a free pose per camera (`refine_cameras/`); None
     searches only where the default orbit of a bare video does not fit. Raises InputError, one line, for
     input that cannot be fitted; nothing is written then.
     """

@@ -86,7 +86,7 @@ class Silhouettes:
             fixed = None
         self.shape = (small.rgba.shape[1], small.rgba.shape[2])
         self.n = len(small)
-        self.fixed = () if fixed is None else fixed.cameras
+        self.fixed: tuple[Camera, ...] = () if fixed is None else fixed.cameras
         images = small.rgba if fixed is None else np.concatenate([small.rgba, fixed.rgba])
         masks = images[..., 3] > 0.5
         self.maps = np.stack([_signed(mask) for mask in masks])

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from orbit4d.datasets.cameras.camera import Camera, orbit
-from orbit4d.recon4d.fitting import refine_cameras
 from orbit4d.recon4d.fitting.reconstruction import (
     _searched,
     anchored,
@@ -19,7 +18,8 @@ from orbit4d.recon4d.fitting.reconstruction import (
     for_views,
     read_inputs,
 )
-from orbit4d.recon4d.fitting.refine_cameras import (
+from orbit4d.recon4d.fitting.refine_cameras import poses as refine_cameras
+from orbit4d.recon4d.fitting.refine_cameras.poses import (
     exponential,
     in_gauge_of,
     refine_poses,

@@ -15,6 +15,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -156,8 +157,9 @@ def _descend(fit: Fit, settings: Settings, views: Sequence[View], poses: Poses, 
     """Adam on scene and poses together, one view a step; a pose's moments count its own views."""
     generator = torch.Generator().manual_seed(seed + 1)
     named = fit.gaussians.tensors()
-    scene = [{"params": [named[name]], "lr": rate} for name, rate in _RATES.items()]
-    adam = torch.optim.Adam([*scene, {"params": list(fit.field.parameters()), "lr": 1e-3}], eps=1e-15)
+    scene: list[dict[str, Any]] = [{"params": [named[name]], "lr": rate} for name, rate in _RATES.items()]
+    scene.append({"params": list(fit.field.parameters()), "lr": 1e-3})
+    adam = torch.optim.Adam(scene, eps=1e-15)
     first, second = torch.zeros_like(poses.twists), torch.zeros_like(poses.twists)
     seen = torch.zeros(len(poses.twists))
     poses.twists.requires_grad_(True)
