@@ -8,6 +8,7 @@ white, mean over views.
     python bench/recon.py                               renders three assets of ../shared/assets first
     python bench/recon.py --dataset DATASET --preset fast --limit 2
     python bench/recon.py --fields nodes,hexplane       how the default field was chosen
+    python bench/recon.py --cameras 4,8,16 --dataset DATASET    synchronised cameras, of `--rigs ring:16@15`
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ from orbit4d.recon4d.inputs.loading import Frames
 from orbit4d.recon4d.raster import threads
 from orbit4d.recon4d.scene import Scene, draw
 
+sys.path.insert(0, str(Path(__file__).parent))
+from parts import recon_views
+
 SCORES = ("train", "front", "orbit1", "held out")
 ASSETS = ("dev_fox.glb", "dev_cesiumman.glb", "dev_robot.glb")
 
@@ -55,6 +59,10 @@ def main() -> None:
     parser.add_argument("--no-step", action="store_true", help="leave the cost of a step unmeasured")
     parser.add_argument("--threads", type=int, default=2, help="of the fits")
     parser.add_argument("--curve", default="1,2", help="numbers of threads that a step is timed on, in turns")
+    parser.add_argument("--cameras", help="4,8,16: synchronised cameras instead (parts/recon_views.py)")
+    parser.add_argument("--rig", default="ring_16_15", help="of --cameras: rig that is trained on")
+    parser.add_argument("--held", default="held", help="of --cameras: rig that is held out")
+    parser.add_argument("--moments", type=int, default=4, help="of --cameras: moments with static Gaussians")
     options = parser.parse_args()
     settings = replace(PRESETS[options.preset], resolution=options.resolution)
     if options.fine_steps is not None:
@@ -66,6 +74,9 @@ def main() -> None:
             pairs = [pair for pair in pairs if pair.split(":")[1] in options.assets.split(",")]
         else:
             pairs = pairs[: options.limit]
+        if options.cameras:
+            grids(pairs, settings, options)
+            return
         kinds = (options.fields.split(","), options.rows.split(","))
         with threads.alone(options.threads):
             rows = [row for pair in pairs for row in fits(pair, settings, *kinds)]
@@ -79,6 +90,23 @@ def main() -> None:
         "rows": rows,
     }  # fmt: skip
     print(json.dumps(record))
+
+
+def grids(pairs: list[str], settings: Settings, options: argparse.Namespace) -> None:
+    """Rows of synchronised cameras, and their baselines, as one record."""
+    counts = [int(count) for count in options.cameras.split(",")]
+    wanted = (
+        ("fit", "orbit", "moments") if options.rows == "fit,static,fine,nearest" else options.rows.split(",")
+    )
+    with threads.alone(options.threads):
+        rows = [
+            row
+            for pair in pairs
+            for row in recon_views.rows(
+                pair, settings, counts, wanted, options.rig, options.held, options.moments, show
+            )
+        ]
+    print(json.dumps({"bench": "recon, cameras", "preset": options.preset, "rows": rows}))
 
 
 def render(folder: Path, resolution: int) -> str:

@@ -35,7 +35,8 @@ EXPORTS = (
     groups={
         "Input and output": "--out --static --mask --matte --rig --force",
         "Several cameras": "--layout --ring --sync --hold-cameras --hold-times --allow-missing",
-        "Cameras": "--cameras --static-cameras --static-time --orbit --radius --fov --elevation",
+        "Cameras": "--cameras --static-cameras --static-time --orbit --radius --fov --elevation "
+        "--refine-cameras",
         "Completion": "--complete --model --complete-views --complete-mode --confidence-hidden",
         "Fitting": "--preset --resolution --steps --exposure --device --threads --seed",
     },
@@ -134,6 +135,11 @@ EXPORTS = (
     "--confidence-hidden", type=click.FloatRange(0, 1), default=0.3, show_default=True,
     help="Confidence of completed pixels that no image shows.",
 )  # fmt: skip
+@click.option(
+    "--refine-cameras/--no-refine-cameras", default=None,
+    help="Search the orbit by silhouettes, and fit a free pose per camera. Default: the search alone, where "
+    "the default orbit does not fit a video without cameras.",
+)  # fmt: skip
 @_DEVICE
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
@@ -167,6 +173,7 @@ def recon4d(
     complete_views: int,
     complete_mode: str,
     confidence_hidden: float,
+    refine_cameras: bool | None,
     device: str,
     threads: int | None,
     seed: int,
@@ -232,6 +239,7 @@ def recon4d(
         completion=CompletionSettings(model, complete_views, complete_mode, confidence_hidden)
         if complete
         else None,
+        refine_cameras=refine_cameras,
     )
     _tell(scene, out)
 

@@ -25,6 +25,7 @@ from orbit4d.recon4d.fitting.completion.slot import Completer, CompletionSetting
 from orbit4d.recon4d.fitting.exposure import exposure_of
 from orbit4d.recon4d.fitting.inputs import Inputs, read_inputs
 from orbit4d.recon4d.fitting.losses import why_no_lpips
+from orbit4d.recon4d.fitting.refine_cameras.poses import refine_poses, with_found_orbit
 from orbit4d.recon4d.fitting.scores import measure
 from orbit4d.recon4d.fitting.scores import nearest_frame as nearest_frame
 from orbit4d.recon4d.fitting.scores import score as score
@@ -45,6 +46,9 @@ from orbit4d.recon4d.world import World
 #: Coverage of the silhouettes by the visual hull below which the cameras are said not to fit. Right cameras
 #: give 0.98 to 0.999 on published orbits of still objects; a moving object gives less.
 _FIT_STATIC, _FIT_DYNAMIC = 0.93, 0.80
+#: The same where all views agree, at small size: below it a bare video's orbit is searched. Moving animals on
+#: right orbits give 0.38 to 0.95, on reversed ones 0.27 to 0.81.
+_UNSURE, _GLANCE = 0.95, 128
 
 
 def reconstruct(
@@ -65,6 +69,7 @@ def reconstruct(
     device: str = "auto",
     views: ViewOptions | None = None,
     completion: CompletionSettings | None = None,
+    refine_cameras: bool | None = None,
 ) -> Scene:
     """Fit explicit 4D Gaussians to an orbit video, or to synchronised cameras, and write the folder `out`.
 
@@ -79,10 +84,17 @@ def reconstruct(
     one, else the CPU), cpu, cuda or cuda:INDEX, also for a run that began on another one; the scene that is
     returned is drawn there. `threads` are those of the CPU's kernels (None: as many as cores). With
     `completion` what the first fit leaves unseen is completed and fitted again; the first fit stays in
-    `out`/first. Raises InputError, one line, for input that cannot be fitted; nothing is written then.
+    `out`/first. `refine_cameras` searches the orbit of a video without cameras by its silhouettes and fits a
+    free pose per camera (`refine_cameras/`); None searches only where the default orbit of a bare video does
+    not fit. Raises InputError, one line, for input that cannot be fitted; nothing is written then.
     """
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r}: choose from {', '.join(PRESETS)}")
+    if completion is not None and refine_cameras:
+        raise InputError(
+            "--complete with --refine-cameras: views are completed at the cameras as given; refine them in a "
+            "run of their own, and give its cameras.json with --cameras"
+        )
     chosen, on = settings or PRESETS[preset], choose_device(device)
     folder = local_path(out)
     _check_out(folder)
@@ -97,7 +109,10 @@ def reconstruct(
         held_out={name: frames.resized(chosen.resolution) for name, frames in inputs.held_out.items()},
     )
     chosen = affordable(for_views(exposed(anchored(chosen, inputs), inputs), inputs), inputs.notes)
-    run = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
+    inputs = _searched(inputs, spec, refine_cameras)
+    run: dict[str, Any] = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
+    if refine_cameras:
+        run["refine_cameras"] = True
     whole = run if completion is None else {**run, "completion": completion.as_config()}
     if (scene := _finished(folder, whole)) is not None:
         print(f"{folder}: already finished")
@@ -123,6 +138,9 @@ def _fitted(
     world = find_world((inputs.dynamic, inputs.static), is_open(inputs))
     fitted = in_world(inputs, world)
     checkpoint = folder / "checkpoint.pt"
+    if run.get("refine_cameras"):
+        fitted = _refined(fitted, chosen, seed)
+        inputs = _out_of(world, inputs, fitted)
     # The cameras are checked before anything is written.
     start = None if checkpoint.exists() else first_gaussians(fitted, chosen, seed)
     try:
@@ -166,6 +184,38 @@ def _completed(
     scene.metrics["completion"] = {**completion.as_config(), **made.report, **about}
     scene.save(folder)
     return scene
+
+
+def _searched(inputs: Inputs, spec: OrbitSpec | None, refine: bool | None) -> Inputs:
+    """The inputs on an orbit that their silhouettes fit, where that is asked for, or where a bare video does
+    not fit the default one.
+    """
+    if refine is False or (refine is None and (inputs.dynamic.posed or spec not in (None, OrbitSpec()))):
+        return inputs
+    seen = (inputs.static or inputs.dynamic).resized(_GLANCE)
+    if refine is None and carve(seen, _GLANCE // 2, agree=1.0).coverage >= _UNSURE:
+        return inputs
+    return with_found_orbit(inputs, spec, refine is None)
+
+
+def _refined(fitted: Inputs, settings: Settings, seed: int) -> Inputs:
+    """Inputs in the world of the fit with free poses; made again, to the same bits, by a resumed run."""
+    refined = refine_poses(fitted, first_gaussians(fitted, settings, seed), settings, seed)
+    print(refined.notes[-1])
+    return refined
+
+
+def _out_of(world: World, inputs: Inputs, fitted: Inputs) -> Inputs:
+    """The refined cameras of `fitted` in the world of the given ones."""
+    x, y, z = (-np.array(world.centre) / world.scale).tolist()
+    back = World(1 / world.scale, (x, y, z)) if world else World()
+    static = None if fitted.static is None else frames_in(back, fitted.static)
+    return replace(inputs, dynamic=frames_in(back, fitted.dynamic), static=static)
+
+
+def _fits(inputs: Inputs) -> float:
+    """Coverage of the silhouettes by the hull below which cameras are said not to fit."""
+    return _FIT_STATIC if inputs.static is not None else _FIT_DYNAMIC
 
 
 def in_world(inputs: Inputs, world: World) -> Inputs:
@@ -274,7 +324,7 @@ def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
     if is_open(inputs):
         return _open_gaussians(inputs, settings, seed)
     hull = start_hull(inputs)
-    limit = _FIT_STATIC if inputs.static is not None else _FIT_DYNAMIC
+    limit = _fits(inputs)
     if len(hull.points) < 4 or hull.coverage < 0.4:
         raise InputError(
             f"{inputs.dynamic.name}: the silhouettes share no common volume (hull covers "

@@ -108,6 +108,12 @@ class OrbitSpec:
     """Horizontal field of view, degrees."""
     elevation_deg: float = 0.0
     """Angle above the horizon, degrees."""
+    clockwise: bool = False
+    """Which way the camera goes, seen from above."""
+    azimuth0_deg: float = 0.0
+    """Azimuth of the first view, degrees counter-clockwise from the front."""
+    turns: float = 1.0
+    """Turns of the camera over the video."""
 
     def __post_init__(self) -> None:
         if not (self.radius > 0 and 1 <= self.fov_x_deg <= 170 and -89 <= self.elevation_deg <= 89):
@@ -115,6 +121,8 @@ class OrbitSpec:
                 f"--radius {self.radius:g} --fov {self.fov_x_deg:g} --elevation {self.elevation_deg:g}: give "
                 "a radius above 0, a field of view of 1 to 170 degrees and an elevation of -89 to 89"
             )
+        if not 0 < self.turns <= 100:
+            raise InputError(f"--turns {self.turns:g}: give a number of turns above 0")
 
     def cameras(
         self, n: int, w: int, h: int, seconds: npt.NDArray[np.float64] | None = None
@@ -125,10 +133,15 @@ class OrbitSpec:
         and not in frames. The last frame of an open orbit then lasts as long as the median frame.
         """
         around = orbit(n, self.radius, self.elevation_deg, self.fov_x_deg, size=(w, h), closed=self.closed)
-        if seconds is None:
+        plain = (self.clockwise, self.azimuth0_deg, self.turns) == (False, 0.0, 1.0)
+        if seconds is None and plain:
             return tuple(around)
+        if seconds is None:
+            seconds = np.arange(n, dtype=np.float64)
         gap = 0.0 if self.closed else float(np.median(np.diff(seconds)))
         turns = 360.0 * seconds / (seconds[-1] + gap)
+        if not plain:
+            turns = self.azimuth0_deg + turns * self.turns * (-1 if self.clockwise else 1)
         return tuple(
             replace(camera, c2w=orbit_c2w(turn, self.elevation_deg, self.radius))
             for camera, turn in zip(around, turns)

@@ -156,8 +156,8 @@ def _of_videos(source: Any, cameras: Any, options: ViewOptions, spec: OrbitSpec 
         found[file.stem] = file
     if cameras is not None and not isinstance(cameras, str | os.PathLike):
         return _posed_tracks(list(found), list(found.values()), cameras)
-    file = Path(cameras) if cameras is not None else None
-    return bare.read(files[0].parent, found, file, options.ring, spec)
+    listed = Path(cameras) if cameras is not None else None
+    return bare.read(files[0].parent, found, listed, options.ring, spec)
 
 
 def _of_arrays(source: Any, cameras: Any) -> Capture | None:

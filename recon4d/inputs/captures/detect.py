@@ -23,10 +23,10 @@ _IS: dict[str, Callable[[Path], bool]] = {
 }
 #: Layouts that are known by their files and not read.
 _OTHERS = {
-    "Nerfies or HyperNeRF": "metadata.json",
-    "Panoptic (Dynamic3DGaussians)": "train_meta.json",
-    "EasyVolcap": "intri.yml",
-    "COLMAP": "sparse",
+    "Nerfies or HyperNeRF": ("dataset.json", "metadata.json", "camera"),
+    "Panoptic (Dynamic3DGaussians)": ("train_meta.json",),
+    "EasyVolcap": ("intri.yml", "extri.yml"),
+    "COLMAP": ("sparse/0",),
 }
 
 
@@ -36,10 +36,10 @@ def layout_of(folder: Path) -> str | None:
         return None
     found = next((name for name, fits in _IS.items() if name != "videos" and fits(folder)), None)
     if found is None and not (folder / labelled.NAME).exists():
-        for name, file in _OTHERS.items():
-            if (folder / file).exists():
+        for name, files in _OTHERS.items():
+            if all((folder / file).exists() for file in files):
                 raise InputError(
-                    f"{folder}: {name} ({file}) is not read; convert it to a transforms.json with "
+                    f"{folder}: {name} ({files[0]}) is not read; convert it to a transforms.json with "
                     "`camera_label` and `time` for each image"
                 )
     if found is None and _IS["videos"](folder):

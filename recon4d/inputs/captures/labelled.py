@@ -42,7 +42,8 @@ def is_labelled(folder: Path) -> bool:
     labels = {frame.get("camera_label") for frame in frames}
     times = [frame["time"] for frame in frames if frame.get("time") is not None]
     held = any(record.get(f"{name}_filenames") for name in ("val", "test"))
-    return len(labels) > 1 or len(set(times)) < len(times) or (held and bool(times))
+    # All at one time is a static orbit, which is one camera's.
+    return len(labels) > 1 or 1 < len(set(times)) < len(times) or (held and bool(times))
 
 
 def read(path: Path, folder: Path, mask: Path | None = None, allow_missing: bool = False) -> Capture:

@@ -51,7 +51,8 @@ def read(folder: Path, spec: OrbitSpec | None = None) -> Capture:
         placed[0] = (0.0, whole)
     focal = focal_from_fov(fov, 576)
     lens = {"w": 576.0, "h": 576.0, "fl_x": focal, "fl_y": focal}
-    tracks, mirrored = [], []
+    tracks: list[Track] = []
+    mirrored: list[Track] = []
     for number, (azimuth, video) in sorted(placed.items()):
         for sign, out in ((1, tracks), (-1, mirrored)):
             c2w = orbit_c2w(sign * azimuth, elevation, plain.radius)

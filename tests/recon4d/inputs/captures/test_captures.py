@@ -214,8 +214,8 @@ def test_what_does_not_belong_together_is_said_in_one_line(rig: Any, tmp_path: P
 
 
 def test_unknown_layouts_are_named(rig: Any, tmp_path: Path) -> None:
-    (tmp_path / "sparse").mkdir()
-    with pytest.raises(InputError, match=r"COLMAP \(sparse\) is not read"):
+    (tmp_path / "sparse" / "0").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"COLMAP \(sparse/0\) is not read"):
         views_of(tmp_path)
     with pytest.raises(InputError, match=r"does not hold what the layout n3dv needs"):
         views_of(rig.folders(tmp_path / "views"), layout="n3dv")

@@ -1,0 +1,1 @@
+"""Cameras that are wrong, refined: the orbit by silhouettes, then free poses."""
