@@ -192,3 +192,26 @@ def test_a_still_scene_has_one_bone(scene: Scene) -> None:
 
     bones = bones_of(still_scene(scene.gaussians), np.eye(3), 2)
     np.testing.assert_allclose(bones.moved(np.eye(3), 1), np.eye(3))
+
+
+def test_alembic_is_handed_to_blender(
+    scene: Scene, moving: MovingMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import contextlib
+
+    from orbit4d.datasets.geometry.exports import alembic
+    from orbit4d.recon4d.export.mesh_files import write_mesh_alembic
+
+    told = {}
+
+    def write(payload: dict) -> None:
+        with np.load(payload["arrays"]) as held:
+            told.update(payload, vertices=held["vertices"])
+        Path(payload["out"]).write_bytes(b"abc")
+
+    monkeypatch.setattr(alembic, "OPENER", [lambda: contextlib.nullcontext(write)])
+    write_mesh_alembic(moving, tmp_path / "a.abc")
+    assert (tmp_path / "a.abc").read_bytes() == b"abc" and told["step"] == 1 / 8
+    np.testing.assert_allclose(told["vertices"][3], moving.at(3), atol=1e-6)
+    with pytest.raises(InputError, match="--up z"):
+        export_scene(scene, tmp_path / "b.abc", "mesh-alembic", up="z")
