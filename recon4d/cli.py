@@ -404,7 +404,7 @@ def view(source: str, port: int, host: str, frames: int, input_axes: str | None)
 @click.option("--fps", default=16.0, show_default=True, help="Times a second of layouts that play.")
 @click.option(
     "--up", type=click.Choice(["y", "z"]),
-    help="Axis of the written world that points up; default: z, but y for GLB. Most viewers take y.",
+    help="Axis of the written world that points up; default: z, but y for GLB and Alembic. Most take y.",
 )  # fmt: skip
 @click.option(
     "--axes", type=click.Choice(["file", "z-up", "y-up", "rdf", "y-down-180"]), default="file",

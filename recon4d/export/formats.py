@@ -21,6 +21,7 @@ from orbit4d.recon4d.export.html.pages import page, write_viewer
 from orbit4d.recon4d.export.mesh_files import (
     mesh_glb_bytes,
     moving_mesh,
+    needs_blender,
     write_mesh_alembic,
     write_mesh_obj,
     write_mesh_usd,
@@ -123,7 +124,8 @@ def _mesh_usd(scene: Scene, out: Path, how: Options) -> None:
 
 
 def _mesh_alembic(scene: Scene, out: Path, how: Options) -> None:
-    write_mesh_alembic(moving_mesh(scene, how.frames, how.fps), out, how.up)
+    needs_blender()  # a surface takes seconds
+    write_mesh_alembic(moving_mesh(scene, how.frames, how.fps), out)
 
 
 def _mesh_obj(scene: Scene, out: Path, how: Options) -> None:
@@ -163,7 +165,7 @@ _TABLE = {
     "viewer": _Format(_viewer, says="eh", picture=True),
     "mesh-glb": _Format(_mesh_glb, (".glb",), "y", mesh=True),
     "mesh-usd": _Format(_mesh_usd, (".usdc", ".usd", ".usda"), mesh=True),
-    "mesh-alembic": _Format(_mesh_alembic, (".abc",), mesh=True),
+    "mesh-alembic": _Format(_mesh_alembic, (".abc",), "y", mesh=True),
     "mesh-obj": _Format(_mesh_obj, mesh=True),
 }
 FORMATS = tuple(_TABLE)
@@ -196,7 +198,8 @@ def export_scene(
     mesh-glb, mesh-usd, mesh-alembic: a file with the textured surface, moved by the nodes at `frames` times;
     mesh-obj: out/mesh_0000.obj ... with mesh.mtl and texture.png.
     `up` is the axis of the written world that points up: z as in ours, or y, (x, y, z) becoming (x, z, -y),
-    as most viewers take it; None is z, and y for glb, which says so. `axes` of the PLY family instead:
+    as most viewers take it; None is z, and y for
+    glb, mesh-glb and mesh-alembic, which say so. `axes` of the PLY family instead:
     y-up, z-up, rdf or y-down-180 (SuperSplat); "file" leaves them to `up`.
     Raises InputError for an unknown format, a suffix of another one, a folder that already holds something,
     and where `out` cannot be written.
@@ -239,8 +242,8 @@ def _checked(
             raise InputError(f"--axes {axes}: --format {format} has axes of its own; use --up")
         if up is not None:
             raise InputError(f"--axes {axes}: says where up is already; leave --up out")
-    if format in ("glb", "mesh-glb") and up == "z":
-        raise InputError(f"--up z: glTF means +Y up; leave it out for --format {format}")
+    if format in ("glb", "mesh-glb", "mesh-alembic") and up == "z":
+        raise InputError(f"--up z: --format {format} means +Y up; leave --up out")
     return Options(frames, time, rig, size, up or _TABLE[format].up, axes, fps, background)
 
 

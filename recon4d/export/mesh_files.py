@@ -163,17 +163,18 @@ def write_mesh_obj(moving: MovingMesh, folder: Path, up: str) -> None:
         (folder / f"mesh_{i:04d}.obj").write_text(text, encoding="utf-8")
 
 
-def write_mesh_alembic(moving: MovingMesh, out: Path, up: str) -> None:
+def needs_blender() -> None:
+    """InputError where nothing brought a Blender along."""
+    if not alembic.OPENER:
+        raise InputError("alembic is written by Blender: use `orbit4d export SCENE --format mesh-alembic`")
+
+
+def write_mesh_alembic(moving: MovingMesh, out: Path) -> None:
     """An .abc of the moving vertices, through Blender, which turns +Z up to Alembic's +Y itself.
 
     InputError where nothing brought a Blender along.
     """
-    if not alembic.OPENER:
-        raise InputError(
-            "alembic is written by Blender: use the command `orbit4d export --format mesh-alembic`"
-        )
-    if up == "y":
-        raise InputError("--up y: Blender's Alembic is +Y up already; leave it out for --format mesh-alembic")
+    needs_blender()
     step = float(moving.seconds[1]) if len(moving.seconds) > 1 else 1.0 / 24.0
     with alembic.OPENER[-1]() as write, tempfile.TemporaryDirectory() as folder:
         arrays = Path(folder) / "mesh.npz"

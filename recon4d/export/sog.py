@@ -36,6 +36,8 @@ _PALETTE_WIDTH = 64
 _BANDS = {3: 1, 8: 2, 15: 3}
 #: Images larger than this are refused: 64 million Gaussians.
 _MOST_TEXELS = 1 << 26
+#: And members of the ZIP that unpack to more than this.
+_MOST_BYTES = 1 << 30
 
 
 def sog_bytes(gaussians: Gaussians) -> bytes:
@@ -152,7 +154,7 @@ def read_sog(source: bytes | Path, name: str, notes: list[str] | None = None) ->
         if notes is not None and meta.get("model"):
             notes.append(f"{name}: model {meta['model']!r} is drawn as ordinary Gaussians")
         return _decoded(meta, get, name)
-    except (KeyError, ValueError, TypeError, IndexError, OSError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, OSError, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: a damaged SOG ({type(error).__name__}: {error})") from None
 
 
@@ -238,6 +240,8 @@ def _zip_reader(data: bytes, name: str) -> Callable[[str], bytes]:
         raise InputError(f"{name}: {what}")
 
     def get(file: str) -> bytes:
+        if members[file].file_size > _MOST_BYTES:
+            raise ValueError(f"{file} of {members[file].file_size} bytes")
         try:
             return archive.read(members[file])
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:

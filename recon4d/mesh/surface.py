@@ -81,9 +81,8 @@ def _seen(g: Gaussians, camera: Camera, centre: Array) -> View:
         common = (g.means, g.quats, g.scales, g.opacities)
         where = (placed.viewmats, placed.Ks, placed.width, placed.height)
         sums, alpha, _ = rasterize(*common, packed, *where)
-        options = {"sh_degree": g.sh_degree} if g.sh_degree else {}
         colors = g.coefficients() if g.sh_degree else g.colors.clamp(0, 1)
-        rgb, _, _ = rasterize(*common, colors, *where, **options)
+        rgb, _, _ = rasterize(*common, colors, *where, sh_degree=g.sh_degree or None)
     a = alpha[0, :, :, 0].clamp(min=1e-6)
     mean = sums[0, :, :, 0] / a
     spread = (sums[0, :, :, 1] / a - mean.square()).clamp(min=0).sqrt()
