@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orbit4d.compose.language.inflect import verb_forms
 from orbit4d.compose.language.tables import word_set, words_in
+from orbit4d.compose.spec import RelationKind
 
 #: Canonical action -> the verbs it is said as, besides its own name.
 ACTIONS = {
@@ -37,7 +38,7 @@ ACTIONS = {
     "move": "go travel",
 }
 #: Verbs that relate two actors: verb -> (action, relation).
-RELATING = {
+RELATING: dict[str, tuple[str, RelationKind]] = {
     "chase": ("run", "chase"),
     "pursue": ("run", "chase"),
     "follow": ("walk", "follow"),

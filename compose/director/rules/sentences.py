@@ -65,8 +65,8 @@ def _mark(state: State) -> bool:
         state.look = int(number) if number else None
         _owner(state)
         if state.text(1) in OBJECTS | {"it"} and number:
-            target = (state.clause.group or state.last_group or state.mentioned[-1:] or [None])[-1]
-            state.film.shots[int(number)].of, state.look = target, None
+            target = state.clause.group or state.last_group or state.mentioned
+            state.film.shots[int(number)].of, state.look = target[-1] if target else None, None
             state.at += 1
         state.eat(1)
         return True
