@@ -1,4 +1,4 @@
-"""Options that `compose` and `compose plan` share: who directs, from which libraries, under which licences."""
+"""Options that `compose` and `compose plan` share: who directs, which libraries, which licences."""
 
 from __future__ import annotations
 

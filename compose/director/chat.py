@@ -54,6 +54,7 @@ class ChatDirector:
             return
         if not self.settings.url:
             raise InputError("--director chat: needs --chat-url, as https://host/v1, and --chat-model")
+        address = check_url(self.settings.url)
         if not self.settings.model:
             raise InputError("--director chat: needs --chat-model, the name that the endpoint knows")
         if not 0 < self.settings.timeout <= 3600:
@@ -61,7 +62,7 @@ class ChatDirector:
         if not 0 <= self.settings.repairs <= 10:
             raise InputError(f"--chat-repairs {self.settings.repairs}: is outside [0, 10]")
         if self.transport is None:
-            self.transport = Transport(check_url(self.settings.url), self.settings.timeout)
+            self.transport = Transport(address, self.settings.timeout)
 
     def spec(self, prompt: str) -> Spec:
         """The spec of a prompt.
@@ -100,7 +101,8 @@ class ChatDirector:
                     {"role": "user", "content": f"That is not valid: {fault}. Answer again."},
                 ]
         raise WorkError(
-            f"director step {step.name}: the reply is still invalid after {self.settings.repairs} repairs: {fault}"
+            f"director step {step.name}: the reply is still invalid after {self.settings.repairs} repairs: "
+            f"{fault}"
         )
 
     def _taken(self, step: Step) -> Schema:

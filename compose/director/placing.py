@@ -22,7 +22,7 @@ Pixel = tuple[float, float]
 
 @dataclass(frozen=True)
 class PlacementView:
-    """The scene as the placement camera draws it: `image` [H, W, 3] uint8; `landmarks` name -> (x, y, w, h)."""
+    """What the placement camera sees: `image` [H, W, 3] uint8; `landmarks` name -> (x, y, w, h)."""
 
     image: Any
     landmarks: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)

@@ -56,8 +56,8 @@ class Recording:
         key = key_of(request)
         if key not in self.replies:
             raise InputError(
-                f"recorded: no reply for step {step}, key {key[:12]}; record this prompt with --director chat "
-                "(pictures differ with the number of threads)"
+                f"recorded: no reply for step {step}, key {key[:12]}; record this prompt with "
+                "--director chat (pictures differ with the number of threads)"
             )
         return str(self.replies[key]["reply"])
 

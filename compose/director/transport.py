@@ -126,8 +126,9 @@ class Transport:
             there = urljoin(url, headers.get("location", ""))
             if urlsplit(there)[:2] != urlsplit(url)[:2]:
                 raise WorkError(
-                    f"chat endpoint {self.host}: redirects to {self.clean(urlsplit(there).netloc, 60)!r}, which is "
-                    "another host; give that one as --chat-url if you trust it"
+                    f"chat endpoint {self.host}: redirects to "
+                    f"{self.clean(urlsplit(there).netloc, 60)!r}, which is another host; "
+                    "give that one as --chat-url if you trust it"
                 )
             url = there
         raise WorkError(f"chat endpoint {self.host}: redirects in a circle; check --chat-url")
