@@ -59,7 +59,7 @@ def test_the_decorator_registers_and_wrong_use_is_named() -> None:
 
     with pytest.raises(InputError, match="returned str and no Concept"):
         ask("motion", "wrong", ExpertRequest(""))
-    with pytest.raises(InputError, match="no motion expert of this name; there are: .*still"):
+    with pytest.raises(InputError, match=r"no motion expert of this name; there are: .*still"):
         get_expert("motion", "none")
     with pytest.raises(InputError, match="role 'cook' is none of"):
         expert("cook", "x")  # type: ignore[arg-type]
