@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 import click
 
@@ -36,6 +38,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Generate an orbit video from text, an image or a static orbit.",
     ),
     "recon4d": ("orbit4d.recon4d.cli", "recon4d", "Turn an orbit video into explicit 4D Gaussians."),
+    "compose": (
+        "orbit4d.compose.cli.group",
+        "compose",
+        "Compose a film of 3D concepts from a sentence.",
+    ),
     "film": ("orbit4d.recon4d.cli", "film", "Film a scene along a camera path."),
     "view": (
         "orbit4d.recon4d.cli",
@@ -48,6 +55,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Evaluate datasets, videos, scenes and runs with the published protocols.",
     ),
 }
+
+
+def _read_character(path: str, scale: float, centre: Sequence[float]) -> Any:
+    """A rig for `recon4d --rig`, which knows neither files of assets nor Blender."""
+    from orbit4d.compose.characters.reading import read_character
+
+    return read_character(path, scale, centre)
 
 
 class Umbrella(Group):
@@ -63,6 +77,10 @@ class Umbrella(Group):
             from orbit4d.app.demo.source import register
 
             register()
+        if cmd_name == "recon4d":
+            from orbit4d.recon4d.fitting.rigging import slot
+
+            slot.register(_read_character)
         module, attribute, _ = COMMANDS[cmd_name]
         return getattr(importlib.import_module(module), attribute)
 

@@ -1,3 +1,4 @@
+from orbit4d.recon4d.composition import load_scene as load_scene
 from orbit4d.recon4d.deformation.keyframes import KeyframeField as KeyframeField
 from orbit4d.recon4d.deformation.keyframes import keyframe_tv as keyframe_tv
 from orbit4d.recon4d.export.formats import export_scene as export_scene
@@ -8,4 +9,3 @@ from orbit4d.recon4d.gaussians import Gaussians as Gaussians
 from orbit4d.recon4d.inputs.loading import OrbitSpec as OrbitSpec
 from orbit4d.recon4d.raster.api import rasterize as rasterize
 from orbit4d.recon4d.scene import Scene as Scene
-from orbit4d.recon4d.scene import load_scene as load_scene

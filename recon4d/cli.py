@@ -22,7 +22,7 @@ _DEVICE = click.option(
     short_help="Turn an orbit video into explicit 4D Gaussians.",
     on_interrupt=RESUMED,
     groups={
-        "Input and output": "--out --static --mask --matte",
+        "Input and output": "--out --static --mask --matte --rig --force",
         "Cameras": "--cameras --static-cameras --static-time --orbit --radius --fov --elevation",
         "Fitting": "--preset --resolution --steps --exposure --device --threads --seed",
     },
@@ -65,6 +65,12 @@ _DEVICE = click.option(
     help="Matting method for input without alpha: flat background, or rembg (an extra).",
 )  # fmt: skip
 @click.option(
+    "--rig", type=Place(as_text=True),
+    help="Asset that DATASET:uid was rendered from: its static orbit is fitted and moved by the asset's own "
+    "skeleton.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Take a --rig that is not the file that was rendered.")
+@click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
     default="default",
@@ -96,6 +102,8 @@ def recon4d(
     elevation: float,
     mask: Path | None,
     matte: str,
+    rig: str | None,
+    force: bool,
     preset: str,
     resolution: int | None,
     steps: int | None,
@@ -112,6 +120,7 @@ def recon4d(
     \b
     Example: orbit4d recon4d orbit.mp4                    (writes orbit.scene beside it)
              orbit4d recon4d demo/dataset:walker --out scene --preset fast
+             orbit4d recon4d dataset:fox --rig fox.glb --out scene
     """
     import os
     from dataclasses import replace
@@ -131,6 +140,15 @@ def recon4d(
         settings = replace(settings, resolution=resolution)
     if exposure is not None:
         settings = replace(settings, exposure=exposure)
+    if rig is not None:
+        from orbit4d.recon4d.fitting.rigging.fit import reconstruct_rigged, refuse_beside
+
+        refuse_beside(static, cameras, static_cameras, mask, steps)
+        scene = reconstruct_rigged(
+            source, rig, out, settings, seed, threads=threads, device=device, force=force
+        )
+        _tell(scene, out)
+        return
     scene = reconstruct(
         source,
         out,
@@ -147,6 +165,10 @@ def recon4d(
         threads=threads,
         device=device,
     )
+    _tell(scene, out)
+
+
+def _tell(scene: Any, out: Path) -> None:
     for line in _summary(scene.metrics):
         click.echo(line)
     click.echo(f"scene {out}: {len(scene.gaussians)} Gaussians; look at it with `orbit4d view {out}`")
@@ -171,8 +193,9 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
 @click.option("--out", required=True, type=Place("file"), help="Video file or URI, such as clip.mp4.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
 @click.option(
-    "--rig", type=click.Choice(["front_view", "dynamic_orbit", "bullet_time"]), default="front_view",
-    show_default=True, help="Camera path.",
+    "--rig", type=click.Choice(["front_view", "dynamic_orbit", "bullet_time", "director"]),
+    default="front_view", show_default=True,
+    help="Camera path; director: that of a film made by `orbit4d compose`.",
 )  # fmt: skip
 @click.option("--frames", default=48, show_default=True, help="Frames of the video.")
 @click.option("--size", type=int, help="Longer side, pixels. Default: as trained.")
@@ -192,14 +215,20 @@ def film(
     """
     from orbit4d.datasets.core.errors import InputError
     from orbit4d.datasets.core.remote import refuse_taken
+    from orbit4d.recon4d.composition import load_scene
     from orbit4d.recon4d.devices import choose_device
     from orbit4d.recon4d.filming import film as shoot
-    from orbit4d.recon4d.scene import load_scene
 
     if out.suffix.lower() != ".mp4":
         raise InputError(f"--out {out}: give a file name that ends in .mp4")
     refuse_taken(out, overwrite)
     loaded = load_scene(scene, choose_device(device))
+    if rig == "director":
+        from orbit4d.recon4d.filming import film_directed
+
+        shots = film_directed(loaded, scene, out, size)
+        click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
+        return
     shots = shoot(loaded, out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time)
     click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
 
@@ -233,7 +262,7 @@ def view(source: str, port: int, host: str, frames: int) -> None:
     Example: orbit4d view scene
              orbit4d view demo/dataset:dino
     """
-    from orbit4d.recon4d.scene import load_scene
+    from orbit4d.recon4d.composition import load_scene
     from orbit4d.recon4d.viewer.clip_viewer import ClipViewer, is_dataset
     from orbit4d.recon4d.viewer.scene_viewer import Viewer, check_address
 
@@ -280,9 +309,9 @@ def export_scene(
     Example: orbit4d export scene --format splat --time 0.5 --up y --out scene.splat
     """
     from orbit4d.datasets.core.remote import refuse_taken, stands_in
+    from orbit4d.recon4d.composition import load_scene
     from orbit4d.recon4d.export.formats import export_scene as write
     from orbit4d.recon4d.export.formats import unsaid
-    from orbit4d.recon4d.scene import load_scene
 
     loaded = load_scene(scene)
     if stands_in(out):

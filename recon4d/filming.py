@@ -13,8 +13,11 @@ from orbit4d.datasets.cameras.camera import Camera, orbit, orbit_c2w
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.progress import track
 from orbit4d.datasets.images.over import over
+from orbit4d.recon4d.composition import Composition
 from orbit4d.recon4d.scene import Scene
 
+#: Behind a composition's world.
+SKY = (0.78, 0.87, 0.96)
 PATHS = ("front_view", "dynamic_orbit", "bullet_time")
 
 
@@ -92,6 +95,38 @@ def film(
     ]
     stacked = np.stack(shots)
     write_video(out, stacked, fps)
+    return stacked
+
+
+def film_directed(
+    scene: Scene,
+    folder: str | Path,
+    out: str | Path,
+    size: int | None = None,
+    background: tuple[float, float, float] = SKY,
+) -> npt.NDArray[np.uint8]:
+    """Film a composition with its director's camera, at its own frame rate; uint8 [F, H, W, 3].
+
+    InputError where `scene`, read from `folder`, is no composition.
+    """
+    from orbit4d.datasets.videos.video import write_video
+
+    if not isinstance(scene, Composition) or not scene.shots:
+        raise InputError(
+            f"{folder}: --rig director needs a film made by `orbit4d compose`; choose from {', '.join(PATHS)}"
+        )
+    shots = scene.shots
+    if size is not None:
+        if not 8 <= size <= 4096:
+            raise InputError("--size must be between 8 and 4096")
+        zoom = size / max(shots[0][0].w, shots[0][0].h)
+        shots = [(c.resized(max(1, round(c.w * zoom)), max(1, round(c.h * zoom))), t) for c, t in shots]
+    frames = [
+        on_colour(scene.render(camera, time), background)
+        for camera, time in track(shots, "film director", unit="frame")
+    ]
+    stacked = np.stack(frames)
+    write_video(out, stacked, scene.fps)
     return stacked
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.remote import local_path
 from orbit4d.recon4d.deformation.building import build_field
 from orbit4d.recon4d.deformation.field import Deformation
+from orbit4d.recon4d.deformation.rigged import RigField, load_rigged, save_rigged
 from orbit4d.recon4d.gaussians import EPS2D, Gaussians, load_ply, save_ply
 from orbit4d.recon4d.raster.api import rasterize, trusted
 from orbit4d.recon4d.world import World, stored
@@ -70,6 +71,17 @@ class Scene:
         self.field.bind(self.gaussians.means)
         return self
 
+    def actions(self) -> tuple[str, ...]:
+        """Names of what the scene can do: those of its rig, none where it has no rig."""
+        rig = self.field.rig if isinstance(self.field, RigField) else None
+        return () if rig is None else tuple(motion.name for motion in rig.motions)
+
+    def with_action(self, name: str) -> Scene:
+        """The same scene under another action of its rig. InputError where it has none of that name."""
+        if not isinstance(self.field, RigField):
+            raise InputError("this scene has no rig; make one with `orbit4d recon4d DATASET:uid --rig ASSET`")
+        return replace(self, field=self.field.with_action(name))
+
     def _fitted(self, time: float) -> Gaussians:
         """The same in the world of the fit, in which distances have the size that the rasteriser expects."""
         return self.field.move(self.gaussians, float(time))
@@ -92,6 +104,8 @@ class Scene:
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.field.state_dict().items()}
         with replacing_file(out / "deformation.safetensors") as draft:
             save_file(tensors, draft, metadata={"config": json.dumps(self.field.config)})
+        if isinstance(self.field, RigField):
+            save_rigged(self.field, out)
         write_json(out / "cameras.json", cameras_record(self.cameras, self.time))
         write_json(out / "metrics.json", self.metrics)
         info = {"format": FORMAT_VERSION, "orbit4d": version("orbit4d"), **self.info, **stored(self.world)}
@@ -169,6 +183,8 @@ def load_scene(folder: str | os.PathLike[str], device: torch.device | str = "cpu
         with safe_open(root / "deformation.safetensors", framework="pt") as file:
             built = build_field(json.loads(file.metadata()["config"]))
             built.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        if isinstance(built, RigField):
+            load_rigged(built, root)
         record = json.loads((root / "cameras.json").read_text(encoding="utf-8"))
         metrics = json.loads((root / "metrics.json").read_text(encoding="utf-8"))
         gaussians = load_ply(root / "canonical.ply")

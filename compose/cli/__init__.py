@@ -1,1 +1,1 @@
-"""The commands of composition, one file each."""
+"""`orbit4d compose`: the command, its subcommands, and the run behind them."""

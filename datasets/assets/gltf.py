@@ -25,6 +25,7 @@ _COMPONENT = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
 _ELEMENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 _INDEX = {5121: "<u1", 5123: "<u2", 5125: "<u4"}
 _FLOAT = 5126
+_DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 #: What Blender 4.5's importer can serve when a file lists it as required.
 _EXTENSIONS = {
     "KHR_materials_pbrSpecularGlossiness",
@@ -56,6 +57,15 @@ def inspect_gltf(path: str, data: memoryview, name: str) -> Inspection:
     """Raises BadFile; see `orbit4d.datasets.assets.inspect`."""
     doc, binary = split_document(data)
     return _Document(doc, binary, os.path.dirname(os.path.abspath(path)), len(data)).inspect(name)
+
+
+def open_gltf(path: str) -> _Document:
+    """A checked .glb or .gltf, whose accessors can be read. Raises BadFile."""
+    data = map_file(path)
+    doc, binary = split_document(data)
+    found = _Document(doc, binary, os.path.dirname(os.path.abspath(path)), len(data))
+    found.inspect("glb")
+    return found
 
 
 def gltf_document(path: str) -> dict[str, Any]:
@@ -274,6 +284,30 @@ class _Document:
         for first in range(0, count, _BLOCK):
             n = min(_BLOCK, count - first)
             yield np.ndarray((n, width), dtype, view, start + first * stride, (stride, item))
+
+    def array(self, index: int) -> np.ndarray:
+        """Elements of an accessor, [count, components]: float64 of floats and normalised numbers, else int64.
+
+        After `inspect`, which has checked that they lie inside the file.
+        """
+        entry = self._at("accessors", index, "an accessor")
+        count, kind = int(entry["count"]), entry["type"]
+        stored = np.dtype(_DTYPES[entry["componentType"]])
+        found = np.zeros((count, _ELEMENTS[kind]), stored)
+        if "bufferView" in entry and count:
+            found[:] = np.concatenate(list(self._blocks(entry, count, kind, stored.str)))
+        sparse = entry.get("sparse")
+        if isinstance(sparse, dict) and sparse["count"]:
+            n, places = int(sparse["count"]), sparse["indices"]
+            rows = np.concatenate(list(self._blocks(places, n, "SCALAR", _INDEX[places["componentType"]])))
+            if int(rows.max()) >= count:
+                raise BadFile("index", f"accessor {index}: a sparse value of {int(rows.max())}")
+            found[rows[:, 0]] = np.concatenate(list(self._blocks(sparse["values"], n, kind, stored.str)))
+        if stored.kind == "f":
+            return found.astype(np.float64)
+        if entry.get("normalized"):
+            return np.maximum(found / np.iinfo(stored).max, -1.0)
+        return found.astype(np.int64)
 
     def _finite(self, index: Any, what: str) -> int:
         """Check that a float accessor holds finite numbers; its element count."""

@@ -6,6 +6,19 @@ from typing import Any
 
 from orbit4d.recon4d.deformation.field import Deformation, HexPlaneField, NodeField
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
+from orbit4d.recon4d.deformation.rigged import RigField
+from orbit4d.recon4d.gaussians import Gaussians
+
+
+class StillField(Deformation):
+    """Nothing moves: the ground of a film, a thing without a skeleton."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = {"kind": "still"}
+
+    def move(self, gaussians: Gaussians, time: float) -> Gaussians:
+        return gaussians
 
 
 def build_field(config: dict[str, Any]) -> Deformation:
@@ -18,4 +31,10 @@ def build_field(config: dict[str, Any]) -> Deformation:
         return NodeField(**options)
     if config["kind"] == "keyframes":
         return KeyframeField(**{**options, "heads": tuple(options["heads"])})
-    raise ValueError(f"unknown deformation field {config['kind']!r}; choose nodes, hexplane or keyframes")
+    if config["kind"] == "rigged":
+        return RigField(options["action"], tuple(options["window"]), tuple(options["moment"]))
+    if config["kind"] == "still":
+        return StillField()
+    raise ValueError(
+        f"unknown deformation field {config['kind']!r}; choose nodes, hexplane, keyframes, rigged or still"
+    )

@@ -19,7 +19,8 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     """Record payload["seconds"] of an action of payload["path"], shown at scale · (x - centre).
 
     payload: path, scratch, action (index), seconds, scale, centre. Returns {"geometry", "skeleton",
-    "versions"}, the first two {file} in scratch (see `protocol.geometry_file`) or {refused, detail}.
+    "actions", "versions"}, the first two {file} in scratch (see `protocol.geometry_file`) or {refused,
+    detail}; actions are [name, seconds of the first key, of the last].
     """
     loaded = load_asset(payload["path"])
     emit("imported", actions=len(loaded.actions))
@@ -31,4 +32,5 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     told = surfaces_told(
         loaded, payload["seconds"], ("geometry", "skeleton"), Path(payload["scratch"]), payload["action"]
     )
-    return {**told, "versions": {"blender": bpy.app.version_string}}
+    actions = [[a.name, a.seconds_start, a.seconds_end] for a in loaded.actions]
+    return {**told, "actions": actions, "versions": {"blender": bpy.app.version_string}}

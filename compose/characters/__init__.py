@@ -1,0 +1,1 @@
+"""Assets as drivable Gaussians: skeletons read, motions swapped, gaits measured, concepts fitted."""

@@ -1,0 +1,52 @@
+"""`orbit4d compose PROMPT`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orbit4d.datasets.commands.options import RESUMED, Command, Place
+
+
+@click.command(cls=Command, short_help="Compose a film from a sentence.", on_interrupt=RESUMED)
+@click.argument("prompt")
+@click.option(
+    "--out", required=True, type=Place("run"), help="Folder; an existing run of the prompt resumes."
+)
+@click.option(
+    "--library", "libraries", multiple=True, required=True,
+    help="Dataset, folder of assets, or CSV of actions. Repeatable.",
+)  # fmt: skip
+@click.option("--director", default="rules", show_default=True, help="Who reads the prompt: rules.")
+@click.option("--scene", default=None, help="procedural:NAME, or none. Default: the prompt's, by name.")
+@click.option(
+    "--refine", type=click.Choice(["none", "geometry", "sd15"]), default="geometry", show_default=True,
+    help="Bounded refinement of scale and places; sd15 needs weights.",
+)  # fmt: skip
+@click.option(
+    "--license", "licences", default="", help="Accepted licences, comma-separated patterns: `CC0*`."
+)
+@click.option("--cache", type=Place("run"), help="Folder of fitted concepts. Default: OUT/concepts.")
+@click.option("--strict", is_flag=True, help="Refuse what would only stand in.")
+@click.option("--frames", default=48, show_default=True, help="Frames of the film.")
+@click.option("--fps", default=24.0, show_default=True, help="Frames per second.")
+@click.option("--size", default=256, show_default=True, help="Width and height, pixels.")
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
+def run(
+    prompt: str, out: Path, libraries: tuple[str, ...], director: str, scene: str | None, refine: str,
+    licences: str, cache: Path | None, strict: bool, frames: int, fps: float, size: int, seed: int,
+) -> None:  # fmt: skip
+    """Compose a film from a sentence: find its actors in libraries, fit, place, refine and film them.
+
+    \b
+    Example: orbit4d compose "a fox walks from the left to the right" --library assets/ --out fox/
+    """
+    from orbit4d.compose.cli.production import Wanted, produce
+
+    wanted = Wanted(
+        prompt, tuple(libraries), director, scene, refine, tuple(p for p in licences.split(",") if p), strict,
+        frames, fps, size, seed,
+    )  # fmt: skip
+    for line in produce(wanted, out, cache):
+        click.echo(line)
