@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from orbit4d.compose.cli.options import chat_settings, directing, open_libraries, searching
-from orbit4d.compose.director.directing import Directed, direct
+from orbit4d.compose.director.directing import Directed, direct, spelling_lines
 from orbit4d.compose.library.casting import Cast, cast, credits_of
 from orbit4d.compose.library.credits import unknown_licences
 from orbit4d.compose.strict_json import printable
@@ -77,7 +77,7 @@ def plan_json(directed: Directed, casts: list[Cast]) -> dict[str, Any]:
 def last_lines(directed: Directed, casts: list[Cast], dropped: dict[str, int]) -> list[str]:
     """What a run says at its end: who directed, who plays what, which words were not used."""
     lines = [f"director  {directed.who}", *(f"          {note}" for note in directed.notes)]
-    lines += [f'spelling  "{printable(said, 40)}" read as "{read}"' for said, read in directed.corrections]
+    lines += spelling_lines(directed)
     for one in casts:
         lines.append(f"actor {one.actor:<4}{one.line(directed.spec.actors[one.actor])}")
     if not casts:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from orbit4d.compose.director.recording import Recording, image_stand_in
+from orbit4d.compose.director.recording import Recording, image_stand_in, key_of
 from orbit4d.compose.director.replies import InvalidReply, read_reply
 from orbit4d.compose.director.steps import OWN_FIELDS, SYSTEM, Step, spec_step
 from orbit4d.compose.director.transport import Refused, Transport, check_url
@@ -48,8 +48,10 @@ class ChatDirector:
     name: str = "chat"
     _form: int = 0
     _sees: bool = True
+    _held: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        self._held = frozenset(self.recording.replies)
         if self.name == "recorded":
             return
         if not self.settings.url:
@@ -89,7 +91,7 @@ class ChatDirector:
             {"role": "user", "content": step.text},
         ]
         fault = ""
-        for _ in range(self.settings.repairs + 1):
+        for attempt in range(self.settings.repairs + 1):
             text = self._reply(step, messages, image, landmarks)
             try:
                 return read_reply(text, self._taken(step), lambda value: self._checked(step, value))
@@ -98,7 +100,10 @@ class ChatDirector:
                 messages = [
                     *messages[:2],
                     {"role": "assistant", "content": text[:8000]},
-                    {"role": "user", "content": f"That is not valid: {fault}. Answer again."},
+                    {
+                        "role": "user",
+                        "content": f"Repair {attempt + 1}: that is not valid: {fault}. Answer again.",
+                    },
                 ]
         raise WorkError(
             f"director step {step.name}: the reply is still invalid after {self.settings.repairs} repairs: "
@@ -131,6 +136,8 @@ class ChatDirector:
             request["image"] = image_stand_in(image)
             request["landmarks"] = landmarks
         if self.name == "recorded":
+            return self.recording.reply(step.name, request)
+        if key_of(request) in self._held:  # a stopped run goes on: nothing is asked twice
             return self.recording.reply(step.name, request)
         began = time.perf_counter()
         answer = self._post(step, messages, image, landmarks)

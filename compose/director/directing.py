@@ -47,7 +47,8 @@ def direct(
         return _by_rules(prompt)
     if director not in ("chat", "chat,rules"):
         raise InputError(f"--director {printable(director, 60)!r}: is none of {DIRECTORS}")
-    asked = ChatDirector(chat or ChatSettings(), Recording(record))
+    held = Recording.load(record).replies if record is not None and record.is_file() else {}
+    asked = ChatDirector(chat or ChatSettings(), Recording(record, held))
     try:
         spec = asked.spec(prompt)
     except OrbitError as error:
@@ -59,6 +60,11 @@ def direct(
     host = asked.transport.host if asked.transport is not None else ""
     who = f"chat ({printable(asked.settings.model, 60)} at {printable(host, 60)})"
     return Directed(spec, who, tuple(asked.notes), chat=asked)
+
+
+def spelling_lines(directed: Directed) -> list[str]:
+    """One line for each word whose spelling was corrected."""
+    return [f'spelling  "{printable(said, 40)}" read as "{read}"' for said, read in directed.corrections]
 
 
 def _by_rules(prompt: str) -> Directed:

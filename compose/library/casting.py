@@ -89,7 +89,7 @@ def _is_named(object_: str, entry: Entry) -> bool:
     words = nouns_of(object_)
     if not words:
         return False
-    have = {*nouns_of(entry.caption), *nouns_of(" ".join(words_of_name(entry.uid)))}
+    have = set(nouns_of(entry.caption or " ".join(words_of_name(entry.uid))))
     kinds = {word for word, weight in widened(words[-1]) if weight >= 0.6}
     return words[-1] in have or bool(kinds & have)
 

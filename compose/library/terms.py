@@ -83,7 +83,7 @@ KINDS = {
 LIKE = {
     "horse": "unicorn pegasus zebra mule centaur camel",
     "wolf": "coyote jackal hyena werewolf dingo",
-    "fox": "jackal coyote raccoon weasel",
+    "fox": "cat kitten jackal coyote raccoon weasel",
     "deer": "moose caribou gazelle antelope impala giraffe kangaroo",
     "bull": "buffalo bison rhino rhinoceros minotaur hippo elephant mammoth",
     "alpaca": "llama sheep goat camel",

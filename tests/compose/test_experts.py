@@ -29,12 +29,8 @@ def test_a_package_brings_an_expert_and_a_broken_one_costs_a_line(
         "def make(request):\n    return Concept('scene', 'a test', True, value=(request.text, request.seed))\n"
     )
     build(tmp_path, "good_expert_of_test", good, "scene:painted = good_expert_of_test:make")
-    build(
-        tmp_path,
-        "bad_expert_of_test",
-        "raise OSError('no\\x1b weights')\n",
-        "object:lost = bad_expert_of_test:make",
-    )
+    bad = "raise OSError('no\\x1b weights')\n"
+    build(tmp_path, "bad_expert_of_test", bad, "object:lost = bad_expert_of_test:make")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.warns(RuntimeWarning, match="lost of bad_expert_of_test: OSError"):
         found = experts("scene")
