@@ -164,7 +164,7 @@ CANONICAL: dict[str, str] = {
 }
 #: Known form in lower case -> (lemma, kind of form).
 VERB_FORMS: dict[str, tuple[str, str]] = {}
-for _verb in dict.fromkeys([*CANONICAL, *RELATING, *OTHERS, *PREPARING, *BELONGING, *TALKING]):
+for _verb in dict.fromkeys([*CANONICAL, *RELATING, *OTHERS, *PREPARING, *BELONGING, *TALKING, *LIGHT]):
     if _verb in ("yes", "no", "pick up", "used"):
         continue
     for _form, _kind in verb_forms(_verb).items():

@@ -26,7 +26,8 @@ def test_a_package_brings_an_expert_and_a_broken_one_costs_a_line(
 ) -> None:
     good = (
         "from orbit4d.compose import Concept\n"
-        "def make(request):\n    return Concept('scene', 'a test', True, value=(request.text, request.seed))\n"
+        "def make(request):\n"
+        "    return Concept('scene', 'a test', True, value=(request.text, request.seed))\n"
     )
     build(tmp_path, "good_expert_of_test", good, "scene:painted = good_expert_of_test:make")
     bad = "raise OSError('no\\x1b weights')\n"
