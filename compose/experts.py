@@ -19,12 +19,13 @@ from orbit4d.datasets.core.errors import InputError
 
 ExpertRole = Literal["scene", "object", "motion", "placer"]
 ROLES: tuple[str, ...] = get_args(ExpertRole)
+_NAMES = ", ".join(ROLES)
 GROUP = "orbit4d.experts"
 
 
 @dataclass(frozen=True)
 class ExpertRequest:
-    """What an expert is asked for: words, a seed of its own, where it may keep files, and what else is known."""
+    """What an expert is asked for: words, a seed of its own, a folder for files, what else is known."""
 
     text: str
     seed: int = 0
@@ -58,9 +59,7 @@ _problems: list[str] = []
 def expert(role: ExpertRole, name: str) -> Callable[[E], E]:
     """Decorator that registers an expert under a role and a name; a later one of the same name wins."""
     if role not in ROLES:
-        raise InputError(
-            f"expert {printable(name, 60)}: role {printable(role, 60)!r} is none of {', '.join(ROLES)}"
-        )
+        raise InputError(f"expert {printable(name, 60)}: role {printable(role, 60)!r} is none of {_NAMES}")
 
     def register(function: E) -> E:
         _experts[role, name] = function
@@ -92,8 +91,9 @@ def ask(role: ExpertRole, name: str, request: ExpertRequest) -> Concept:
     """What an expert returns for a request. Raises InputError where that is no `Concept`."""
     concept = get_expert(role, name)(request)
     if not isinstance(concept, Concept):
+        kind = type(concept).__name__
         raise InputError(
-            f"expert {printable(name, 60)!r}: returned {type(concept).__name__} and no Concept; update its package"
+            f"expert {printable(name, 60)!r}: returned {kind} and no Concept; update its package"
         )
     return concept
 
@@ -120,7 +120,8 @@ def _load_entry_points() -> None:
             if not callable(loaded):
                 raise TypeError(f"{point.value} is not callable")
         except Exception as error:  # foreign code may raise anything; the run goes on without it
-            line = f"expert {printable(point.name, 60)} of {where}: {type(error).__name__}: {printable(error, 120)}"
+            what = f"{type(error).__name__}: {printable(error, 120)}"
+            line = f"expert {printable(point.name, 60)} of {where}: {what}"
             _problems.append(line)
             warnings.warn(line, RuntimeWarning, stacklevel=3)
             continue

@@ -63,7 +63,8 @@ class Library:
 
         Without patterns everything is kept but what forbids commercial use or derivatives.
         """
-        kept, dropped = [], dict.fromkeys((), 0)
+        kept: list[Entry] = []
+        dropped: dict[str, int] = {}
         uids: set[tuple[str, str]] = set()
         for entry in self.entries:
             if _allowed(entry.licence, patterns):

@@ -52,19 +52,18 @@ def _from_dataset(path: Path) -> Library:
     """Every action that the index of a dataset knows."""
     from orbit4d.datasets.index.index import Index
 
-    wanted = ["uid", "action", "caption", "license", "author", "source_url", "file_sha256"]
+    wanted = ["uid", "action", "caption", "license", "author", "source_url", "action_index", "asset_sha256"]
     index = Index(path)
-    table = index.read(wanted)
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in table.to_pylist():
-        rows.setdefault((row["uid"], row["action"]), row)
+    for _, part in index.read(wanted):
+        for row in part.to_pylist():
+            rows.setdefault((row["uid"], row["action"]), row)
     if not rows:
         raise InputError(f"{path}: a dataset without clips; give one with assets")
-    per: dict[str, int] = {}
-    listed = []
-    for row in rows.values():
-        number = per[row["uid"]] = per.get(row["uid"], -1) + 1
-        listed.append({**row, "licence": row["license"] or UNKNOWN, "action_index": number})
+    listed = [
+        {**row, "licence": row["license"] or UNKNOWN, "file_sha256": row["asset_sha256"]}
+        for row in rows.values()
+    ]
     return Library.from_rows(listed, str(path))
 
 
