@@ -133,9 +133,9 @@ def _load_entry_points() -> None:
 @expert("motion", "library")
 def from_library(request: ExpertRequest) -> Concept:
     """The best action for `request.text` and `about["action"]` in `about["library"]`, as its `Entry`."""
+    from orbit4d.compose.library.catalogue import open_library
     from orbit4d.compose.library.credits import credit
     from orbit4d.compose.library.retrieval import retrieve
-    from orbit4d.compose.library.sources import open_library
 
     if "library" not in request.about:
         raise InputError("expert 'library': needs about['library'], a CSV, dataset, folder or Library")
