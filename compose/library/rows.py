@@ -20,7 +20,7 @@ def dataset_rows(path: Path) -> list[dict[str, Any]]:
             rows.setdefault((row["uid"], row["action"]), row)
     if not rows:
         raise InputError(f"{path}: a dataset without clips; give one with assets")
-    listed = [{**row, "licence": row["license"], "file_sha256": row["asset_sha256"]} for row in rows.values()]
+    return [{**row, "licence": row["license"], "file_sha256": row["asset_sha256"]} for row in rows.values()]
 
 
 def folder_rows(path: Path) -> list[dict[str, Any]]:
