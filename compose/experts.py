@@ -19,12 +19,13 @@ from orbit4d.datasets.core.errors import InputError
 
 ExpertRole = Literal["scene", "object", "motion", "placer"]
 ROLES: tuple[str, ...] = get_args(ExpertRole)
+_NAMES = ", ".join(ROLES)
 GROUP = "orbit4d.experts"
 
 
 @dataclass(frozen=True)
 class ExpertRequest:
-    """What an expert is asked for: words, a seed of its own, where it may keep files, and what else is known."""
+    """What an expert is asked for: words, a seed of its own, a folder for files, what else is known."""
 
     text: str
     seed: int = 0
@@ -58,9 +59,7 @@ _problems: list[str] = []
 def expert(role: ExpertRole, name: str) -> Callable[[E], E]:
     """Decorator that registers an expert under a role and a name; a later one of the same name wins."""
     if role not in ROLES:
-        raise InputError(
-            f"expert {printable(name, 60)}: role {printable(role, 60)!r} is none of {', '.join(ROLES)}"
-        )
+        raise InputError(f"expert {printable(name, 60)}: role {printable(role, 60)!r} is none of {_NAMES}")
 
     def register(function: E) -> E:
         _experts[role, name] = function
@@ -92,8 +91,9 @@ def ask(role: ExpertRole, name: str, request: ExpertRequest) -> Concept:
     """What an expert returns for a request. Raises InputError where that is no `Concept`."""
     concept = get_expert(role, name)(request)
     if not isinstance(concept, Concept):
+        kind = type(concept).__name__
         raise InputError(
-            f"expert {printable(name, 60)!r}: returned {type(concept).__name__} and no Concept; update its package"
+            f"expert {printable(name, 60)!r}: returned {kind} and no Concept; update its package"
         )
     return concept
 
@@ -120,8 +120,51 @@ def _load_entry_points() -> None:
             if not callable(loaded):
                 raise TypeError(f"{point.value} is not callable")
         except Exception as error:  # foreign code may raise anything; the run goes on without it
-            line = f"expert {printable(point.name, 60)} of {where}: {type(error).__name__}: {printable(error, 120)}"
+            what = f"{type(error).__name__}: {printable(error, 120)}"
+            line = f"expert {printable(point.name, 60)} of {where}: {what}"
             _problems.append(line)
             warnings.warn(line, RuntimeWarning, stacklevel=3)
             continue
         _experts.setdefault((role, name), loaded)
+
+
+@expert("object", "library")
+@expert("object", "dataset")
+@expert("motion", "library")
+def from_library(request: ExpertRequest) -> Concept:
+    """The best action for `request.text` and `about["action"]` in `about["library"]`, as its `Entry`."""
+    from orbit4d.compose.library.catalogue import open_library
+    from orbit4d.compose.library.credits import credit
+    from orbit4d.compose.library.retrieval import retrieve
+
+    if "library" not in request.about:
+        raise InputError("expert 'library': needs about['library'], a CSV, dataset, folder or Library")
+    library = open_library(request.about["library"])
+    uid, action, score = retrieve(request.text, str(request.about.get("action", "")), library)[0]
+    entry = library.entry(uid, action)
+    files = (Path(entry.file),) if entry.file else ()
+    made_by = f"library {library.name} (score {score:.2f})"
+    return Concept("asset", made_by, files=files, credits=(credit("object", None, entry),), value=entry)
+
+
+@expert("scene", "procedural")
+def procedural_scene(request: ExpertRequest) -> Concept:
+    """A procedural stage for a scene's words; `about` may hold half_width, half_depth (m) and places."""
+    from orbit4d.compose.placement.procedural import build, ground_name
+
+    name, _ = ground_name(request.text)
+    about = request.about
+    sides = float(about.get("half_width", 8.0)), float(about.get("half_depth", 5.0))
+    stage = build(name, *sides, dict(about.get("places", {})), request.seed)
+    return Concept("scene", f"procedural {name}", value=stage)
+
+
+@expert("scene", "scene-folder")
+def scene_folder(request: ExpertRequest) -> Concept:
+    """A scene that was reconstructed before: `about["folder"]`, else the text, is its folder."""
+    from orbit4d.recon4d.scene import load_scene
+
+    folder = Path(str(request.about.get("folder", request.text)))
+    if not (folder / "scene.json").is_file():
+        raise InputError(f"{printable(folder, 100)}: no scene; give a folder that `orbit4d recon4d` wrote")
+    return Concept("scene", f"scene {folder.name}", files=(folder,), value=load_scene(folder))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from orbit4d.compose.characters.concepts import SAMPLES
 from orbit4d.compose.characters.gltf_rig import Character
 from orbit4d.compose.placement.planning import Placed, Plan
 from orbit4d.compose.placement.shooting import inside_share
@@ -105,12 +106,15 @@ def _individual(one: Placed, character: Character, seconds: float) -> dict[str, 
     }  # fmt: skip
     if not one.going:
         return found
-    found |= _moving(one, world, times)
+    motion = character.rig.motion(action)
+    clip = np.linspace(motion.start, motion.end, SAMPLES)
+    z = np.stack([character.surface.posed(character.rig.maps(motion, float(t)))[:, 2] for t in clip])
+    found |= _moving(one, world, times, (z - track.ground) * track.scale)
     return found
 
 
-def _moving(one: Placed, world: Floats, times: Floats) -> dict[str, Any]:
-    """Sliding and facing away from the ends of the path."""
+def _moving(one: Placed, world: Floats, times: Floats, cycle: Floats) -> dict[str, Any]:
+    """Sliding and facing away from the ends of the path; cycle [C, V] are heights over the whole clip."""
     track, height = one.track, one.cast.clip.top * one.cast.scale
     roots = np.array([track.place(float(t))[0] for t in times])
     pace = np.gradient(roots[:, :2], times, axis=0)
@@ -119,11 +123,10 @@ def _moving(one: Placed, world: Floats, times: Floats) -> dict[str, Any]:
         times < min(track.end, times[-1]) - track.ease - 0.05
     )
     z = world[..., 2] - roots[:, None, 2]
-    low, high = z.min(axis=0), z.max(axis=0)
-    feet = (high - low > 0.03 * height) & (low < z.min() + 0.08 * height)
+    low, high = cycle.min(axis=0), cycle.max(axis=0)
+    feet = (high - low > 0.03 * height) & (low < cycle.min() + 0.08 * height)
     speed = np.gradient(world[:, feet, :2], times, axis=0)
     contact = (z[:, feet] <= low[feet] + 0.1 * (high - low)[feet]) & steady[:, None]
-    # A vertex stands while its pace is within a quarter of the ground's: swings that graze it are no contact.
     slides = np.linalg.norm(speed[contact], axis=-1) / max(
         float(np.median(fast[steady])) if steady.any() else 0, 1e-9
     )

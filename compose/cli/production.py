@@ -17,10 +17,11 @@ from orbit4d.compose.characters.concepts import Clip, Concept, clip_of, fit_conc
 from orbit4d.compose.characters.gltf_rig import Character
 from orbit4d.compose.characters.reading import read_character
 from orbit4d.compose.cli.measuring import boxes_of, film_metrics
-from orbit4d.compose.library.catalogue import Entry, Library
+from orbit4d.compose.director.chat import ChatSettings
+from orbit4d.compose.director.directing import direct, spelling_lines
+from orbit4d.compose.library.catalogue import Entry, Library, open_library
 from orbit4d.compose.library.credits import Credit, credit, write_credits
 from orbit4d.compose.library.retrieval import action_fits, object_score, retrieve
-from orbit4d.compose.library.sources import open_library
 from orbit4d.compose.placement.planning import Cast, Plan, plan
 from orbit4d.compose.placement.procedural import GROUNDS, shadow
 from orbit4d.compose.placement.refinement import refined
@@ -86,13 +87,16 @@ class Picked:
     best: tuple[tuple[str, str, float], ...] = ()
 
 
-def directed(wanted: Wanted) -> Spec:
-    """The spec that the director writes."""
-    if wanted.director != "rules":
-        raise InputError(f"--director {wanted.director[:40]}: take rules")
-    from orbit4d.compose import rules_director
+#: What a run says of who wrote its spec, where the spec is all that is known.
+WROTE = {
+    "rules": "rules (grammar; no language model ran)",
+    "chat": "chat (the spec of an earlier run)",
+    "recorded": "recorded (no language model ran)",
+}
 
-    spec = rules_director(wanted.prompt)
+
+def with_scene(spec: Spec, wanted: Wanted) -> Spec:
+    """The spec with the scene that --scene names."""
     if wanted.scene is not None and wanted.scene != "none":
         name = wanted.scene.removeprefix("procedural:")
         if name not in GROUNDS:
@@ -182,8 +186,12 @@ def _lent(action: str, entry: Entry, library: Library, concept: Concept, cache: 
     return None
 
 
-def produce(wanted: Wanted, out: Path, cache: Path | None = None) -> list[str]:
+def produce(
+    wanted: Wanted, out: Path, cache: Path | None = None, chat: ChatSettings | None = None
+) -> list[str]:
     """Make the film of a prompt in `out`; returns what is to be said at the end, line by line.
+
+    `chat` says how an endpoint is asked, where it directs; its replies are kept in OUT/director/.
 
     Raises InputError, one line, for what cannot be honoured, WorkError where work fails.
     """
@@ -191,8 +199,9 @@ def produce(wanted: Wanted, out: Path, cache: Path | None = None) -> list[str]:
     refuse_other(out, wanted)
     if (out / FILE).is_file() and (out / "film.mp4").is_file():
         return [f"{out}: already finished"]
-    spec = directed(wanted)
     library = joined(wanted)
+    done = direct(wanted.prompt, wanted.director, chat, out / "director" / "replies.jsonl")
+    spec = with_scene(done.spec, wanted)
     chosen = picks(spec, library, wanted.strict)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "request.json", asdict(wanted))
@@ -200,6 +209,8 @@ def produce(wanted: Wanted, out: Path, cache: Path | None = None) -> list[str]:
     kept = cache or out / "concepts"
     parts = [played(spec, picked, library, kept) for picked in chosen]
     lines = assemble(spec, parts, wanted, out, kept)
+    lines[0] = f"director  {done.who}"
+    lines[1:1] = [*(f"          {note}" for note in done.notes), *spelling_lines(done)]
     lines += [
         f"film {out / 'film.mp4'}: {wanted.frames} frames in {time.monotonic() - began:.1f} s, all told"
     ]
@@ -228,7 +239,7 @@ def refuse_other(out: Path, wanted: Wanted) -> None:
                 (k for k, v in json.loads(json.dumps(asdict(wanted))).items() if held.get(k) != v), "prompt"
             )
             raise InputError(f"{out}: holds a film made with another {key}; give another --out")
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and any(entry.name != "director" for entry in out.iterdir()):
         raise InputError(f"{out}: holds other files; give an empty or new folder as --out")
 
 
@@ -260,7 +271,7 @@ def assemble(
     write_json(out / "metrics.json", {**metrics, "frames_per_second": speed})
     rows = [row for part in parts for row in part.credits]
     write_credits(out / "credits.csv", rows)
-    lines = ["director  rules (grammar; no language model ran)"]
+    lines = [f"director  {WROTE[spec.director]}"]
     for part in parts:
         actor = spec.actors[part.picked.actor]
         stands = f"stands in for {actor.object}; " if part.picked.stands_in else ""
@@ -290,7 +301,8 @@ def _cast(spec: Spec, part: Part) -> Cast:
 
 
 def filmed(film: Composition, out: Path) -> tuple[Any, float]:
-    """Frames of film.mp4, and how many a second were drawn."""
+    """Frames of film.mp4, and how many a second were drawn and written after the first, which compiles."""
+    film.render(*film.shots[0])
     began = time.monotonic()
     frames = film_directed(film, out, out / "film.mp4")
     return frames, round(len(frames) / (time.monotonic() - began), 2)

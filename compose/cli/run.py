@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from orbit4d.compose.cli.options import chat_settings, directing
 from orbit4d.datasets.commands.options import RESUMED, Command, Place
 
 
@@ -18,7 +19,7 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
     "--library", "libraries", multiple=True, required=True,
     help="Dataset, folder of assets, or CSV of actions. Repeatable.",
 )  # fmt: skip
-@click.option("--director", default="rules", show_default=True, help="Who reads the prompt: rules.")
+@directing
 @click.option("--scene", default=None, help="procedural:NAME, or none. Default: the prompt's, by name.")
 @click.option(
     "--refine", type=click.Choice(["none", "geometry", "sd15"]), default="geometry", show_default=True,
@@ -36,6 +37,7 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
 def run(
     prompt: str, out: Path, libraries: tuple[str, ...], director: str, scene: str | None, refine: str,
     licences: str, cache: Path | None, strict: bool, frames: int, fps: float, size: int, seed: int,
+    chat_url: str, chat_model: str, chat_timeout: float, chat_repairs: int,
 ) -> None:  # fmt: skip
     """Compose a film from a sentence: find its actors in libraries, fit, place, refine and film them.
 
@@ -48,5 +50,6 @@ def run(
         prompt, tuple(libraries), director, scene, refine, tuple(p for p in licences.split(",") if p), strict,
         frames, fps, size, seed,
     )  # fmt: skip
-    for line in produce(wanted, out, cache):
+    chat = chat_settings(chat_url, chat_model, chat_timeout, chat_repairs, seed)
+    for line in produce(wanted, out, cache, chat):
         click.echo(line)

@@ -23,22 +23,32 @@ def swap_film(
     Raises InputError for a folder that is no composition, an actor that is not there, and nothing to swap.
     """
     if not (film / FILE).is_file():
-        raise InputError(f"{film}: no composition (no {FILE}); make one with `orbit4d compose PROMPT --out DIR`")
-    spec = Spec.from_json(json.loads((film / "spec.json").read_text(encoding="utf-8")), str(film / "spec.json"))
+        raise InputError(
+            f"{film}: no composition (no {FILE}); make one with `orbit4d compose PROMPT --out DIR`"
+        )
+    spec = Spec.from_json(
+        json.loads((film / "spec.json").read_text(encoding="utf-8")), str(film / "spec.json")
+    )
     there = ", ".join(f"{a.id} {a.object}" for a in spec.actors)
     if not any((object_, action, scene, path)):
-        raise InputError(f"nothing to swap: give --object, --action, --scene or --path; the actors are {there}"[:300])
+        raise InputError(
+            f"nothing to swap: give --object, --action, --scene or --path; the actors are {there}"[:300]
+        )
     if (object_ or action or path) and (actor is None or not 0 <= actor < len(spec.actors)):
         raise InputError(f"--actor {actor}: none of that id; the actors are {there}"[:300])
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: holds other files; give an empty or new folder as --out")
     record = json.loads((film / "request.json").read_text(encoding="utf-8"))
-    wanted = Wanted(**{**record, "libraries": tuple(record["libraries"]), "licences": tuple(record["licences"])})
+    wanted = Wanted(
+        **{**record, "libraries": tuple(record["libraries"]), "licences": tuple(record["licences"])}
+    )
     changed = _changed(spec, actor, object_, action, scene, path, wanted)
     refuse_other(out, wanted)
     library = joined(wanted)
     chosen = picks(changed, library, wanted.strict)
-    kept = {row["actor"]: row for row in json.loads((film / "plan.json").read_text(encoding="utf-8"))["found"]}
+    kept = {
+        row["actor"]: row for row in json.loads((film / "plan.json").read_text(encoding="utf-8"))["found"]
+    }
     for i, picked in enumerate(chosen):
         if picked.actor != actor and picked.actor in kept:
             # Who is not exchanged is played by whom it was.
@@ -72,7 +82,9 @@ def _changed(
         return spec
     old = spec.actors[actor]
     if object_ or action or path:
-        read = rules_director(f"{object_ or 'a ' + old.object} {action or 'walks'} {path or ''}".strip()).actors[0]
+        read = rules_director(
+            f"{object_ or 'a ' + old.object} {action or 'walks'} {path or ''}".strip()
+        ).actors[0]
         if object_:
             old = replace(old, object=read.object)
         if action:

@@ -80,6 +80,8 @@ ACTORS = word_set(
     "puppet doll "
     "mannequin figure figurine stickman ranger shepherdess milkmaid peasant noble lord count baron "
     "servant "
+    "matador bullfighter skateboarder snowboarder superhero caveman cavewoman mountaineer goalkeeper "
+    "cheerleader beekeeper commuter fisher tribesman woodcutter falconer "
     "butler maid bride groom santa beggar hermit refugee protester trooper marine general "
     "commander gunner "
     # vehicles

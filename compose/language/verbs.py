@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orbit4d.compose.language.inflect import verb_forms
 from orbit4d.compose.language.tables import word_set, words_in
+from orbit4d.compose.spec import RelationKind
 
 #: Canonical action -> the verbs it is said as, besides its own name.
 ACTIONS = {
@@ -37,7 +38,7 @@ ACTIONS = {
     "move": "go travel",
 }
 #: Verbs that relate two actors: verb -> (action, relation).
-RELATING = {
+RELATING: dict[str, tuple[str, RelationKind]] = {
     "chase": ("run", "chase"),
     "pursue": ("run", "chase"),
     "follow": ("walk", "follow"),
@@ -163,7 +164,7 @@ CANONICAL: dict[str, str] = {
 }
 #: Known form in lower case -> (lemma, kind of form).
 VERB_FORMS: dict[str, tuple[str, str]] = {}
-for _verb in dict.fromkeys([*CANONICAL, *RELATING, *OTHERS, *PREPARING, *BELONGING, *TALKING]):
+for _verb in dict.fromkeys([*CANONICAL, *RELATING, *OTHERS, *PREPARING, *BELONGING, *TALKING, *LIGHT]):
     if _verb in ("yes", "no", "pick up", "used"):
         continue
     for _form, _kind in verb_forms(_verb).items():

@@ -336,7 +336,7 @@ ORDINARY = word_set(
     "snack snap "
     "sit sits sat pit fit bit hit kit lit wit quit suit suits fruit juice"
 )
-#: Little words of other languages that English does not have; a prompt with them and no English ones is refused.
+#: Little words of other languages that English does not have: a prompt of them is refused.
 FOREIGN = word_set(
     "der das und ein eine einen einem einer ist durch auf nicht dem le la les un une des dans et "
     "est sur avec "

@@ -27,7 +27,7 @@ class Postings:
 
 
 class ObjectIndex:
-    """The searchable form of a library; `uids` [A], and per asset its entries and the words of its actions."""
+    """The searchable form of a library: `uids` [A], and per asset its entries and its actions' words."""
 
     def __init__(self, library: Library) -> None:
         self.library = library

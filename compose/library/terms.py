@@ -83,7 +83,7 @@ KINDS = {
 LIKE = {
     "horse": "unicorn pegasus zebra mule centaur camel",
     "wolf": "coyote jackal hyena werewolf dingo",
-    "fox": "jackal coyote raccoon weasel",
+    "fox": "cat kitten jackal coyote raccoon weasel",
     "deer": "moose caribou gazelle antelope impala giraffe kangaroo",
     "bull": "buffalo bison rhino rhinoceros minotaur hippo elephant mammoth",
     "alpaca": "llama sheep goat camel",
@@ -226,9 +226,16 @@ def name_words(name: str, of_object: set[str]) -> list[str]:
     joined = re.sub(r"(?i)thumbs[ _]?up", "Thumbsup", joined)
     joined = re.sub(r"(?i)hit[ _]?(?:react|rec[ei]+ve)(?:ion)?", "Hitreact", joined)
     joined = re.sub(r"(?i)head[ _]?butt", "Headbutt", joined)
-    words = [action_lemma(word) for word in words_of_name(joined)]
-    kept = [word for word in words if word not in of_object and singular(word) not in of_object]
-    return [word for word in (kept or words) if word not in ("armature", "to", "of", "in", "out")]
+    raw = words_of_name(joined)
+    own = [
+        word in of_object or singular(word) in of_object or action_lemma(word) in of_object for word in raw
+    ]
+    kept = [action_lemma(word) for word, of_it in zip(raw, own) if not of_it]
+    return [
+        word
+        for word in (kept or [action_lemma(word) for word in raw])
+        if word not in ("armature", "to", "of", "in", "out")
+    ]
 
 
 @cache

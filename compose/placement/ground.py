@@ -99,7 +99,8 @@ class Ground:
 
         if radius <= 0 or not self.blocked.any():
             return self.blocked.copy()
-        return self.blocked | (distance_transform_edt(~self.blocked) * self.cell < radius)
+        # A cell's side is half a cell nearer than its middle.
+        return self.blocked | ((distance_transform_edt(~self.blocked) - 0.5) * self.cell < radius)
 
 
 def nearest_free(blocked: npt.NDArray[np.bool_], cell: Cell, reach: Any = None) -> Cell | None:

@@ -210,7 +210,8 @@ def _landmarks(
             if word in found:
                 continue
             (w, d, _), _, walkable = LANDMARKS.get(word, LANDMARKS["rock"])
-            aside = length / 2 + cast.half[1]
+            columns = int(np.ceil(actor.count / _rows(actor.count)))
+            aside = length / 2 + 1.3 * cast.half[1] + (columns - 0.5) * 2.5 * cast.half[1] * (actor.count > 1)
             if place.relation in ("at", "on") and (end == 1 or actor.end is not None or length > 0):
                 x = end * (aside + (0 if walkable else 0.2) + w / 2)
                 y = lane if walkable or end == 0 else lane + 0.3 * d

@@ -256,13 +256,13 @@ def _relate(state: State, lemma: str, text: str) -> None:
         state.eat(2)
         pair = clause.group
         if len(pair) == 2:
-            pair[0].relation, pair[1].relation = (relation, pair[1]), (relation, pair[0])  # type: ignore[assignment]
+            pair[0].relation, pair[1].relation = (relation, pair[1]), (relation, pair[0])
         return
     if state.text() in OBJECTS and state.text(1) not in VERB_FORMS:
         other = state.other_actor()
         state.eat(1)
         if other is not None:
-            _set(state, relation, other)  # type: ignore[arg-type]
+            _set(state, relation, other)
         return
     found = state.phrase()
     if found is None:
@@ -272,9 +272,9 @@ def _relate(state: State, lemma: str, text: str) -> None:
         state.at = end
         other = state.actor_of(phrase)
         other.verb_known = True
-        _set(state, relation, other)  # type: ignore[arg-type]
+        _set(state, relation, other)
         clause.last = other
-        state.last_relation = relation  # type: ignore[assignment]
+        state.last_relation = relation
     else:
         state.at = end
         phrase.use()

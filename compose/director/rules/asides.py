@@ -97,7 +97,7 @@ _FRAMES = [
 _SIMILES = re.compile(
     r"(?<![^ ])(?:as (?!soon|well|long as)\w+ as|(?:about |roughly )?the (?:same )?(?:size|height"
     r"|shape|color|colour) of)"
-    r" (?:a |an |the |my )?(?:\w+ )??\w+(?![^ ])(?! (?:of|which|that))"
+    r" (?:a |an |the |my )?(?!usual|normal|regular|ordinary)(?:\w+ )??\w+(?![^ ])(?! (?:of|which|that))"
 )
 _TALKED = re.compile(
     rf"(?<![^ ])(?:a |an |the |this |that |my |some )?{_KIND}(?:{_FILM})(?:{_WHERE})(?![^ ])"

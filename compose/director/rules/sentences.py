@@ -11,7 +11,7 @@ from orbit4d.compose.director.rules.places import exclude, on_preposition, set_s
 from orbit4d.compose.director.rules.shots import LOOKS
 from orbit4d.compose.director.rules.state import State
 from orbit4d.compose.director.rules.tokens import COMMA, ENDS
-from orbit4d.compose.language.nouns import BODY, CLOTHES, GENERIC, NOUN_FORMS, RELATIVES, SCENERY, TALK
+from orbit4d.compose.language.nouns import BODY, CLOTHES, GENERIC, NOUN_FORMS, SCENERY, TALK
 from orbit4d.compose.language.verbs import CANONICAL, TALKING, VERB_FORMS
 from orbit4d.compose.language.words import (
     AUXILIARIES,
@@ -65,8 +65,8 @@ def _mark(state: State) -> bool:
         state.look = int(number) if number else None
         _owner(state)
         if state.text(1) in OBJECTS | {"it"} and number:
-            target = (state.clause.group or state.last_group or state.mentioned[-1:] or [None])[-1]
-            state.film.shots[int(number)].of, state.look = target, None
+            target = state.clause.group or state.last_group or state.mentioned
+            state.film.shots[int(number)].of, state.look = target[-1] if target else None, None
             state.at += 1
         state.eat(1)
         return True
@@ -314,7 +314,9 @@ def _expected_verb(state: State) -> bool:
     joined = state.before == "and" and state.clause.has_verb and VERB_FORMS[text][0] in CANONICAL
     if joined and text in NOUN_FORMS and NOUN_FORMS[text][1] and VERB_FORMS[text][1] == "base":
         joined = False
-    if not (after or joined):
+    # "a panda, eating bamboo, sits": what follows the comma is of the subject.
+    apart = state.before == "comma" and VERB_FORMS[text][1] == "ing" and bool(state.clause.group)
+    if not (after or joined or apart):
         return False
     if text == "like" or (
         state.before == "and" and state.phrase() is not None and state.text(1) in VERB_FORMS
@@ -415,7 +417,7 @@ def _subject(state: State, phrase: NounPhrase, end: int, verb: bool) -> None:
     if kind != "actor" and scenery and not phrase.participle:
         _set_aside(state, phrase, end, verb)
         return
-    if phrase.head in RELATIVES and phrase.determiner in ("my", "our") and _talks(state, end):
+    if phrase.determiner in ("my", "our") and _talks(state, end):
         state.at = end
         phrase.use()
         clause.scenery = True
@@ -488,7 +490,7 @@ def _join(state: State, phrase: NounPhrase, end: int) -> None:
 
 
 def _talks(state: State, end: int) -> bool:
-    """Whether a speaker's relative likes, wants or asks for something here."""
+    """Whether a speaker's relative or pet likes, wants or asks for something here."""
     return any(
         token.text in TALKING or VERB_FORMS.get(token.text, ("",))[0] in TALKING
         for token in state.tokens[end : end + 3]

@@ -51,7 +51,9 @@ def tokenise(prompt: str) -> tuple[list[Token], list[tuple[str, str]]]:
         fixed = corrected(text)
         if fixed is not None:
             corrections.append((text, fixed))
-        tokens.append(Token(fixed or text, text))
+        # A unit stands for what was written otherwise ("km/h"), which no report could name.
+        unit = text in ("kmh", "mps") and text not in prompt.lower()
+        tokens.append(Token(fixed or text, text, used=unit))
     return tokens, corrections
 
 

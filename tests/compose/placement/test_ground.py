@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -63,12 +64,11 @@ def test_costs_equal_dijkstra_on_200_grids(seed: int) -> None:
         cells, cost = found
         assert abs(cost - wanted) <= 1e-9
         assert cells[0] == start and cells[-1] == goal and not any(blocked[c] for c in cells)
-        for (i, j), (y, x) in zip(cells, cells[1:]):
+        for (i, j), (y, x) in pairwise(cells):
             assert max(abs(y - i), abs(x - j)) == 1 and not (blocked[i, x] or blocked[y, j])
         string = pulled(blocked, cells)
         assert all(
-            sees(blocked, a, b) or max(abs(a[0] - b[0]), abs(a[1] - b[1])) == 1
-            for a, b in zip(string, string[1:])
+            sees(blocked, a, b) or max(abs(a[0] - b[0]), abs(a[1] - b[1])) == 1 for a, b in pairwise(string)
         )
     assert found_ways > 50
 
@@ -105,7 +105,7 @@ def test_a_ground_is_read_from_points() -> None:
     rng = np.random.default_rng(0)
     flat = np.column_stack([rng.uniform(0, 4, (20_000, 2)), 0.01 * rng.standard_normal(20_000)])
     post = np.column_stack([rng.uniform(1.9, 2.1, (400, 2)), rng.uniform(0, 2, 400)])
-    table = np.column_stack([rng.uniform(0, 1, (4000, 2)) + [3, 0], np.full(4000, 0.5)])
+    table = np.column_stack([rng.uniform(3, 4, 4000), rng.uniform(0, 1, 4000), np.full(4000, 0.5)])
     keep = ~((flat[:, 0] > 3) & (flat[:, 1] < 1))
     found = Ground.of_points(np.concatenate([flat[keep], post, table]), 0.2, 1.0)
     assert found.blocked[found.cell_of(2, 2)] and not found.blocked[found.cell_of(1, 3)]
@@ -167,7 +167,7 @@ def test_minimum_inside_and_at_the_bound() -> None:
     inside = base + np.array([0.03, -0.02, 0.01])
     found, bound = minimised(square(inside), base)
     assert np.abs(found - inside).max() <= 1e-3 * TAU and not bound.any()
-    found, bound = minimised(square(base + [0.2, 0.01, -0.2]), base)
+    found, bound = minimised(square(base + np.array([0.2, 0.01, -0.2])), base)
     assert np.abs(np.abs(found - base)[[0, 2]] - TAU / 2).max() <= 0.01 * TAU and bound.tolist() == [
         True,
         False,
