@@ -10,14 +10,14 @@ from orbit4d.compose.placement.bounds import bounded as bounded
 from orbit4d.compose.placement.facing import face as face
 from orbit4d.compose.placement.lifting import lift as lift
 from orbit4d.compose.placement.lifting import unlift as unlift
+from orbit4d.compose.spec import SPEC_SCHEMA as SPEC_SCHEMA
 from orbit4d.compose.spec import Actor as Actor
 from orbit4d.compose.spec import Path as Path
 from orbit4d.compose.spec import Place as Place
 from orbit4d.compose.spec import Relation as Relation
-from orbit4d.compose.spec import SPEC_SCHEMA as SPEC_SCHEMA
 from orbit4d.compose.spec import Setting as Setting
 from orbit4d.compose.spec import Shot as Shot
 from orbit4d.compose.spec import Size as Size
 from orbit4d.compose.spec import Spec as Spec
 from orbit4d.compose.spec import Speed as Speed
-from orbit4d.recon4d.deformation.linear_skin import skin as skin
+from orbit4d.recon4d.deformation.rigs.linear_skin import skin as skin

@@ -24,9 +24,9 @@ from orbit4d.datasets.core.remote import local_path
 from orbit4d.recon4d import rotations
 from orbit4d.recon4d import scene as scenes
 from orbit4d.recon4d.deformation.field import Deformation
-from orbit4d.recon4d.deformation.harmonics_turn import turned_harmonics
-from orbit4d.recon4d.deformation.rig import quaternions
-from orbit4d.recon4d.deformation.rigged import RigField
+from orbit4d.recon4d.deformation.rigs.harmonics_turn import turned_harmonics
+from orbit4d.recon4d.deformation.rigs.rig import quaternions
+from orbit4d.recon4d.deformation.rigs.rigged import RigField
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.scene import Scene
 

@@ -26,7 +26,7 @@ from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.remote import local_path
 from orbit4d.recon4d.deformation.building import build_field
 from orbit4d.recon4d.deformation.field import Deformation
-from orbit4d.recon4d.deformation.rigged import RigField, load_rigged, save_rigged
+from orbit4d.recon4d.deformation.rigs.rigged import RigField, load_rigged, save_rigged
 from orbit4d.recon4d.gaussians import EPS2D, Gaussians, load_ply, save_ply
 from orbit4d.recon4d.raster.api import rasterize, trusted
 from orbit4d.recon4d.world import World, stored

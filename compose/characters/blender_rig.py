@@ -12,7 +12,7 @@ import numpy.typing as npt
 from orbit4d.compose.characters.gltf_rig import Character, usable
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.scratch import scratch_folder
-from orbit4d.recon4d.deformation.rig import Channel, Motion, Rig, composed, decomposed, finite_rig
+from orbit4d.recon4d.deformation.rigs.rig import Channel, Motion, Rig, composed, decomposed, finite_rig
 from orbit4d.recon4d.deformation.surface import SkinnedSurface
 from orbit4d.render.fleet.child import BlenderChild, ChildError, TaskRefused
 from orbit4d.render.protocol.geometry_file import read_geometry_file, read_skeleton_file

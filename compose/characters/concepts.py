@@ -18,7 +18,7 @@ from orbit4d.compose.characters.motion_swap import swapped
 from orbit4d.compose.characters.reading import read_character
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.scratch import scratch_folder
-from orbit4d.recon4d.deformation.rig import Motion
+from orbit4d.recon4d.deformation.rigs.rig import Motion
 from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.rigging.fit import bound_at, fit_static, static_settings
 from orbit4d.recon4d.fitting.scores import compared, renders

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from orbit4d.datasets.assets.gltf import open_gltf
 from orbit4d.datasets.assets.inspection import BadFile
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.recon4d.deformation.rig import Channel, Motion, Rig, composed, decomposed, finite_rig
+from orbit4d.recon4d.deformation.rigs.rig import Channel, Motion, Rig, composed, decomposed, finite_rig
 from orbit4d.recon4d.deformation.surface import SkinnedSurface
 
 Floats = npt.NDArray[np.float64]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.recon4d.deformation.rig import PATHS, Channel, Motion, Rig, decomposed
+from orbit4d.recon4d.deformation.rigs.rig import PATHS, Channel, Motion, Rig, decomposed
 
 Floats = npt.NDArray[np.float64]
 

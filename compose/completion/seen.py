@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from orbit4d.compose.completion.inputs import SOLID, Given, View
 from orbit4d.compose.completion.routes import Route
+from orbit4d.compose.completion.views import SOLID, Given, View
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.cameras.published_paths import distance_share, translation_distances, view_distances
 from orbit4d.datasets.core.errors import InputError

@@ -136,7 +136,7 @@ def saved_by_views(
         width = net.config.text_dim if wan else net.config.cross_attention_dim
         text = torch.empty(rows, 512 if wan else 77, width, dtype=dtype)
         sample = torch.empty(rows, net.config.in_channels, *grid, dtype=dtype)
-    counter = _Counter()
+    counter = Kept()
     blocks: list[Region] = []
     attention: list[Region] = []
 
@@ -157,7 +157,7 @@ def saved_by_views(
         net._attend = lambda *args, **kwargs: counted(attention, attend, *args, **kwargs)
     counter.ignore = {p.untyped_storage()._cdata for p in net.parameters()}
     with ExitStack() as stack:
-        stack.enter_context(_as_on_a_gpu())
+        stack.enter_context(as_on_a_gpu())
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.pack, lambda t: t))
         if mixed:
             stack.enter_context(_Autocast(counter))

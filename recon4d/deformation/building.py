@@ -6,7 +6,7 @@ from typing import Any
 
 from orbit4d.recon4d.deformation.field import Deformation, HexPlaneField, NodeField, StillField
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
-from orbit4d.recon4d.deformation.rigged import RigField
+from orbit4d.recon4d.deformation.rigs.rigged import RigField
 
 
 def build_field(config: dict[str, Any]) -> Deformation:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orbit4d.recon4d.deformation.linear_skin import skin
+from orbit4d.recon4d.deformation.rigs.linear_skin import skin
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

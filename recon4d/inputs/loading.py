@@ -69,9 +69,7 @@ class Frames:
         labels = tuple(self.labels[i] for i in index) if self.labels else ()
         sure = None if self.confidence is None else self.confidence[list(index)]
         rgba = self.rgba[list(index)]
-        return replace(
-            self, rgba=rgba, cameras=cameras, time=time, labels=labels, confidence=sure, given=0
-        )
+        return replace(self, rgba=rgba, cameras=cameras, time=time, labels=labels, confidence=sure, given=0)
 
     def resized(self, size: int) -> Frames:
         """Area-averaged to `size` pixels on the longer side; smaller images stay."""

@@ -19,7 +19,7 @@ from orbit4d.datasets.index.reader import read_clip
 from orbit4d.datasets.index.reference import split_reference
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.recon4d import rotations
-from orbit4d.recon4d.deformation.rigged import RigField, rig_field
+from orbit4d.recon4d.deformation.rigs.rigged import RigField, rig_field
 from orbit4d.recon4d.deformation.surface import Binding, bind_to_surface
 from orbit4d.recon4d.devices import choose_device, describe_device
 from orbit4d.recon4d.fitting import optimize, reconstruction

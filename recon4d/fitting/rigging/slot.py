@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from orbit4d.recon4d.deformation.rig import Rig
+    from orbit4d.recon4d.deformation.rigs.rig import Rig
     from orbit4d.recon4d.deformation.surface import SkinnedSurface
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from orbit4d.recon4d import rotations
-from orbit4d.recon4d.deformation.harmonics_turn import turned_harmonics
-from orbit4d.recon4d.deformation.linear_skin import drawn, skin, skin_reference, spread
+from orbit4d.recon4d.deformation.rigs.harmonics_turn import turned_harmonics
+from orbit4d.recon4d.deformation.rigs.linear_skin import drawn, skin, skin_reference, spread
 from orbit4d.recon4d.raster.reference import spherical_harmonics_basis
 
 

@@ -11,8 +11,8 @@ import torch
 
 from orbit4d.datasets import InputError, WorkError, orbit
 from orbit4d.recon4d import load_scene
-from orbit4d.recon4d.deformation.rig import Channel, Motion, Rig, blended, composed, decomposed
-from orbit4d.recon4d.deformation.rigged import RigField, rig_field
+from orbit4d.recon4d.deformation.rigs.rig import Channel, Motion, Rig, blended, composed, decomposed
+from orbit4d.recon4d.deformation.rigs.rigged import RigField, rig_field
 from orbit4d.recon4d.deformation.surface import SkinnedSurface, bind_to_surface, nearest_on_triangles
 from orbit4d.recon4d.export.formats import export_scene
 from orbit4d.recon4d.gaussians import from_points

@@ -20,9 +20,9 @@ from orbit4d.datasets.core.atomic import replacing_file
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d import rotations
 from orbit4d.recon4d.deformation.field import Deformation
-from orbit4d.recon4d.deformation.harmonics_turn import turned_harmonics
-from orbit4d.recon4d.deformation.linear_skin import drawn, skin
-from orbit4d.recon4d.deformation.rig import Rig, load_rig, save_rig
+from orbit4d.recon4d.deformation.rigs.harmonics_turn import turned_harmonics
+from orbit4d.recon4d.deformation.rigs.linear_skin import drawn, skin
+from orbit4d.recon4d.deformation.rigs.rig import Rig, load_rig, save_rig
 from orbit4d.recon4d.deformation.surface import Binding
 from orbit4d.recon4d.gaussians import Gaussians
 

@@ -1,0 +1,1 @@
+"""A skeleton as a deformation: bones, channels, skins with full covariance."""
