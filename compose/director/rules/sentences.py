@@ -137,6 +137,11 @@ def _joint(state: State) -> bool:
         state.eat(2 if text == "after" else 1)
         state.before = "and" if clause.has_verb else state.before
         return True
+    if state.texts(3) == "side by side" and state.text(3) != "with":
+        state.eat(3)
+        for other in clause.group[1:]:
+            other.relation = other.relation or ("beside", clause.group[0])
+        return True
     if text == "respectively":
         clause.respectively = True
         state.eat(1)
