@@ -57,7 +57,11 @@ _problems: list[str] = []
 
 
 def expert(role: ExpertRole, name: str) -> Callable[[E], E]:
-    """Decorator that registers an expert under a role and a name; a later one of the same name wins."""
+    """Decorator that registers an expert under a role and a name; a later one of the same name wins.
+
+    Raises:
+        InputError: the role is none of `scene`, `object`, `motion`, `placer`.
+    """
     if role not in ROLES:
         raise InputError(f"expert {printable(name, 60)}: role {printable(role, 60)!r} is none of {_NAMES}")
 
