@@ -113,8 +113,8 @@ def mesh_rows(scene: Scene, moving: MovingMesh) -> dict[str, float]:
     return {"psnr_mean": float(np.mean(values)), "psnr_worst": min(values)}
 
 
-def against(moving: MovingMesh, name: str) -> dict[str, list[float]]:
-    """Chamfer distance and IoU of the silhouettes of six views at each of seven times."""
+def against(scene: Scene, moving: MovingMesh, name: str) -> dict[str, list[float]]:
+    """Chamfer distance and IoU of the silhouettes of six views at each of six times; of the Gaussians too."""
     import trimesh
     from scipy.spatial import cKDTree
 
@@ -122,7 +122,7 @@ def against(moving: MovingMesh, name: str) -> dict[str, list[float]]:
 
     dataset, uid, action = name.split(":")
     truth = read_geometry(dataset, uid, action)
-    rows: dict[str, list[float]] = {"chamfer": [], "iou": []}
+    rows: dict[str, list[float]] = {"chamfer": [], "iou": [], "iou_of_scene": []}
     cameras = [c for e in (0.0, 40.0) for c in orbit(3, elevation_deg=e, size=(SIZE, SIZE))]
     for i in range(0, FRAMES, 4):
         k = round(i / (FRAMES - 1) * (len(truth.vertices) - 1))
@@ -133,14 +133,17 @@ def against(moving: MovingMesh, name: str) -> dict[str, list[float]]:
         ]
         there, back = (cKDTree(a).query(b)[0].mean() for a, b in (sets, sets[::-1]))
         rows["chamfer"].append(float((there + back) / 2))
-        shares = []
+        shares, own = [], []
         for camera in cameras:
             a, b = (
                 drawn(v, f, np.zeros((len(v), 2)), np.zeros((1, 1, 3)), camera)[..., 3] > 0.5
                 for v, f in ((ours, moving.mesh.faces), (theirs, np.asarray(truth.faces)))
             )
             shares.append((a & b).sum() / max((a | b).sum(), 1))
+            c = scene.render(camera, i / (FRAMES - 1))[..., 3] > 0.5
+            own.append((c & b).sum() / max((c | b).sum(), 1))
         rows["iou"].append(float(np.mean(shares)))
+        rows["iou_of_scene"].append(float(np.mean(own)))
     return rows
 
 
@@ -158,7 +161,7 @@ def main() -> None:
     glb = mesh_glb_bytes(moving)
     result["mesh"] = {"seconds": time.perf_counter() - start, "bytes": len(glb), **mesh_rows(scene, moving)}
     if len(sys.argv) > 2:
-        result["asset"] = against(moving, sys.argv[2])
+        result["asset"] = against(scene, moving, sys.argv[2])
     print("mesh", result["mesh"], result.get("asset", ""))
     print(json.dumps(result))
 
