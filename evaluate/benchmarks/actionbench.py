@@ -98,7 +98,7 @@ def read_mesh(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64
     import trimesh
 
     try:
-        mesh = trimesh.load(path, force="mesh", process=False)
+        mesh: Any = trimesh.load(path, force="mesh", process=False)
         return np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
     except Exception as error:
         # A foreign file makes the reader raise anything.
