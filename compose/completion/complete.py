@@ -128,7 +128,9 @@ def moments(times: tuple[float, ...]) -> list[float]:
     values, counts = np.unique(np.round(times, 9), return_counts=True)
     first = float(values[int(counts.argmax())])
     rest = [float(t) for t in values if t != first]
-    evenly = np.linspace(0, len(rest) - 1, MOMENTS + 1).round().astype(int)[1:] if rest else []
+    if not rest:
+        return [first]
+    evenly = np.linspace(0, len(rest) - 1, MOMENTS + 1).round().astype(int).tolist()[1:]
     return [first, *(rest[i] for i in evenly)][:MOMENTS]
 
 
