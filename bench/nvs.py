@@ -392,7 +392,7 @@ def end_to_end(run: str, dataset: str, steps: int, seeds: int, assets: int) -> d
 
 def given_view(clip: Any, model: Any) -> Any:
     """View 0 of a clip with its depth."""
-    from orbit4d.compose.completion.inputs import view_of
+    from orbit4d.compose.completion.view import view_of
 
     depth = clip.pass_arrays("depth")[0].reshape(clip.pixels().shape[1:3]).astype(np.float32)
     return replace(view_of(clip.pixels()[0], "view 0"), camera=clip.cameras[0], depth=depth)

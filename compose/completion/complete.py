@@ -14,10 +14,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from orbit4d.compose.completion.filmed import filmed
-from orbit4d.compose.completion.inputs import Given, View
+from orbit4d.compose.completion.inputs import Given
 from orbit4d.compose.completion.novel_view import Request, confidence
 from orbit4d.compose.completion.routes import Route, covering
 from orbit4d.compose.completion.seen import sight
+from orbit4d.compose.completion.view import View
 from orbit4d.compose.completion.weights import weight_table
 from orbit4d.datasets.cameras.camera import Array, Camera, orbit_c2w
 from orbit4d.datasets.core.errors import InputError

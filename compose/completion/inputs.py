@@ -10,52 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.compose.completion.view import View, view_of
 from orbit4d.datasets.cameras.transforms import find_transforms, read_transforms
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.folders import image_files, read_image
 from orbit4d.datasets.index.reader import read_clip
 from orbit4d.datasets.index.reference import is_reference, open_reference
 
-Floats = npt.NDArray[np.float32]
 VIDEOS = (".mp4", ".webm", ".gif", ".mov", ".avi", ".mkv", ".m4v")
-#: Alpha above which a pixel shows the object.
-SOLID = 0.5
-
-
-@dataclass(frozen=True)
-class View:
-    """An image of the scene."""
-
-    image: Floats
-    """[H, W, 3] straight colours in [0, 1]."""
-    alpha: Floats | None
-    """[H, W] in [0, 1]; None where the image has none."""
-    name: str
-    camera: Camera | None = None
-    time: float = 0.0
-    depth: Floats | None = None
-    """[H, W] along the view axis; inf: nothing is known there."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height)."""
-        return self.image.shape[1], self.image.shape[0]
-
-    def on(self, background: tuple[int, int, int]) -> Floats:
-        """The image over a colour of 0 to 255, [H, W, 3]."""
-        if self.alpha is None:
-            return self.image
-        alpha = self.alpha[..., None]
-        return (self.image * alpha + np.array(background, np.float32) / 255 * (1 - alpha)).astype(np.float32)
-
-    @property
-    def solid_depth(self) -> Floats:
-        """Depth where the image shows the object, else inf."""
-        assert self.depth is not None
-        if self.alpha is None:
-            return self.depth
-        return np.where(self.alpha > SOLID, self.depth, np.float32(np.inf))
 
 
 @dataclass(frozen=True)
@@ -104,13 +66,6 @@ def read_inputs(sources: Sequence[str], cameras: Path | None, path: str) -> Give
         replace(view, camera=camera, time=time) for view, camera, time in zip(given.views, posed, times)
     )
     return replace(given, views=views)
-
-
-def view_of(rgba: npt.NDArray[np.uint8], name: str, time: float = 0.0) -> View:
-    """A view of uint8 [H, W, 3 or 4]; alpha that is 255 everywhere is none."""
-    values = rgba.astype(np.float32) / 255
-    alpha = values[..., 3] if values.shape[-1] == 4 and (rgba[..., 3] < 255).any() else None
-    return View(values[..., :3], alpha, name, time=time)
 
 
 def _files(sources: Sequence[str]) -> tuple[Given, str | None]:

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from orbit4d.compose.completion.inputs import SOLID, Given, View, read_inputs
+from orbit4d.compose.completion.inputs import Given, read_inputs
 from orbit4d.compose.completion.routes import STILL, Asked, Route, route, start_camera
 from orbit4d.compose.completion.seen import Sight, sight
+from orbit4d.compose.completion.view import SOLID, View
 from orbit4d.compose.completion.weights import Table, weight_table
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.progress import Progress
