@@ -347,7 +347,7 @@ def end_to_end(run: str, dataset: str, steps: int, seeds: int, assets: int) -> d
     import torch
 
     from orbit4d.compose.completion.novel_view import Request, make
-    from orbit4d.compose.completion.views import Given
+    from orbit4d.compose.completion.inputs import Given
     from orbit4d.model.sampling.guided_orbit import OrbitRun
 
     torch.set_num_threads(1)
@@ -392,7 +392,7 @@ def end_to_end(run: str, dataset: str, steps: int, seeds: int, assets: int) -> d
 
 def given_view(clip: Any, model: Any) -> Any:
     """View 0 of a clip with its depth."""
-    from orbit4d.compose.completion.inputs import view_of
+    from orbit4d.compose.completion.view import view_of
 
     depth = clip.pass_arrays("depth")[0].reshape(clip.pixels().shape[1:3]).astype(np.float32)
     return replace(view_of(clip.pixels()[0], "view 0"), camera=clip.cameras[0], depth=depth)
@@ -408,7 +408,7 @@ def on_background(clip: Any, model: Any) -> Any:
 def _sight(given: Any, clip: Any, model: Any) -> Any:
     from orbit4d.compose.completion.routes import Asked, route
     from orbit4d.compose.completion.seen import sight
-    from orbit4d.compose.completion.views import Given
+    from orbit4d.compose.completion.inputs import Given
 
     way = route(Asked("orbit", model.frames, model.size), Given((given,), False))
     return sight(Given((given,), False), way, False, model.scale, 1, model.background)

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from orbit4d.compose.completion.filmed import filmed
+from orbit4d.compose.completion.inputs import Given
 from orbit4d.compose.completion.novel_view import Request, confidence
 from orbit4d.compose.completion.routes import Route, covering
 from orbit4d.compose.completion.seen import sight
-from orbit4d.compose.completion.views import Given, View
+from orbit4d.compose.completion.view import View
 from orbit4d.compose.completion.weights import weight_table
 from orbit4d.datasets.cameras.camera import Array, Camera, orbit_c2w
 from orbit4d.datasets.core.errors import InputError
@@ -128,7 +129,9 @@ def moments(times: tuple[float, ...]) -> list[float]:
     values, counts = np.unique(np.round(times, 9), return_counts=True)
     first = float(values[int(counts.argmax())])
     rest = [float(t) for t in values if t != first]
-    evenly = np.linspace(0, len(rest) - 1, MOMENTS + 1).round().astype(int)[1:] if rest else []
+    if not rest:
+        return [first]
+    evenly = np.linspace(0, len(rest) - 1, MOMENTS + 1).round().astype(int).tolist()[1:]
     return [first, *(rest[i] for i in evenly)][:MOMENTS]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from orbit4d.compose.completion.views import SOLID, View
+from orbit4d.compose.completion.view import SOLID, View
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.recon4d.scene import Scene, draw
 

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from orbit4d.compose.completion.filmed import filmed
-from orbit4d.compose.completion.views import Given, View
+from orbit4d.compose.completion.view import View, view_of
 from orbit4d.datasets.cameras.transforms import find_transforms, read_transforms
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.folders import image_files, read_image
 from orbit4d.datasets.index.reader import read_clip
 from orbit4d.datasets.index.reference import is_reference, open_reference
 
-Floats = npt.NDArray[np.float32]
 VIDEOS = (".mp4", ".webm", ".gif", ".mov", ".avi", ".mkv", ".m4v")
+
+
+@dataclass(frozen=True)
+class Given:
+    """All inputs of one call."""
+
+    views: tuple[View, ...]
+    video: bool
+    """Whether they follow one another in time."""
+    scene: bool = False
+    """Whether they were filmed with a scene of recon4d."""
 
 
 def read_inputs(sources: Sequence[str], cameras: Path | None, path: str) -> Given:
@@ -57,13 +66,6 @@ def read_inputs(sources: Sequence[str], cameras: Path | None, path: str) -> Give
         replace(view, camera=camera, time=time) for view, camera, time in zip(given.views, posed, times)
     )
     return replace(given, views=views)
-
-
-def view_of(rgba: npt.NDArray[np.uint8], name: str, time: float = 0.0) -> View:
-    """A view of uint8 [H, W, 3 or 4]; alpha that is 255 everywhere is none."""
-    values = rgba.astype(np.float32) / 255
-    alpha = values[..., 3] if values.shape[-1] == 4 and (rgba[..., 3] < 255).any() else None
-    return View(values[..., :3], alpha, name, time=time)
 
 
 def _files(sources: Sequence[str]) -> tuple[Given, str | None]:
@@ -120,6 +122,7 @@ def _clip(reference: str, path: str) -> Given:
 
 
 def _scene(folder: Path, path: str) -> Given:
+    from orbit4d.compose.completion.filmed import filmed
     from orbit4d.recon4d.scene import load_scene
 
     scene = load_scene(folder)

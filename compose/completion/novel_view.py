@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from orbit4d.compose.completion.inputs import read_inputs
+from orbit4d.compose.completion.inputs import Given, read_inputs
 from orbit4d.compose.completion.routes import STILL, Asked, Route, route, start_camera
 from orbit4d.compose.completion.seen import Sight, sight
-from orbit4d.compose.completion.views import Given, View
+from orbit4d.compose.completion.view import SOLID, View
 from orbit4d.compose.completion.weights import Table, weight_table
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.progress import Progress
@@ -208,10 +208,15 @@ def _estimated(request: Request, asked: Asked, views: tuple[View, ...]) -> tuple
     camera = views[0].camera
     assert camera is not None
     centre = request.depth_centre or float(np.linalg.norm(camera.position))
-    alphas = [view.alpha if view.alpha is not None else np.zeros(view.image.shape[:2]) for view in views]
+    solid = np.stack(
+        [
+            view.alpha > SOLID if view.alpha is not None else np.zeros(view.image.shape[:2], bool)
+            for view in views
+        ]
+    )
     about["depth_scale"] = f"a guess: the median of the object is put at {centre:g}"
     print(f"note: depth from {request.depth_model} is up to scale; {about['depth_scale']} (--depth-centre)")
-    return list(centred_depth(found.values, centre, np.stack(alphas) > 0.5)), about
+    return list(centred_depth(found.values, centre, solid)), about
 
 
 def _mode(name: str) -> Any:

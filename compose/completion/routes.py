@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orbit4d.compose.completion.views import Given
+from orbit4d.compose.completion.inputs import Given
 from orbit4d.datasets.cameras.camera import (
     DEFAULT_FOV_X_DEG,
     DEFAULT_RADIUS,

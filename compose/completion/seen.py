@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from orbit4d.compose.completion.inputs import Given
 from orbit4d.compose.completion.routes import Route
-from orbit4d.compose.completion.views import SOLID, Given, View
+from orbit4d.compose.completion.view import View
 from orbit4d.datasets.cameras.camera import Camera
-from orbit4d.datasets.cameras.published_paths import distance_share, translation_distances, view_distances
+from orbit4d.datasets.cameras.published_paths import distance_share, translation_distances
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.guided.latent_mask import fill_holes, latent_frames, latent_mask
 from orbit4d.model.guided.warp import Rule, Source, Warped, forward_warp, warp_frames
@@ -275,6 +276,3 @@ def _position(view: View) -> Array:
 def _w2c(view: View) -> Array:
     assert view.camera is not None
     return view.camera.w2c_opencv
-
-
-__all__ = ["SOLID", "Sight", "as_source", "check_outside", "recaptured", "sight", "view_distances"]

@@ -121,7 +121,7 @@ def repo_posterior(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tens
             raw = problem.output(x, i)
         floored = weights.clamp(settings.clamp, 1.0)
         gradient = torch.zeros_like(state)
-        for rows, columns in reversed(tiles(*state.shape[-2:], settings.tile_row)):
+        for rows, columns in reversed(tiles(state.shape[-2], state.shape[-1], settings.tile_row)):
             part = replace(
                 problem, warp=problem.warp[..., rows, columns], seen=problem.seen[..., rows, columns]
             )

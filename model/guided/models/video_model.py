@@ -76,8 +76,9 @@ def device_and_type() -> tuple[torch.device, torch.dtype]:
 def untrained(network: torch.nn.Module) -> bool:
     """Whether every normalisation still scales by 1 and adds 0: no optimiser has touched the network."""
     norms = [m for m in network.modules() if "norm" in type(m).__name__.lower()]
-    scales = [m.weight for m in norms if isinstance(getattr(m, "weight", None), Tensor)]
-    shifts = [m.bias for m in norms if isinstance(getattr(m, "bias", None), Tensor)]
+    values = [p for m in norms for p in m.named_parameters(recurse=False)]
+    scales = [p for name, p in values if name in ("weight", "gamma")]
+    shifts = [p for name, p in values if name in ("bias", "beta")]
     return bool(scales) and all(bool((w == 1).all()) for w in scales) and not any(b.any() for b in shifts)
 
 

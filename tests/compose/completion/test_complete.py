@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from orbit4d.app.cli import command
 from orbit4d.compose.completion.complete import APART_DEG, _angle, moments, unseen_share
-from orbit4d.compose.completion.views import View
+from orbit4d.compose.completion.view import View
 from orbit4d.datasets import orbit
 from orbit4d.datasets.core.errors import InputError
 

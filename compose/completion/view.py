@@ -1,4 +1,4 @@
-"""Images of one scene with cameras, times and depth: what completion works on."""
+"""An image of a scene with its camera, time and depth."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from orbit4d.datasets.cameras.camera import Camera
 
 Floats = npt.NDArray[np.float32]
+
 #: Alpha above which a pixel shows the object.
 SOLID = 0.5
 
@@ -49,12 +50,8 @@ class View:
         return np.where(self.alpha > SOLID, self.depth, np.float32(np.inf))
 
 
-@dataclass(frozen=True)
-class Given:
-    """All inputs of one call."""
-
-    views: tuple[View, ...]
-    video: bool
-    """Whether they follow one another in time."""
-    scene: bool = False
-    """Whether they were filmed with a scene of recon4d."""
+def view_of(rgba: npt.NDArray[np.uint8], name: str, time: float = 0.0) -> View:
+    """A view of uint8 [H, W, 3 or 4]; alpha that is 255 everywhere is none."""
+    values = rgba.astype(np.float32) / 255
+    alpha = values[..., 3] if values.shape[-1] == 4 and (rgba[..., 3] < 255).any() else None
+    return View(values[..., :3], alpha, name, time=time)
