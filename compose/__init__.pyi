@@ -9,11 +9,11 @@ from orbit4d.compose.placement.bounds import bounded as bounded
 from orbit4d.compose.placement.facing import face as face
 from orbit4d.compose.placement.lifting import lift as lift
 from orbit4d.compose.placement.lifting import unlift as unlift
+from orbit4d.compose.spec import SPEC_SCHEMA as SPEC_SCHEMA
 from orbit4d.compose.spec import Actor as Actor
 from orbit4d.compose.spec import Path as Path
 from orbit4d.compose.spec import Place as Place
 from orbit4d.compose.spec import Relation as Relation
-from orbit4d.compose.spec import SPEC_SCHEMA as SPEC_SCHEMA
 from orbit4d.compose.spec import Setting as Setting
 from orbit4d.compose.spec import Shot as Shot
 from orbit4d.compose.spec import Size as Size

@@ -40,10 +40,14 @@ ORDER = {
         "train_main"
     ),
     "recon4d": (
-        "rotations devices graphs raster gaussians deformation world scene composition filming inputs fitting export "
+        "rotations devices graphs raster gaussians deformation world scene composition filming inputs "
+        "fitting export "
         "viewer cli"
     ),
-    "compose": "strict_json schema spec language characters library placement experts director animate completion cli",
+    "compose": (
+        "strict_json schema spec language characters library placement experts director animate completion "
+        "cli"
+    ),
     "evaluate": "metrics geometry tasks results runner cli",
     "app": "gallery demo doctor export cli __main__",
 }

@@ -44,6 +44,10 @@ def run(
     \b
     Example: orbit4d compose "a fox walks from the left to the right" --library assets/ --out fox/
     """
+    import os
+
+    # Read when torch is first imported: its idle threads sleep instead of spinning.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from orbit4d.compose.cli.production import Wanted, produce
 
     wanted = Wanted(

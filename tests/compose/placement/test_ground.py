@@ -68,8 +68,7 @@ def test_costs_equal_dijkstra_on_200_grids(seed: int) -> None:
             assert max(abs(y - i), abs(x - j)) == 1 and not (blocked[i, x] or blocked[y, j])
         string = pulled(blocked, cells)
         assert all(
-            sees(blocked, a, b) or max(abs(a[0] - b[0]), abs(a[1] - b[1])) == 1
-            for a, b in pairwise(string)
+            sees(blocked, a, b) or max(abs(a[0] - b[0]), abs(a[1] - b[1])) == 1 for a, b in pairwise(string)
         )
     assert found_ways > 50
 
