@@ -65,7 +65,7 @@ def main() -> None:
             f"{found['facing_deg_max']:.1f} | {found['in_picture']:.2f} |"
         )
         print("\n".join(f"    {line}" for line in lines))
-    swap_film(out / "film1", out / "swapped", 0, "a fox", None, None, None, False)
+    swap_film(out / "film1", out / "swapped", 0, "a fox", None, None, None, False, cache)
     kept = unchanged(out / "film1", out / "swapped")
     print(f"swap of actor 0: {kept} files of other concepts are bit for bit what they were")
     print(f"films in {out}")
