@@ -57,7 +57,11 @@ _problems: list[str] = []
 
 
 def expert(role: ExpertRole, name: str) -> Callable[[E], E]:
-    """Decorator that registers an expert under a role and a name; a later one of the same name wins."""
+    """Decorator that registers an expert under a role and a name; a later one of the same name wins.
+
+    Raises:
+        InputError: the role is none of `scene`, `object`, `motion`, `placer`.
+    """
     if role not in ROLES:
         raise InputError(f"expert {printable(name, 60)}: role {printable(role, 60)!r} is none of {_NAMES}")
 
@@ -126,3 +130,45 @@ def _load_entry_points() -> None:
             warnings.warn(line, RuntimeWarning, stacklevel=3)
             continue
         _experts.setdefault((role, name), loaded)
+
+
+@expert("object", "library")
+@expert("object", "dataset")
+@expert("motion", "library")
+def from_library(request: ExpertRequest) -> Concept:
+    """The best action for `request.text` and `about["action"]` in `about["library"]`, as its `Entry`."""
+    from orbit4d.compose.library.catalogue import open_library
+    from orbit4d.compose.library.credits import credit
+    from orbit4d.compose.library.retrieval import retrieve
+
+    if "library" not in request.about:
+        raise InputError("expert 'library': needs about['library'], a CSV, dataset, folder or Library")
+    library = open_library(request.about["library"])
+    uid, action, score = retrieve(request.text, str(request.about.get("action", "")), library)[0]
+    entry = library.entry(uid, action)
+    files = (Path(entry.file),) if entry.file else ()
+    made_by = f"library {library.name} (score {score:.2f})"
+    return Concept("asset", made_by, files=files, credits=(credit("object", None, entry),), value=entry)
+
+
+@expert("scene", "procedural")
+def procedural_scene(request: ExpertRequest) -> Concept:
+    """A procedural stage for a scene's words; `about` may hold half_width, half_depth (m) and places."""
+    from orbit4d.compose.placement.procedural import build, ground_name
+
+    name, _ = ground_name(request.text)
+    about = request.about
+    sides = float(about.get("half_width", 8.0)), float(about.get("half_depth", 5.0))
+    stage = build(name, *sides, dict(about.get("places", {})), request.seed)
+    return Concept("scene", f"procedural {name}", value=stage)
+
+
+@expert("scene", "scene-folder")
+def scene_folder(request: ExpertRequest) -> Concept:
+    """A scene that was reconstructed before: `about["folder"]`, else the text, is its folder."""
+    from orbit4d.recon4d.scene import load_scene
+
+    folder = Path(str(request.about.get("folder", request.text)))
+    if not (folder / "scene.json").is_file():
+        raise InputError(f"{printable(folder, 100)}: no scene; give a folder that `orbit4d recon4d` wrote")
+    return Concept("scene", f"scene {folder.name}", files=(folder,), value=load_scene(folder))

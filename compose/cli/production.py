@@ -19,10 +19,9 @@ from orbit4d.compose.characters.reading import read_character
 from orbit4d.compose.cli.measuring import boxes_of, film_metrics
 from orbit4d.compose.director.chat import ChatSettings
 from orbit4d.compose.director.directing import direct, spelling_lines
-from orbit4d.compose.library.catalogue import Entry, Library
+from orbit4d.compose.library.catalogue import Entry, Library, open_library
 from orbit4d.compose.library.credits import Credit, credit, write_credits
 from orbit4d.compose.library.retrieval import action_fits, object_score, retrieve
-from orbit4d.compose.library.sources import open_library
 from orbit4d.compose.placement.planning import Cast, Plan, plan
 from orbit4d.compose.placement.procedural import GROUNDS, shadow
 from orbit4d.compose.placement.refinement import refined

@@ -114,7 +114,7 @@ class ChatDirector:
         """The schema a reply is read by; a spec may also bring the fields that we fill in."""
         if step.name != "spec":
             return step.schema
-        free = {name: {} for name in OWN_FIELDS}
+        free: dict[str, Schema] = {name: {} for name in OWN_FIELDS}
         return {**step.schema, "properties": {**free, **step.schema["properties"]}}
 
     def _checked(self, step: Step, value: Any) -> str | None:

@@ -35,17 +35,18 @@ class Recording:
     replies: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, step: str, request: dict[str, Any], reply: str, model: str, seconds: float) -> None:
+        key = key_of(request)
         line = {
-            "key": key_of(request),
+            "key": key,
             "step": step,
             "request": request,
             "reply": reply,
             "model": model,
             "seconds": round(seconds, 3),
         }
-        if line["key"] in self.replies:
+        if key in self.replies:
             return
-        self.replies[line["key"]] = line
+        self.replies[key] = line
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as file:

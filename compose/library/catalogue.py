@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from orbit4d.compose.library.rows import dataset_rows, folder_rows
 from orbit4d.compose.strict_json import printable
 from orbit4d.datasets.core.errors import InputError
 
@@ -113,9 +114,7 @@ class Library:
     @classmethod
     def from_sources(cls, *sources: Any) -> Library:
         """One library from datasets, folders of assets, CSV files, rows or libraries. Raises InputError."""
-        from orbit4d.compose.library.sources import from_sources
-
-        return from_sources(*sources)
+        return cls.joined([open_library(source) for source in sources])
 
     @classmethod
     def joined(cls, libraries: Sequence[Library]) -> Library:
@@ -198,3 +197,37 @@ def _allowed(licence: str, patterns: Sequence[str]) -> bool:
         if version or (not limited and fnmatchcase(plain, wanted)):
             return True
     return not patterns and not limited
+
+
+_opened: dict[tuple[str, int, int], Library] = {}
+
+
+def open_library(source: Any) -> Library:
+    """The library that a path, rows, a `Library` or a list of these stands for. Raises InputError."""
+    if isinstance(source, Library):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return _from_path(Path(source))
+    if isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
+        if not source:
+            raise InputError("library: is empty; give one with assets")
+        return Library.from_rows(source)
+    if isinstance(source, Sequence):
+        return Library.joined([open_library(one) for one in source])
+    raise InputError(f"library: {type(source).__name__} is no library; give a path, rows or a Library")
+
+
+def _from_path(path: Path) -> Library:
+    if path.is_dir():
+        rows = dataset_rows(path) if (path / "dataset.json").is_file() else folder_rows(path)
+        return Library.from_rows(rows, str(path))
+    try:
+        about = path.stat()
+    except OSError:
+        raise InputError(f"{path}: no such library; give a dataset, a folder of assets or a CSV") from None
+    key = (os.fspath(path.resolve()), about.st_mtime_ns, about.st_size)
+    if key not in _opened:
+        if len(_opened) > 16:
+            _opened.clear()
+        _opened[key] = Library.from_csv(path)
+    return _opened[key]

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from orbit4d.compose.library.catalogue import Library
+from orbit4d.compose.library.catalogue import Library, open_library
 from orbit4d.compose.library.features import Floats, ObjectIndex
-from orbit4d.compose.library.sources import open_library
 from orbit4d.compose.library.terms import actions_of, synonyms
 
 #: Weight of the action beside the object, and the distance within which a fitting action decides.

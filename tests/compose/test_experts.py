@@ -60,3 +60,17 @@ def test_the_decorator_registers_and_wrong_use_is_named() -> None:
         get_expert("motion", "none")
     with pytest.raises(InputError, match="role 'cook' is none of"):
         expert("cook", "x")  # type: ignore[arg-type]
+
+
+def test_built_in_experts_bring_assets_and_scenes(tmp_path: Path) -> None:
+    rows = [{"uid": "fox", "caption": "a fox", "action": "Walk", "licence": "CC0-1.0", "author": "Ann"}]
+    found = ask("object", "library", ExpertRequest("foxes", about={"library": rows, "action": "walking"}))
+    assert found.value.uid == "fox" and not found.is_model and found.credits[0].author == "Ann"
+    stage = ask(
+        "scene", "procedural", ExpertRequest("a sunny beach", 1, about={"places": {"rock": (1.0, 1.0)}})
+    )
+    assert stage.value.name == "beach" and stage.value.landmarks[0].name == "rock" and not stage.is_model
+    with pytest.raises(InputError, match="no scene"):
+        ask("scene", "scene-folder", ExpertRequest(str(tmp_path)))
+    with pytest.raises(InputError, match="needs about"):
+        ask("motion", "library", ExpertRequest("fox"))

@@ -235,7 +235,9 @@ def _belongs(state: State, lemma: str, text: str) -> None:
     """ "wearing a hat": no actor; holding and carrying count where nothing else is done."""
     state.eat(1)
     clause = state.clause
-    if lemma in ("hold", "carry", "wield", "hug"):
+    if lemma in ("hold", "carry", "hug") and not text.endswith("ing") and clause.group:
+        _do(state, lemma, text)
+    elif lemma in ("hold", "carry", "wield", "hug"):
         for actor in clause.group[-1:] if clause.last in clause.group[-1:] else clause.group:
             actor.weak_action = actor.weak_action or lemma
         clause.has_verb |= text != f"{lemma}ing" and text != "carrying"

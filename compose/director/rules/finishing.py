@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from orbit4d.compose.director.rules.draft import ActorDraft, FilmDraft, PlaceDraft
-from orbit4d.compose.language.verbs import CANONICAL
+from orbit4d.compose.director.rules.draft import ActorDraft, FilmDraft, PlaceDraft, ShotDraft
 from orbit4d.compose.spec import (
     MAX_ACTORS,
-    MAX_COUNT,
     MAX_SHOTS,
     MAX_THEN,
     Actor,
@@ -40,10 +38,10 @@ def finish(film: FilmDraft, prompt: str, unused: tuple[str, ...]) -> Spec:
         raise InputError(f"prompt: {len(film.actors)} actors, at most {MAX_ACTORS}; {EXAMPLE}")
     for actor in film.actors:
         if actor.action is None and actor.weak_action is not None:
-            actor.action, actor.action_text = actor.weak_action, actor.action_text
+            actor.action = actor.weak_action
     ids = {id(actor): index for index, actor in enumerate(film.actors)}
     actors = tuple(_actor(actor, ids) for actor in film.actors)
-    camera = tuple(_shot(shot, ids, len(actors)) for shot in film.shots[:MAX_SHOTS])
+    camera = tuple(_shot(shot, ids) for shot in film.shots[:MAX_SHOTS])
     excluded = tuple(film.excluded[:MAX_ACTORS])
     return Spec(
         prompt=prompt,
@@ -51,7 +49,7 @@ def finish(film: FilmDraft, prompt: str, unused: tuple[str, ...]) -> Spec:
         director="rules",
         scene=Setting(_scene(film)),
         excluded=excluded,
-        camera=camera,  # type: ignore[arg-type]
+        camera=camera,
         duration_s=film.seconds,
         unused=unused,
     )
@@ -126,9 +124,6 @@ def _place(draft: PlaceDraft | None, ids: dict[int, int]) -> Place | None:
     return Place(draft.kind, value, draft.relation)  # type: ignore[arg-type]
 
 
-def _shot(draft: object, ids: dict[int, int], actors: int) -> Shot:
-    move, shot, angle, of = (getattr(draft, name) for name in ("move", "shot", "angle", "of"))
-    return Shot(move, shot, angle, ids[id(of)] if of is not None else None)
-
-
-__all__ = ["CANONICAL", "MAX_COUNT", "finish"]
+def _shot(draft: ShotDraft, ids: dict[int, int]) -> Shot:
+    of = ids[id(draft.of)] if draft.of is not None else None
+    return Shot(draft.move, draft.shot, draft.angle, of)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from orbit4d.compose.director.rules.noun_phrases import NounPhrase
 from orbit4d.compose.director.rules.state import State
 from orbit4d.compose.language.inflect import singular
 from orbit4d.compose.language.nouns import BODY, CLOTHES, SCENES, TALK
-from orbit4d.compose.language.verbs import KNOWN_VERBS, VERB_FORMS, canonical_action
+from orbit4d.compose.language.verbs import VERB_FORMS, canonical_action
 from orbit4d.compose.language.words import OBJECTS, POSSESSIVES, PREPOSITIONS
 from orbit4d.compose.spec import PathShape, RelationKind
 
@@ -439,8 +439,6 @@ def _on_side(state: State, kind: str, words: int) -> bool:
         return True
     side = _SIDES[found.group(1)]
     after = state.text(words + n)
-    if found.group(1) in ("centre", "center", "middle") and kind == "from" and after == "of":
-        pass
     end = state.at + words + n
     beyond = state.phrase(end + 1) if after == "of" else None
     if (
@@ -527,8 +525,3 @@ def _on_bare_side(state: State) -> bool:
         state.eat(1)
         return True
     return False
-
-
-def known_word(text: str) -> bool:
-    """Whether a form is that of a verb that counts as known."""
-    return VERB_FORMS.get(text, ("", ""))[0] in KNOWN_VERBS

@@ -97,8 +97,7 @@ def _owner(state: State) -> None:
 def _break(state: State) -> bool:
     text = state.text()
     if text in ENDS:
-        announced = text == ":" and state.film.actors and state.film.actors[-1].announced
-        state.new_clause(keep_subject=bool(announced) and False)
+        state.new_clause()
         state.eat(1)
         return True
     if text == "but" or text in _BREAKS:
@@ -137,6 +136,11 @@ def _joint(state: State) -> bool:
     if (text in _SEQUENCE and state.text(1) != "to") or (text == "after" and state.text(1) == "that"):
         state.eat(2 if text == "after" else 1)
         state.before = "and" if clause.has_verb else state.before
+        return True
+    if state.texts(3) == "side by side" and state.text(3) != "with":
+        state.eat(3)
+        for other in clause.group[1:]:
+            other.relation = other.relation or ("beside", clause.group[0])
         return True
     if text == "respectively":
         clause.respectively = True
@@ -203,8 +207,8 @@ def _relative(state: State) -> bool:
         state.eat(1)
         return True
     if not clause.outer:
-        clause.outer = [actor for actor in clause.group if actor is not of]
-        clause.outer = list(clause.group) if clause.outer or of not in clause.group else []
+        others = [actor for actor in clause.group if actor is not of]
+        clause.outer = list(clause.group) if others else []
     clause.group, clause.has_verb = [of], False
     state.eat(1)
     state.before = "relative"
@@ -430,9 +434,9 @@ def _subject(state: State, phrase: NounPhrase, end: int, verb: bool) -> None:
         state.before = "np"
         return
     if kind != "actor" and not verb and phrase.words and not state._named_before(phrase):
-        if (phrase.participle or clause.front_action) and (phrase.determiner or phrase.counted):
-            pass
-        elif kind == "thing" or not (phrase.determiner or phrase.counted):
+        counted = bool(phrase.determiner or phrase.counted)
+        acts = counted and bool(phrase.participle or clause.front_action)
+        if not acts and (kind == "thing" or not counted):
             state.at = end
             state.before = "np"
             return

@@ -157,3 +157,10 @@ def test_a_folder_of_assets_is_a_library(shared: Path) -> None:
         and library.entry("animals_pack_fox", "AnimalArmature|Walk").licence == "CC0-1.0"
     )
     assert retrieve("wolf", "gallops", library)[0][:2] == ("animals_pack_wolf", "AnimalArmature|Gallop")
+
+
+def test_a_dataset_is_a_library() -> None:
+    folder = Path(__file__).parents[2] / "datasets" / "fixtures" / "v2"
+    library = Library.from_sources(folder)
+    assert library.uids and all(len(entry.file_sha256) == 64 for entry in library.entries)
+    assert {uid for uid, _, _ in retrieve("fox", "walk", folder)} == set(library.uids)
