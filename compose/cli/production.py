@@ -168,7 +168,7 @@ def played(spec: Spec, picked: Picked, library: Library, cache: Path) -> Part:
 
 def _lent(action: str, entry: Entry, library: Library, concept: Concept, cache: Path) -> Any:
     """(concept, action, giver, rig) with a motion of an asset whose skeleton matches, else None."""
-    tried = set()
+    tried: set[str] = set()
     for uid, name, _ in retrieve(action, action, library):
         if (
             uid == entry.uid
