@@ -1,7 +1,7 @@
 """make bench-compose: three films of three prompts, what their feet do, and how fast they are made.
 
-Assets are those of ../shared/pool beside the checkout (or `--library actions.csv`). Concepts that are not in
-`--cache` are fitted first, which is timed apart; then each film is made again from the cache. Written per film:
+Assets are those of ../shared/pool beside the checkout (or `--library actions.csv`). Concepts that are not
+in `--cache` are fitted first, which is timed apart; then each film is made again from the cache. Kept are
 the row of the table, frames, and `film.mp4` to be looked at frame by frame.
 """
 
@@ -49,9 +49,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     library = asked.library or library_of(beside, out)
     cache = asked.cache or out / "cache"
-    print(
-        "| prompt | first, s | cached, s | frames/s | sink | gap | sliding over own | facing, deg | in picture |"
-    )
+    print("| prompt | first, s | cached, s | frames/s | sink | gap | sliding | facing | inside |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for number, prompt in enumerate(PROMPTS):
         seconds = []
@@ -62,11 +60,12 @@ def main() -> None:
         found = json.loads((out / f"film{number}" / "metrics.json").read_text(encoding="utf-8"))
         print(
             f"| {prompt} | {seconds[0]:.0f} | {seconds[1]:.1f} | {found['frames_per_second']:.1f} | "
-            f"{found['feet_sink_max']:.3f} | {found['feet_gap_max']:.3f} | {found['sliding_excess_max']:.3f} | "
+            f"{found['feet_sink_max']:.3f} | {found['feet_gap_max']:.3f} | "
+            f"{found['sliding_excess_max']:.3f} | "
             f"{found['facing_deg_max']:.1f} | {found['in_picture']:.2f} |"
         )
         print("\n".join(f"    {line}" for line in lines))
-    swap_film(out / "film1", out / "swapped", 0, "a fox", None, None, None, False)
+    swap_film(out / "film1", out / "swapped", 0, "a fox", None, None, None, False, cache)
     kept = unchanged(out / "film1", out / "swapped")
     print(f"swap of actor 0: {kept} files of other concepts are bit for bit what they were")
     print(f"films in {out}")

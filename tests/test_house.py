@@ -45,7 +45,8 @@ ORDER = {
         "fitting mesh export viewer cli"
     ),
     "compose": (
-        "strict_json schema spec language characters library placement experts director animate completion cli"
+        "strict_json schema spec language characters library placement experts director animate completion "
+        "cli"
     ),
     "evaluate": "metrics geometry tasks results benchmarks runner cli",
     "app": "gallery demo doctor export cli __main__",

@@ -36,11 +36,13 @@ from orbit4d.recon4d.composition import (
     Composition,
     camera_record,
     load_composition,
+    track_of,
     track_record,
 )
 from orbit4d.recon4d.deformation.building import StillField
 from orbit4d.recon4d.filming import film_directed
 from orbit4d.recon4d.gaussians import Gaussians
+from orbit4d.recon4d.raster.threads import alone
 from orbit4d.recon4d.scene import Scene, load_scene
 
 #: Score of an object below which it only stands in.
@@ -116,7 +118,8 @@ def picks(spec: Spec, library: Library, strict: bool) -> list[Picked]:
         near = object_score(actor.object, uid, library)
         if near < STANDS_IN and strict:
             raise InputError(
-                f"no asset for {actor.object[:60]!r} in {len(library.uids)} assets; nearest: {uid}; add a library or "
+                f"no asset for {actor.object[:60]!r} in {len(library.uids)} assets; nearest: {uid}; "
+                "add a library or "
                 "drop --strict"
             )
         found.append(Picked(actor.id, library.entry(uid, action), score, near < STANDS_IN, tuple(ranked[:5])))
@@ -136,7 +139,7 @@ class Part:
 
 
 def played(spec: Spec, picked: Picked, library: Library, cache: Path) -> Part:
-    """The concept of an actor: fitted or from the cache, with another skeleton's motion where it lacks one."""
+    """The concept of an actor: fitted or from the cache, with another's motion where it lacks one."""
     entry, actor = picked.entry, spec.actors[picked.actor]
     path = Path(entry.file)
     if not path.is_file():
@@ -164,8 +167,8 @@ def played(spec: Spec, picked: Picked, library: Library, cache: Path) -> Part:
 
 
 def _lent(action: str, entry: Entry, library: Library, concept: Concept, cache: Path) -> Any:
-    """(concept, action, giver, rig) with a motion of another asset whose skeleton matches; None where none does."""
-    tried = set()
+    """(concept, action, giver, rig) with a motion of an asset whose skeleton matches, else None."""
+    tried: set[str] = set()
     for uid, name, _ in retrieve(action, action, library):
         if (
             uid == entry.uid
@@ -266,7 +269,7 @@ def assemble(
         bounds = refined(placed)
     write_composition(spec, parts, placed, wanted, out, cache, kept)
     film = load_composition(out)
-    frames, speed = filmed(film, out)
+    _, speed = filmed(film, out)
     metrics = film_metrics(placed, {p.picked.actor: p.character for p in parts}, film)
     write_json(out / "metrics.json", {**metrics, "frames_per_second": speed})
     rows = [row for part in parts for row in part.credits]
@@ -276,7 +279,8 @@ def assemble(
         actor = spec.actors[part.picked.actor]
         stands = f"stands in for {actor.object}; " if part.picked.stands_in else ""
         lines.append(
-            f"actor {actor.id}   {actor.object!r} {actor.action}: {part.picked.entry.uid}, {part.clip.action} "
+            f"actor {actor.id}   {actor.object!r} {actor.action}: {part.picked.entry.uid}, "
+            f"{part.clip.action} "
             f"({stands}score {part.picked.score:.2f})"
         )
         if not actor.action_given:
@@ -302,9 +306,10 @@ def _cast(spec: Spec, part: Part) -> Cast:
 
 def filmed(film: Composition, out: Path) -> tuple[Any, float]:
     """Frames of film.mp4, and how many a second were drawn and written after the first, which compiles."""
-    film.render(*film.shots[0])
-    began = time.monotonic()
-    frames = film_directed(film, out, out / "film.mp4")
+    with alone():
+        film.render(*film.shots[0])
+        began = time.monotonic()
+        frames = film_directed(film, out, out / "film.mp4")
     return frames, round(len(frames) / (time.monotonic() - began), 2)
 
 

@@ -44,10 +44,16 @@ def run(
     \b
     Example: orbit4d compose "a fox walks from the left to the right" --library assets/ --out fox/
     """
+    import os
+
+    # Read when torch is first imported: its idle threads sleep instead of spinning.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from orbit4d.compose.cli.production import Wanted, produce
 
+    # A swap from another folder finds them too.
+    found = tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in libraries)
     wanted = Wanted(
-        prompt, tuple(libraries), director, scene, refine, tuple(p for p in licences.split(",") if p), strict,
+        prompt, found, director, scene, refine, tuple(p for p in licences.split(",") if p), strict,
         frames, fps, size, seed,
     )  # fmt: skip
     chat = chat_settings(chat_url, chat_model, chat_timeout, chat_repairs, seed)

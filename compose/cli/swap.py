@@ -16,11 +16,12 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
 @click.option("--action", help="What it does from now on, such as `gallop`.")
 @click.option("--scene", help="Another scene, such as `a beach`; paths are planned anew.")
 @click.option("--path", "path_", help="Another way, such as `from left to right`.")
+@click.option("--cache", type=Place("run"), help="Folder of fitted concepts. Default: OUT/concepts.")
 @click.option("--replace", is_flag=True, help="Place the actor anew.")
 @click.option("--out", required=True, type=Place("run"), help="Folder of the new film.")
 def swap(
     film: Path, actor: int | None, object_: str | None, action: str | None, scene: str | None,
-    path_: str | None, replace: bool, out: Path,
+    path_: str | None, cache: Path | None, replace: bool, out: Path,
 ) -> None:  # fmt: skip
     """Exchange one concept of a film; every other concept's files and place stay bit for bit.
 
@@ -29,5 +30,5 @@ def swap(
     """
     from orbit4d.compose.cli.swapping import swap_film
 
-    for line in swap_film(film, out, actor, object_, action, scene, path_, replace):
+    for line in swap_film(film, out, actor, object_, action, scene, path_, replace, cache):
         click.echo(line)

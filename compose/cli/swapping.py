@@ -16,7 +16,7 @@ from orbit4d.recon4d.composition import FILE
 
 def swap_film(
     film: Path, out: Path, actor: int | None, object_: str | None, action: str | None, scene: str | None,
-    path: str | None, place_anew: bool,
+    path: str | None, place_anew: bool, cache: Path | None = None,
 ) -> list[str]:  # fmt: skip
     """Write `out`: the film with one thing exchanged. The lines to be said at the end.
 
@@ -59,7 +59,7 @@ def swap_film(
     shutil.copytree(film / "concepts", out / "concepts", dirs_exist_ok=True)
     write_json(out / "request.json", record)
     write_json(out / "spec.json", changed.as_json())
-    cache = out / "concepts"
+    cache = cache or out / "concepts"
     parts = [played(changed, picked, library, cache) for picked in chosen]
     tracks = None if scene or path or place_anew else film
     lines = assemble(changed, parts, wanted, out, cache, tracks, actor)

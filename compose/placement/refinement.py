@@ -1,4 +1,4 @@
-"""Refinement that cannot run away: scale at the first point, then every location, within tau / 2 (C3V, 6 and 7).
+"""Refinement that cannot run away: scale first, then every location, within tau / 2 (C3V, 6 and 7).
 
 The energy is exact and needs no model: contact with the ground, what the lower body has inside blocked cells,
 what of the box is outside the picture, the scale's prior, and second differences of the path. Lengths are in
@@ -170,7 +170,7 @@ def refine_scale(geometry: Geometry, scale: float, point: Floats, tau: float = T
 def refine_points(
     geometry: Geometry, scale: float, points: Floats, tau: float = TAU
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Locations [N, 3] one after the other, each with its neighbours as they are, and who is at a bound [N]."""
+    """Locations [N, 3] in turn, each with its neighbours as they are, and who is at a bound [N]."""
     found, bounds = points.copy(), np.zeros(len(points), bool)
     for _ in range(SWEEPS):
         before_sweep = found.copy()
@@ -216,7 +216,8 @@ def refined(plan: Plan, tau: float = TAU) -> list[str]:
         one.track = moved
         if scale_bound or bounds.any():
             lines.append(
-                f"actor {one.actor}: at_bound after refinement ({int(bounds.sum())} of {len(bounds)} locations"
+                f"actor {one.actor}: at_bound after refinement ({int(bounds.sum())} of {len(bounds)} "
+                "locations"
                 f"{', scale' if scale_bound else ''}); the coarse place is kept to {tau / 2:g}"
             )
     return lines
