@@ -346,8 +346,8 @@ def end_to_end(run: str, dataset: str, steps: int, seeds: int, assets: int) -> d
 
     import torch
 
-    from orbit4d.compose.completion.novel_view import Request, make
     from orbit4d.compose.completion.inputs import Given
+    from orbit4d.compose.completion.novel_view import Request, make
     from orbit4d.model.sampling.guided_orbit import OrbitRun
 
     torch.set_num_threads(1)
@@ -406,9 +406,9 @@ def on_background(clip: Any, model: Any) -> Any:
 
 
 def _sight(given: Any, clip: Any, model: Any) -> Any:
+    from orbit4d.compose.completion.inputs import Given
     from orbit4d.compose.completion.routes import Asked, route
     from orbit4d.compose.completion.seen import sight
-    from orbit4d.compose.completion.inputs import Given
 
     way = route(Asked("orbit", model.frames, model.size), Given((given,), False))
     return sight(Given((given,), False), way, False, model.scale, 1, model.background)
