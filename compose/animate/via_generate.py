@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ def generated(served: Plan, device: torch.device) -> State:
     video = request.out / "generated" / "orbit.mp4"
     if not video.is_file():
         video.parent.mkdir(parents=True, exist_ok=True)
-        named = (
+        named: dict[str, Any] = (
             {"static": request.static}
             if request.static
             else ({"image": request.image} if request.image else {"text": request.text})

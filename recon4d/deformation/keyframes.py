@@ -101,8 +101,8 @@ class KeyframeField(NodeSkin):
     def forward(self, means: Tensor, quats: Tensor, log_scales: Tensor, time: float) -> tuple[Tensor, ...]:
         row = self.blend(self.table, time)
         if self.config["over"] == "gaussians":
-            moved = self._added({"means": means, "quats": quats, "log_scales": log_scales}, row)
-            return moved["means"], moved["quats"], moved["log_scales"]
+            added = self._added({"means": means, "quats": quats, "log_scales": log_scales}, row)
+            return added["means"], added["quats"], added["log_scales"]
         moved, turned = skin(means, quats, row_maps(row, self.nodes), self._index, self._weights)
         return moved, turned, log_scales
 

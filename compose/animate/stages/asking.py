@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from orbit4d.compose.animate.settings import Distilling
 from orbit4d.model.distill.analytic import GaussianScore
 from orbit4d.model.distill.draws import draw_timesteps
 from orbit4d.model.distill.estimators import gradient
+from orbit4d.model.distill.guiding import Form
 
 #: Conditions that do not change from step to step where a model takes no others.
 _LASTING = frozenset({"prompt", "negative"})
@@ -98,8 +99,8 @@ def ask(
         extra["z_static"] = _as_asked(slot, _latents(slot.still, still))
     g = gradient(
         asked.estimator, given, t, noise, model, weight=asked.w_t, scale=asked.scale,
-        form=asked.form, conditions=conditions, **extra,
-    )  # type: ignore[arg-type]  # fmt: skip
+        form=cast(Form, asked.form), conditions=conditions, **extra,
+    )  # fmt: skip
     g_z = g[0].transpose(0, 1) if slot.is_clip else g
     size = z[0].numel() if scaling == "pixel_mean" else (1 if slot.is_clip else len(z))
     g_images = _to_images(slot, images, g_z) * (asked.weight * factor / size)
