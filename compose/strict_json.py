@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 #: Bounds on what is parsed; `docs/promises/untrusted-files.md` speaks of them.
@@ -49,11 +50,11 @@ def parse_json(text: str, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH
     return value
 
 
-def depth_of(text: str) -> int:
-    """How deep brackets and braces nest outside of strings."""
-    depth = deepest = 0
+def nesting(text: str) -> Iterator[tuple[int, int]]:
+    """Index of each bracket or brace outside of strings, and how deep the text nests behind it."""
+    depth = 0
     in_string = escaped = False
-    for letter in text:
+    for i, letter in enumerate(text):
         if in_string:
             if escaped:
                 escaped = False
@@ -63,12 +64,14 @@ def depth_of(text: str) -> int:
                 in_string = False
         elif letter == '"':
             in_string = True
-        elif letter in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif letter in "]}":
-            depth -= 1
-    return deepest
+        elif letter in "[]{}":
+            depth += 1 if letter in "[{" else -1
+            yield i, depth
+
+
+def depth_of(text: str) -> int:
+    """How deep brackets and braces nest outside of strings."""
+    return max((depth for _, depth in nesting(text)), default=0)
 
 
 def canonical_json(value: Any) -> str:

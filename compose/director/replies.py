@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orbit4d.compose.schema import Schema, first_fault
-from orbit4d.compose.strict_json import NotJson, parse_json
+from orbit4d.compose.strict_json import NotJson, nesting, parse_json
 
 _FENCE = re.compile(r"\A\s*```[a-zA-Z]*[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\s*\Z", re.DOTALL)
 #: What a step checks beyond its schema: the fault in one line, or None.
@@ -41,22 +41,7 @@ def _first_object(text: str) -> str:
     start = text.find("{")
     if start < 0:
         raise InvalidReply("holds no JSON object")
-    depth, in_string, escaped = 0, False, False
-    for i in range(start, len(text)):
-        letter = text[i]
-        if in_string:
-            if escaped:
-                escaped = False
-            elif letter == "\\":
-                escaped = True
-            elif letter == '"':
-                in_string = False
-        elif letter == '"':
-            in_string = True
-        elif letter in "{[":
-            depth += 1
-        elif letter in "}]":
-            depth -= 1
-            if depth == 0:
-                return text[start : i + 1]
+    for i, depth in nesting(text[start:]):
+        if depth == 0:
+            return text[start : start + i + 1]
     raise InvalidReply("its JSON object does not end")
