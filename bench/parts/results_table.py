@@ -65,7 +65,7 @@ def text(rows: Sequence[Mapping[str, Any]], size: Mapping[str, Any], align: str 
     asked = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
     done = subprocess.run(asked, capture_output=True, text=True)
     names = [name for name in COLUMNS if any(name in row for row in rows)]
-    words = " ".join(word for word in sys.argv[1:] if word != "--write" and "/" not in word)
+    words = " ".join(_said(sys.argv[1:]))
     lines = [
         BEGIN,
         f"`make bench-results BENCH_ARGS='{words}'`, commit {done.stdout.strip() or 'unknown'}: "
@@ -89,6 +89,12 @@ def text(rows: Sequence[Mapping[str, Any]], size: Mapping[str, Any], align: str 
         END,
     ]
     return "\n".join(lines)
+
+
+def _said(words: Sequence[str]) -> list[str]:
+    """The command without places of this machine: the value of `--work` is WORK."""
+    pairs = zip(["", *words], words, strict=False)
+    return [before[2:].upper() if "/" in word else word for before, word in pairs if word != "--write"]
 
 
 def write(path: Path, block: str) -> None:
