@@ -20,7 +20,7 @@ help:
 	@echo "     bench-learn bench-ablate bench-sync bench-recon bench-eval bench-gpu"
 	@echo "     bench-learn bench-ablate bench-nvs bench-recon bench-eval bench-gpu"
 	@echo "     bench-learn bench-ablate bench-recon bench-eval bench-gpu bench-animate"
-	@echo "     bench-learn bench-ablate bench-recon bench-eval bench-review bench-gpu"
+	@echo "     bench-learn bench-ablate bench-recon bench-eval bench-results bench-review bench-gpu"
 
 setup:
 	@sh app/setup.sh

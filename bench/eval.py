@@ -2,11 +2,14 @@
 
     python bench/eval.py                 the comparison (LPIPS where its weights are)
     python bench/eval.py --cpu-time      the same in CPU seconds of one thread, for a machine that others use
+    python bench/eval.py --cd4d          seconds of CD-3D, CD-4D and CD-M of 16 x 100,000 points
     python bench/eval.py --stream 10000  how much an evaluation of many small clips holds in memory
 
 The other side is what a script would do: scikit-image and torchmetrics, one frame at a time, with as many
 threads. Both sides run in one process on the same clips, in turn; their values are compared before their
-times are. LPIPS of torchmetrics is its own code around its usual AlexNet, given the same published weights.
+times are. LPIPS of torchmetrics is its own code around its usual AlexNet, given the same published weights;
+where those are not here, both get the same random ones (--random-weights: as much work, and values that mean
+nothing).
 """
 
 from __future__ import annotations
@@ -70,7 +73,41 @@ def torchmetrics_lpips(published: LPIPS) -> torch.nn.Module:
     return model
 
 
-def metrics(data: list[tuple[torch.Tensor, torch.Tensor]], batch: int) -> dict[str, tuple[Metric, Metric]]:
+def random_lpips() -> LPIPS:
+    """An untrained network of LPIPS' shape."""
+    torch.manual_seed(0)
+    net = LPIPS("alex")
+    for weight in net.linear:
+        weight.data = torch.rand_like(weight) / weight.numel()
+    return net.eval().requires_grad_(False)
+
+
+def cd4d(repeats: int) -> None:
+    """ActionBench's three distances of 16 frames of 100,000 points, as they lie."""
+    from orbit4d.evaluate import actionbench
+
+    rng = np.random.default_rng(0)
+    ball = rng.normal(size=(2, 100_000, 3))
+    ball /= np.linalg.norm(ball, axis=-1, keepdims=True)
+    bend = np.linspace(0, 0.5, 16)[:, None] * ball[:, None, :, 0] ** 2
+    made, truth = (np.stack([b + 0 * w[:, None] + w[:, None] * [0, 0, 1] for w in way])
+                   for b, way in zip(ball, bend))  # fmt: skip
+    made = made + rng.normal(scale=0.005, size=made.shape)
+    found = {}
+    for name, queries in (("10,000 queries", 10_000), ("all queries", None)):
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            actionbench(made, truth, queries=queries)
+            seconds.append(time.perf_counter() - start)
+        found[name] = statistics.median(seconds)
+        print(f"CD-3D, CD-4D and CD-M of 16 x 100,000 points, {name}: {found[name]:.2f} s")
+    print(json.dumps({"bench": "eval-cd4d", "seconds": found, "load": os.getloadavg()[0]}))
+
+
+def metrics(
+    data: list[tuple[torch.Tensor, torch.Tensor]], batch: int, random_weights: bool = False
+) -> dict[str, tuple[Metric, Metric]]:
     """Name -> (ours over batches, theirs frame by frame), both giving one value per frame."""
     from skimage.metrics import structural_similarity
     from torchmetrics.functional.image import peak_signal_noise_ratio
@@ -114,7 +151,7 @@ def metrics(data: list[tuple[torch.Tensor, torch.Tensor]], batch: int) -> dict[s
         "SSIM": (batched(pixel.ssim), one_by_one(skimage_ssim)),
     }
     try:
-        published = LPIPS.from_weights("alex")
+        published = random_lpips() if random_weights else LPIPS.from_weights("alex")
         theirs = torchmetrics_lpips(published)
         table["LPIPS-alex"] = (
             batched(FastLPIPS(published)),
@@ -143,9 +180,12 @@ def compare(args: argparse.Namespace) -> None:
         torch.set_num_threads(1)
     unit = "CPU seconds" if args.cpu_time else "seconds"
     print(f"{args.clips} clips of {args.frames} x {args.size}^2, {torch.get_num_threads()} threads, {unit}")
+    print(f"load {os.getloadavg()[0]:.1f}")
+    todo = metrics(clips(args.clips, args.frames, args.size), args.batch, args.random_weights)
+    todo = {name: pair for name, pair in todo.items() if not args.only or name in args.only.split(",")}
     heads = ("metric", "ours clips/s", "theirs clips/s", "ratio", "largest difference")
     print(f"{heads[0]:<12} {heads[1]:>12} {heads[2]:>14} {heads[3]:>7} {heads[4]:>19}")
-    for name, (ours, theirs) in metrics(clips(args.clips, args.frames, args.size), args.batch).items():
+    for name, (ours, theirs) in todo.items():
         a, fast = timed(ours, args.repeats, clock)
         b, slow = timed(theirs, args.repeats, clock)
         difference = float(np.abs(a - b).max())
@@ -220,9 +260,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--cpu-time", action="store_true", help="CPU seconds of one thread.")
+    parser.add_argument("--only", help="Metrics, comma-separated: PSNR, SSIM, LPIPS-alex.")
+    parser.add_argument("--random-weights", action="store_true", help="LPIPS without its published weights.")
+    parser.add_argument("--cd4d", action="store_true", help="Seconds of ActionBench's distances.")
     parser.add_argument("--stream", type=int, help="Clips of the memory measurement.")
     args = parser.parse_args()
-    if args.stream:
+    if args.cd4d:
+        cd4d(args.repeats)
+    elif args.stream:
         stream(args.stream)
     else:
         compare(args)

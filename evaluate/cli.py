@@ -1,4 +1,4 @@
-"""`orbit4d eval dataset|video|scene|run|benchmark`."""
+"""`orbit4d eval dataset|video|scene|run|benchmark|views|learned`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import click
 
 from orbit4d.datasets.commands.options import RESUMED, Command, Group, Place, not_a_video
 from orbit4d.evaluate.benchmarks.cli import command as benchmark
+from orbit4d.evaluate.commands.learned import command as learned
+from orbit4d.evaluate.commands.views import command as views
 from orbit4d.evaluate.results.published import PROTOCOLS
 from orbit4d.recon4d.fitting.settings import PRESETS
 
@@ -308,6 +310,8 @@ def run_(
 
 
 command.add_command(benchmark)
+command.add_command(views)
+command.add_command(learned)
 
 
 # What the tasks share ---------------------------------------------------------------------------------------

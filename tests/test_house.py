@@ -48,7 +48,7 @@ ORDER = {
         "strict_json schema spec language characters library placement experts director animate completion "
         "cli"
     ),
-    "evaluate": "metrics geometry tasks results benchmarks runner cli",
+    "evaluate": "metrics geometry tasks results benchmarks runner commands cli",
     "app": "gallery demo doctor export cli __main__",
 }
 #: What runs inside Blender sees this of the packages around it; nobody imports it, it is started by name.

@@ -7,7 +7,7 @@ reduced to them by areas, and the table says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from orbit4d.evaluate.tasks.frames import Frames, load_frames, on_background
 COLUMNS = {"PSNR": ("PSNR", False), "SSIM": ("SSIM", False), "LPIPS-alex": ("LPIPS-alex", True),
            "LPIPS-vgg": ("LPIPS-vgg", True), "CLIP-S": ("CLIP-S", False)}  # fmt: skip
 _VIDEOS = (".mp4", ".webm", ".mov", ".mkv")
+_NONE = "{}: {} is the truth alone; name rendered test views with --given, or have them made with --out"
+#: Layout -> the file that tells a scene of it.
+MARKS = {"dnerf": "transforms_test.json", "n3dv": "poses_bounds.npy"}
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ def dnerf(root: Path, given: Path | None) -> tuple[Iterator[Test], str]:
     """The views of `transforms_test.json` against `given/<scene>/` with images of their names, or in their
     order."""
     if given is None:
-        raise InputError(f"{root}: D-NeRF holds the truth alone; name the rendered test views with --given")
-    scenes = folders_in(root, "transforms_test.json")
+        raise InputError(_NONE.format(root, "D-NeRF"))
+    scenes = folders_in(root, MARKS["dnerf"])
 
     def tests() -> Iterator[Test]:
         for scene in scenes:
@@ -79,7 +82,7 @@ def dnerf(root: Path, given: Path | None) -> tuple[Iterator[Test], str]:
             truth = on_background(read_images(paths))
             yield Test(scene.name, "test", truth, on_background(read_images(made)), fvd=False)
 
-    return tests(), _RECALLED
+    return tests(), RECALLED
 
 
 def _listed(scene: Path) -> list[Path]:
@@ -100,8 +103,8 @@ def _listed(scene: Path) -> list[Path]:
 def n3dv(root: Path, given: Path | None) -> tuple[Iterator[Test], str]:
     """cam00, the test view, against `given/<scene>.mp4` or `given/<scene>/` with its frames."""
     if given is None:
-        raise InputError(f"{root}: N3DV holds the truth alone; name the rendered test views with --given")
-    scenes = folders_in(root, "poses_bounds.npy")
+        raise InputError(_NONE.format(root, "N3DV"))
+    scenes = folders_in(root, MARKS["n3dv"])
 
     def tests() -> Iterator[Test]:
         for scene in scenes:
@@ -112,10 +115,10 @@ def n3dv(root: Path, given: Path | None) -> tuple[Iterator[Test], str]:
             mine = next((path for path in places if path.exists()), given if len(scenes) == 1 else places[0])
             yield Test(scene.name, "cam00", load_frames(str(truth)), _given(mine))
 
-    return tests(), _RECALLED
+    return tests(), RECALLED
 
 
-_RECALLED = "no published figure of this set was checked against its paper"
+RECALLED = "no published figure of this set was checked against its paper"
 
 
 def _test_view(scene: Path) -> list[Path]:
@@ -133,8 +136,13 @@ _TITLES = {"consistent4d": "Consistent4D", "dnerf": "D-NeRF", "n3dv": "N3DV"}
 
 
 def run(name: str, root: Path, given: Path | None, suite: Suite, **_: Any) -> Benchmark:
-    """Measure one of LAYOUTS with every metric that the suite has."""
+    """Measure given results of one of LAYOUTS with every metric that the suite has."""
     tests, why = LAYOUTS[name](root, given)
+    return measured(name, tests, suite, why)
+
+
+def measured(name: str, tests: Iterable[Test], suite: Suite, why: str) -> Benchmark:
+    """A row an object of what was drawn of its test views."""
     found = Benchmark(_TITLES[name], {column: less for column, (_, less) in COLUMNS.items()}, unlike=why)
     rows: list[Row] = []
     views: dict[str, list[dict[str, float]]] = {}
@@ -151,7 +159,11 @@ def run(name: str, root: Path, given: Path | None, suite: Suite, **_: Any) -> Be
             for column, (metric, _) in COLUMNS.items()
             if all(metric in one for one in values)
         }
-    found.protocol = {"background": "white", "test views": len(rows)}
+    found.protocol = {
+        "background": "white",
+        "test views": len(rows),
+        "test images": sum(row.frames for row in rows),
+    }
     if reduced:
         found.protocol["truth reduced to"] = ", ".join(sorted(reduced))
     found.unmeasured = dict(suite.unmeasured)

@@ -32,7 +32,10 @@ def run(root: Path, given: Path | None, align: str = "icp", **_: Any) -> Benchma
     """Measure the results in `given/<name>_pointclouds/`. `align`: icp (right), published (with the faults of
     the publication, to stand beside its rows), none."""
     if given is None:
-        raise InputError(f"{root}: Motion-80 holds the truth alone; name the results with --given")
+        raise InputError(
+            f"{root}: Motion-80 holds meshes, and no images or cameras to reconstruct from; name the results "
+            "with --given"
+        )
     found = Benchmark("Motion-80", {"CD": True, "F": False})
     found.protocol = {"align": align, "samples": 50_000, "F-score at": 0.02}
     folders = sorted(path for path in root.glob(f"*{_ENDING}") if path.is_dir()) if root.is_dir() else []

@@ -217,6 +217,10 @@ def test_options_that_a_benchmark_does_not_heed_are_refused(tmp_path: Path) -> N
         (("dnerf", tmp_path, "--align", "icp"), "--align: dnerf has no use"),
         (("motion80", tmp_path, "--fit-points", "20"), "--fit-points: motion80 has no use"),
         (("motion80", tmp_path, "--align", "similarity"), "takes icp, published, none"),
+        (("actionbench", tmp_path, "--preset", "fast"), "--preset: actionbench has no use"),
+        (("dnerf", tmp_path, "--given", tmp_path, "--device", "cpu"), "--device: of a reconstruction"),
+        (("dnerf", tmp_path), "transforms_test.json|--out"),
+        (("motion80", tmp_path), "no images or cameras"),
         (("actionbench", tmp_path), "surfaces.npy"),
         (("consistent4d", tmp_path), "gt/<object>"),
     ):

@@ -1,0 +1,1 @@
+"""Commands of `orbit4d eval` that need neither Ray nor rendered-on-demand truth."""
