@@ -152,7 +152,8 @@ def token(images: tuple[str, ...], **rest: Any) -> None:
 
     \b
     Example: orbit4d animate token panda.png --out panda.safetensors --token "<panda>" --init panda
-             orbit4d animate panda.png "a <panda> dances" --token panda.safetensors --out scene
+             orbit4d animate panda.png "it dances" --prompt-refine "a <panda>" --token panda.safetensors
+                     --out scene
     """
     from orbit4d.compose.animate.token import learn_token, requested
 
