@@ -6,7 +6,7 @@ and rounding cannot touch another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +111,7 @@ def learn_word(
 
 
 @contextmanager
-def _standing_in(score: ImageScore, word: str, row: Tensor) -> Any:
+def _standing_in(score: ImageScore, word: str, row: Tensor) -> Iterator[None]:
     """`row` is what the text model reads for `word`."""
     number = score.prompts.tokenizer.convert_tokens_to_ids(word)
 
