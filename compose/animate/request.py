@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +18,12 @@ from orbit4d.compose.animate.settings import (
     Settings,
 )
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.model.distill.scores.text import WORD
 
 #: Resolution of renders that learned priors see, where none is asked for.
 LEARNED_RESOLUTION = 128
 #: What is added to prompts (HeliosZhao/Animate124).
 MOTION_WORDS, STATIC_WORDS = ", high-resolution, 8k, good quality", ", 8k, good quality"
-_WORD = re.compile(r"<[^<>\s]+>")
 _RUN = "run:"
 
 
@@ -230,9 +229,16 @@ def _prompts(request: Request, specs: dict[str, str]) -> tuple[dict[str, str], t
         "refine": asked.get("refine", text + MOTION_WORDS if text else ""),
         "negative": asked.get("negative", ""),
     }
-    words = sorted({word for prompt in prompts.values() for word in _WORD.findall(prompt)})
+    words = sorted({word for prompt in prompts.values() for word in WORD.findall(prompt)})
     if words and not request.token:
         raise InputError(f"{words[0]} in a prompt is a learned word: give its file with --token")
+    reader = specs["video"]
+    in_motion = WORD.findall(prompts["motion"])
+    if in_motion and reader != NONE and not reader.startswith((ANALYTIC, _RUN)):
+        raise InputError(
+            f"{in_motion[0]} in the motion text: --prior-video {reader} reads it and has another text model "
+            "than the word; say it in --prompt-static or --prompt-refine alone"
+        )
     if not request.token:
         return prompts, ()
     if not Path(request.token).is_file():

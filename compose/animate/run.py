@@ -91,11 +91,16 @@ def animate(request: Request, say: Say = print) -> Scene | None:
         return None
     held = open_folder(served)
     device = choose_device(request.device)
-    check_device(served.specs, device.type, request.device)
-    for note in licence_notes(served.specs):
+    for note in (
+        *check_device(served.specs, device.type, request.device),
+        *licence_notes(served.specs),
+    ):
         say(note)
     slots, served = _ready(served, truths, device)
     _print_slots(served, slots, say)
+    for slot in slots.values():
+        if request.offload != "none" and slot.is_orbit:
+            say(f"--offload {request.offload}: {slot.spec} has no such mode and stays on the device")
     if request.preset == "published":
         say(DROPPED)
     if _is_finished(served, held):
@@ -176,6 +181,7 @@ class _Run:
             self.held = write_record(self.plan, self.held, done=self.held.get("done", []))
             if state is None:
                 state = generated(self.plan, self.device)
+                self._end_generated(state)
         else:
             self._check_order(state)
             self._find_reference()
@@ -190,6 +196,17 @@ class _Run:
             self._run_stage(state)
         assert state is not None
         return self._finish(state)
+
+    def _end_generated(self, state: State) -> None:
+        """Measures and files of a motion that was generated, as of one that was distilled."""
+        scene = scene_of(self.plan, state)
+        if self.reference is not None:
+            state.records["motion"]["reference"] = measures.reference_scores(
+                scene, self.reference.rgba, self.view, self.plan.settings.rig.fov
+            )
+        if self.truth is not None:
+            state.records["motion"]["truth"] = measures.motion_scores(scene, self.truth)
+        save_stage(self.out, state)
 
     def _resumed(self) -> State | None:
         path = self.out / CHECKPOINT

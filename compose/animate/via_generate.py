@@ -45,7 +45,9 @@ def generated(served: Plan, device: torch.device) -> State:
     folder = request.out / "generated" / "orbit"
     scene = reconstruct(str(folder), request.out / "generated" / "scene", preset=FIT[request.preset],
                         seed=request.seed, threads=request.threads)  # fmt: skip
-    state = begin("motion", scene.gaussians.to(device), scene.field.to(device), served.settings, request.seed)
+    # A scene's field comes frozen; refine trains it.
+    moving = scene.field.to(device).requires_grad_(True)
+    state = begin("motion", scene.gaussians.to(device), moving, served.settings, request.seed)
     state.field.bind(state.gaussians.means)
     state.step = served.settings.steps[STAGES.index("motion")]
     state.seconds = time.monotonic() - began

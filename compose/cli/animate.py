@@ -121,3 +121,42 @@ def make(
     scene = animate(request, click.echo)
     if scene is not None:
         click.echo(f"scene {request.out}: {len(scene.gaussians)} Gaussians; see `orbit4d view {request.out}`")
+
+
+@command.command(
+    name="token",
+    cls=Command,
+    short_help="Learn a word for the object of images.",
+    groups={
+        "Input and output": "--out --token --init --matte",
+        "Training": "--model --steps --batch --seed",
+        "Computing": "--device",
+    },
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=Place(as_text=True))
+@click.option("--out", required=True, type=Place("file"), help="File of the word: .safetensors or .bin.")
+@click.option("--token", required=True, metavar="WORD", help="The new word, in angle brackets: <panda>.")
+@click.option("--init", required=True, metavar="WORD", help="A common word that it starts from: panda.")
+@click.option("--model", default="sd15", show_default=True,
+              help="sd15, a hub name or a folder in the layout of Stable Diffusion 1.5.")  # fmt: skip
+@click.option("--matte", type=click.Choice(["flat", "rembg"]), default="flat", show_default=True,
+              help="Matting method for an image without alpha.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), default=3000, show_default=True, help="Training steps.")
+@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Samples a step.")
+@click.option("--seed", default=1, show_default=True, help="Random seed.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX.")
+def token(images: tuple[str, ...], **rest: Any) -> None:
+    """Learn a word for the object of images (textual inversion).
+
+    Only the row of the new word is trained. Prompts of `orbit4d animate --token FILE` may name it.
+
+    \b
+    Example: orbit4d animate token panda.png --out panda.safetensors --token "<panda>" --init panda
+             orbit4d animate panda.png "it dances" --prompt-refine "a <panda>" --token panda.safetensors
+                     --out scene
+    """
+    from orbit4d.compose.animate.token import learn_token, requested
+
+    request = requested(images, **{**rest, "out": Path(rest["out"])})
+    learn_token(request, click.echo)
+    click.echo(f"word {request.token}: {request.out}; name it in a prompt and give --token {request.out}")

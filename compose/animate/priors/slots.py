@@ -13,6 +13,7 @@ from orbit4d.compose.animate.stages.asking import Slot
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.nearest import or_known
+from orbit4d.model.distill.cost import cpu_step
 from orbit4d.model.distill.estimators import ESTIMATORS
 from orbit4d.model.distill.scores.loading import load_score, register_analytic
 from orbit4d.model.distill.scores.published import known
@@ -29,14 +30,22 @@ _WITHOUT = {
 NOT_LEARNED = "not a learned prior: results say nothing about real images"
 
 
-def check_device(specs: Mapping[str, str], device: str, asked: str) -> None:
-    """InputError for a published model on a CPU that nobody asked for: a step takes minutes there."""
+def check_device(specs: Mapping[str, str], device: str, asked: str) -> list[str]:
+    """What a step of each published model takes on a CPU that was asked for.
+
+    InputError for one on a CPU that nobody asked for.
+    """
+    notes = []
     for name, spec in specs.items():
-        if device == "cpu" and asked == "auto" and (facts := known(spec)) is not None:
+        if device != "cpu" or (facts := known(spec)) is None:
+            continue
+        if asked == "auto":
             raise InputError(
-                f"--prior-{name} {spec}: there is no GPU, and a step of {facts[0]} takes minutes on a CPU; "
-                "give --device cpu to run it all the same"
+                f"--prior-{name} {spec}: there is no GPU, and a step of {facts[0]} takes "
+                f"{cpu_step(facts[0])} on this CPU; give --device cpu to run it all the same"
             )
+        notes.append(f"prior {name}: a step of {facts[0]} takes {cpu_step(facts[0])} on this CPU")
+    return notes
 
 
 def licence_notes(specs: Mapping[str, str]) -> list[str]:

@@ -195,7 +195,8 @@ def _clip_step(state: State, told: Told, progress: float) -> Step:
     seen = Seen.of(views, size, told)
     frames = _drawn(state, told, times.tolist(), seen)
     images = on_background(frames, background)
-    named = _named(told, state.stage, seen, times.tolist(), moving, background)
+    # In refine too: the words of refine are the tile prior's, which may know a learned one.
+    named = _named(told, "motion", seen, times.tolist(), moving, background)
     done, total = Step("clip", numbers={"size": float(size)}), torch.zeros_like(images)
     if "video" in told.slots:
         still = None
@@ -205,7 +206,7 @@ def _clip_step(state: State, told: Told, progress: float) -> Step:
         done.answers["video"] = (answer, images)
         total += answer.gradient
     if starts and "3d" in told.slots:
-        first = _named(told, state.stage, seen.only([0]), [0.0], moving, background)
+        first = _named(told, "motion", seen.only([0]), [0.0], moving, background)
         answer = _asked(state, told, "3d", images[:1], first, views[0])
         done.answers["3d"] = (answer, images[:1])
         total[:1] += answer.gradient

@@ -105,7 +105,8 @@ def _of_asset(path: Path, seed: int) -> tuple[Scene, list[str]]:
         index = Index(out)
         if len(index) == 0:
             raise InputError(f"--static {path}: nothing could be rendered of it ({summary})")
-        scene, _ = _of_clip(out, str(index.row(0)["uid"]), "", seed)
+        first = index.row(0)
+        scene, _ = _of_clip(out, str(first["uid"]), str(first["action"]), seed)
     return scene, [f"still object: {path} rendered from 24 views, {len(scene.gaussians)} Gaussians"]
 
 

@@ -13,7 +13,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.distill.scores.parts import load_part, part_file
 
 #: A learned word in a prompt.
-_WORD = re.compile(r"<[^<>\s]+>")
+WORD = re.compile(r"<[^<>\s]+>")
 
 
 class Prompts:
@@ -77,18 +77,26 @@ class Prompts:
         Raises:
             InputError: a word in angle brackets that no file taught.
         """
-        said = [self._spelled(text) for text in texts]
-        ids = self.tokenizer(
-            said,
+        ids = self.ids(texts)
+        return self.tower(ids.to(self.tower.device)).last_hidden_state.float()  # type: ignore[no-any-return]
+
+    def ids(self, texts: list[str]) -> Tensor:
+        """Texts as entries of the vocabulary [B, L] int64, padded as the folder's tokenizer pads.
+
+        Raises:
+            InputError: a word in angle brackets that no file taught.
+        """
+        ids: Tensor = self.tokenizer(
+            [self._spelled(text) for text in texts],
             padding="max_length",
             truncation=True,
             max_length=self.tokenizer.model_max_length,
             return_tensors="pt",
         ).input_ids
-        return self.tower(ids.to(self.tower.device)).last_hidden_state.float()  # type: ignore[no-any-return]
+        return ids
 
     def _spelled(self, text: str) -> str:
-        for word in _WORD.findall(text):
+        for word in WORD.findall(text):
             if word not in self.learned:
                 raise InputError(f"prompt {text!r}: {word} is no learned word: give its file with --token")
         for word, count in self.learned.items():

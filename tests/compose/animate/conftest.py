@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from orbit4d.compose.animate.request import Request
 
 Make = Callable[..., Request]
+
+
+def _of_room(room: str) -> Any:
+    """The fixtures of another room's tests: its assets and runs are used here."""
+    path = Path(__file__).parents[2] / room / "conftest.py"
+    spec = importlib.util.spec_from_file_location(f"orbit4d_tests_{room}_for_animate", path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+micro_config = _of_room("model").micro_config
+toy = _of_room("render").toy
+
+
+@pytest.fixture(scope="session")
+def micro_run(tmp_path_factory: pytest.TempPathFactory, synthetic_dataset: Path, micro_config: Any) -> Path:
+    """A run of seven steps: what it says is noise, and all the rest is real. 4 frames of 16 pixels."""
+    import torch
+
+    from orbit4d.model.training.train import train
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("animate") / "run"
+    train(micro_config("optim.lr=0.01"), str(synthetic_dataset), folder)
+    torch.set_num_threads(threads)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An image with alpha: a red disc."""
+    path = tmp_path_factory.mktemp("photo") / "disc.png"
+    image = Image.new("RGBA", (96, 96), (0, 0, 0, 0))
+    ImageDraw.Draw(image).ellipse((24, 24, 72, 72), fill=(200, 60, 40, 255))
+    image.save(path)
+    return str(path)
 
 
 def _figure() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 from PIL import Image
 
 from orbit4d.app.cli import command
+from orbit4d.compose.animate.priors.slots import check_device
 from orbit4d.compose.animate.request import Request, plan
 from orbit4d.compose.animate.run import animate
 from orbit4d.compose.animate.settings import PUBLISHED
 from orbit4d.compose.animate.start.reference import misfit, read_reference
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.model.distill.cost import step_work
 
 Make = Callable[..., Request]
 
@@ -83,6 +86,35 @@ def test_a_learned_word_that_no_prompt_names_is_told(asked: Make, tmp_path: Path
     token.write_bytes(b"x")
     assert plan(asked(tmp_path / "out", token=str(token), text="it runs")).notes[0].startswith("warning")
     assert not plan(asked(tmp_path / "out", token=str(token), text="<it> runs")).notes
+
+
+def test_a_learned_word_is_not_for_the_video_prior(tmp_path: Path) -> None:
+    token = tmp_path / "token.safetensors"
+    token.write_bytes(b"x")
+    asked = Request(tmp_path / "out", image=__file__, text="a <it> runs", token=str(token))
+    with pytest.raises(
+        InputError, match=r"<it> in the motion text: --prior-video modelscope .*--prompt-refine"
+    ):
+        plan(asked)
+    served = plan(replace(asked, text="it runs", prompts={"refine": "a <it>"}))
+    assert served.prompts["refine"] == "a <it>" and not served.notes
+
+
+def test_a_published_model_on_a_cpu_says_what_a_step_takes() -> None:
+    specs = {"2d": "none", "3d": "zero123-xl", "video": "modelscope", "tile": "analytic:x"}
+    with pytest.raises(InputError, match=r"--prior-3d zero123-xl: there is no GPU.* or more .*--device cpu"):
+        check_device(specs, "cpu", "auto")
+    notes = check_device(specs, "cpu", "cpu")
+    assert [note.split(":")[0] for note in notes] == ["prior 3d", "prior video"]
+    assert all("TFLOP" in note for note in notes)
+    assert check_device(specs, "cuda", "auto") == []
+    assert step_work("modelscope") > step_work("zero123-xl") > 0
+
+
+def test_an_offload_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, ["animate", "--out", str(tmp_path / "o"), "--offload", "sequential"]) == 2
+    said = capsys.readouterr().err
+    assert "sequential" in said and "idle" in said and "Traceback" not in said
 
 
 def test_folders_of_others_are_left_alone(asked: Make, tmp_path: Path) -> None:
