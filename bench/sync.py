@@ -254,19 +254,21 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=ROOT / "bench" / "out" / "sync")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the steps, scenes and pairs")
+    parser.add_argument("--scenes", type=float, help="share of scenes and pairs alone (default: --scale)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    share = min(1.0, max(options.scale, 0.05))
-    work = options.work / f"{options.scale:g}-{options.seed}"
+    share = min(1.0, max(options.scale if options.scenes is None else options.scenes, 0.05))
+    work = options.work / f"{options.scale:g}-{share:g}-{options.seed}"
     dataset = work / "data"
     if not (dataset / "index").exists() and not (dataset / "dataset.json").exists():
         draw_dataset(dataset, {"train": int(128 * share) or 1, "validation": max(2, int(32 * share))})
     begin = time.monotonic()
     nets = runs(dataset, work, options.scale, options.seed)
     found = measure(nets, dataset, max(8, int(128 * share)))
-    found |= {"seconds": round(time.monotonic() - begin, 1), "scale": options.scale, "seed": options.seed}
+    found |= {"seconds": round(time.monotonic() - begin, 1), "scale": options.scale, "scenes": share}
+    found |= {"cpu_seconds": round(time.process_time(), 1), "seed": options.seed}
     for name, value in found.items():
         print(f"{name:24} {json.dumps(value)}")
     line = json.dumps(found)

@@ -37,7 +37,7 @@ ORDER = {
         "report review commands cli"
     ),
     "model": (
-        "config weights network encoders data diffusion compute run guided sampling views distill training "
+        "config weights network orbits encoders data diffusion compute run guided sampling views distill training "
         "cli train_main"
     ),
     "recon4d": (

@@ -64,7 +64,8 @@ class Count(click.ParamType):
 
 PRESET = click.option(
     "--preset",
-    help="tiny, tiny-text, videomv-text, -image, -static3d, sync-tiny, -orbit, -wan. Default: tiny.",
+    help="tiny, tiny-text, videomv-text, -image, -static3d, sync-tiny, -orbit, -wan, or wan-orbit. "
+    "Default: tiny.",
 )
 CONFIG = click.option(
     "--config",

@@ -35,6 +35,8 @@ def precision_of(accelerator: Accelerator, network: nn.Module) -> AbstractContex
 def cannot_be_recorded(config: TrainConfig, processes: int, half: bool) -> str:
     """Why a step of these settings is no function of its tensors alone; empty where it is."""
     o = config.optim
+    if config.model.base == "wan":
+        return "a Wan base is not recorded: set optim.graphs=auto"
     dropout = float(dict(config.model.unet).get("temporal_dropout", 0.1))
     if o.checkpointing and o.recompute == "blocks" and dropout > 0:
         return "recomputing whole blocks draws their dropout again: set optim.recompute=attention"

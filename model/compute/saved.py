@@ -125,8 +125,8 @@ def saved_by_a_pass(unet: OrbitUNet, config: TrainConfig, downscale: int, batch:
 def saved_by_views(
     net: Any, config: TrainConfig, grid: tuple[int, int, int], batch: int, half: bool
 ) -> Saved:
-    """The same of `batch` scenes through a network with a view module: OrbitWan or OrbitUNet, on the meta
-    device; `grid` is frames, rows and columns of a latent."""
+    """The same of `batch` scenes through a network with a view module (OrbitWan or OrbitUNet), or of `batch`
+    clips through a WanOrbit, on the meta device; `grid` is frames, rows and columns of a latent."""
     mixed = config.optim.precision != "no" and not half
     dtype = torch.bfloat16 if config.optim.precision != "no" and half else torch.float32
     nn.Module.to(net, dtype)
@@ -161,9 +161,22 @@ def saved_by_views(
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(counter.pack, lambda t: t))
         if mixed:
             stack.enter_context(_Autocast(counter))
-        name = "camera" if wan else "view_camera"
-        net(sample, t, text, views=config.views.count, **{name: camera})
+        if config.synchronised:
+            given = {"views": config.views.count, "camera" if wan else "view_camera": camera}
+        else:
+            given = _of_orbit(net, rows, grid)
+        net(sample, t, text, **given)
     return Saved(counter.bytes, tuple(blocks), tuple(attention))
+
+
+def _of_orbit(net: Any, rows: int, grid: tuple[int, int, int]) -> dict[str, Any]:
+    """Conditions of a `WanOrbit`, on the meta device."""
+    with torch.device("meta"):
+        given = {"camera": torch.empty(rows, grid[0], 16), "motion": torch.empty(rows)}
+        if net.condition_embedding is not None:
+            channels = net.condition_embedding.in_channels
+            given["image_latents"] = torch.empty(rows, channels, *grid)
+    return given
 
 
 def _trained(args: tuple[Any, ...]) -> int:

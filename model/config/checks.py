@@ -186,7 +186,7 @@ def _check_views(flat: Mapping[str, Any]) -> None:
     names = {stage["name"] for stage in flat["stages"]}
     if flat["views.count"] == 1:
         if flat["model.base"] == "wan":
-            raise InputError("model.base=wan: trains views of scenes; set views.count to 2 or more")
+            _check_wan_orbit(flat)
         if names & {"single", "views"}:
             raise InputError("stages.name=views: is for views.count of 2 or more; set static or dynamic")
         return
@@ -204,6 +204,29 @@ def _check_views(flat: Mapping[str, Any]) -> None:
         )
     if flat["optim.lora"] and flat["views.count"] > 1:
         raise InputError("optim.lora: the view module is trained whole and the base is frozen; set it to 0")
+
+
+def _check_wan_orbit(flat: Mapping[str, Any]) -> None:
+    """What single orbits on a Wan base have no use for is refused, not passed over."""
+    if flat["data.augment"]:
+        raise InputError("data.augment: is for an OrbitUNet; of orbits on model.base=wan, set it to []")
+    if flat["model.image_encoder"]:
+        raise InputError("model.image_encoder: model.base=wan sees a first view as latents; leave it out")
+    if flat["model.residual"] or flat["model.prediction"]:
+        raise InputError(
+            "model.prediction, model.residual: model.base=wan predicts a velocity; leave them out"
+        )
+    if flat["model.wan"].get("view_blocks"):
+        raise InputError("model.wan.view_blocks: single orbits have no views; leave it out")
+    if flat["loss.offset_noise"]:
+        raise InputError("loss.offset_noise: is of VideoMV's image base; with model.base=wan set it to 0")
+    if flat["optim.optimizer"] == "muon":
+        raise InputError("optim.optimizer=muon: knows an OrbitUNet's matrices; with model.base=wan use adamw")
+    if flat["optim.compile"] or flat["optim.recompute"] != "blocks" or flat["optim.graphs"] == "on":
+        raise InputError(
+            "optim.compile, optim.recompute=attention, optim.graphs=on: are for an OrbitUNet; with "
+            "model.base=wan leave them out"
+        )
 
 
 def _check(key: str, value: Any) -> None:

@@ -111,6 +111,12 @@ TINY = TrainConfig(
     validate_every=50,
     validate_clips=4,
 )
+#: Wan's own negative prompt.
+WAN_NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
+    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，"
+    "杂乱的背景，三条腿，背景人很多，倒着走"
+)
 #: Wan 2.1 T2V 1.3 B in diffusers' layout.
 _WAN = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 SYNC_TINY = TrainConfig(
@@ -170,6 +176,23 @@ SYNC_ORBIT = replace(
     views=ViewSettings(count=4),
     optim=replace(SYNC_WAN.optim, effective_batch=32),
 )
+WAN_ORBIT = TrainConfig(
+    preset="wan-orbit",
+    stages=(Stage("dynamic", 6000),),
+    model=ModelSettings(base="wan", variant="image", init=_WAN, autoencoder=_WAN, text_encoder=_WAN),
+    data=DataSettings(resolution=480, frames=24, static_condition=0.3, negative_prompt=WAN_NEGATIVE),
+    loss=LossSettings(drop_caption=0.1, drop_motion=0.1, drop_image=0.1),
+    optim=OptimSettings(
+        lr=3e-5,
+        weight_decay=0.01,
+        effective_batch=64,
+        batch=1,
+        ema=0.9999,
+        precision="bf16",
+        checkpointing=True,
+    ),
+    sample=SampleSettings(steps=50, precision="bf16"),
+)
 TINY_TEXT = replace(
     TINY,
     preset="tiny-text",
@@ -195,6 +218,7 @@ PRESETS = MappingProxyType(
             SYNC_TINY,
             SYNC_ORBIT,
             SYNC_WAN,
+            WAN_ORBIT,
         )
     }
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from orbit4d.datasets.core.errors import InputError, WorkError
@@ -17,7 +18,9 @@ from orbit4d.model.data.latent_cache import (
     missing_or_stale,
     motion_list,
 )
+from orbit4d.model.data.training_clips import even_frames
 from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
+from orbit4d.model.network.cameras import shown_frames
 
 #: Clips per file of the cache.
 PART_CLIPS = 64
@@ -49,7 +52,9 @@ def encode_dataset(dataset: str, config: TrainConfig, part_clips: int = PART_CLI
                 if identity not in todo:
                     continue
                 try:
-                    tensors, motion = encode_clip(clips[index], frozen, device, cache.settings["dtype"])
+                    tensors, motion = encode_clip(
+                        clips[index], frozen, device, cache.settings["dtype"], config.data.frames
+                    )
                 except torch.OutOfMemoryError as error:
                     raise WorkError(
                         "out of memory while encoding: what is done is kept; use a card with more memory, or "
@@ -68,18 +73,23 @@ def encode_dataset(dataset: str, config: TrainConfig, part_clips: int = PART_CLI
 
 
 def encode_clip(
-    clip: dict[str, Any], frozen: FrozenParts, device: torch.device, dtype: str
+    clip: dict[str, Any], frozen: FrozenParts, device: torch.device, dtype: str, frames: int | None = None
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
     """Tensors of one clip as the cache stores them, and its motion per frame.
 
     dynamic, static [N, C, h, w]; c2w [N, 4, 4]; text [L, D]; image_dynamic [D] of the first view, and
     image_static [N, D] of every view of the static orbit, since a static sample may start at any of them.
+    Where a latent stands for several frames, the latents are of `frames` evenly spread ones. Of a Wan base
+    first_dynamic, first_static [N, C, h, w] too (`first_view_latents`).
     """
     tensors: dict[str, torch.Tensor] = {k: clip[k] for k in ("c2w", "focal") if k in clip}
     for rig in ("dynamic", "static"):
         if rig in clip:
-            latents = frozen.to_latents(clip[rig][None], device)[0].transpose(0, 1)
-            tensors[rig] = as_stored(latents, dtype)
+            pixels = clip[rig][_shown(clip, frozen, frames)][None].to(device)
+            latents = {rig: frozen.to_latents(pixels, device)}
+            if frozen.spec.first_view == "video" and frozen.spec.variant == "image":
+                latents[f"first_{rig}"] = frozen.first_view_latents(pixels, device)
+            tensors |= {name: as_stored(z[0].transpose(0, 1), dtype) for name, z in latents.items()}
     if frozen.text is not None:
         tensors["text"] = as_stored(frozen.tokens([clip["caption"]])[0], dtype)
     if frozen.image is not None:
@@ -87,3 +97,13 @@ def encode_clip(
         if "static" in clip:
             tensors["image_static"] = as_stored(frozen.image_vectors(clip["static"].to(device)), dtype)
     return tensors, motion_list(clip["motion_frames"])
+
+
+def _shown(clip: dict[str, Any], frozen: FrozenParts, frames: int | None) -> slice | np.ndarray:
+    """Numbers of the frames that are encoded: all, or those that training takes where latents stand for
+    several."""
+    stride = frozen.autoencoder.time_factor
+    if stride == 1 or frames is None:
+        return slice(None)
+    chosen = even_frames(len(clip["c2w"]), frames)
+    return np.append(chosen, chosen[:1]) if shown_frames(frames, stride) > frames else chosen

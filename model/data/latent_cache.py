@@ -91,6 +91,10 @@ def cache_settings(config: TrainConfig, frozen: FrozenParts) -> dict[str, Any]:
             "width": views.width,
             "time": frozen.autoencoder.time_factor,
         }
+    elif config.model.base == "wan":
+        settings["orbit"] = {"first": config.model.variant == "image", "time": frozen.autoencoder.time_factor}
+        if frozen.autoencoder.time_factor > 1:
+            settings["orbit"]["frames"] = data.frames
     if frozen.text is not None:
         affixes = [data.caption_prefix, data.caption_suffix]
         settings["caption_affixes"] = affixes if data.captions else "no captions"

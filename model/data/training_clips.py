@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from orbit4d.datasets.loader.order import contiguous, permutation
 from orbit4d.model.config.settings import DataSettings, LossSettings, Stage
-from orbit4d.model.network.cameras import videomv_cameras
+from orbit4d.model.network.cameras import shown_frames, videomv_cameras
 
 #: The world seen in a mirror that swaps left and right.
 _MIRROR = torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0], dtype=torch.float64))
@@ -33,6 +33,7 @@ class ClipSource(Protocol):
     text              [L, D] tokens of the caption, absent without a text encoder
     focal             [] float64, horizontal focal length over the width; absent where unknown
     caption           str, where text is not encoded yet
+    first_dynamic, first_static   [N, C, h, w] latents of the first view followed by grey, of Wan's cache
     image_dynamic     [D] image vector of the first view; image_static [N, D] of every static view; both
                       absent without an image encoder, or where they are not encoded yet
     """
@@ -122,10 +123,18 @@ class TrainingClips(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, source: ClipSource, data: DataSettings, loss: LossSettings, stage: Stage, seed: int, key: int
+        self,
+        source: ClipSource,
+        data: DataSettings,
+        loss: LossSettings,
+        stage: Stage,
+        seed: int,
+        key: int,
+        stride: int = 1,
     ):
         self.source, self.data, self.loss, self.stage = source, data, loss, stage
         self.seed, self.key = seed, key
+        self.shown = shown_frames(data.frames, stride)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -136,8 +145,9 @@ class TrainingClips(Dataset[dict[str, Any]]):
         still = "static" in clip and (self.stage.name == "static" or rng.random() < self.stage.static_share)
         if self.stage.name == "static" and "static" not in clip:
             raise ValueError("a static stage was given a clip without a static orbit")
-        frames, mirror = choose_frames(len(clip["dynamic"]), self.data, still, rng)
-        sample = cut(clip, frames, still, mirror and not self.source.is_latent)
+        frames, mirror = choose_frames(len(clip["c2w"]), self.data, still, rng)
+        closed = self.shown > self.data.frames
+        sample = cut(clip, frames, still, mirror and not self.source.is_latent, closed)
         # Drawn for every sample, used or not, so that the stream does not shift with the settings.
         motion = sample["true_motion"]
         drop_motion, drop_text, drop_image, timestep_u, see_static = rng.random(5)
@@ -187,18 +197,26 @@ def even_frames(n: int, count: int) -> np.ndarray:
     return np.arange(count) * n // count
 
 
-def cut(clip: Mapping[str, Any], frames: np.ndarray, still: bool, mirror: bool = False) -> dict[str, Tensor]:
+def cut(
+    clip: Mapping[str, Any], frames: np.ndarray, still: bool, mirror: bool = False, closed: bool = False
+) -> dict[str, Tensor]:
     """The chosen frames of a clip as target, static orbit, cameras and motion (see `TrainingClips`).
+
+    `closed`: the first frame comes again at the end. Latents that stand for several frames are taken whole:
+    they were made of these frames.
 
     `mirror` swaps left and right of the pixels and of the world (x to -x), which is a true view of the
     mirrored object; it is not defined on latents.
     """
     # Negative strides (a reversed orbit) are not accepted by torch.
     index = torch.from_numpy(np.ascontiguousarray(frames))
+    shown = torch.cat([index, index[:1]]) if closed else index
     has_static = "static" in clip
-    target = clip["static" if still else "dynamic"][index]
-    static = clip["static"][index] if has_static else torch.zeros_like(target)
-    c2w = clip["c2w"][index]
+    whole = len(clip["dynamic"]) != len(clip["c2w"])
+    taken = slice(None) if whole else shown
+    target = clip["static" if still else "dynamic"][taken]
+    static = clip["static"][taken] if has_static else torch.zeros_like(target)
+    c2w = clip["c2w"][shown]
     if mirror:
         target, static = target.flip(-1), static.flip(-1)
         c2w = _MIRROR @ c2w @ _MIRROR
@@ -212,6 +230,9 @@ def cut(clip: Mapping[str, Any], frames: np.ndarray, still: bool, mirror: bool =
     }
     if "text" in clip:
         sample["text"] = clip["text"]
+    first = "first_static" if still else "first_dynamic"
+    if first in clip:
+        sample["first"] = clip[first][taken]
     if "caption" in clip:
         sample["caption"] = clip["caption"]
     if "image_static" in clip and still:

@@ -9,10 +9,12 @@ them are `guided.schedules.FlowEuler`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 #: t that the network is given at sigma = 1, and the number of levels that training draws from.
@@ -56,6 +58,29 @@ class FlowTable:
     def to(self, device: torch.device) -> FlowTable:
         """The same on a device."""
         return FlowTable(*(values.to(device) for values in (self.sigmas, self.timesteps, self.weights)))
+
+
+class FlowMatchScheduler(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """diffusers' Euler steps of flow matching at Wan's levels, and what training draws from."""
+
+    def set_timesteps(  # type: ignore[override]  # the number of steps alone, as DDIM takes it
+        self, num_inference_steps: int, device: str | torch.device | None = None, **kwargs: Any
+    ) -> None:
+        """Levels of `flow_levels(num_inference_steps, shift)`."""
+        sigmas = np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1].tolist()
+        super().set_timesteps(sigmas=sigmas, device=device)
+
+    def drawn(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Timesteps 1000 sigma and weights [B] float32 of uniform draws `u` [B] in [0, 1): more is
+        noisier."""
+        table = FlowTable.make(self.config["shift"])
+        k = TRAIN_STEPS - 1 - (u * TRAIN_STEPS).long().clamp(0, TRAIN_STEPS - 1)
+        return table.timesteps[k], table.weights[k]
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Whether a scheduler is one of flow matching, not of variance-preserving diffusion."""
+    return isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
 
 
 def flow_noised(x0: Tensor, noise: Tensor, sigma: Tensor | float) -> Tensor:

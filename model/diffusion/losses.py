@@ -12,9 +12,15 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
+from orbit4d.model.diffusion.flow import TRAIN_STEPS, flow_target, is_flow
+
 
 def signal_and_noise(scheduler: DDIMScheduler, t: Tensor, ndim: int = 5) -> tuple[Tensor, Tensor]:
-    """sqrt(alphas_cumprod[t]) and sqrt(1 - alphas_cumprod[t]), float32 [B, 1, ..] with `ndim` axes."""
+    """sqrt(alphas_cumprod[t]) and sqrt(1 - alphas_cumprod[t]), float32 [B, 1, ..] with `ndim` axes; of flow
+    matching, where t is 1000 sigma, 1 - sigma and sigma."""
+    if is_flow(scheduler):
+        level = t.float().view(-1, *(1,) * (ndim - 1)) / TRAIN_STEPS
+        return 1 - level, level
     roots = _roots(scheduler, t.device)
     signal, noise = roots[:, t].view(2, -1, *(1,) * (ndim - 1))
     return signal, noise
@@ -43,6 +49,8 @@ def add_noise(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, t: Tensor) ->
 
 def prediction_target(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """What the network should output: noise, velocity sqrt(ac) noise - sqrt(1 - ac) x0, or x0; float32."""
+    if is_flow(scheduler):
+        return flow_target(x0.float(), noise.float())
     kind = scheduler.config["prediction_type"]
     if kind == "epsilon":
         return noise.float()
@@ -65,6 +73,8 @@ def convert_prediction(scheduler: DDIMScheduler, output: Tensor, x_t: Tensor, t:
 
     At fixed t and x_t each is affine in the others (x_t = a x0 + s eps, v = a eps - s x0, a^2 + s^2 = 1).
     """
+    if is_flow(scheduler):
+        return _converted_flow(scheduler, output.float(), x_t.float(), t, to)
     source, output, x_t = scheduler.config["prediction_type"], output.float(), x_t.float()
     if source == to:
         return output
@@ -76,6 +86,15 @@ def convert_prediction(scheduler: DDIMScheduler, output: Tensor, x_t: Tensor, t:
     else:
         x0, eps = output, (x_t - a * output) / s
     return {"sample": x0, "epsilon": eps}[to] if to != "v_prediction" else a * eps - s * x0
+
+
+def _converted_flow(scheduler: DDIMScheduler, velocity: Tensor, x_t: Tensor, t: Tensor, to: str) -> Tensor:
+    signal, level = signal_and_noise(scheduler, t, x_t.ndim)
+    if to == "sample":
+        return x_t - level * velocity
+    if to == "epsilon":
+        return x_t + signal * velocity
+    raise ValueError(f"a velocity of flow matching is no {to}")
 
 
 def residual_estimate(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from orbit4d.model.config.settings import LossSettings, Stage, TrainConfig
 from orbit4d.model.data.training_clips import ClipSource, Draw, TrainingClips, collate, noise_like
+from orbit4d.model.diffusion.flow import is_flow
 from orbit4d.model.diffusion.losses import (
     add_noise,
     clean_estimate,
@@ -56,22 +57,33 @@ def prepare(
     """What `losses_of` needs of a batch, on the device: noise drawn, conditions encoded.
 
     target, noise, noisy [B, C, F, h, w], t and motion [B]; static [B, C, F, h, w] and has_static [B] where
-    L_mr or a condition wants them; and OrbitUNet's arguments under "condition." and their names.
+    L_mr or a condition wants them; and OrbitUNet's arguments under "condition." and their names. Of
+    flow matching t is 1000 sigma, and weight [B] that of its level.
     """
     target, static = frozen.to_latents(batch["target"], device), None
     if config.loss.motion_weight > 0 or config.model.variant == "static3d" or bool(batch["see_static"].any()):
         static = frozen.to_latents(batch["static"], device)
-    steps = int(scheduler.config["num_train_timesteps"])
-    t = (batch["timestep_u"] * steps).long().clamp_max(steps - 1).to(device)
+    t, weight = _levels(scheduler, batch["timestep_u"], device)
     noise = noise_like(target, batch["seed"], config.loss.offset_noise)
     conditions = frozen.conditions(batch, target, static)
     if not config.data.cameras:
         del conditions["camera"]
     inputs = {"target": target, "noise": noise, "noisy": add_noise(scheduler, target, noise, t), "t": t}
     inputs["motion"] = batch["motion"].to(device)
+    if weight is not None:
+        inputs["weight"] = weight
     if static is not None:
         inputs |= {"static": static, "has_static": batch["has_static"].to(device).float()}
     return inputs | {f"condition.{name}": value for name, value in conditions.items() if value is not None}
+
+
+def _levels(scheduler: Any, u: Tensor, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """What the network is given as t [B], and of flow matching the weights of the levels [B]."""
+    if is_flow(scheduler):
+        t, weight = scheduler.drawn(u)
+        return t.to(device), weight.to(device)
+    steps = int(scheduler.config["num_train_timesteps"])
+    return (u * steps).long().clamp_max(steps - 1).to(device), None
 
 
 def losses_of(
@@ -91,6 +103,8 @@ def losses_of(
         source = image_source(*visual, target.shape[2], str(config.model.unet.get("first_view", "ramp")))
         output = residual_estimate(scheduler, output, source, noisy, t, config.model.residual)
     per_clip = diffusion_loss(output, prediction_target(scheduler, target, noise, t))
+    if "weight" in inputs:
+        per_clip = per_clip * inputs["weight"]
     terms = {"loss_diffusion": per_clip.mean()}
     loss = terms["loss_diffusion"]
     if config.loss.motion_weight > 0 and static is not None:
@@ -120,7 +134,13 @@ def validation_loss(
     config = replace(config, loss=plain)
     data = replace(config.data, augment=())
     samples = TrainingClips(
-        clips, data, plain, replace(stage, static_share=0.0), config.seed, _VALIDATION_KEY
+        clips,
+        data,
+        plain,
+        replace(stage, static_share=0.0),
+        config.seed,
+        _VALIDATION_KEY,
+        frozen.autoencoder.time_factor,
     )
     device = next(network.parameters()).device
     was_training = network.training

@@ -6,11 +6,16 @@ Source: alibaba/VideoMV, tools/modules/diffusions; compared with `fixtures/video
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+from orbit4d.model.config.settings import TrainConfig
+from orbit4d.model.diffusion.flow import FlowMatchScheduler, is_flow
 
 TRAIN_STEPS = 1000
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -73,6 +78,20 @@ def make_scheduler(kind: str, prediction: str = "", spacing: str = "leading") ->
     return refine(scheduler)
 
 
+def scheduler_of(config: TrainConfig) -> Any:
+    """The scheduler of a run: DDIM of its base, or flow matching on Wan."""
+    if config.model.base == "wan" and not config.synchronised:
+        return FlowMatchScheduler(shift=config.views.shift)
+    return make_scheduler(config.model.schedule, config.model.prediction, config.sample.spacing)
+
+
+def load_scheduler(folder: Path) -> Any:
+    """The scheduler that a pipeline's folder keeps."""
+    text = (folder / "scheduler_config.json").read_text(encoding="utf-8")
+    kind: Any = FlowMatchScheduler if '"FlowMatchScheduler"' in text else DDIMScheduler
+    return kind.from_pretrained(folder)
+
+
 def refine(scheduler: DDIMScheduler) -> DDIMScheduler:
     """Replace the scheduler's tables by the same ones computed in float64 and rounded once.
 
@@ -80,6 +99,8 @@ def refine(scheduler: DDIMScheduler) -> DDIMScheduler:
     small t by 2e-5. Call it again after `from_pretrained`, which rebuilds the tables. Schedules other than
     VideoMV's two are left alone.
     """
+    if is_flow(scheduler):
+        return scheduler
     config = scheduler.config
     if config["trained_betas"] is None and config["beta_schedule"] in ("scaled_linear", "squaredcos_cap_v2"):
         betas = betas_of(

@@ -18,6 +18,8 @@ from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.encoders.autoencoders import Autoencoder, load_autoencoder
 from orbit4d.model.network.conditioning import FIRST_VIEW
 from orbit4d.model.network.unet import OrbitUNet
+from orbit4d.model.network.wan import OrbitWan
+from orbit4d.model.orbits.network import video_condition
 
 #: Captions whose tokens are kept: 81 MB of CLIP's.
 _REMEMBERED = 256
@@ -56,7 +58,8 @@ class PartsSpec:
     negative_prompt: str = ""
     fps: float = 8.0
     first_view: str = "ramp"
-    """How the network spreads a first view over frames (OrbitUNet)."""
+    """How the network spreads a first view over frames (OrbitUNet); "video": as Wan does, a video of it and
+    grey."""
 
     @classmethod
     def of(cls, config: TrainConfig) -> PartsSpec:
@@ -69,7 +72,7 @@ class PartsSpec:
             model.image_encoder,
             data.negative_prompt,
             data.fps,
-            str(model.unet.get("first_view", "ramp")),
+            "video" if model.base == "wan" else str(model.unet.get("first_view", "ramp")),
         )
 
 
@@ -94,11 +97,15 @@ class FrozenParts:
         self._tokens: dict[str, Tensor] = {}
 
     @classmethod
-    def load(cls, spec: PartsSpec, device: torch.device) -> FrozenParts:
-        """The parts that `spec` names."""
+    def load(
+        cls, spec: PartsSpec, device: torch.device, text_device: torch.device | None = None
+    ) -> FrozenParts:
+        """The parts that `spec` names; the text encoder on a device of its own where one is given."""
         from orbit4d.model.encoders.text_and_image import load_image_encoder, load_text_encoder
 
-        text = load_text_encoder(spec.text_encoder).to(device) if spec.text_encoder else None
+        text = load_text_encoder(spec.text_encoder) if spec.text_encoder else None
+        if text is not None:
+            text.to(text_device or device)
         image = load_image_encoder(spec.image_encoder).to(device) if spec.image_encoder else None
         if spec.variant == "text" and text is None:
             raise InputError("a text model needs model.text_encoder: a hub name, a folder, or minilm")
@@ -130,14 +137,16 @@ class FrozenParts:
         parts = {"autoencoder": self.autoencoder, "text_encoder": self.text, "image_encoder": self.image}
         return {name: part.config_hash if part is not None else "" for name, part in parts.items()}
 
-    def check_widths(self, unet: OrbitUNet) -> None:
+    def check_widths(self, unet: OrbitUNet | OrbitWan) -> None:
         """InputError where an encoder gives another width than the network's cross-attention takes."""
-        wanted = unet.config.cross_attention_dim
+        wan = isinstance(unet, OrbitWan)
+        wanted = unet.config.text_dim if wan else unet.config.cross_attention_dim
         for name, part in (("text", self.text), ("image", self.image)):
             if part is not None and part.dim != wanted:
                 raise InputError(
                     f"the {name} encoder gives {part.dim} numbers a token, the network takes {wanted}: "
-                    f"set model.unet.cross_attention_dim={part.dim}, or use another encoder"
+                    f"set model.{'wan.text_dim' if wan else 'unet.cross_attention_dim'}={part.dim}, or use "
+                    "another encoder"
                 )
 
     # -- latents -----------------------------------------------------------------------------------
@@ -158,6 +167,13 @@ class FrozenParts:
         """Latents [B, C, F, h, w] to pixels [B, F, 3, H, W] in [0, 1], float32."""
         return self.autoencoder.decode_video(latents).float()
 
+    def first_view_latents(self, frames: Tensor, device: torch.device | None = None) -> Tensor:
+        """Latents [B, C, F, h, w] of the first of frames [B, N, 3, H, W] followed by grey, as Wan's networks
+        are shown a first view."""
+        alone = torch.full_like(frames, 0.5)
+        alone[:, 0] = frames[:, 0]
+        return self.to_latents(alone, device)
+
     # -- conditions --------------------------------------------------------------------------------
 
     @_exactly
@@ -170,6 +186,11 @@ class FrozenParts:
             for caption, row in zip(new, self.text.encode(new)):
                 self._tokens[caption] = row.float()
         return torch.stack([self._tokens[caption] for caption in captions])
+
+    def remember(self, captions: list[str]) -> None:
+        """Encode `captions` now, so that `tokens` of them need no encoder."""
+        if self.text is not None:
+            self.tokens(captions)
 
     @_exactly
     def image_vectors(self, pixels: Tensor) -> Tensor:
@@ -191,6 +212,8 @@ class FrozenParts:
             values["encoder_hidden_states"] = torch.where(keep, tokens.float(), negative)
         if self.spec.variant == "text":
             return values
+        if self.spec.first_view == "video":
+            return values | {"image_latents": self._video_condition(batch, target, static)}
         if self.image is not None:
             given = "image" in batch
             vectors = (
@@ -207,3 +230,19 @@ class FrozenParts:
         else:
             values["image_latents"] = target[:, :, 0]
         return values
+
+    def _video_condition(self, batch: dict[str, Any], target: Tensor, static: Tensor | None) -> Tensor:
+        """What a Wan base is shown: the first view or the whole static orbit of each row, or nothing."""
+        whole = batch["see_static"].to(target.device)
+        if self.spec.variant == "static3d":
+            whole = torch.ones_like(whole)
+        if bool(whole.all()) and static is not None:
+            latents = static
+        else:
+            first = batch["first"].transpose(1, 2) if "first" in batch else None
+            if first is None:
+                first = self.first_view_latents(batch["target"], target.device)
+            latents = first.to(target)
+            if static is not None:
+                latents = torch.where(whole.view(-1, 1, 1, 1, 1), static, latents)
+        return video_condition(latents, whole, batch["keep_image"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from orbit4d.model.network.wan import OrbitWan
 
 #: What LoRA adapts: every attention projection of the diffusers blocks.
 _LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+#: Beside the adapters, what is new in a network is trained whole: of an OrbitUNet two, of a Wan base three.
+TRAINED_WHOLE = ("camera_embedding", "motion_embedding", "orbit_cameras", "condition_embedding")
 
 #: What a network may be and become: the static3d variant starts from the weights of an image network.
 _GROWS = ("image", "static3d")
@@ -115,13 +117,14 @@ def train_only(network: OrbitUNet | OrbitWan, stage: str, keep: bool) -> None:
     network.kept_names = {name for name, _ in network.named_parameters()} if keep else set()  # type: ignore[assignment]
 
 
-def make_trainable(unet: OrbitUNet, config: TrainConfig) -> OrbitUNet:
+def make_trainable(unet: Any, config: TrainConfig) -> Any:
     """Switch on the variant, gradient checkpointing and LoRA adapters as the settings say, in place."""
     if (unet.config.variant, config.model.variant) == _GROWS:
         unet.to_static3d()
     if config.optim.checkpointing:
         unet.enable_gradient_checkpointing()
-        unet.recompute = config.optim.recompute
+        if isinstance(unet, OrbitUNet):
+            unet.recompute = config.optim.recompute
     if config.optim.lora:
         _add_lora(unet, config.optim.lora)
     if config.optim.compile:
@@ -140,7 +143,7 @@ def _unet_folder(folder: Path) -> Path:
     )
 
 
-def _add_lora(unet: OrbitUNet, rank: int) -> None:
+def _add_lora(unet: Any, rank: int) -> None:
     try:
         from peft import LoraConfig
     except ImportError as error:
@@ -150,8 +153,10 @@ def _add_lora(unet: OrbitUNet, rank: int) -> None:
         LoraConfig(r=rank, lora_alpha=rank, init_lora_weights=True, target_modules=_LORA_TARGETS)
     )
     # The new parts have no weights worth freezing.
-    unet.camera_embedding.requires_grad_(True)
-    unet.motion_embedding.requires_grad_(True)
+    for name in TRAINED_WHOLE:
+        part = getattr(unet, name, None)
+        if part is not None:
+            part.requires_grad_(True)
 
 
 def merge_lora(unet: OrbitUNet) -> OrbitUNet:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.cameras.unreal import METRES_PER_UNIT, relative_numbers
+from orbit4d.datasets.core.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,6 +76,17 @@ def latent_frames(frames: int, stride: int = 4) -> list[int]:
     if frames < 1 or (frames - 1) % stride:
         raise ValueError(f"{frames} frames: an autoencoder of stride {stride} takes {stride}n + 1")
     return list(range(0, frames, stride))
+
+
+def shown_frames(frames: int, stride: int = 4) -> int:
+    """Frames of a video that shows an orbit of `frames`: one more where `stride` divides them, the first
+    again at the end, so that they are stride n + 1. InputError for other numbers."""
+    if (frames - 1) % stride == 0:
+        return frames
+    if frames % stride == 0:
+        return frames + 1
+    near = frames - frames % stride
+    raise InputError(f"data.frames={frames}: the autoencoder takes {stride}n or {stride}n + 1; set {near}")
 
 
 def _matrices(c2w: Any, dims: int) -> npt.NDArray[np.float64]:

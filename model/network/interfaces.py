@@ -56,6 +56,7 @@ class OrbitWanConfig(FrozenDict):
     orbit_camera: bool
     motion: bool
     condition: bool
+    variant: str
 
 
 class OrbitPipelineConfig(FrozenDict):

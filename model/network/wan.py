@@ -49,6 +49,7 @@ class OrbitWan(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
         motion: the motion magnitude as a condition.
         condition: mask and latents of a first view or a static orbit as a condition (4 + in_channels more
             input channels, a convolution of their own).
+        variant: what it is trained for: "views", or of a `WanOrbit` "text", "image" or "static3d".
     """
 
     _supports_gradient_checkpointing = True
@@ -82,6 +83,7 @@ class OrbitWan(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
         orbit_camera: bool = False,
         motion: bool = False,
         condition: bool = False,
+        variant: str = "views",
     ) -> None:
         super().__init__()
         self.wan = WanTransformer3DModel(

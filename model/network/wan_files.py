@@ -24,7 +24,7 @@ _RELEASED = {
     "eps": "eps",
 }  # fmt: skip
 #: Arguments of `OrbitWan` that diffusers' class does not have.
-_OWN = ("view_blocks", "view_index", "orbit_camera", "motion", "condition")
+_OWN = ("view_blocks", "view_index", "orbit_camera", "motion", "condition", "variant")
 
 
 def read_weights(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

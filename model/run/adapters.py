@@ -18,13 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from orbit4d.datasets.core.atomic import replacing_folder
-from orbit4d.model.network.unet import OrbitUNet
-
-#: Beside the adapters, what is new in the network is trained whole.
-TRAINED_WHOLE = ("camera_embedding", "motion_embedding")
+from orbit4d.model.network.build import TRAINED_WHOLE
 
 
-def save_adapters(unet: OrbitUNet, folder: Path, base: str) -> None:
+def save_adapters(unet: Any, folder: Path, base: str) -> None:
     """Write a network's adapters, before they are folded in; the folder appears when it is whole.
 
     `base` is what they were trained on, as `--init` named it.
@@ -34,14 +31,15 @@ def save_adapters(unet: OrbitUNet, folder: Path, base: str) -> None:
     adapters = get_peft_model_state_dict(unet, adapter_name="default")
     adapters = {key: value.detach().cpu().contiguous() for key, value in adapters.items()}
     settings = _plain(unet.peft_config["default"].to_dict())
+    names = [name for name in TRAINED_WHOLE if getattr(unet, name, None) is not None]
     whole = {
         key: value.detach().cpu().contiguous()
         for key, value in unet.state_dict().items()
-        if key.startswith(tuple(f"{name}." for name in TRAINED_WHOLE))
+        if key.startswith(tuple(f"{name}." for name in names))
     }
     told = {"lora_adapter_metadata": json.dumps(settings, indent=2, sort_keys=True), "format": "pt"}
     peft_keys: dict[str, Tensor] = {f"base_model.model.{k}": v for k, v in (adapters | whole).items()}
-    settings |= {"base_model_name_or_path": base, "modules_to_save": list(TRAINED_WHOLE)}
+    settings |= {"base_model_name_or_path": base, "modules_to_save": names}
     settings |= {"inference_mode": True, "peft_type": "LORA"}
     config = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     with replacing_folder(folder) as draft:

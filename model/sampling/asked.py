@@ -15,7 +15,8 @@ from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.diffusion.guidance import Conditions
 from orbit4d.model.encoders.frozen import FrozenParts, image_source
-from orbit4d.model.network.cameras import videomv_cameras
+from orbit4d.model.network.cameras import shown_frames, videomv_cameras
+from orbit4d.model.orbits.network import video_condition
 from orbit4d.model.sampling.frame_types import frames_to_tensor
 
 
@@ -66,6 +67,8 @@ def _conditions(
     device: torch.device,
 ) -> Conditions:
     """The conditioned branch, repeated for every video."""
+    if shown_frames(len(cameras), parts.autoencoder.time_factor) > len(cameras):
+        cameras = [*cameras, cameras[0]]
     values: dict[str, Any] = {"camera": videomv_cameras(cameras)[None]}
     if parts.text is not None:
         caption = (
@@ -78,7 +81,10 @@ def _conditions(
         values["encoder_hidden_states"] = parts.tokens([caption])
     elif prompt:
         raise InputError("this model was trained without a text encoder: give an image or a static orbit")
-    if pipeline.unet.config.variant != "text":
+    video = parts.spec.first_view == "video" and pipeline.unet.config.variant != "text"
+    if video:
+        values |= _video(pipeline, parts, image, prompt, static, device)
+    elif pipeline.unet.config.variant != "text":
         values |= _visual(pipeline, parts, image, static, device)
     elif image is not None or static is not None:
         raise InputError("this model was trained on captions alone: give a text")
@@ -112,3 +118,36 @@ def _visual(
     if parts.image is not None:
         values["image_embeddings"] = parts.image_vectors(frames[:, 0].to(device))
     return values
+
+
+def _video(
+    pipeline: Any, parts: FrozenParts, image: Any, prompt: str | None, static: Any, device: torch.device
+) -> dict[str, Any]:
+    """What a Wan base is shown: a static orbit, a first view, or with a caption alone nothing."""
+    count, size = pipeline.config.frames, pipeline.config.resolution
+    shown = shown_frames(count, parts.autoencoder.time_factor)
+    if static is not None:
+        if not pipeline.takes_static:
+            raise InputError("this model was not trained on static orbits: give its first view as an image")
+        frames = frames_to_tensor(static, size)[None]
+        if frames.shape[1] != count:
+            raise InputError(f"the static orbit needs {count} frames, got {frames.shape[1]}")
+        closed = torch.cat([frames, frames[:, :1]], dim=1)[:, :shown]
+        return {"image_latents": video_condition(parts.to_latents(closed, device), _one(True, device))}
+    if pipeline.unet.config.variant == "static3d":
+        raise InputError("this model animates static orbits: give a static orbit")
+    if image is None and not prompt:
+        raise InputError("this model starts from an image or a text: give one of them")
+    if image is None:
+        first = torch.full((1, shown, 3, size, size), 0.5)
+        given = _one(False, device)
+    else:
+        picture = np.asarray(image) if isinstance(image, Image.Image) else image
+        first = frames_to_tensor(picture[None], size)[None].expand(-1, shown, -1, -1, -1)
+        given = _one(True, device)
+    latents = parts.first_view_latents(first, device)
+    return {"image_latents": video_condition(latents, _one(False, device), given)}
+
+
+def _one(value: bool, device: torch.device) -> torch.Tensor:
+    return torch.tensor([value], device=device)

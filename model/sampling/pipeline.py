@@ -29,12 +29,15 @@ from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.data.clip_source import background_rgb
 from orbit4d.model.data.motion_statistics import MotionStatistics
 from orbit4d.model.diffusion.guidance import GuidanceWeights
-from orbit4d.model.diffusion.schedule import refine
+from orbit4d.model.diffusion.schedule import load_scheduler, refine
 from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
 from orbit4d.model.guided.sampler import Guide, guided_sample
 from orbit4d.model.guided.schedules import DiffusersSchedule
+from orbit4d.model.network.cameras import shown_frames
 from orbit4d.model.network.interfaces import OrbitPipelineConfig
 from orbit4d.model.network.unet import OrbitUNet
+from orbit4d.model.orbits.build import is_orbit
+from orbit4d.model.orbits.network import WanOrbit
 from orbit4d.model.sampling.asked import Asked, ask
 from orbit4d.model.sampling.branches import Branches, estimated
 from orbit4d.model.sampling.frame_types import tensor_to_frames
@@ -65,9 +68,10 @@ class OrbitPipelineOutput(BaseOutput):
 class OrbitPipeline(DiffusionPipeline):
     """Orbit videos from a first view, a caption, or a static orbit, with cameras and motion as conditions.
 
-    Components: `unet` (OrbitUNet), `scheduler` (DDIM) and `base_unet` (the frozen static-orbit network of
-    3D-aware guidance, or None). The autoencoder and the encoders, which training did not change, are named
-    in the configuration and loaded when first needed; their hashes are compared with those of training.
+    Components: `unet` (OrbitUNet, or WanOrbit), `scheduler` (DDIM, or flow matching) and
+    `base_unet` (the frozen static-orbit network of 3D-aware guidance, or None). The autoencoder and the
+    encoders, which training did not change, are named in the configuration and loaded when first needed;
+    their hashes are compared with those of training.
     """
 
     # diffusers declares both for instances, and the second as None alone.
@@ -193,9 +197,10 @@ class OrbitPipeline(DiffusionPipeline):
             raise InputError(f"{path}: no pipeline there (no model_index.json): give RUN/model of a run")
         for name in ("unet", "base_unet"):
             if name not in components and (folder / name).is_dir():
-                components[name] = OrbitUNet.from_pretrained(folder / name, torch_dtype=torch_dtype)
+                kind: Any = WanOrbit if is_orbit(folder / name / "config.json") else OrbitUNet
+                components[name] = kind.from_pretrained(folder / name, torch_dtype=torch_dtype)
         if "scheduler" not in components:
-            components["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler")
+            components["scheduler"] = load_scheduler(folder / "scheduler")
         settings = json.loads(index.read_text(encoding="utf-8"))
         settings = {k: v for k, v in settings.items() if not k.startswith("_") and k not in names}
         return cls(**components, **settings)
@@ -224,7 +229,7 @@ class OrbitPipeline(DiffusionPipeline):
         values = json.loads(index.read_text(encoding="utf-8"))
         for name in ("unet", "base_unet"):
             if values.get(name, [None])[0] is not None:
-                values[name] = ["orbit4d.model", "OrbitUNet"]
+                values[name] = ["orbit4d.model", type(getattr(self, name)).__name__]
         index.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     # -- what a caller needs to know --------------------------------------------------------------------
@@ -345,7 +350,7 @@ class OrbitPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
         guide: Guide | None = None,
     ) -> OrbitPipelineOutput | tuple[Any]:
-        """Sample videos by DDIM.
+        """Sample videos, by DDIM or on a Wan base by Euler steps of flow matching.
 
         image: the first view, already framed: PIL, uint8 or float [H, W, 3], or tensor [3, H, W] in [0, 1]
             (for a photo see `photo.prepare_photo`).
@@ -365,8 +370,9 @@ class OrbitPipeline(DiffusionPipeline):
         parts, device = self.parts, self._execution_device
         asked = ask(self, image, prompt, static, motion, cameras, num_videos)
         weights = self._weights(w1, w2, w_motion)
-        edge = self.config.resolution // parts.autoencoder.factor
-        shape = (asked.count, parts.latent_channels, self.config.frames, edge, edge)
+        edge, stride = self.config.resolution // parts.autoencoder.factor, parts.autoencoder.time_factor
+        frames = (shown_frames(self.config.frames, stride) - 1) // stride + 1
+        shape = (asked.count, parts.latent_channels, frames, edge, edge)
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
         elif tuple(latents.shape) != shape:
@@ -389,8 +395,10 @@ class OrbitPipeline(DiffusionPipeline):
             z = guide.sample(denoiser, schedule, z, generator, told)
             guide.evaluations.append(denoiser.evaluations)
         self.maybe_free_model_hooks()
-        frames = tensor_to_frames(z if output_type == "latent" else parts.to_pixels(z), output_type)
-        return OrbitPipelineOutput(frames=frames) if return_dict else (frames,)
+        # An orbit that was closed for the autoencoder is shown open.
+        pixels = z if output_type == "latent" else parts.to_pixels(z)[:, : self.config.frames]
+        made = tensor_to_frames(pixels, output_type)
+        return OrbitPipelineOutput(frames=made) if return_dict else (made,)
 
     def conditions(
         self,

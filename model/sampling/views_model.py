@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.model.config.presets import WAN_NEGATIVE
 from orbit4d.model.data.motion_statistics import MotionStatistics
 from orbit4d.model.diffusion.flow import SHIFT, TRAIN_STEPS, flow_levels
 from orbit4d.model.diffusion.schedule import make_scheduler
@@ -29,12 +30,6 @@ from orbit4d.model.weights.hub import content_hash
 
 #: The file that a run's model is known by.
 RECORD = "views.json"
-#: Wan's own negative prompt.
-WAN_NEGATIVE = (
-    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
-    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，"
-    "杂乱的背景，三条腿，背景人很多，倒着走"
-)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ class Working(nn.Module):
         self.network = (network if network.dtype == dtype else half_copy(network, dtype)).eval()
         self.dtype = dtype
         device = next(network.parameters()).device
-        recorder = recorder_of(device)
+        # A Wan base is not recorded.
+        recorder = recorder_of(device) if isinstance(network, OrbitUNet) else None
         self._graphs = None if recorder is None else Graphs(self._pass, recorder)
 
     @property

@@ -17,8 +17,10 @@ from orbit4d.model.compute.micro_step import cannot_be_recorded
 from orbit4d.model.compute.saved import Region, Saved, saved_by_a_pass, saved_by_views
 from orbit4d.model.config.settings import OptimSettings, TrainConfig
 from orbit4d.model.network.build import make_trainable, train_only
+from orbit4d.model.network.cameras import shown_frames
 from orbit4d.model.network.unet import OrbitUNet
 from orbit4d.model.network.wan import OrbitWan
+from orbit4d.model.orbits.network import WanOrbit
 from orbit4d.model.training.muon import split
 
 GIB = 1024**3
@@ -95,13 +97,26 @@ def measured(
     o = config.optim
     if config.synchronised:
         return _measured_views(config, latent_channels, downscale, batch)
+    channels, variant = (
+        {"in_channels": latent_channels, "out_channels": latent_channels},
+        config.model.variant,
+    )
+    wan = config.model.base == "wan"
+    unet: Any
     with torch.device("meta"):
-        channels = {"in_channels": latent_channels, "out_channels": latent_channels}
-        unet = OrbitUNet(variant=config.model.variant, **(channels | dict(config.model.unet)))
+        if wan:
+            own = {"orbit_camera": True, "motion": True, "condition": variant != "text", "variant": variant}
+            unet = WanOrbit(**(channels | dict(config.model.wan) | own))
+        else:
+            unet = OrbitUNet(variant=variant, **(channels | dict(config.model.unet)))
     total = sum(p.numel() for p in unet.parameters())
     with torch.device("meta"):
         make_trainable(unet, replace(config, optim=replace(o, checkpointing=False, compile=False)))
     trained = sum(p.numel() for p in unet.parameters() if p.requires_grad)
+    if wan:
+        weights = Weights(total, trained, 2 * trained if o.optimizer == "adamw8bit" else 8 * trained)
+        grid = _grid(config, downscale)
+        return weights, saved_by_views(unet, config, grid, batch, half_dtype(o, _CUDA) is not None)
     weights = Weights(total, trained, _optimizer_bytes(unet, o.optimizer))
     return weights, saved_by_a_pass(unet, config, downscale, batch, half_dtype(o, _CUDA) is not None)
 
@@ -124,12 +139,16 @@ def _measured_views(
     total = sum(p.numel() for p in net.parameters())
     trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
     weights = Weights(total, trained, 2 * trained if config.optim.optimizer == "adamw8bit" else 8 * trained)
-    frames, views = config.data.frames, config.views
-    if wan and not config.model.autoencoder.startswith("unshuffle"):
-        frames = (frames - 1) // 4 + 1
-    edge = config.data.resolution
-    grid = (frames, edge // downscale, (views.width or edge) // downscale)
+    grid = _grid(config, downscale)
     return weights, saved_by_views(net, config, grid, batch, half_dtype(config.optim, _CUDA) is not None)
+
+
+def _grid(config: TrainConfig, downscale: int) -> tuple[int, int, int]:
+    """Frames, rows and columns of a latent; Wan's autoencoder takes four frames at a time."""
+    frames, edge = config.data.frames, config.data.resolution
+    if config.model.base == "wan" and not config.model.autoencoder.startswith("unshuffle"):
+        frames = (shown_frames(frames) - 1) // 4 + 1
+    return frames, edge // downscale, (config.views.width or edge) // downscale
 
 
 def estimate_of(
@@ -157,10 +176,20 @@ def estimate_of(
         optimizer=weights.optimizer,
         ema=weights.trained * 4 if o.ema else 0,
         activations=activations,
-        frozen=4 * sum(_frozen(getattr(config.model, name), n) for name, n in around.items()),
+        frozen=4
+        * sum(
+            _frozen(getattr(config.model, name), n)
+            for name, n in around.items()
+            if not (name == "text_encoder" and text_stays_off(config))
+        ),
         buckets=weights.trained * 4 if processes > 1 and not half else 0,
         together=together,
     )
+
+
+def text_stays_off(config: TrainConfig) -> bool:
+    """Whether the text encoder of a Wan base stays on the CPU: where its tokens are cached."""
+    return config.model.base == "wan" and config.data.latents == "cache"
 
 
 def _scaled(saved: Saved, clips: int) -> Saved:
@@ -200,15 +229,19 @@ def report(config: TrainConfig, latent_channels: int, downscale: int, processes:
     ]
     if not config.synchronised:
         rows.append(("the same, LoRA 16, AdamW", replace(saving, lora=16)))
+    configs = {name: replace(config, optim=optim) for name, optim in rows}
     if config.model.base == "wan":
-        rows = [row for row in rows if "attention" not in row[0]]
-    width = 1 + max(len(name) for name, _ in rows)
+        configs = {name: row for name, row in configs.items() if "attention" not in name}
+        if config.model.text_encoder and not text_stays_off(config):
+            cached = replace(config.data, latents="cache")
+            configs["as set, latents cached"] = replace(config, data=cached)
+    width = 1 + max(map(len, configs))
     head = f"{'per process, GiB':{width}} weights  grads  optim    ema frozen  activ  total   fits"
     lines = [head]
     parameters = 0
     passes: dict[tuple[object, ...], tuple[Weights, Saved]] = {}
-    for name, optim in rows:
-        e = _of_row(replace(config, optim=optim), passes, latent_channels, downscale, processes)
+    for name, row in configs.items():
+        e = _of_row(row, passes, latent_channels, downscale, processes)
         parameters = parameters or e.parameters
         fits = [str(card) for card in CARDS_GIB if e.total <= card * GIB]
         gradients = e.gradients + e.buckets
@@ -226,15 +259,26 @@ def report(config: TrainConfig, latent_channels: int, downscale: int, processes:
         f"{parameters / 1e6:.1f} M parameters, micro-batch {o.batch}{' (here 1)' * (o.batch == 'auto')} of "
         f"{shape}, precision {o.precision}",
     )
-    lines.append(
-        "frozen: autoencoder and encoders in float32, which stay on the card with a latent cache too"
-    )
+    lines.append(_frozen_line(config))
     lines.append(
         f"{processes} processes: grads twice, since gradients are exchanged from a second copy"
         if processes > 1
         else "one process; with several, gradients are exchanged from a second copy: grads twice"
     )
     return "\n".join(lines)
+
+
+def _frozen_line(config: TrainConfig) -> str:
+    """What of the frozen parts is on the card."""
+    if config.model.base != "wan" or not config.model.text_encoder:
+        return "frozen: autoencoder and encoders in float32, which stay on the card with a latent cache too"
+    size = 4 * _frozen(config.model.text_encoder, WAN_PARAMETERS["text_encoder"]) / GIB
+    if text_stays_off(config):
+        return f"frozen: autoencoder in float32; the text encoder ({size:.1f} GiB) stays on the CPU"
+    return (
+        f"frozen: autoencoder and text encoder ({size:.1f} GiB) in float32; with cached latents "
+        "(`orbit4d encode`) the text encoder stays on the CPU"
+    )
 
 
 def _of_row(

@@ -22,7 +22,7 @@ from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.data.clip_source import TRAIN, VALIDATION, PixelClips
 from orbit4d.model.data.motion_statistics import MotionStatistics
 from orbit4d.model.data.training_clips import even_frames
-from orbit4d.model.diffusion.schedule import make_scheduler
+from orbit4d.model.diffusion.schedule import scheduler_of
 from orbit4d.model.encoders.frozen import FrozenParts
 from orbit4d.model.network.unet import OrbitUNet
 from orbit4d.model.sampling.pipeline import OrbitPipeline
@@ -61,8 +61,8 @@ class SampleClips:
 
         Nothing is drawn from torch's global generator, and the network is left as it was.
         """
-        config, model = self.config, self.config.model
-        scheduler = make_scheduler(model.schedule, model.prediction, config.sample.spacing)
+        config = self.config
+        scheduler = scheduler_of(config)
         was_training = unet.training
         unet.eval()
         try:

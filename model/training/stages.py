@@ -25,9 +25,10 @@ from orbit4d.model.config.settings import Stage, TrainConfig
 from orbit4d.model.data.clip_source import TRAIN, VALIDATION, describe_clips, open_clips
 from orbit4d.model.data.motion_statistics import MotionStatistics
 from orbit4d.model.data.training_clips import StepBatches, TrainingClips, collate
-from orbit4d.model.diffusion.schedule import make_scheduler
+from orbit4d.model.diffusion.schedule import scheduler_of
 from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
 from orbit4d.model.network.build import build_unet, build_views, save_folder, train_only
+from orbit4d.model.orbits.build import build_orbit
 from orbit4d.model.run import checkpoint as run_checkpoint
 from orbit4d.model.run.checkpoint import Checkpoint, State
 from orbit4d.model.run.claim import claimed
@@ -145,20 +146,39 @@ def load_parts(
     config: TrainConfig, dataset: str, accelerator: Accelerator, allow_missing: bool = False
 ) -> Parts:
     """Encoders, clips, the network as its file or its seed has it, statistics of motion."""
-    frozen = FrozenParts.load(PartsSpec.of(config), accelerator.device)
-    scheduler = make_scheduler(config.model.schedule, config.model.prediction, config.sample.spacing)
+    # Wan's is 21 GiB, which a card need not hold where its tokens are cached.
+    text_device = torch.device("cpu") if config.model.base == "wan" else None
+    frozen = FrozenParts.load(PartsSpec.of(config), accelerator.device, text_device)
+    scheduler = scheduler_of(config)
     if config.synchronised:
         train = open_scenes(dataset, config, frozen, TRAIN, training=True)
         held = open_scenes(dataset, config, frozen, VALIDATION, training=False)
+        _place_text(frozen, accelerator, train, held)
         network = build_views(config, frozen.latent_channels, allow_missing)
         return Parts(accelerator, frozen, scheduler, train, held, network, MotionStatistics(0.0, 1.0, (), 0))
     clips = open_clips(dataset, config, frozen, TRAIN)
     validation = open_clips(dataset, config, frozen, VALIDATION)
-    unet = build_unet(config, frozen.latent_channels, allow_missing)
+    unet: Any
+    if config.model.base == "wan":
+        _place_text(frozen, accelerator, clips, validation)
+        unet = build_orbit(config, frozen.latent_channels)
+    else:
+        unet = build_unet(config, frozen.latent_channels, allow_missing)
     frozen.check_widths(unet)
     motion = MotionStatistics.measure(clips, config, shown=accelerator.is_main_process)
     unet.set_motion_statistics(motion.mean_log10, motion.std_log10)
     return Parts(accelerator, frozen, scheduler, clips, validation, unet, motion)
+
+
+def _place_text(frozen: FrozenParts, accelerator: Accelerator, *clips: Any) -> None:
+    """The text encoder of a Wan base to the device, but where all tokens are cached and only "none" is
+    asked."""
+    if frozen.text is None:
+        return
+    if all(source.is_latent or not len(source) for source in clips):
+        frozen.remember([frozen.spec.negative_prompt])
+    else:
+        frozen.text.to(accelerator.device)
 
 
 def write_facts(parts: Parts, config: TrainConfig, dataset: str, run: Path) -> None:
@@ -175,7 +195,7 @@ def write_facts(parts: Parts, config: TrainConfig, dataset: str, run: Path) -> N
 
 def calibrate(parts: Parts, config: TrainConfig) -> None:
     """Scale the input layers of a network without weights to the clips (calibrate.py)."""
-    if config.model.init or config.synchronised:
+    if config.model.init or config.model.base == "wan" or config.synchronised:
         return
     calibrate_cameras(parts.unet, orbit_cameras(parts.clips))
     if parts.unet.is_image:
@@ -280,7 +300,15 @@ def open_batches(
     else:
         stage = config.stages[number]
         clips, join = (
-            TrainingClips(parts.clips, config.data, config.loss, stage, config.seed, number),
+            TrainingClips(
+                parts.clips,
+                config.data,
+                config.loss,
+                stage,
+                config.seed,
+                number,
+                parts.frozen.autoencoder.time_factor,
+            ),
             collate,
         )
     return iter(
