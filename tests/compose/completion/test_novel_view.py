@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from orbit4d.compose.cli.novel_view import command
+from orbit4d.compose.completion.inputs import Given
+from orbit4d.compose.completion.routes import Asked, route
+from orbit4d.compose.completion.seen import sight
+from orbit4d.compose.completion.view import view_of
 from orbit4d.datasets import orbit
 from orbit4d.datasets.cameras.transforms import cameras_record, read_transforms
 from orbit4d.datasets.core.errors import InputError
@@ -139,6 +144,19 @@ def test_a_video_keeps_its_times(drawn, tiny_svd, tmp_path):
     # Of six frames the model's four are taken, evenly spread; so are depths of as many.
     result = call(folder, "--depth", depths, *how)
     assert "6 depth maps for 4 images" in str(result.exception) or result.exit_code == 0
+
+
+def test_a_small_object_leaves_latents_that_guide(drawn):
+    """32 pixels and latents of 4, as the tiny preset's: both neighbours of the given view see some."""
+    given = Given((_view(drawn, orbit(8, size=(32, 32))[0]),), False)
+    way = route(Asked("orbit", 8, (32, 32)), given)
+    seen = sight(given, way, False, 4, 1, (255, 255, 255)).latent_seen.sum((1, 2))
+    assert seen[0] == 64 and min(seen[1], seen[7]) >= 3 and seen[4] == 0
+
+
+def _view(drawn, camera, name="view"):
+    rgba, depth = drawn(camera)
+    return replace(view_of(rgba, name), camera=camera, depth=depth)
 
 
 def test_wan_and_an_orbit_run_make_views_too(picture, tiny_wan, tmp_path):
