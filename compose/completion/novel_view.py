@@ -299,6 +299,7 @@ def write(made: Made, out: Path, report: Path, fps: float, keep_warp: bool) -> N
         planes["warp"] = np.rint(seen.warped.clip(0, 1) * 255).astype(np.uint8)
     files = [f"frames/{i:03d}.png" for i in range(len(made.frames))]
     about = {key: made.report[key] for key in ("model", "mode", "schedule", "seed", "steps", "path")}
+    about["confidence_hidden"] = HIDDEN
     record = transforms_record(
         made.route.cameras, files, made.route.times, orbit4d={"novel_view": about},
         background=list(made.background),
