@@ -356,6 +356,7 @@ def end_to_end(run: str, dataset: str, steps: int, seeds: int, assets: int) -> d
     new = [uid for uid in names if uid in NEW]
     chosen = [*[uid for uid in names if uid not in NEW][:assets], *new]
     table: dict[str, Any] = {}
+    every: dict[str, dict[str, list[float]]] = {}
     clips = {uid: static_clip(dataset, uid) for uid in chosen}
     for name, how in settings().items():
         scores: dict[str, list[Any]] = {"trained": [], "new": []}
@@ -369,6 +370,7 @@ def end_to_end(run: str, dataset: str, steps: int, seeds: int, assets: int) -> d
                     against(made.frames.astype(np.float32) / 255, truth, made.sight.seen)
                 )
         table[name] = {kind: summary(rows) for kind, rows in scores.items() if rows}
+        every[name] = {kind: [row["psnr"] for row in rows] for kind, rows in scores.items()}
         told(name, table[name])
     for name, frames_of in (("warp alone on white", warp_alone), ("nearest given view", repeated)):
         scores = {"trained": [], "new": []}
@@ -378,16 +380,27 @@ def end_to_end(run: str, dataset: str, steps: int, seeds: int, assets: int) -> d
             scores["new" if uid in NEW else "trained"].append(against(frames, truth, seen))
         table[name] = {kind: summary(rows) for kind, rows in scores.items() if rows}
         told(name, table[name])
-    beats = {}
-    for kind in ("trained", "new"):
-        a, b = (table[n][kind]["psnr"] for n in ("dgs, infinite", "unguided"))
-        spread = float(np.hypot(a[1], b[1]))
-        beats[kind] = {
-            "gain_db": round(a[0] - b[0], 3),
-            "errors": round((a[0] - b[0]) / max(spread, 1e-9), 2),
-        }
+    beats = {
+        f"{name}: {kind}": gain(np.array(each[kind]), np.array(every["unguided"][kind]))
+        for name, each in every.items()
+        for kind in ("trained", "new")
+        if name != "unguided" and each[kind]
+    }
     print("guided over unguided", beats)
     return {"table": table, "beats": beats, "clips": chosen, "steps": steps, "prior": model.prior}
+
+
+def gain(guided: Any, plain: Any) -> dict[str, float]:
+    """Guided over unguided, dB: the mean, and that over its standard error, of runs on their own and of pairs
+    of one clip and seed."""
+    count = max(len(plain), 2)
+    apart, pairs = (
+        float(np.sqrt(v / count))
+        for v in (guided.var(ddof=1) + plain.var(ddof=1), (guided - plain).var(ddof=1))
+    )
+    mean = float((guided - plain).mean())
+    errors = {"errors": mean / max(apart, 1e-9), "errors_of_pairs": mean / max(pairs, 1e-9)}
+    return {"gain_db": round(mean, 3), **{name: round(value, 2) for name, value in errors.items()}}
 
 
 def given_view(clip: Any, model: Any) -> Any:

@@ -133,7 +133,7 @@ EXPORTS = (
 )
 @click.option(
     "--confidence-hidden", type=click.FloatRange(0, 1), default=0.3, show_default=True,
-    help="Confidence of completed pixels that no image shows.",
+    help="Confidence of pixels of completed or novel views that no image shows.",
 )  # fmt: skip
 @click.option(
     "--refine-cameras/--no-refine-cameras", default=None,
@@ -240,6 +240,7 @@ def recon4d(
         if complete
         else None,
         refine_cameras=refine_cameras,
+        confidence_hidden=confidence_hidden,
     )
     _tell(scene, out)
 

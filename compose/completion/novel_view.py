@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from orbit4d.compose.completion.depths import estimated
 from orbit4d.compose.completion.inputs import Given, read_inputs
 from orbit4d.compose.completion.routes import STILL, Asked, Route, route, start_camera
 from orbit4d.compose.completion.seen import Sight, sight
-from orbit4d.compose.completion.view import SOLID, View
 from orbit4d.compose.completion.weights import Table, weight_table
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.progress import Progress
@@ -98,7 +98,7 @@ def make(request: Request, model: VideoModel | None = None, given: Given | None 
 
             model = load_video_model(request.model)
         asked, given = prepared(request, model, given)
-    given, depth_about = with_depth(request, asked, given, clock)
+    given, depth_about = with_depth(request, given, clock)
     way = route(asked, given)
     model.check(asked.frames, asked.size, way.cameras)
     per_frame = given.video and asked.path.partition(":")[0] not in STILL
@@ -167,7 +167,7 @@ def model_check_size(asked: Asked, model: VideoModel) -> None:
     check_size(asked.size, model.factor)
 
 
-def with_depth(request: Request, asked: Asked, given: Given, clock: Clock) -> tuple[Given, dict[str, Any]]:
+def with_depth(request: Request, given: Given, clock: Clock) -> tuple[Given, dict[str, Any]]:
     """The inputs with depth each, and what the report says of it."""
     views = given.views
     if request.depth is not None and request.depth_model:
@@ -179,7 +179,7 @@ def with_depth(request: Request, asked: Asked, given: Given, clock: Clock) -> tu
             maps = read_depths(request.depth, [view.size for view in views], request.depth_scale)
             about = {"depth": "files"}
         elif request.depth_model:
-            maps, about = _estimated(request, asked, views)
+            maps, about = estimated(request, given)
         elif views[0].depth is not None:
             maps = [view.depth for view in views if view.depth is not None]
             about = {"depth": "scene" if given.scene else "pass"}
@@ -194,29 +194,6 @@ def with_depth(request: Request, asked: Asked, given: Given, clock: Clock) -> tu
     for view in filled:
         checked(view.solid_depth, view.name)
     return replace(given, views=filled), about
-
-
-def _estimated(request: Request, asked: Asked, views: tuple[View, ...]) -> tuple[list[Any], dict[str, Any]]:
-    from orbit4d.model.guided.depth.network import centred_depth, estimate_depth
-
-    found = estimate_depth(request.depth_model, np.stack([view.on((255, 255, 255)) for view in views]))
-    about: dict[str, Any] = {"depth": "model", "depth_model": request.depth_model}
-    about["depth_licence"] = found.licence
-    if found.metric:
-        about["depth_scale"] = "metres, as the network says"
-        return list(found.values), about
-    camera = views[0].camera
-    assert camera is not None
-    centre = request.depth_centre or float(np.linalg.norm(camera.position))
-    solid = np.stack(
-        [
-            view.alpha > SOLID if view.alpha is not None else np.zeros(view.image.shape[:2], bool)
-            for view in views
-        ]
-    )
-    about["depth_scale"] = f"a guess: the median of the object is put at {centre:g}"
-    print(f"note: depth from {request.depth_model} is up to scale; {about['depth_scale']} (--depth-centre)")
-    return list(centred_depth(found.values, centre, solid)), about
 
 
 def _mode(name: str) -> Any:
@@ -299,6 +276,7 @@ def write(made: Made, out: Path, report: Path, fps: float, keep_warp: bool) -> N
         planes["warp"] = np.rint(seen.warped.clip(0, 1) * 255).astype(np.uint8)
     files = [f"frames/{i:03d}.png" for i in range(len(made.frames))]
     about = {key: made.report[key] for key in ("model", "mode", "schedule", "seed", "steps", "path")}
+    about["confidence_hidden"] = HIDDEN
     record = transforms_record(
         made.route.cameras, files, made.route.times, orbit4d={"novel_view": about},
         background=list(made.background),

@@ -9,14 +9,20 @@ from scipy import ndimage
 Mask = npt.NDArray[np.bool_]
 
 
-def latent_mask(seen: Mask, factor: int = 8, grow: int = 2, share: float = 0.2) -> tuple[Mask, Mask]:
+def latent_mask(
+    seen: Mask, factor: int = 8, grow: int | None = None, share: float = 0.2
+) -> tuple[Mask, Mask]:
     """Pixels that stay, and latents that are seen.
 
-    What is unseen grows by a square of 2 grow + 1; a latent is unseen where at least `share` of its pixels
-    are. The constants are those of NVS-Solver's released code.
+    What is unseen grows by a square of 2 grow + 1, because an encoder lets it bleed into what is beside; a
+    latent is unseen where at least `share` of its pixels are. The constants are those of NVS-Solver's
+    released code, whose latents are of 8 pixels.
 
     Args:
         seen: bool [..., H, W], H and W multiples of `factor`.
+        factor: pixels per latent.
+        grow: pixels; None: 2 for each 8 of `factor`, so none for latents of fewer: those of our own runs are
+            blocks of pixels that nothing bleeds into, and 2 pixels would leave nothing of a small object.
 
     Returns:
         bool [..., H, W] and [..., H / factor, W / factor].
@@ -27,6 +33,7 @@ def latent_mask(seen: Mask, factor: int = 8, grow: int = 2, share: float = 0.2) 
     h, w = seen.shape[-2:]
     if h % factor or w % factor:
         raise ValueError(f"seen: {w} x {h} is no multiple of {factor}")
+    grow = factor // 8 * 2 if grow is None else grow
     square = np.ones((1,) * (seen.ndim - 2) + (2 * grow + 1,) * 2, dtype=bool)
     kept = ~ndimage.binary_dilation(~seen, square) if grow else seen.copy()
     blocks = kept.reshape(*seen.shape[:-2], h // factor, factor, w // factor, factor)

@@ -13,6 +13,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.index.reader import read_clip
 from orbit4d.datasets.index.reference import split_reference
 from orbit4d.recon4d.fitting.exposure import gain_between
+from orbit4d.recon4d.inputs.confidence import HIDDEN
 from orbit4d.recon4d.inputs.footage import MAX_EDGE
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec, from_clip, load_frames
 from orbit4d.recon4d.inputs.open_views import ViewOptions, open_views
@@ -48,6 +49,7 @@ def read_inputs(
     matte: str = "flat",
     max_edge: int = MAX_EDGE,
     options: ViewOptions | None = None,
+    hidden: float = HIDDEN,
 ) -> Inputs:
     """Frames of all inputs, checked against each other; a note for each thing that was estimated."""
     folder = Path(mask) if mask is not None else None
@@ -75,7 +77,7 @@ def read_inputs(
             if frames is not None:
                 held_out[name] = frames
     else:
-        dynamic = load_frames(source, cameras, spec, mask, matte, max_edge)
+        dynamic = load_frames(source, cameras, spec, mask, matte, max_edge, hidden)
     if static is not None:
         one_light = False
         still = load_frames(static, static_cameras, spec, None, matte, max_edge)

@@ -32,6 +32,7 @@ from orbit4d.recon4d.fitting.scores import score as score
 from orbit4d.recon4d.fitting.settings import PRESETS, Settings
 from orbit4d.recon4d.fitting.state import Fit, load_checkpoint, new_fit
 from orbit4d.recon4d.gaussians import from_points
+from orbit4d.recon4d.inputs.confidence import HIDDEN
 from orbit4d.recon4d.inputs.find_world import find_world, frames_in
 from orbit4d.recon4d.inputs.footage import MAX_EDGE
 from orbit4d.recon4d.inputs.hull import Hull, carve, sample_surface
@@ -70,6 +71,7 @@ def reconstruct(
     views: ViewOptions | None = None,
     completion: CompletionSettings | None = None,
     refine_cameras: bool | None = None,
+    confidence_hidden: float = HIDDEN,
 ) -> Scene:
     """Fit explicit 4D Gaussians to an orbit video, or to synchronised cameras, and write the folder `out`.
 
@@ -86,7 +88,9 @@ def reconstruct(
     `completion` what the first fit leaves unseen is completed and fitted again; the first fit stays in
     `out`/first. `refine_cameras` searches the orbit of a video without cameras by its silhouettes and fits a
     free pose per camera (`refine_cameras/`); None searches only where the default orbit of a bare video does
-    not fit. Raises InputError, one line, for input that cannot be fitted; nothing is written then.
+    not fit. A video of `orbit4d novel-view` brings its cameras and how far each pixel is known;
+    `confidence_hidden` is what pixels count that its inputs do not show. Raises InputError, one line, for
+    input that cannot be fitted; nothing is written then.
     """
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r}: choose from {', '.join(PRESETS)}")
@@ -100,8 +104,9 @@ def reconstruct(
     _check_out(folder)
     edge = max(MAX_EDGE, chosen.resolution)
     inputs = read_inputs(
-        video_or_frames, static, cameras, static_cameras, static_time, spec, mask, matte, edge, views
-    )
+        video_or_frames, static, cameras, static_cameras, static_time, spec, mask, matte, edge, views,
+        confidence_hidden,
+    )  # fmt: skip
     inputs = replace(
         inputs,
         dynamic=inputs.dynamic.resized(chosen.resolution),
@@ -309,13 +314,15 @@ def _finished(folder: Path, run: dict[str, Any]) -> Scene | None:
 
 
 def fingerprint(inputs: Inputs) -> str:
-    """SHA-256, hex, of images, cameras and times: what a checkpoint belongs to."""
+    """SHA-256, hex, of images, cameras, times and confidence: what a checkpoint belongs to."""
     digest = hashlib.sha256()
     for frames in (inputs.dynamic, inputs.static):
         if frames is not None:
             digest.update(np.ascontiguousarray(frames.rgba).tobytes())
             for camera, t in zip(frames.cameras, frames.time):
                 digest.update(camera.c2w.tobytes() + np.array([*camera.intrinsics, t], float).tobytes())
+            if frames.confidence is not None:
+                digest.update(np.ascontiguousarray(frames.confidence).tobytes())
     return digest.hexdigest()
 
 

@@ -26,6 +26,7 @@ from orbit4d.datasets.core.paths import naturally
 from orbit4d.datasets.images.masks import join_masks, mask_files, read_masks
 from orbit4d.datasets.images.matting import cut_out
 from orbit4d.datasets.store.clip import Clip
+from orbit4d.recon4d.inputs.confidence import HIDDEN, read_confidence
 from orbit4d.recon4d.inputs.cutting_out import check_content, has_alpha, with_matte
 from orbit4d.recon4d.inputs.footage import MAX_EDGE, Footage, read_footage
 from orbit4d.recon4d.inputs.footage import MAX_FRAMES as MAX_FRAMES
@@ -165,6 +166,7 @@ def load_frames(
     mask: str | Path | None = None,
     matte: str = "flat",
     max_edge: int = MAX_EDGE,
+    hidden: float = HIDDEN,
 ) -> Frames:
     """Read a video, a folder of images, a list of image files, a list of images [H, W, 3 or 4] or an array
     [F, H, W, 3 or 4].
@@ -172,10 +174,11 @@ def load_frames(
     `cameras` is a transforms.json or a list, one per frame; without it the transforms.json that belongs to a
     video or folder is taken (`find_transforms`), else `spec` gives an orbit. Images of a folder and cameras
     belong together by name. A transforms.json may name the `background` that the frames were generated on,
-    masks and a lens, which is taken out. `mask` is a folder of masks, one per frame, by name where frames
-    are files; without masks and without an alpha channel `matte` says how the object is cut out: "flat" takes
-    a flat background off, "rembg" asks a network. Images of more than `max_edge` pixels on the longer side
-    are reduced. Raises InputError, one line, for what cannot be fitted.
+    masks and a lens, which is taken out. `mask` is a folder of masks, one per frame, by name where frames are
+    files; without masks and without an alpha channel `matte` says how the object is cut out: "flat" takes a
+    flat background off, "rembg" asks a network. Pixels of a novel view count by the confidence that lies
+    beside it, `hidden` where its inputs show nothing (`read_confidence`). Images of more than `max_edge`
+    pixels on the longer side are reduced. Raises InputError, one line, for what cannot be fitted.
     """
     name = str(source) if isinstance(source, str | os.PathLike) else "the given frames"
     record, notes = _record(source, cameras, spec)
@@ -208,7 +211,8 @@ def load_frames(
     if len(rgba) < n:
         notes.append(f"{n} frames: {len(rgba)} of them, evenly spread, are used")
     posed = record is not None or given is not None
-    return Frames(premultiply(rgba), cams, time, name, tuple(notes), posed, n)
+    sure = read_confidence(footage, hidden, notes)
+    return Frames(premultiply(rgba), cams, time, name, tuple(notes), posed, n, confidence=sure)
 
 
 def _record(source: Any, cameras: Any, spec: OrbitSpec | None) -> tuple[Transforms | None, list[str]]:

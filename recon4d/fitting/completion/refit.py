@@ -94,10 +94,10 @@ def subset(frames: Frames, keep: list[int]) -> Frames:
 
 
 def _joined(given: Frames, made: Frames) -> Frames:
-    """Given frames at confidence 1, then made ones at theirs."""
+    """Given frames at confidence 1 (or theirs, of a novel view), then made ones at theirs."""
     h, w = given.rgba.shape[1:3]
     assert made.confidence is not None
-    sure = np.ones((len(given), h, w), np.float32)
+    sure = np.ones((len(given), h, w), np.float32) if given.confidence is None else given.confidence
     return replace(
         given,
         rgba=np.concatenate([given.rgba, made.rgba]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,18 @@ from click.testing import CliRunner
 from PIL import Image
 
 from orbit4d.compose.cli.novel_view import command
+from orbit4d.compose.completion.depths import estimated
+from orbit4d.compose.completion.inputs import Given, read_inputs
+from orbit4d.compose.completion.novel_view import Request
+from orbit4d.compose.completion.routes import Asked, route
+from orbit4d.compose.completion.seen import sight
+from orbit4d.compose.completion.view import view_of
 from orbit4d.datasets import orbit
 from orbit4d.datasets.cameras.transforms import cameras_record, read_transforms
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.videos.video import read_video
+from orbit4d.recon4d import reconstruct
+from orbit4d.recon4d.fitting.settings import PRESETS
 
 
 def call(*arguments):
@@ -127,6 +136,41 @@ def test_several_images_are_joined(drawn, tiny_svd, tmp_path):
     assert "need --cameras" in str(call(*images, *how, "--overwrite").exception)
 
 
+@pytest.fixture
+def disparity(monkeypatch):
+    """`disparity(views)`: the network says a (1 / z) + b of the true depths of views."""
+    from orbit4d.model.guided.depth import network
+
+    def say(views):
+        true = np.stack([view.depth for view in views])
+        values = ((1 / true - 0.05) / 0.4).astype(np.float32)
+        monkeypatch.setattr(network, "estimate_depth", lambda *_: network.Estimate(values, False, "mit"))
+        return true
+
+    return say
+
+
+def test_a_networks_depth_is_fitted_to_what_several_posed_images_share(drawn, disparity, capsys):
+    """Scale and shift come out of matched points, to 3 % as one step of the sweep; a guess would be off."""
+    views = [_view(drawn, orbit(24, size=(64, 64))[i]) for i in range(3)]
+    true = disparity(views)
+    posed = Given(tuple(replace(view, depth=None) for view in views), False)
+    asked = Request((), "", depth_model="any")
+    maps, about = estimated(asked, posed)
+    solid = np.stack([view.alpha > 0.5 for view in views])
+    assert np.median(np.abs(np.stack(maps) / true - 1)[solid]) < 0.03
+    assert "points matched" in about["depth_scale"] and "points matched" in capsys.readouterr().out
+    guess, told = estimated(replace(asked, depth_centre=1.5), posed)
+    assert "a guess" in told["depth_scale"]
+    assert np.median(np.abs(np.stack(guess) / true - 1)[solid]) > 0.03
+    # Known depths come first; flat images share nothing to fit.
+    known, told = estimated(asked, replace(posed, views=(views[0], *posed.views[1:])))
+    assert "known depths" in told["depth_scale"] and np.allclose(known[2][solid[2]], true[2][solid[2]], 1e-3)
+    flat = tuple(replace(v, image=np.full_like(v.image, 0.5), alpha=None) for v in posed.views)
+    with pytest.raises(InputError, match=r"0 points matched .* --depth-centre"):
+        estimated(asked, replace(posed, views=flat))
+
+
 def test_a_video_keeps_its_times(drawn, tiny_svd, tmp_path):
     folder, depths = tmp_path / "clip", tmp_path / "depth"
     folder.mkdir()
@@ -139,6 +183,42 @@ def test_a_video_keeps_its_times(drawn, tiny_svd, tmp_path):
     # Of six frames the model's four are taken, evenly spread; so are depths of as many.
     result = call(folder, "--depth", depths, *how)
     assert "6 depth maps for 4 images" in str(result.exception) or result.exit_code == 0
+
+
+def test_a_scene_is_filmed_and_seen_from_elsewhere(make_dataset, tiny_svd, tmp_path):
+    """SCENE brings cameras and depth; on `dynamic_orbit` its times too. Nothing beside it is taken."""
+    settings = replace(PRESETS["fast"], n_gaussians=300, coarse_steps=20, fine_steps=5, resolution=48)
+    settings = replace(settings, deformation={"kind": "nodes", "n_nodes": 20, "width": 16})
+    dataset = make_dataset(tmp_path / "dataset", assets=1, n_frames=6, size=48)
+    scene = reconstruct(f"{dataset}:asset-000:Run", tmp_path / "scene", settings=settings, threads=1)
+    first = read_inputs((str(tmp_path / "scene"),), None, "orbit")
+    assert first.scene and len(first.views) == 1 and np.isfinite(first.views[0].solid_depth).any()
+    assert np.allclose(first.views[0].camera.c2w, scene.cameras[0].c2w)
+    how = ("--model", tiny_svd, "--steps", 1, "--schedule", "infinite", "--overwrite")
+    out = tmp_path / "view.mp4"
+    for path, moving in (("ellipse:0.3,2,5", False), ("dynamic_orbit", True)):
+        done(tmp_path / "scene", *how, "--out", out, "--path", path)
+        report = json.loads(out.with_suffix(".json").read_text())
+        assert report["depth"] == "scene" and report["path"] == path
+        times = read_transforms(tmp_path / "view" / "transforms.json").times
+        assert (times[-1] == 1.0) == moving and times[0] == 0
+        # The object is seen from beside it, by the fit's own depth.
+        assert max(report["seen_pixels"][1:]) > 0.02
+    with pytest.raises(InputError, match="a scene brings its own"):
+        read_inputs((str(tmp_path / "scene"),), tmp_path / "view" / "transforms.json", "orbit")
+
+
+def test_a_small_object_leaves_latents_that_guide(drawn):
+    """32 pixels and latents of 4, as the tiny preset's: both neighbours of the given view see some."""
+    given = Given((_view(drawn, orbit(8, size=(32, 32))[0]),), False)
+    way = route(Asked("orbit", 8, (32, 32)), given)
+    seen = sight(given, way, False, 4, 1, (255, 255, 255)).latent_seen.sum((1, 2))
+    assert seen[0] == 64 and min(seen[1], seen[7]) >= 3 and seen[4] == 0
+
+
+def _view(drawn, camera, name="view"):
+    rgba, depth = drawn(camera)
+    return replace(view_of(rgba, name), camera=camera, depth=depth)
 
 
 def test_wan_and_an_orbit_run_make_views_too(picture, tiny_wan, tmp_path):

@@ -232,6 +232,18 @@ def test_latent_masks(reference) -> None:
         assert np.array_equal(kept, z[f"{case}_kept"]) and np.array_equal(latent, z[f"{case}_latent_seen"])
 
 
+def test_growth_of_the_unseen_follows_the_latents_size() -> None:
+    """A disc of 10 pixels in 32: latents of 4 see of it what they see ungrown; 2 pixels would hide all."""
+    rows, columns = np.mgrid[:32, :32] + 0.5
+    disc = (rows - 17) ** 2 + (columns - 16) ** 2 < 5**2
+    kept, latent = latent_mask(disc, 4)
+    assert np.array_equal(kept, disc) and latent.sum() >= 2
+    assert not latent_mask(disc, 4, grow=2)[1].any()
+    for factor, pixels in ((8, 2), (16, 4)):
+        for found, named in zip(latent_mask(disc, factor), latent_mask(disc, factor, grow=pixels)):
+            assert np.array_equal(found, named)
+
+
 def test_latent_mask_by_hand() -> None:
     seen = np.ones((16, 16), bool)
     seen[0, 0] = False
