@@ -7,7 +7,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from orbit4d.compose.cli.production import Wanted, assemble, joined, picks, played, refuse_other
+from orbit4d.compose.cli.options import encoder_of
+from orbit4d.compose.cli.parts import Wanted, joined, played
+from orbit4d.compose.cli.production import assemble, refuse_other
+from orbit4d.compose.library.casting import cast
 from orbit4d.compose.spec import Setting, Spec
 from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError
@@ -45,7 +48,7 @@ def swap_film(
     changed = _changed(spec, actor, object_, action, scene, path, wanted)
     refuse_other(out, wanted)
     library = joined(wanted)
-    chosen = picks(changed, library, wanted.strict)
+    chosen = cast(changed, library, wanted.strict, encoder_of(wanted.encoder))
     kept = {
         row["actor"]: row for row in json.loads((film / "plan.json").read_text(encoding="utf-8"))["found"]
     }
