@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ def produce(
     if (out / FILE).is_file() and (out / "film.mp4").is_file():
         return [f"{out}: already finished"]
     library = joined(wanted)
+    if wanted.refine == "sd15":
+        _prior(wanted.refine_model)
     done = direct(wanted.prompt, wanted.director, chat, out / "director" / "replies.jsonl")
     spec = with_scene(done.spec, wanted)
     chosen = cast(spec, library, wanted.strict, encoder_of(wanted.encoder))
@@ -157,12 +160,13 @@ def _given(wanted: Wanted) -> Gaussians | None:
     return load_scene(wanted.scene).at(0.0)
 
 
-def _prior_of(wanted: Wanted) -> Any:
+@cache
+def _prior(spec: str) -> Any:
     """The score model of --refine sd15; InputError, one line, where there is none."""
     from orbit4d.model.distill import load_score
 
     try:
-        return load_score(wanted.refine_model, "2d")
+        return load_score(spec, "2d")
     except (InputError, ImportError) as error:
         raise InputError(f"--refine sd15: {printable(error, 200)}; or take --refine geometry") from None
 
@@ -171,7 +175,7 @@ def _by_prior(spec: Spec, parts: Sequence[Part], placed: Plan, wanted: Wanted) -
     """Refine a plan by a text-to-image model, each actor told its own words."""
     from orbit4d.compose.placement.scored import Prior, refined_by_score
 
-    model = _prior_of(wanted)
+    model = _prior(wanted.refine_model)
     scenes, priors = {}, {}
     for part in parts:
         actor = spec.actors[part.picked.actor]

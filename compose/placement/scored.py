@@ -107,7 +107,7 @@ def settled(
 
 def refined_by_score(
     plan: Plan, scenes: Mapping[int, Scene], priors: Mapping[int, Prior], size: int, seed: int,
-    steps: tuple[int, int] = STEPS, tau: float = TAU,
+    steps: tuple[int, int] | None = None, tau: float = TAU,
 ) -> list[str]:  # fmt: skip
     """Refine every individual of a plan in place by a prior; a line for each that ended at a bound.
 
@@ -123,7 +123,7 @@ def refined_by_score(
             posed = _part(one, scenes)._posed(one.track.clip_seconds(seconds))
             return Union(rest, posed, one.track.turns[i], one.track.ground, camera)
 
-        moved, bounds = _individual(one, seen, priors[one.actor], tau, steps, seed + 1000 * number)
+        moved, bounds = _individual(one, seen, priors[one.actor], tau, steps or STEPS, seed + 1000 * number)
         _retimed(one, *moved)
         if bounds:
             lines.append(f"actor {one.actor}: at_bound after refinement ({bounds}), not beyond {tau / 2:g}")

@@ -11,15 +11,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from orbit4d.compose.characters import concepts
+from orbit4d.compose.cli import production
 from orbit4d.compose.cli.group import compose
 from orbit4d.compose.director.steps import OWN_FIELDS
 from orbit4d.compose.director.transport import Transport
+from orbit4d.compose.placement import scored
 from orbit4d.datasets import WorkError
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.videos.video import read_video
+from orbit4d.model.distill import GaussianScore
 from orbit4d.recon4d import load_scene
+from orbit4d.recon4d.deformation.building import StillField
+from orbit4d.recon4d.gaussians import from_points
+from orbit4d.recon4d.scene import Scene
 
 PROMPT = "a fox walks from the left to the right while a wolf stands, cinematic"
 TINY = ["--frames", "6", "--fps", "4", "--size", "48"]
@@ -209,6 +216,79 @@ def test_a_chat_places_the_actors_and_its_replay_gives_the_same_composition(
     assert composed(toys, tmp_path / "other", "--director", f"recorded:{replies}", prompt="a wolf walks") == 2
     err = capsys.readouterr().err
     assert "no reply for step spec, key" in err and err.count("\n") == 1
+
+
+def plain_scene(folder: Path, opacity: float = 0.98) -> Path:
+    """A floor of 4 by 3 units around (10, 5), with a pillar in its middle."""
+    x, y = (a.ravel() for a in np.meshgrid(np.arange(8, 12.01, 0.05), np.arange(3.5, 6.51, 0.05)))
+    floor = np.column_stack([x, y, np.full(len(x), 0.5)])
+    z = np.linspace(0.5, 1.7, 40)
+    pillar = np.column_stack([np.full(40, 10.0), np.full(40, 5.0), z])
+    points = np.concatenate([floor, pillar + np.array([0.05, 0, 0]), pillar])
+    found = from_points(points, np.full((len(points), 3), 0.5), opacity=opacity)
+    found.log_scales[:] = float(np.log(0.03))
+    Scene(found, StillField()).save(folder)
+    return folder
+
+
+def test_a_scene_of_ones_own_is_walked_around_its_obstacles(
+    toys: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = plain_scene(tmp_path / "scene")
+    out = tmp_path / "out"
+    assert composed(toys, out, "--scene", str(scene), prompt="a fox walks from left to right") == 0
+    said = capsys.readouterr().out
+    assert "scene: a unit is taken as 1 m; its ground is 4." in said
+    parts = record(out)["parts"]
+    assert parts[0]["role"] == "scene"
+    points = np.array(next(r for r in parts if r["role"] == "actor")["track"]["points"])
+    assert np.allclose(points[:, 2], 0.5, atol=0.05) and points[-1, 0] > points[0, 0] + 0.2
+    # The middle of its ground is the origin; the pillar stands there, and nobody walks through it.
+    assert np.linalg.norm(points[:, :2], axis=1).min() > 0.05
+    nothing = plain_scene(tmp_path / "air", opacity=0.1)
+    assert composed(toys, tmp_path / "no", "--scene", str(nothing), prompt="a fox walks") == 1
+    err = capsys.readouterr().err
+    assert "no ground" in err and err.count("\n") == 1
+
+
+def test_refinement_by_a_prior_and_where_there_is_none(
+    toys: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "weights"
+    empty.mkdir()
+    prompt = "a fox walks"
+    words = ["--refine", "sd15", "--refine-model", str(empty)]
+    assert composed(toys, tmp_path / "none", *words, prompt=prompt) == 2
+    err = capsys.readouterr().err
+    assert "or take --refine geometry" in err and err.count("\n") == 1 and "weights" in err
+    assert not (tmp_path / "none" / "spec.json").exists()
+    told: list[str] = []
+
+    class Grey(GaussianScore):
+        """Likes grey images."""
+
+        size = (32, 32)
+
+        def encode(self, image: Any) -> Any:
+            assert image.shape == (1, 3, 32, 32)
+            return image
+
+        def condition(self, prompt: str) -> Any:
+            told.append(prompt)
+
+    schedule = torch.linspace(0.99, 0.01, 1000, dtype=torch.float64)
+    model = Grey(torch.full((3, 32, 32), 0.5), 0.1, schedule)
+    monkeypatch.setattr(production, "_prior", lambda _: model)
+    monkeypatch.setattr(scored, "STEPS", (3, 1))
+    assert composed(toys, tmp_path / "out", *words, prompt=prompt) == 0
+    assert "refined   sd15" in capsys.readouterr().out and told == ["fox walks"] and model.calls >= 23
+    assert composed(toys, tmp_path / "coarse", "--refine", "none", prompt=prompt) == 0
+    tracks = [
+        next(r for r in record(tmp_path / name)["parts"] if r["role"] == "actor")["track"]
+        for name in ("out", "coarse")
+    ]
+    moved = np.abs(np.array(tracks[0]["points"]) - tracks[1]["points"])
+    assert 0 < moved.max() <= 0.05 and 0 < abs(tracks[0]["scale"] - tracks[1]["scale"]) <= 0.05
 
 
 BAD: list[tuple[Callable[[Any, Path, Path], list[str]], int, str]] = [
