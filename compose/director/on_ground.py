@@ -134,7 +134,7 @@ def _placed(actor: Actor, answer: PlacedBox, sight: Sight, plan: Plan) -> None:
 def _moved(one: Placed, way: Floats, metres: float, plan: Plan, who: str) -> None:
     """Give an individual its height and its way over free ground."""
     ratio = metres / one.cast.metres
-    lifted_by = one.track.points[0][2] if one.track.points[0][2] > 0.1 * one.cast.metres else 0.0
+    lifted_by = plan.above(one)
     one.cast = replace(one.cast, metres=metres)
     points = _free(way, one, plan, who) + np.array([0.0, 0.0, lifted_by * ratio])
     track = replace(one.track, points=points, scale=one.cast.scale, stride=one.track.stride * ratio)

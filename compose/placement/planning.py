@@ -100,6 +100,12 @@ class Plan:
     path_notes: list[str] = field(default_factory=list)
     """Of the ways: who starts elsewhere, or does not arrive."""
 
+    def above(self, one: Placed) -> float:
+        """Metres over the ground at which an individual starts: 0 but for what swims or flies."""
+        x, y, z = (float(v) for v in one.track.points[0])
+        over = z - (0.0 if self.ground is None else self.ground.height_at(x, y))
+        return over if over > 0.1 * one.cast.metres else 0.0
+
 
 def natural_speed(cast: Cast, actor: Actor, notes: list[str]) -> float:
     """Metres a second that the clip's feet walk; a default of its class, noted, where they do not say."""

@@ -194,8 +194,7 @@ def refined(plan: Plan, tau: float = TAU) -> list[str]:
     """Refine every individual of a plan in place; a line for each that ended at a bound."""
     lines = []
     for one in plan.placed:
-        floats = one.track.points[0][2] > 0.1 * one.cast.metres
-        if plan.ground is None or floats:
+        if plan.ground is None or plan.above(one):
             continue
         clip = one.cast.clip
         body = Body(clip.height, one.cast.radius / one.cast.scale)

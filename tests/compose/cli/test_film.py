@@ -242,9 +242,14 @@ def test_a_scene_of_ones_own_is_walked_around_its_obstacles(
     parts = record(out)["parts"]
     assert parts[0]["role"] == "scene"
     points = np.array(next(r for r in parts if r["role"] == "actor")["track"]["points"])
+    # On a ground that is not at height 0 it stands all the same.
+    assert all(row["grounded"] for row in record(out, "metrics.json")["individuals"])
     assert np.allclose(points[:, 2], 0.5, atol=0.05) and points[-1, 0] > points[0, 0] + 0.2
     # The middle of its ground is the origin; the pillar stands there, and nobody walks through it.
     assert np.linalg.norm(points[:, :2], axis=1).min() > 0.05
+    given = ["swap", str(out), "--scene", "a beach", "--cache", str(toys.cache), "--out", str(tmp_path / "b")]
+    assert run(compose, given) == 0 and record(tmp_path / "b", "plan.json")["scene"] == "beach"
+    capsys.readouterr()
     nothing = plain_scene(tmp_path / "air", opacity=0.1)
     assert composed(toys, tmp_path / "no", "--scene", str(nothing), prompt="a fox walks") == 1
     err = capsys.readouterr().err
