@@ -58,7 +58,7 @@ def posed_in_world(
 
 def film_metrics(plan: Plan, characters: dict[int, Character], film: Composition) -> dict[str, Any]:
     """Of each individual feet, sliding and facing; of the film who is inside the picture."""
-    rows = [_individual(one, characters[one.actor], plan.seconds) for one in plan.placed]
+    rows = [_individual(one, characters[one.actor], plan.seconds, plan.above(one) > 0) for one in plan.placed]
     boxes, _, _ = boxes_of(plan, len(film.shots))
     share, least = inside_share([camera for camera, _ in film.shots], boxes)
     grounded = [row for row in rows if row["grounded"]]
@@ -91,13 +91,12 @@ def overlapping(plan: Plan) -> list[list[int]]:
     return found
 
 
-def _individual(one: Placed, character: Character, seconds: float) -> dict[str, Any]:
+def _individual(one: Placed, character: Character, seconds: float, floats: bool) -> dict[str, Any]:
     action, track = one.cast.clip.action, one.track
     times = np.linspace(0, seconds, MOMENTS)
     world = np.stack([posed_in_world(character, action, track, float(t)) for t in times])
     floor = np.array([track.place(float(t))[0][2] for t in times])
     lowest = (world[..., 2].min(axis=1) - floor) / one.cast.metres
-    floats = bool(track.points[0][2] > 0.1 * one.cast.metres)
     found: dict[str, Any] = {
         "actor": one.actor, "member": one.member, "grounded": not floats,
         "sink": round(float(max(-lowest.min(), 0.0)), 4), "gap_median": round(float(np.median(lowest)), 4),

@@ -9,9 +9,15 @@ import click
 
 from orbit4d.compose.director.chat import ChatSettings
 from orbit4d.compose.library.catalogue import Library
+from orbit4d.compose.library.retrieval import Encoder
 from orbit4d.datasets.core.errors import InputError
 
 CHAT = ChatSettings()
+ENCODER = click.option(
+    "--encoder",
+    default="",
+    help="Adds sentence vectors to the search: all-MiniLM-L6-v2, or a folder of such a model.",
+)
 
 
 def directing(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,6 +64,7 @@ def searching(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--license", "licences", default="", help="Accepted licences, e.g. `cc0,cc-by`."),
             click.option("--strict", is_flag=True, help="Refuse an object that the library does not have."),
+            ENCODER,
             click.option("--seed", type=int, default=0, show_default=True, help="Random seed."),
         )
     ):
@@ -67,6 +74,15 @@ def searching(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def chat_settings(url: str, model: str, timeout: float, repairs: int, seed: int) -> ChatSettings:
     return ChatSettings(url, model, timeout, repairs, seed)
+
+
+def encoder_of(spec: str) -> Encoder | None:
+    """The encoder of --encoder, None where it is not given. Raises InputError."""
+    if not spec:
+        return None
+    from orbit4d.compose.library.sentences import sentence_encoder
+
+    return sentence_encoder(spec)
 
 
 def open_libraries(libraries: tuple[str, ...], licences: str) -> Library:

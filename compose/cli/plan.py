@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from orbit4d.compose.cli.options import chat_settings, directing, open_libraries, searching
+from orbit4d.compose.cli.options import chat_settings, directing, encoder_of, open_libraries, searching
 from orbit4d.compose.director.directing import Directed, direct, spelling_lines
 from orbit4d.compose.library.casting import Cast, cast, credits_of
 from orbit4d.compose.library.credits import unknown_licences
@@ -21,7 +21,7 @@ from orbit4d.datasets.commands.options import Command
     epilog="Example: orbit4d compose plan 'a fox chases a rat' --library assets/ --json",
     groups={
         "Director": "--director --chat-url --chat-model --chat-timeout --chat-repairs",
-        "Library": "--library --license --strict",
+        "Library": "--library --license --strict --encoder",
     },
 )
 @click.argument("prompt")
@@ -38,6 +38,7 @@ def plan(
     libraries: tuple[str, ...],
     licences: str,
     strict: bool,
+    encoder: str,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -51,7 +52,7 @@ def plan(
     dropped: dict[str, int] = {}
     if libraries:
         library = open_libraries(libraries, licences)
-        casts, dropped = cast(directed.spec, library, strict), dict(library.dropped)
+        casts, dropped = cast(directed.spec, library, strict, encoder_of(encoder)), dict(library.dropped)
     lines = last_lines(directed, casts, dropped)
     if as_json:
         click.echo(json.dumps(plan_json(directed, casts), indent=1, ensure_ascii=False))

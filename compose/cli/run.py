@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from orbit4d.compose.cli.options import chat_settings, directing
+from orbit4d.compose.cli.options import ENCODER, chat_settings, directing
 from orbit4d.datasets.commands.options import RESUMED, Command, Place
 
 
@@ -20,7 +20,9 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
     help="Dataset, folder of assets, or CSV of actions. Repeatable.",
 )  # fmt: skip
 @directing
-@click.option("--scene", default=None, help="procedural:NAME, or none. Default: the prompt's, by name.")
+@click.option(
+    "--scene", default=None, help="procedural:NAME, a scene's folder, or none. Default: the prompt's."
+)
 @click.option(
     "--refine", type=click.Choice(["none", "geometry", "sd15"]), default="geometry", show_default=True,
     help="Bounded refinement of scale and places; sd15 needs weights.",
@@ -30,13 +32,19 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
 )
 @click.option("--cache", type=Place("run"), help="Folder of fitted concepts. Default: OUT/concepts.")
 @click.option("--strict", is_flag=True, help="Refuse what would only stand in.")
+@ENCODER
+@click.option(
+    "--refine-model", default="sd15", show_default=True,
+    help="Prior of --refine sd15: sd15, a hub name, or a folder of a diffusers pipeline.",
+)  # fmt: skip
 @click.option("--frames", default=48, show_default=True, help="Frames of the film.")
 @click.option("--fps", default=24.0, show_default=True, help="Frames per second.")
 @click.option("--size", default=256, show_default=True, help="Width and height, pixels.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
 def run(
     prompt: str, out: Path, libraries: tuple[str, ...], director: str, scene: str | None, refine: str,
-    licences: str, cache: Path | None, strict: bool, frames: int, fps: float, size: int, seed: int,
+    licences: str, cache: Path | None, strict: bool, encoder: str, refine_model: str, frames: int,
+    fps: float, size: int, seed: int,
     chat_url: str, chat_model: str, chat_timeout: float, chat_repairs: int,
 ) -> None:  # fmt: skip
     """Compose a film from a sentence: find its actors in libraries, fit, place, refine and film them.
@@ -52,9 +60,11 @@ def run(
 
     # A swap from another folder finds them too.
     found = tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in libraries)
+    if scene is not None and ":" not in scene and Path(scene).is_dir():
+        scene = str(Path(scene).resolve())
     wanted = Wanted(
         prompt, found, director, scene, refine, tuple(p for p in licences.split(",") if p), strict,
-        frames, fps, size, seed,
+        frames, fps, size, seed, encoder, refine_model,
     )  # fmt: skip
     chat = chat_settings(chat_url, chat_model, chat_timeout, chat_repairs, seed)
     for line in produce(wanted, out, cache, chat):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from orbit4d.compose.cli.production import Wanted, assemble, joined, picks, played, refuse_other
+from orbit4d.compose.cli.options import encoder_of
+from orbit4d.compose.cli.parts import Wanted, joined, played
+from orbit4d.compose.cli.production import assemble, refuse_other
+from orbit4d.compose.library.casting import cast
 from orbit4d.compose.spec import Setting, Spec
 from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError
@@ -42,10 +45,13 @@ def swap_film(
     wanted = Wanted(
         **{**record, "libraries": tuple(record["libraries"]), "licences": tuple(record["licences"])}
     )
-    changed = _changed(spec, actor, object_, action, scene, path, wanted)
+    own = scene is not None and Path(scene).is_dir()
+    if scene:
+        wanted = replace(wanted, scene=str(Path(scene).resolve()) if own else None)
+    changed = _changed(spec, actor, object_, action, None if own else scene, path)
     refuse_other(out, wanted)
     library = joined(wanted)
-    chosen = picks(changed, library, wanted.strict)
+    chosen = cast(changed, library, wanted.strict, encoder_of(wanted.encoder))
     kept = {
         row["actor"]: row for row in json.loads((film / "plan.json").read_text(encoding="utf-8"))["found"]
     }
@@ -57,7 +63,7 @@ def swap_film(
                 chosen[i] = replace(picked, entry=library.entry(row["uid"], row["action"]))
     out.mkdir(parents=True, exist_ok=True)
     shutil.copytree(film / "concepts", out / "concepts", dirs_exist_ok=True)
-    write_json(out / "request.json", record)
+    write_json(out / "request.json", asdict(wanted))
     write_json(out / "spec.json", changed.as_json())
     cache = cache or out / "concepts"
     parts = [played(changed, picked, library, cache) for picked in chosen]
@@ -70,7 +76,7 @@ def swap_film(
 
 def _changed(
     spec: Spec, actor: int | None, object_: str | None, action: str | None, scene: str | None,
-    path: str | None, wanted: Wanted,
+    path: str | None,
 ) -> Spec:  # fmt: skip
     """The spec with one thing exchanged, its words read by the rules as a prompt's are."""
     from orbit4d.compose import rules_director

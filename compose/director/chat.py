@@ -192,9 +192,12 @@ class ChatDirector:
         return text.replace(self.transport.key, "***") if self.transport.key else text
 
 
-def recorded_director(path: Any) -> ChatDirector:
-    """A director that answers from a replies.jsonl and from nothing else; it opens no socket."""
-    return ChatDirector(ChatSettings(repairs=10), Recording.load(path), name="recorded")
+def recorded_director(path: Any, seed: int = 0) -> ChatDirector:
+    """A director that answers from a replies.jsonl and from nothing else; it opens no socket.
+
+    `seed` is that of the run that was recorded: it was sent along.
+    """
+    return ChatDirector(ChatSettings(repairs=10, seed=seed), Recording.load(path), name="recorded")
 
 
 def _response_format(form: str, step: Step) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def direct(
     """
     name, _, file = director.partition(":")
     if name == "recorded" and file:
-        replay = recorded_director(file)
+        replay = recorded_director(file, chat.seed if chat is not None else 0)
         spec = replay.spec(prompt)
         return Directed(spec, f"recorded ({printable(file, 80)}; no language model ran)", chat=replay)
     if director == "rules":

@@ -26,16 +26,18 @@ class Cast:
     object_stands_in: bool
     action_stands_in: bool
 
-    def line(self, actor: Actor) -> str:
-        """One line for the end of a run."""
+    def line(self, actor: Actor, plays: str | None = None) -> str:
+        """One line for the end of a run; `plays` is the motion, where it is not the entry's own."""
+        motion = self.entry.action if plays is None else plays
         said = f'"{printable(actor.object, 60)} {printable(actor.action_text or actor.action, 40)}"'
-        who = f"{said}: {printable(self.entry.uid, 80)}, {printable(self.entry.action or 'still', 80)}"
+        who = f"{said}: {printable(self.entry.uid, 80)}, {printable(motion or 'still', 80)}"
         parts = []
         if self.object_stands_in:
             parts.append(f"stands in for {printable(actor.object, 40)}")
-        if self.action_stands_in and actor.action_given:
+        lent = motion != self.entry.action
+        if self.action_stands_in and actor.action_given and not lent:
             parts.append(f"no motion for {printable(actor.action, 40)}")
-        parts += ["no motion named: idle"] if not actor.action_given else []
+        parts += [] if actor.action_given else [f"no motion named: {printable(motion or 'still', 40)}"]
         return f"{who} ({'; '.join([*parts, f'score {self.score:.2f}'])})"
 
     def as_json(self) -> dict[str, Any]:

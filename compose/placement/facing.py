@@ -49,6 +49,39 @@ def face(points: Any, forward: Any = (0.0, -1.0, 0.0), yaw_only: bool = True) ->
     return _like(given, np.stack(rows[: max(len(places), 1)])[: len(places)])
 
 
+def capped(turns: Floats, points: Floats, speed: float, most: float = np.pi) -> Floats:
+    """Turns [N, 3, 3] about up that change by at most `most` radians a second along points [N, 3].
+
+    Walked at `speed`, units a second. Where a bend is too sharp, turning begins before it and ends as long
+    after it: angles are averaged over the shortest stretch of the way that keeps the limit. Turns that keep
+    it already come back as they are, to the bit.
+    """
+    wanted = np.unwrap(np.arctan2(turns[:, 1, 0], turns[:, 0, 0]))
+    steps = np.linalg.norm(np.diff(np.asarray(points, np.float64), axis=0), axis=1)
+    marks = np.concatenate([[0.0], np.cumsum(steps)])
+    limit = most / max(speed, 1e-12) * steps + 1e-9
+
+    def averaged(width: float) -> Floats:
+        places = marks[:, None] + width * np.linspace(-0.5, 0.5, 129)
+        return np.asarray(np.interp(places, marks, wanted).mean(axis=1))
+
+    def kept(angles: Floats) -> bool:
+        return bool((np.abs(np.diff(angles)) <= limit).all())
+
+    if kept(wanted) or marks[-1] == 0:
+        return turns
+    low, high = 0.0, float(marks[-1])
+    while not kept(averaged(high)):
+        low, high = high, 2 * high
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (low, middle) if kept(averaged(middle)) else (middle, high)
+    angles = averaged(high)
+    c, s, zero, one = np.cos(angles), np.sin(angles), np.zeros_like(angles), np.ones_like(angles)
+    found = np.stack([c, -s, zero, s, c, zero, zero, zero, one], axis=1).reshape(-1, 3, 3)
+    return np.where((np.abs(angles - wanted) < 1e-9)[:, None, None], turns, found)
+
+
 def turn(f: Floats, d: Floats) -> Floats:
     """[3, 3] the rotation that turns unit f to unit d the short way."""
     c = float(f @ d)

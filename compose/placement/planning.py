@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from orbit4d.compose.characters.concepts import Clip
-from orbit4d.compose.placement.facing import face
+from orbit4d.compose.placement.facing import capped, face
 from orbit4d.compose.placement.ground import POINTS, Ground, resampled, shaped, walk
+from orbit4d.compose.placement.of_scenes import scene_ground
 from orbit4d.compose.placement.procedural import LANDMARKS, Stage, build, ground_name
 from orbit4d.compose.spec import Actor, Place, Spec
-from orbit4d.recon4d.composition import Track
+from orbit4d.datasets.core.errors import WorkError
+from orbit4d.recon4d.composition import MOST_TURN, Track
+from orbit4d.recon4d.gaussians import Gaussians
 
 Floats = npt.NDArray[np.float64]
 
@@ -93,6 +97,14 @@ class Plan:
     seconds: float
     notes: list[str] = field(default_factory=list)
     ground: Ground | None = None
+    path_notes: list[str] = field(default_factory=list)
+    """Of the ways: who starts elsewhere, or does not arrive."""
+
+    def above(self, one: Placed) -> float:
+        """Metres over the ground at which an individual starts: 0 but for what swims or flies."""
+        x, y, z = (float(v) for v in one.track.points[0])
+        over = z - (0.0 if self.ground is None else self.ground.height_at(x, y))
+        return over if over > 0.1 * one.cast.metres else 0.0
 
 
 def natural_speed(cast: Cast, actor: Actor, notes: list[str]) -> float:
@@ -109,14 +121,19 @@ def natural_speed(cast: Cast, actor: Actor, notes: list[str]) -> float:
     return pace * cast.metres
 
 
-def plan(spec: Spec, casts: list[Cast], seconds: float, seed: int = 0) -> Plan:
+def plan(
+    spec: Spec, casts: list[Cast], seconds: float, seed: int = 0, given: Gaussians | None = None
+) -> Plan:
     """Places, paths and times for every individual; same arguments, same plan.
 
-    WorkError where an actor finds no free place.
+    `given` is a scene of the user's, whose unit is taken as a metre; ways are as long as its ground allows.
+    WorkError where a scene has no ground, and where an actor finds no free place.
     """
     notes: list[str] = []
     speeds = _speeds(spec, casts, notes)
     lengths = [0.0 if v == 0 else v * max(seconds - 0.25, 0.1) for v in speeds]
+    if given is not None:
+        return _on_scene(spec, casts, speeds, lengths, given, seconds, seed, notes)
     half_width = max(1.2, 0.62 * max(lengths, default=0.0), *(1.6 * c.half[1] for c in casts))
     lanes, half_depth = _lanes(spec, casts)
     name, said = ground_name(spec.scene.text)
@@ -127,9 +144,43 @@ def plan(spec: Spec, casts: list[Cast], seconds: float, seed: int = 0) -> Plan:
     low = (-2.5 * half_width - 3, -half_depth - 4)
     high = (2.5 * half_width + 3, half_depth + 4)
     cell = max(0.05 * min(c.metres for c in casts), (high[0] - low[0]) / 128)
-    maker = _Maker(spec, casts, speeds, lengths, lanes, stage, seconds, seed, notes)
+    ways: list[str] = []
+    maker = _Maker(spec, casts, speeds, lengths, lanes, stage, seconds, seed, ways)
     maker.ground = Ground.plane(low, high, cell, stage.obstacles())
-    return Plan(stage, maker.all(), seconds, notes, maker.ground)
+    return Plan(stage, maker.all(), seconds, notes, maker.ground, ways)
+
+
+def _on_scene(
+    spec: Spec, casts: list[Cast], speeds: list[float], lengths: list[float], given: Gaussians,
+    seconds: float, seed: int, notes: list[str],
+) -> Plan:  # fmt: skip
+    """The plan on the ground of a scene's own Gaussians, moved so that its ground's middle is the origin."""
+    ground = scene_ground(given, min(c.metres for c in casts))
+    free = np.argwhere(~ground.blocked)
+    if not len(free):
+        raise WorkError("--scene: nothing on its ground is free to stand on; give another scene")
+    (y0, x0), (y1, x1) = free.min(axis=0), free.max(axis=0)
+    middle = (ground.place_of((int(y0), int(x0))) + ground.place_of((int(y1), int(x1)))) / 2
+    ground = replace(
+        ground, origin=(ground.origin[0] - float(middle[0]), ground.origin[1] - float(middle[1]))
+    )
+    shift = torch.tensor([float(middle[0]), float(middle[1]), 0.0])
+    half_width, half_depth = 0.5 * (x1 - x0) * ground.cell, 0.5 * (y1 - y0) * ground.cell
+    notes.append(
+        f"scene: a unit is taken as 1 m; its ground is {2 * half_width:.2f} by {2 * half_depth:.2f} m"
+    )
+    lanes, _ = _lanes(spec, casts)
+    most = max((abs(lane) for lane in lanes), default=0.0)
+    lanes = [lane * min(1.0, 0.8 * half_depth / most) if most > 0 else lane for lane in lanes]
+    shorter = [min(length, 1.6 * half_width) for length in lengths]
+    for actor, length, short in zip(spec.actors, lengths, shorter, strict=True):
+        if short < length:
+            notes.append(f"actor {actor.id}: the ground ends after {short:.2f} m; it stands then")
+    stage = Stage("scene", replace(given, means=given.means - shift), float(half_width), float(half_depth))
+    ways: list[str] = []
+    maker = _Maker(spec, casts, speeds, shorter, lanes, stage, seconds, seed, ways)
+    maker.ground = ground
+    return Plan(stage, maker.all(), seconds, notes, ground, ways)
 
 
 def _speeds(spec: Spec, casts: list[Cast], notes: list[str]) -> list[float]:
@@ -266,7 +317,7 @@ class _Maker:
             points = walk(self.ground, start, start, cast.radius, self.notes, who, POINTS)
         forward = tuple(cast.clip.gait["forward"]) if cast.clip.gait["usable"] else (0.0, -1.0, 0.0)
         turns = (
-            face(points, forward)
+            capped(face(points, forward), points, speed, MOST_TURN)
             if going
             else np.repeat(self._stance(actor, points[0], forward)[None], POINTS, 0)
         )

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.compose.placement.bounds import bounded
-from orbit4d.compose.placement.facing import face
+from orbit4d.compose.placement.facing import capped, face
 from orbit4d.compose.placement.ground import Ground
 from orbit4d.compose.placement.planning import Plan
 from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.recon4d.composition import MOST_TURN
 
 Floats = npt.NDArray[np.float64]
 
@@ -193,8 +194,7 @@ def refined(plan: Plan, tau: float = TAU) -> list[str]:
     """Refine every individual of a plan in place; a line for each that ended at a bound."""
     lines = []
     for one in plan.placed:
-        floats = one.track.points[0][2] > 0.1 * one.cast.metres
-        if plan.ground is None or floats:
+        if plan.ground is None or plan.above(one):
             continue
         clip = one.cast.clip
         body = Body(clip.height, one.cast.radius / one.cast.scale)
@@ -211,7 +211,9 @@ def refined(plan: Plan, tau: float = TAU) -> list[str]:
         if one.going and before > 0:
             forward = tuple(clip.gait["forward"]) if clip.gait["usable"] else (0.0, -1.0, 0.0)
             moved = replace(
-                moved, turns=face(points, forward), end=moved.begin + moved.length / one.speed + moved.ease
+                moved,
+                turns=capped(face(points, forward), points, one.speed, MOST_TURN),
+                end=moved.begin + moved.length / one.speed + moved.ease,
             )
         one.track = moved
         if scale_bound or bounds.any():

@@ -161,6 +161,26 @@ def _camera(
     return Camera(c2w, focal, focal, size / 2, size / 2, size, size)
 
 
+def overview(low: Floats, high: Floats, elevation: float, size: int) -> Camera:
+    """A camera in front of a box [3], [3], which fills its square frame."""
+    corners, target = corners_of(np.stack([low, high])), (low + high) / 2
+    axes = orbit_c2w(0.0, elevation, 1.0)[:3, :3]
+    distance = distance_for(corners, target, axes, float(np.tan(np.radians(FOV / 2))))
+    return _camera(target, 0.0, elevation, distance, 0.0, size)
+
+
+def anybody(cameras: list[Camera], boxes: Floats) -> bool:
+    """Whether anything of any box [F, A, 2, 3] is in the picture of its frame."""
+    for camera, frame in zip(cameras, boxes, strict=True):
+        pixels, depth = camera.project(corners_of(frame))
+        ahead = (depth > 0).any(axis=-1)
+        low = np.where(depth[..., None] > 0, pixels, np.inf).min(axis=-2)
+        high = np.where(depth[..., None] > 0, pixels, -np.inf).max(axis=-2)
+        if (ahead & (high > 0).all(-1) & (low < [camera.w, camera.h]).all(-1)).any():
+            return True
+    return False
+
+
 def inside_share(cameras: list[Camera], boxes: Floats) -> tuple[float, float]:
     """(share of frames with every box inside the picture, least height of an actor in pixels)."""
     whole, least = [], np.inf

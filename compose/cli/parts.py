@@ -1,0 +1,113 @@
+"""What a run was asked for, and what plays in it: concepts from the cache or fitted, with their motions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orbit4d.compose.characters.concepts import Clip, Concept, clip_of, fit_concept, rest_action, with_motion
+from orbit4d.compose.characters.gltf_rig import Character
+from orbit4d.compose.characters.reading import read_character
+from orbit4d.compose.cli.options import open_libraries
+from orbit4d.compose.library.casting import Cast as Picked
+from orbit4d.compose.library.catalogue import Entry, Library
+from orbit4d.compose.library.credits import Credit, credit
+from orbit4d.compose.library.retrieval import action_fits, retrieve
+from orbit4d.compose.spec import Spec
+from orbit4d.datasets.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run was asked for."""
+
+    prompt: str
+    libraries: tuple[str, ...]
+    director: str = "rules"
+    scene: str | None = None
+    refine: str = "geometry"
+    licences: tuple[str, ...] = ()
+    strict: bool = False
+    frames: int = 48
+    fps: float = 24.0
+    size: int = 256
+    seed: int = 0
+    encoder: str = ""
+    refine_model: str = "sd15"
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.frames <= 2000:
+            raise InputError(f"--frames {self.frames}: give 2 to 2000")
+        if not 1 <= self.fps <= 120:
+            raise InputError(f"--fps {self.fps:g}: give 1 to 120")
+        if not 32 <= self.size <= 2048:
+            raise InputError(f"--size {self.size}: give 32 to 2048 pixels")
+
+
+def joined(wanted: Wanted) -> Library:
+    """The libraries that were given, without what their licences keep out."""
+    return open_libraries(wanted.libraries, ",".join(wanted.licences))
+
+
+@dataclass
+class Part:
+    """A concept that plays, with what placement and measuring read."""
+
+    picked: Picked
+    concept: Concept
+    character: Character
+    clip: Clip
+    credits: tuple[Credit, ...]
+    note: str = ""
+
+
+def played(spec: Spec, picked: Picked, library: Library, cache: Path) -> Part:
+    """The concept of an actor: fitted or from the cache, with another's motion where it lacks one."""
+    entry, actor = picked.entry, spec.actors[picked.actor]
+    path = Path(entry.file)
+    if not path.is_file():
+        raise InputError(
+            f"{entry.uid}: its file {entry.file[:100]!r} is not there; mend the library's column `file`"
+        )
+    character = read_character(str(path))
+    names = [motion.name for motion in character.rig.motions]
+    concept = fit_concept(str(path), entry.uid, rest_action(names), cache)
+    character = read_character(str(path), concept.scene.info["scale"], concept.scene.info["centre"])
+    action, rows = entry.action, [credit("object", picked.actor, entry)]
+    if entry.action not in names:
+        action = names[min(entry.action_index, len(names) - 1)]
+    note = ""
+    if actor.action_given and not action_fits(actor.action, entry.uid, entry.action, library):
+        lent = _lent(actor.action, entry, library, concept, cache)
+        if lent is None:
+            note = f"actor {actor.id}: no {actor.action[:40]} for it; {action} stands in"
+        else:
+            concept, action, giver, rig = lent
+            rows.append(credit("motion", picked.actor, giver, f"retargeted to {entry.uid}"))
+            character = replace(character, rig=rig)
+            note = f"actor {actor.id}: {giver.action} of {giver.uid}, moved to its skeleton"
+    return Part(picked, concept, character, clip_of(character, action), tuple(rows), note)
+
+
+def _lent(action: str, entry: Entry, library: Library, concept: Concept, cache: Path) -> Any:
+    """(concept, action, giver, rig) with a motion of an asset whose skeleton matches, else None."""
+    tried: set[str] = set()
+    for uid, name, _ in retrieve(action, action, library):
+        if (
+            uid == entry.uid
+            or uid in tried
+            or len(tried) >= 12
+            or not action_fits(action, uid, name, library)
+        ):
+            continue
+        tried.add(uid)
+        giver = library.entry(uid, name)
+        try:
+            source = read_character(giver.file)
+            moved = with_motion(concept, source, source.rig.motion(name), cache, uid)
+        except InputError:
+            continue
+        field: Any = moved.scene.field
+        return moved, name, giver, field.rig
+    return None

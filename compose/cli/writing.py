@@ -1,0 +1,138 @@
+"""The folder of a film: its concepts, composition.json, plan.json; places taken from another film."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orbit4d.compose.cli.measuring import boxes_of
+from orbit4d.compose.cli.parts import Part, Wanted
+from orbit4d.compose.placement.planning import Plan
+from orbit4d.compose.placement.procedural import shadow
+from orbit4d.compose.placement.shooting import anybody, shoot
+from orbit4d.compose.spec import Spec
+from orbit4d.datasets.core.atomic import write_json
+from orbit4d.datasets.core.errors import WorkError
+from orbit4d.recon4d.composition import FILE, FORMAT, camera_record, track_of, track_record
+from orbit4d.recon4d.deformation.building import StillField
+from orbit4d.recon4d.gaussians import Gaussians
+from orbit4d.recon4d.scene import Scene
+
+
+def write_composition(
+    spec: Spec,
+    parts: Sequence[Part],
+    placed: Plan,
+    wanted: Wanted,
+    out: Path,
+    cache: Path,
+    kept: Path | None = None,
+) -> None:
+    """concepts/ and composition.json, which comes last but for scene.json."""
+    folder = out / "concepts"
+    rows: list[dict[str, Any]] = []
+    if wanted.scene != "none":
+        held = None if kept is None else _scene_of(kept)
+        key = held or still(placed.stage.gaussians, folder)
+        rows.append({"concept": key, "role": "scene", "track": None})
+    for one in placed.placed:
+        part = next(p for p in parts if p.picked.actor == one.actor)
+        if not (folder / part.concept.key / "scene.json").is_file():
+            shutil.copytree(cache / part.concept.key, folder / part.concept.key, dirs_exist_ok=True)
+        if wanted.scene != "none":
+            # Drawn with the actor's own path and turn; nothing of it plays.
+            key = still(shadow(1.7 * part.clip.half[0], 1.7 * part.clip.half[1]), folder)
+            track = track_record(replace(one.track, ground=0.0))
+            rows.append({"concept": key, "role": "shadow", "actor": one.actor, "track": track})
+        rows.append(
+            {
+                "concept": part.concept.key, "role": "actor", "actor": one.actor, "member": one.member,
+                "uid": part.picked.entry.uid, "action": part.clip.action, "track": track_record(one.track),
+            }
+        )  # fmt: skip
+    boxes, forward, actors = boxes_of(placed, wanted.frames)
+    seconds = placed.seconds
+    cameras = shoot(spec.camera, boxes, forward, actors, seconds, wanted.size)
+    if not anybody(cameras, boxes):
+        asked = ", ".join(shot.move or shot.shot or "wide" for shot in spec.camera) or "establishing"
+        raise WorkError(
+            f"no actor is in the picture in any of {wanted.frames} frames of camera {asked}; say another"
+        )
+    times = np.linspace(0, 1, wanted.frames, endpoint=False)
+    record = {
+        "format": FORMAT, "prompt": spec.prompt, "seconds": seconds, "fps": wanted.fps, "seed": wanted.seed,
+        "parts": rows, "camera": [camera_record(c, float(t)) for c, t in zip(cameras, times, strict=True)],
+    }  # fmt: skip
+    write_json(out / "plan.json", plan_record(parts, placed))
+    write_json(out / FILE, record)
+    write_json(out / "scene.json", {"format": 1, "kind": "composition"})
+
+
+def _scene_of(film: Path) -> str | None:
+    """Key of the scene of a film, None where it has none."""
+    rows = json.loads((film / FILE).read_text(encoding="utf-8"))["parts"]
+    return next((row["concept"] for row in rows if row["role"] == "scene"), None)
+
+
+def keep_places(placed: Plan, film: Path, but: int | None) -> None:
+    """Give everybody the place and way of a film; who is exchanged keeps path, turns and times, and has a
+    scale, ground and stride of its own."""
+    rows = json.loads((film / FILE).read_text(encoding="utf-8"))["parts"]
+    old = {(row["actor"], row["member"]): track_of(row["track"]) for row in rows if row["role"] == "actor"}
+    for one in placed.placed:
+        held = old.get((one.actor, one.member))
+        if held is None:
+            continue
+        if one.actor != but:
+            one.track = held
+            continue
+        own = one.track
+        one.track = replace(
+            held, scale=own.scale, ground=own.ground, rate=own.rate, phase=own.phase, loop=own.loop,
+            stride=own.stride if held.length > 0 else 0.0,
+        )  # fmt: skip
+        one.going = held.length > 0
+        span = held.end - held.begin - held.ease
+        one.speed = held.length / span if one.going and span > 0 else 0.0
+
+
+def plan_record(parts: Sequence[Part], placed: Plan) -> dict[str, Any]:
+    """What was found, with the five best, and where it stands."""
+    found = [
+        {
+            "actor": part.picked.actor, "uid": part.picked.entry.uid, "action": part.clip.action,
+            "score": part.picked.score, "stands_in": part.picked.object_stands_in,
+            "best": list(part.picked.best),
+            "gait": part.clip.gait,
+        }
+        for part in parts
+    ]  # fmt: skip
+    where = [
+        {"actor": one.actor, "member": one.member, "metres": one.cast.metres, "speed_mps": one.speed,
+         "start": one.track.points[0].tolist(), "end": one.track.points[-1].tolist()}
+        for one in placed.placed
+    ]  # fmt: skip
+    marks = [{"name": m.name, "low": list(m.low), "high": list(m.high)} for m in placed.stage.landmarks]
+    return {
+        "found": found,
+        "placed": where,
+        "scene": placed.stage.name,
+        "landmarks": marks,
+        "notes": [*placed.notes, *placed.path_notes],
+    }
+
+
+def still(gaussians: Gaussians, folder: Path) -> str:
+    """Key of a concept in which nothing moves, written to `folder` where it is not there yet."""
+    digest = hashlib.sha256(b"".join(t.numpy().tobytes() for t in gaussians.tensors().values()))
+    key = digest.hexdigest()[:32]
+    if not (folder / key / "scene.json").is_file():
+        Scene(gaussians, StillField()).save(folder / key)
+    return key
