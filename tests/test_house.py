@@ -37,8 +37,8 @@ ORDER = {
         "report review commands cli"
     ),
     "model": (
-        "config weights network orbits encoders data diffusion compute run guided sampling views distill training "
-        "cli train_main"
+        "config weights network orbits encoders data diffusion compute run guided sampling views distill "
+        "training cli train_main"
     ),
     "recon4d": (
         "rotations devices graphs raster ply gaussians deformation world scene composition filming inputs "

@@ -22,6 +22,7 @@ from orbit4d.model.guided.models.video_model import (
 )
 from orbit4d.model.guided.sampler import Guide
 from orbit4d.model.guided.schedules import DiffusersSchedule, Levels
+from orbit4d.model.orbits.network import WanOrbit
 from orbit4d.model.sampling.pipeline import OrbitPipeline
 
 #: How far radius and field of view of a path may be from those of training.
@@ -35,6 +36,8 @@ class OrbitRun:
     temporal = 1
 
     def __init__(self, pipeline: OrbitPipeline) -> None:
+        if isinstance(pipeline.unet, WanOrbit):
+            raise InputError("a run of wan-orbit: its latents stand for several frames; give a VideoMV run")
         self.pipeline, self.licence = pipeline, ""
         config = pipeline.config
         self.scale = int(pipeline.parts.autoencoder.factor)

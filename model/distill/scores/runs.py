@@ -12,6 +12,7 @@ from torch import Tensor
 
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.model.diffusion.flow import is_flow
 from orbit4d.model.distill.score_model import Branch, Kind, coefficients
 from orbit4d.model.distill.scores.conditions import check_images, refuse_unknown
 from orbit4d.model.sampling.asked import Asked
@@ -34,6 +35,8 @@ class RunScore:
     def __init__(self, pipeline: OrbitPipeline, source: str, slot: str) -> None:
         self.pipeline, self.source, self.slot = pipeline, source, slot
         self.name = f"run:{Path(source).name}"
+        if is_flow(pipeline.scheduler):
+            raise InputError(f"{source}: a run of wan-orbit; a score is of an OrbitUNet's run: give one")
         self.alphas_cumprod = pipeline.scheduler.alphas_cumprod.double().cpu()
         self.prediction = "sample"
         self.frames = int(pipeline.config.frames)

@@ -189,6 +189,15 @@ def test_guidance_is_its_formula_and_cameras_and_motion_count(finished: Path) ->
     assert not torch.equal(orbits[0], orbits[1]) and not torch.equal(orbits[0], orbits[2])
 
 
+def test_what_needs_latents_of_frames_refuses_the_run(finished: Path) -> None:
+    from orbit4d.model.distill.scores.runs import RunScore
+    from orbit4d.model.sampling.guided_orbit import OrbitRun
+
+    for load in (OrbitRun.load, lambda run: RunScore.load(run, "video")):
+        with pytest.raises(InputError, match="a run of wan-orbit"):
+            load(str(finished))
+
+
 def test_lora_trains_adapters_and_the_new_parts_alone(
     dataset: str, micro: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
