@@ -37,7 +37,7 @@ class _Size(click.ParamType):
         "Input": "--cameras --depth --depth-scale --depth-model --depth-centre",
         "Camera path": "--path --frames --size --elevation --radius --fov",
         "Model": "--model --steps --seed",
-        "Guidance": "--mode --schedule --v --iterations --lr --omega --until --warp --z",
+        "Guidance": "--mode --schedule --v --iterations --lr --omega --until --soften --warp --z",
         "Output": "--out --overwrite --fps --report --keep-warp",
     },
 )
@@ -89,6 +89,10 @@ class _Size(click.ParamType):
 @click.option("--lr", default=0.02, show_default=True, help="Step of posterior and repo-posterior.")
 @click.option("--omega", default=4.0, show_default=True, help="Self-correction of worldforge.")
 @click.option("--until", default=5.5, show_default=True, help="Noise level at which worldforge ends.")
+@click.option(
+    "--soften", type=click.FloatRange(0), default=0.0, show_default=True,
+    help="Pixels over which worldforge fades what is seen towards its border; published: 15.",
+)  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 1000), help="Sampling steps. Default: the model's.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
 @click.option("--fps", default=8.0, show_default=True, help="Frame rate of the video.")
@@ -104,7 +108,7 @@ class _Size(click.ParamType):
 @click.option("--keep-warp", is_flag=True, help="Also write the warped frames.")
 def command(
     inputs: tuple[str, ...], out: Path, overwrite: bool, report: Path | None, fps: float, keep_warp: bool,
-    iterations: int, lr: float, omega: float, until: float, **options: Any,
+    iterations: int, lr: float, omega: float, until: float, soften: float, **options: Any,
 ) -> None:  # fmt: skip
     """Show what other cameras would see of images whose depth is known.
 
@@ -127,7 +131,7 @@ def command(
     told = report or out.with_suffix(".json")
     for path in (out, out.with_suffix(""), told):
         refuse_taken(path, overwrite)
-    settings = Settings(iterations, lr, omega=omega, until=until)
+    settings = Settings(iterations, lr, omega=omega, until=until, soften=soften)
     made = make(Request(inputs=inputs, settings=settings, **options))
     write(made, out, told, fps, keep_warp)
     click.echo(f"wrote {out}")

@@ -117,7 +117,10 @@ def make(request: Request, model: VideoModel | None = None, given: Given | None 
     guide = Guide(
         warp, torch.from_numpy(seen.latent_seen)[None, None], table.weights, _mode(request.mode),
         # A video or two views: the release begins its lower tiles further up.
-        replace(request.settings, tile_row=24 if len(given.views) > 1 else 32),
+        replace(
+            request.settings, tile_row=24 if len(given.views) > 1 else 32,
+            soften=request.settings.soften / model.scale,
+        ),
     )  # fmt: skip
     frames = _sampled(model, seen, way, guide, steps, request.seed, clock)
     report = _report(request, model, asked, seen, table, guide, clock, steps) | depth_about
@@ -229,7 +232,8 @@ def _report(
         "schedule": "none" if request.mode == "none" else request.schedule or "closed",
         "v": None if table.v is None else list(table.v),
         "v_from": table.origin,
-        "settings": {k: getattr(guide.settings, k) for k in ("iterations", "lr", "clamp", "omega", "until")},
+        "settings": {k: getattr(guide.settings, k) for k in ("iterations", "lr", "clamp", "omega", "until")}
+        | {"soften_px": request.settings.soften},
         "path": asked.path,
         "size": list(asked.size),
         "steps": steps,

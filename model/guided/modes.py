@@ -26,6 +26,7 @@ class Settings:
     until: float = 5.5
     products: Literal["transpose", "symmetric"] = "transpose"
     tile_row: int = 32
+    soften: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def guided_sample(
     until: float = 5.5,
     products: Literal["transpose", "symmetric"] = "transpose",
     tile_row: int = 32,
+    soften: float = 0.0,
     callback: Callable[[int, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Sample from noise to the schedule's last level, pulled towards a warp where it sees something.
@@ -113,7 +114,7 @@ def guided_sample(
             "repo-posterior". omega: self-correction of "worldforge", which guides while sigma is at least
             `until`. products: "symmetric" averages products with the Jacobian and its transpose. tile_row:
             where the lower tiles of "repo-posterior" begin in latents of 72 x 128 (24 for a video or two
-            views).
+            views). soften: latents over which "worldforge" fades what is seen towards its border.
         callback: `callback(i, x) -> x` after each step.
 
     Returns:
@@ -131,7 +132,7 @@ def guided_sample(
     if name not in MODES:
         raise ValueError(f"mode: {', '.join(MODES)}; not {mode!r}")
     table = weight_table(None if name == "none" else lam, count, x.shape[2])
-    settings = Settings(iterations, lr, clamp, omega, until, products, tile_row)
+    settings = Settings(iterations, lr, clamp, omega, until, products, tile_row, soften)
     problem = _problem(denoiser, steps, x, warp, seen, table, settings, generator)
     for i in range(count):
         if table[i].any():

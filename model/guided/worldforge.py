@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from orbit4d.model.guided.modes import Problem, kept
+from orbit4d.model.guided.soft_mask import soft_mask
 
 
 def refined(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tensor:
@@ -22,7 +23,7 @@ def refined(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tensor:
         if sigma < problem.settings.until:
             return schedule.step(first, i, x)
         mu = schedule.to_x0(first, i, x)
-        fused = torch.where(problem.seen, torch.lerp(mu, problem.warp, weights), mu)
+        fused = torch.where(problem.seen, torch.lerp(mu, problem.warp, weights * _softened(problem, x)), mu)
         noise = torch.randn(x.shape, generator=problem.generator, dtype=x.dtype, device=_home(problem, x))
         again = kept(x, schedule.from_ve(fused + sigma * noise.to(x.device), i), weights)
         second = problem.output(again, i)
@@ -51,6 +52,14 @@ def self_corrected(good: Tensor, worse: Tensor, omega: float) -> Tensor:
     ratio = norm_good / norm_worse.clamp(min=torch.finfo(good.dtype).tiny) * cosine
     across = good - ratio.view(shape) * worse
     return good + omega * (1 - cosine.square()).clamp(min=0).sqrt().view(shape) * across
+
+
+def _softened(problem: Problem, x: Tensor) -> Tensor:
+    """What is seen fades towards its border over `soften` latents; 1 where that is 0."""
+    if not problem.settings.soften > 0:
+        return torch.ones((), dtype=x.dtype, device=x.device)
+    mask = soft_mask(problem.seen.cpu().numpy(), problem.settings.soften)
+    return torch.from_numpy(mask).to(x.device, x.dtype)
 
 
 def _home(problem: Problem, x: Tensor) -> torch.device:

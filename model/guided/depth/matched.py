@@ -34,7 +34,7 @@ def matched_depth(
     centre = [-p[:3, :3].T @ p[:3, 3] for p in w2c]
     found = np.full(grey.shape, np.inf, np.float32)
     for i in range(len(grey)):
-        apart = [np.linalg.norm(c - centre[i]) if k != i else np.inf for k, c in enumerate(centre)]
+        apart = [float(np.linalg.norm(c - centre[i])) if k != i else np.inf for k, c in enumerate(centre)]
         j = int(np.argmin(apart))
         if not 0 < apart[j] < np.inf:
             continue

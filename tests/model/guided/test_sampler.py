@@ -18,6 +18,7 @@ from orbit4d.model import guided_sample
 from orbit4d.model.guided.modes import kept
 from orbit4d.model.guided.sampler import RULES
 from orbit4d.model.guided.schedules import DDIM, DiffusersSchedule, EulerVE, FlowEuler, ScaledSchedule
+from orbit4d.model.guided.soft_mask import soft_mask
 from orbit4d.model.guided.worldforge import self_corrected
 
 
@@ -347,6 +348,40 @@ def test_self_correction_is_the_released_one(reference) -> None:
             omega = float(name.removeprefix("dsg_better_omega"))
             got = self_corrected(z["dsg_good"], z["dsg_worse"], omega)
             assert torch.allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_soft_masks_are_the_released_ones(reference) -> None:
+    """float32 there: 1e-6."""
+    z = reference("worldforge")
+    for name in (n for n in z if n.startswith("soft_") and n != "soft_mask"):
+        _, form, width = name.split("_")
+        assert np.abs(soft_mask(z["soft_mask"] > 0, float(width), form) - z[name]).max() < 1e-6, name
+
+
+def test_worldforge_fades_what_is_seen_towards_its_border() -> None:
+    """One step of an estimate of 0 at sigma 1 with omega 0: x' = w X + noise, by hand, w = sin(pi t / 2)."""
+    seen = torch.zeros(1, 1, 2, 1, 6, dtype=torch.bool)
+    seen[:, :, 1, :, 1:] = True
+    warp = torch.ones(1, 1, 2, 1, 6, dtype=torch.float64)
+    states = []
+
+    def zero(x, sigma):
+        states.append(x)
+        return torch.zeros_like(x)
+
+    def run(soften):
+        g = torch.Generator().manual_seed(3)
+        states.clear()
+        guided_sample(
+            zero, torch.tensor([1.0, 0.0]), torch.zeros_like(warp), warp, seen, 1.0, "worldforge", g,
+            omega=0.0, until=0.0, soften=soften,
+        )  # fmt: skip
+        noise = torch.randn(warp.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        return (states[1] - noise)[0, 0, 1, 0]
+
+    assert torch.allclose(run(0.0), torch.tensor([0.0, 1, 1, 1, 1, 1], dtype=torch.float64))
+    ramp = np.sin(np.pi / 2 * np.minimum(np.arange(6) / 4, 1))
+    assert torch.allclose(run(4.0), torch.from_numpy(ramp))
 
 
 def test_worldforge_draws_once_a_guided_step_in_order(gaussian, known) -> None:
