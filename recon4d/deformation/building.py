@@ -6,6 +6,7 @@ from typing import Any
 
 from orbit4d.recon4d.deformation.field import Deformation, HexPlaneField, NodeField, StillField
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
+from orbit4d.recon4d.deformation.residual import ResidualField
 from orbit4d.recon4d.deformation.rigs.rigged import RigField
 
 
@@ -17,6 +18,8 @@ def build_field(config: dict[str, Any]) -> Deformation:
         return HexPlaneField(**{**options, **lists})
     if config["kind"] == "nodes":
         return NodeField(**options)
+    if config["kind"] == "residual":
+        return ResidualField(**options)
     if config["kind"] == "keyframes":
         return KeyframeField(**{**options, "heads": tuple(options["heads"])})
     if config["kind"] == "still":
@@ -26,5 +29,6 @@ def build_field(config: dict[str, Any]) -> Deformation:
     if config["kind"] == "still":
         return StillField()
     raise ValueError(
-        f"unknown deformation field {config['kind']!r}; choose nodes, hexplane, keyframes, rigged or still"
+        f"unknown deformation field {config['kind']!r}; "
+        "choose nodes, residual, hexplane, keyframes, rigged or still"
     )

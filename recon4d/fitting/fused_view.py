@@ -12,6 +12,8 @@ import torch
 
 from orbit4d.recon4d.deformation.field import NodeField
 from orbit4d.recon4d.deformation.node_motion import NodeMotion, has_kernels
+from orbit4d.recon4d.deformation.residual import ResidualField
+from orbit4d.recon4d.deformation.residual_motion import ResidualMotion
 from orbit4d.recon4d.fitting.fused_loss import TAPS, Comparison
 from orbit4d.recon4d.fitting.losses import Outcome, Task
 from orbit4d.recon4d.fitting.settings import LossWeights, Settings
@@ -56,7 +58,7 @@ class FusedView:
         means, quats, scales, colors = (np.empty((n, columns), np.float32) for columns in (3, 4, 3, 3))
         self.grads = Spread(means, quats, scales, np.empty(n, np.float32), colors)
         self.lit = np.empty((h, w, 3), np.float32)
-        self.motion: NodeMotion | None = None
+        self.motion: NodeMotion | ResidualMotion | None = None
         self._to: dict[str, Float] = {}
 
     def __call__(
@@ -64,11 +66,13 @@ class FusedView:
     ) -> Outcome:
         """As `by_autograd`; always of the same fit, Adam and row."""
         view, raw = task.view, shared.raw
-        means, quats = raw["means"], raw["quats"]
+        means, quats, colors = raw["means"], raw["quats"], shared.colors
         motion = self._moved(fit, task, means, quats) if task.moving else None
         if motion is not None:
             means, quats = motion.means, motion.quats
-        spread = Spread(means, quats, shared.scales, shared.opacities, shared.colors)
+        if isinstance(motion, ResidualMotion):
+            colors = motion.lit(raw["colors"])
+        spread = Spread(means, quats, shared.scales, shared.opacities, colors)
         color, alpha = self.canvas.draw(spread, view.camera.viewmats[0].numpy(), view.camera.Ks[0].numpy())
         gain = None if fit.exposure is None else np.float32(fit.exposure.gain(view.index))
         if gain is not None:
@@ -88,11 +92,14 @@ class FusedView:
         centres, radii = torch.from_numpy(self.canvas.grad_means2d), torch.from_numpy(self.canvas.radii)
         return Outcome(centres, radii, loss, self.comparison.judged())
 
-    def _moved(self, fit: Fit, task: Task, means: Float, quats: Float) -> NodeMotion:
+    def _moved(self, fit: Fit, task: Task, means: Float, quats: Float) -> NodeMotion | ResidualMotion:
         if self.motion is None:
             assert isinstance(fit.field, NodeField)
             values = fit.adam.part(fit.adam.values, "field").numpy()
-            self.motion = NodeMotion(fit.field, values, len(means))
+            if isinstance(fit.field, ResidualField):
+                self.motion = ResidualMotion(fit.field, values, len(means))
+            else:
+                self.motion = NodeMotion(fit.field, values, len(means))
         self.motion.move(means, quats, task.view.time, task.frame_step)
         return self.motion
 
@@ -107,7 +114,10 @@ class FusedView:
         np.multiply(shared.opacities, grads.opacities, out=to["logits"])
         to["logits"] *= np.float32(1.0) - shared.opacities
         # A colour that is clamped has no slope; torch's clamp has one at its bounds.
-        np.multiply(grads.colors, shared.raw["colors"] == shared.colors, out=to["colors"])
+        if task.moving and isinstance(self.motion, ResidualMotion):
+            self.motion.pull_colors(grads.colors, to["colors"], to["field"])
+        else:
+            np.multiply(grads.colors, shared.raw["colors"] == shared.colors, out=to["colors"])
         if not task.moving or self.motion is None:
             to["means"][:] = grads.means
             to["quats"][:] = grads.quats

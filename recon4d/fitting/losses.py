@@ -174,7 +174,7 @@ def is_graphable(fit: Fit, settings: Settings, task: Task) -> bool:
     """Whether `by_graphs` knows everything that this view's loss is made of."""
     plain = task.perceptual is None and not settings.weights.depth_smoothness
     plain = plain and task.view.confidence is None
-    known = isinstance(fit.field, NodeField) and not fit.gaussians.sh_degree
+    known = type(fit.field) is NodeField and not fit.gaussians.sh_degree
     return plain and known and min(task.view.truth.shape[:2]) >= TAPS
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time as clock
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path, named
+from orbit4d.recon4d.deformation.residual import key_times
 from orbit4d.recon4d.devices import choose_device, describe_device
 from orbit4d.recon4d.fitting import optimize
 from orbit4d.recon4d.fitting.completion.refit import far_scores, in_fit, refitted
@@ -50,6 +52,8 @@ _FIT_STATIC, _FIT_DYNAMIC = 0.93, 0.80
 #: The same where all views agree, at small size: below it a bare video's orbit is searched. Moving animals on
 #: right orbits give 0.38 to 0.95, on reversed ones 0.27 to 0.81.
 _UNSURE, _GLANCE = 0.95, 128
+#: Training cameras a time from which each Gaussian may differ from the nodes. Measured with 8.
+FREE_CAMERAS = 8
 
 
 def reconstruct(
@@ -262,12 +266,29 @@ def exposed(settings: Settings, inputs: Inputs) -> Settings:
 
 def for_views(settings: Settings, inputs: Inputs) -> Settings:
     """Settings of synchronised cameras: their still moment is part of the video, and an open scene has no
-    mattes to fit.
+    mattes to fit. Where enough cameras see every moment, nodes are held less and each Gaussian may differ.
     """
     if inputs.views is None:
         return settings
-    weights = replace(settings.weights, alpha=0.0) if is_open(inputs) else settings.weights
-    return replace(settings, static_share=0.0, weights=weights)
+    settings = replace(settings, static_share=0.0)
+    if is_open(inputs):
+        return replace(settings, weights=replace(settings.weights, alpha=0.0))
+    if not _freely_moved(settings, inputs):
+        return settings
+    keys = key_times(inputs.dynamic.time)
+    weights = settings.weights
+    return replace(
+        settings,
+        weights=replace(weights, rigidity=weights.rigidity / 10, smoothness=weights.smoothness / 10),
+        deformation={**settings.deformation, "kind": "residual", "keys": keys},
+    )
+
+
+def _freely_moved(settings: Settings, inputs: Inputs) -> bool:
+    """Whether each time was seen by `FREE_CAMERAS`, in the median, and the settings move by nodes alone."""
+    seen = Counter(inputs.dynamic.time)
+    enough = len(seen) > 1 and float(np.median(list(seen.values()))) >= FREE_CAMERAS
+    return enough and settings.deformation["kind"] == "nodes" and not settings.density.every
 
 
 def is_open(inputs: Inputs) -> bool:

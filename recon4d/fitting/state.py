@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from orbit4d.datasets.core.atomic import replacing_file
-from orbit4d.datasets.core.errors import WorkError
+from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.remote import publish
 from orbit4d.recon4d.deformation.building import build_field
 from orbit4d.recon4d.deformation.field import Deformation
@@ -60,13 +60,23 @@ def new_fit(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        deformation = build_field(settings.deformation).to(device)
+        deformation = build_field(_sized(settings, len(gaussians))).to(device)
     gaussians = gaussians.to(device)
     adam = _adam(gaussians, deformation, settings)
     leaves = _leaves(gaussians, adam)
     seen = DensityState.empty(len(leaves), device)
     capture = cuda_capture if device.type == "cuda" else None
     return Fit(leaves, deformation, adam, generator, seen, exposure, capture=capture)
+
+
+def _sized(settings: Settings, n: int) -> dict[str, Any]:
+    """The config of the field; one that has a row for each Gaussian is told their number."""
+    config = settings.deformation
+    if config["kind"] != "residual":
+        return config
+    if settings.density.every:
+        raise InputError("a residual field moves a fixed number of Gaussians: leave density.every at 0")
+    return {**config, "rows": n}
 
 
 def _leaves(gaussians: Gaussians, adam: Adam) -> Gaussians:

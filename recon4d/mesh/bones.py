@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.deformation.field import Deformation, NodeField, NodeSkin
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
+from orbit4d.recon4d.deformation.residual import ResidualField
 from orbit4d.recon4d.scene import Scene
 
 Array = npt.NDArray[Any]
@@ -77,7 +78,13 @@ def bones_of(scene: Scene, vertices: Array, times: int) -> Bones:
         weights[:, 0] = 1.0
         quats = np.tile((1.0, 0, 0, 0), (times, 1, 1))
         return Bones(np.zeros((1, 3)), np.zeros((times, 1, 3)), quats, joints, weights)
-    if not moves_by_nodes(field) or not isinstance(field, NodeSkin):
+    if isinstance(field, ResidualField):
+        off = max(float(field.differences(t)["means"].norm(dim=1).mean()) for t in field.keys)
+        print(
+            "the mesh follows the control nodes alone: what each Gaussian adds to them is left out, "
+            f"{off * scene.world.scale:.2g} in the mean at the time when it is most"
+        )
+    elif not moves_by_nodes(field) or not isinstance(field, NodeSkin):
         raise InputError(
             f"a mesh is moved by control nodes; this scene's field is {field.config['kind']}, so fit it anew"
         )
@@ -96,7 +103,7 @@ def _weights(field: NodeSkin, vertices: Array) -> tuple[Array, Array]:
     import copy
 
     asked = copy.deepcopy(field)
-    asked.bind(torch.from_numpy(np.asarray(vertices, np.float32)))
+    NodeSkin.bind(asked, torch.from_numpy(np.asarray(vertices, np.float32)))
     joints, weights = asked.skinning()
     order = np.argsort(-weights, axis=1, kind="stable")[:, :MOST]
     joints, weights = np.take_along_axis(joints, order, 1), np.take_along_axis(weights, order, 1)

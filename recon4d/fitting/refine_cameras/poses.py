@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from orbit4d.datasets.cameras.camera import FLIP_YZ, Camera
+from orbit4d.recon4d.deformation.residual import plain
 from orbit4d.recon4d.fitting import optimize
 from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.losses import View, image_terms, weigh
@@ -130,8 +131,8 @@ def refine_poses(inputs: Inputs, first: Gaussians, settings: Settings, seed: int
 
 
 def _small(settings: Settings) -> Settings:
-    field = {**settings.deformation, "n_nodes": 80, "width": 64}
-    field = field if field["kind"] == "nodes" else settings.deformation
+    field = plain(settings.deformation)
+    field = {**field, "n_nodes": 80, "width": 64} if field["kind"] == "nodes" else field
     return replace(
         settings, coarse_steps=COARSE, fine_steps=FINE, resolution=RESOLUTION, patience=0, exposure=False,
         deformation=field, density=replace(settings.density, every=0),

@@ -14,7 +14,8 @@ import pytest
 from orbit4d.datasets.cameras.camera import Camera, focal_from_fov, orbit_c2w
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d import ViewOptions, load_scene, reconstruct
-from orbit4d.recon4d.fitting import optimize
+from orbit4d.recon4d.deformation.residual import ResidualField
+from orbit4d.recon4d.fitting import optimize, reconstruction
 from orbit4d.recon4d.fitting.exposure import exposure_of
 from orbit4d.recon4d.fitting.reconstruction import in_world, read_inputs, score
 from orbit4d.recon4d.inputs.find_world import find_world
@@ -111,6 +112,41 @@ def test_a_killed_run_of_several_cameras_resumes_to_the_same_bits(
         assert (tmp_path / "s" / name).read_bytes() == (fitted / name).read_bytes()
     with pytest.raises(InputError, match="made with another input_sha256"):
         reconstruct(rgba, tmp_path / "s", cameras=cameras, settings=often)
+
+
+def test_where_enough_cameras_see_a_time_each_gaussian_may_differ_and_a_killed_run_resumes(
+    rgba: Any, cameras: Any, tiny_settings: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    options, often = ViewOptions(hold_cameras="2"), replace(tiny_settings, checkpoint_seconds=0.0)
+    inputs = read_inputs(rgba, None, cameras, None, 0.0, None, None, options=options)
+    few = reconstruction.for_views(tiny_settings, inputs)
+    assert few == replace(tiny_settings, static_share=0.0), "five cameras are too few"
+    assert reconstruction.for_views(tiny_settings, replace(inputs, views=None)) is tiny_settings
+    monkeypatch.setattr(reconstruction, "FREE_CAMERAS", 5)
+    free = reconstruction.for_views(tiny_settings, inputs)
+    assert free.deformation["kind"] == "residual" and free.weights.rigidity == 0.1
+    assert free.deformation["keys"] == sorted(set(inputs.dynamic.time))
+    whole = reconstruct(rgba, tmp_path / "a", cameras=cameras, settings=often, views=options)
+    assert isinstance(whole.field, ResidualField) and whole.field.table.abs().max() > 0
+    held, nearest = whole.metrics["heldout"], whole.metrics["baselines"]["nearest_training_frame"]
+    assert held["cam02"]["psnr"] > nearest["cam02"]["psnr"] + 4
+
+    calls, step = 0, optimize.take_step
+
+    def killed(*arguments: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if calls > 150:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(optimize, "take_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(rgba, tmp_path / "b", cameras=cameras, settings=often, views=options)
+    monkeypatch.setattr(optimize, "take_step", step)
+    reconstruct(rgba, tmp_path / "b", cameras=cameras, settings=often, views=options)
+    for name in ("canonical.ply", "deformation.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_an_open_scene_keeps_its_background(
