@@ -119,7 +119,7 @@ EXPORTS = (
 )  # fmt: skip
 @click.option(
     "--complete", is_flag=True,
-    help="Complete what the views leave unseen with --model, and fit again; the first fit stays in first/.",
+    help="Complete unseen views (needs --model), and fit again; the first fit stays in first/.",
 )  # fmt: skip
 @click.option(
     "--model", type=Place(as_text=True), default="",

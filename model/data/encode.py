@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -83,7 +83,8 @@ def encode_clip(
     first_dynamic, first_static [N, C, h, w] too (`first_view_latents`).
     """
     tensors: dict[str, torch.Tensor] = {k: clip[k] for k in ("c2w", "focal") if k in clip}
-    for rig in ("dynamic", "static"):
+    rigs: tuple[Literal["dynamic", "static"], ...] = ("dynamic", "static")
+    for rig in rigs:
         if rig in clip:
             pixels = clip[rig][_shown(clip, frozen, frames)][None].to(device)
             latents = {rig: frozen.to_latents(pixels, device)}

@@ -68,7 +68,7 @@ class FlowMatchScheduler(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
     ) -> None:
         """Levels of `flow_levels(num_inference_steps, shift)`."""
         sigmas = np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1].tolist()
-        super().set_timesteps(sigmas=sigmas, device=device)
+        super().set_timesteps(sigmas=sigmas, device=device)  # type: ignore[arg-type]  # None is its default
 
     def drawn(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Timesteps 1000 sigma and weights [B] float32 of uniform draws `u` [B] in [0, 1): more is
