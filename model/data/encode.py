@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,11 +83,10 @@ def encode_clip(
     first_dynamic, first_static [N, C, h, w] too (`first_view_latents`).
     """
     tensors: dict[str, torch.Tensor] = {k: clip[k] for k in ("c2w", "focal") if k in clip}
-    rigs: tuple[Literal["dynamic", "static"], ...] = ("dynamic", "static")
-    for rig in rigs:
+    for rig in ("dynamic", "static"):
         if rig in clip:
             pixels = clip[rig][_shown(clip, frozen, frames)][None].to(device)
-            latents = {rig: frozen.to_latents(pixels, device)}
+            latents: dict[str, torch.Tensor] = {rig: frozen.to_latents(pixels, device)}
             if frozen.spec.first_view == "video" and frozen.spec.variant == "image":
                 latents[f"first_{rig}"] = frozen.first_view_latents(pixels, device)
             tensors |= {name: as_stored(z[0].transpose(0, 1), dtype) for name, z in latents.items()}

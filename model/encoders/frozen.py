@@ -140,7 +140,7 @@ class FrozenParts:
     def check_widths(self, unet: OrbitUNet | OrbitWan) -> None:
         """InputError where an encoder gives another width than the network's cross-attention takes."""
         wan = isinstance(unet, OrbitWan)
-        wanted = unet.config.text_dim if isinstance(unet, OrbitWan) else unet.config.cross_attention_dim
+        wanted = unet.config["text_dim" if wan else "cross_attention_dim"]
         for name, part in (("text", self.text), ("image", self.image)):
             if part is not None and part.dim != wanted:
                 raise InputError(

@@ -40,11 +40,11 @@ class ViewOptions:
     hold_cameras: str | None = None
     """Cameras that are never trained on: labels or numbers, with commas; of a dataset also names of rigs."""
     hold_times: str | None = None
-    """Times that are never trained on: in [0, 1] with commas, or `every:K`."""
+    """Times that are never trained on: in [0, 1] with commas, or "every:K"."""
     allow_missing: bool = False
     """Leave out what a camera lacks, instead of refusing."""
     sync: str | None = None
-    """Rig of a dataset: `ring_16`; default: the asset's only one, where it has no orbit."""
+    """Rig of a dataset, say "ring_16"; default: the only one of an asset that has no orbit."""
 
     @property
     def given(self) -> list[str]:
