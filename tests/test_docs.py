@@ -84,9 +84,10 @@ def _target(words: Sequence[str]) -> tuple[list[click.Command], Sequence[str]]:
     found = command.get_command(context, words[1])
     assert found is not None, f"there is no command {words[1]}"
     if isinstance(found, click.Group):
-        # `compose` takes a prompt in place of a subcommand.
-        prompt = "run" if words[1] == "compose" and " " in words[2] else words[2]
-        found = found.get_command(context, prompt)
+        # `compose` and `animate` take a prompt or an image in place of a subcommand.
+        own = {"compose": "run", "animate": "make"}.get(words[1])
+        other = own is not None and words[2] not in found.list_commands(context)
+        found = found.get_command(context, own if own and other else words[2])
         assert found is not None, f"{words[1]} has no {words[2]}"
         return [found], words[3:]
     return [found], words[2:]
