@@ -14,7 +14,7 @@ import torch
 from orbit4d.recon4d.gaussians import SH_C0, Gaussians
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "fixtures" / "splats"
-FIXTURES = next((p for p in (SHARED, Path("/work/shared/fixtures/splats")) if p.is_dir()), None)
+FIXTURES = SHARED if SHARED.is_dir() else None
 
 
 def some(degree: int, n: int = 700, seed: int = 0) -> Gaussians:
