@@ -149,6 +149,18 @@ def _blend(i, maps, index, weights, m):  # type: ignore[no-untyped-def]
 
 
 @jit
+def _carried(i, means, covs, m, half, moved, sigma):  # type: ignore[no-untyped-def]
+    """Place and covariance of Gaussian i under the map m [3, 4]; `half` [3, 3] is scratch."""
+    for a in range(3):
+        moved[i, a] = m[a, 0] * means[i, 0] + m[a, 1] * means[i, 1] + m[a, 2] * means[i, 2] + m[a, 3]
+        for b in range(3):
+            half[a, b] = m[a, 0] * covs[i, 0, b] + m[a, 1] * covs[i, 1, b] + m[a, 2] * covs[i, 2, b]
+    for a in range(3):
+        for b in range(3):
+            sigma[a, b] = half[a, 0] * m[b, 0] + half[a, 1] * m[b, 1] + half[a, 2] * m[b, 2]
+
+
+@jit
 def _skin(counter, means, covs, maps, index, weights, moved, covered, turned):  # type: ignore[no-untyped-def]
     """`skin`; the last three are outputs."""
     n = index.shape[0]
@@ -161,13 +173,7 @@ def _skin(counter, means, covs, maps, index, weights, moved, covered, turned):  
             break
         for i in range(n * piece // PIECES, n * (piece + 1) // PIECES):
             _blend(i, maps, index, weights, m)
-            for a in range(3):
-                moved[i, a] = m[a, 0] * means[i, 0] + m[a, 1] * means[i, 1] + m[a, 2] * means[i, 2] + m[a, 3]
-                for b in range(3):
-                    half[a, b] = m[a, 0] * covs[i, 0, b] + m[a, 1] * covs[i, 1, b] + m[a, 2] * covs[i, 2, b]
-            for a in range(3):
-                for b in range(3):
-                    covered[i, a, b] = half[a, 0] * m[b, 0] + half[a, 1] * m[b, 1] + half[a, 2] * m[b, 2]
+            _carried(i, means, covs, m, half, moved, covered[i])
             _polar(m[:, :3], r)
             for a in range(3):
                 for b in range(3):
@@ -235,13 +241,7 @@ def _drawn(counter, means, covs, maps, index, weights, frames, floor, moved, qua
             break
         for i in range(n * piece // PIECES, n * (piece + 1) // PIECES):
             _blend(i, maps, index, weights, m)
-            for a in range(3):
-                moved[i, a] = m[a, 0] * means[i, 0] + m[a, 1] * means[i, 1] + m[a, 2] * means[i, 2] + m[a, 3]
-                for b in range(3):
-                    half[a, b] = m[a, 0] * covs[i, 0, b] + m[a, 1] * covs[i, 1, b] + m[a, 2] * covs[i, 2, b]
-            for a in range(3):
-                for b in range(3):
-                    sigma[a, b] = half[a, 0] * m[b, 0] + half[a, 1] * m[b, 1] + half[a, 2] * m[b, 2]
+            _carried(i, means, covs, m, half, moved, sigma)
             _polar(m[:, :3], r)
             for a in range(3):
                 for b in range(3):
