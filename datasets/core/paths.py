@@ -78,7 +78,7 @@ def localize(path: str, folder: str | os.PathLike[str]) -> str:
             while block := source.read(1 << 20):
                 out.write(block)
     except FileNotFoundError as error:
-        if place_is_gone(path):
+        if _tells_of_the_bucket(error) or place_is_gone(path):
             raise StorageRefused(f"cannot read {path}: no such place; check the address") from error
         if _is_there(path):
             # An outage that ended between both questions: the file is not to blame.
@@ -91,15 +91,30 @@ def localize(path: str, folder: str | os.PathLike[str]) -> str:
     return target
 
 
+def _tells_of_the_bucket(error: BaseException) -> bool:
+    """Whether a client's "not found" speaks of the bucket itself: asked again, it may be back by then."""
+    seen: BaseException | None = error
+    while seen is not None:
+        code = getattr(seen, "response", None) or {}
+        if code.get("Error", {}).get("Code") == "NoSuchBucket" or "bucket does not exist" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
 def _is_there(uri: str) -> bool:
-    """Whether a file that was just said to be missing is there after all."""
+    """Whether a file that was just said to be missing is there after all, or may be."""
     from fsspec.core import url_to_fs
 
     try:
         fs, path = url_to_fs(uri)
-        return bool(fs.exists(path))
+        fs.invalidate_cache()
+        fs.info(path)
+    except FileNotFoundError as error:
+        return _tells_of_the_bucket(error)
     except Exception:
-        return False
+        return True
+    return True
 
 
 def place_is_gone(uri: str) -> bool:

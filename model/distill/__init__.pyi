@@ -1,6 +1,6 @@
 from orbit4d.model.distill.analytic import GaussianScore as GaussianScore
 from orbit4d.model.distill.analytic import MixtureScore as MixtureScore
-from orbit4d.model.distill.bounded import bounded as bounded
+from orbit4d.model.distill.bounds import bounded as bounded
 from orbit4d.model.distill.draws import draw_timesteps as draw_timesteps
 from orbit4d.model.distill.estimators import gradient as gradient
 from orbit4d.model.distill.expected import expected_gradient as expected_gradient

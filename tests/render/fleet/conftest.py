@@ -32,6 +32,7 @@ class Weather:
 
     def clear(self) -> None:
         self.latency, self.fail_every, self.always, self.denied = 0.0, 0, "", ""
+        self.script: list[str] = []
         self.log: list[tuple[str, str]] = []
         self._count = itertools.count(1)
 
@@ -40,7 +41,7 @@ class Weather:
         path = environ["PATH_INFO"]
         self.log.append((environ["REQUEST_METHOD"], path))
         time.sleep(self.latency)
-        code = self.always
+        code = self.script.pop(0) if self.script else self.always
         if self.fail_every and number % self.fail_every == 0:
             code = ("SlowDown", "InternalError")[number // self.fail_every % 2]
         if self.denied and self.denied in path:

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from orbit4d.datasets.core.errors import InputError, StorageFailed
+from orbit4d.datasets.core.errors import InputError, StorageFailed, StorageFault
+from orbit4d.datasets.core.paths import localize
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.operations.verify import verify
 from orbit4d.datasets.sources.asset import Asset, Resolved
@@ -135,6 +136,24 @@ def test_a_bucket_that_is_gone_is_waited_for(weather: Any, render: Any, out: str
     summary = ended(run)
     check_whole(summary, out, calm)
     assert summary.attempts == N
+
+
+def test_a_bucket_that_comes_and_goes_loses_no_file(weather: Any, inputs: list[str], tmp_path: Path) -> None:
+    """Whichever requests of a fetch one outage meets: a file, or a fault of storage, never "missing"."""
+    for number, (before, length) in enumerate(itertools.product(range(6), range(1, 8))):
+        script = [""] * before + ["NoSuchBucket"] * length
+        weather.clear()
+        weather.script = script.copy()
+        (folder := tmp_path / str(number)).mkdir()
+        try:
+            path = localize("s3://orbit/in/u00.glb", folder)
+        except StorageFault:
+            assert len(weather.script) < length
+        else:
+            assert Path(path).read_bytes() == b"asset 0" and Path(path).parent == folder
+    weather.clear()
+    with pytest.raises(FileNotFoundError):
+        localize("s3://orbit/in/none.glb", tmp_path)
 
 
 def test_credentials_lost_beyond_patience_end_the_run_which_is_resumed(
