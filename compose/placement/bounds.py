@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from orbit4d.model.distill.bounded import bounded as change
+from orbit4d.model.distill.bounds import bounded as change
 
 
 def bounded(raw: Any, tau: float, base: Any = 0.0) -> Any:

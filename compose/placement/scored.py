@@ -21,7 +21,7 @@ from orbit4d.compose.placement.planning import Placed, Plan
 from orbit4d.compose.placement.refinement import MOST_RAW, RATE, TAU
 from orbit4d.compose.placement.shooting import overview
 from orbit4d.datasets.cameras.camera import Camera
-from orbit4d.model.distill.bounded import bounded
+from orbit4d.model.distill.bounds import bounded
 from orbit4d.model.distill.draws import draw_timesteps
 from orbit4d.model.distill.estimators import gradient
 from orbit4d.model.distill.two_pass import latent_gradients
