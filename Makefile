@@ -16,11 +16,10 @@ help:
 	@echo "make lint    ruff, mypy and the law of imports"
 	@echo "make docs    docs/_build/html, without a network"
 	@echo "make wheel   dist/orbit4d-*.whl, which ray_cluster.yaml carries to a cluster"
-	@echo "make bench-render bench-rigs bench-fleet bench-curate bench-data bench-export bench-geometry bench-train"
-	@echo "     bench-learn bench-ablate bench-sync bench-recon bench-eval bench-gpu"
-	@echo "     bench-learn bench-ablate bench-nvs bench-recon bench-eval bench-gpu"
-	@echo "     bench-learn bench-ablate bench-recon bench-eval bench-gpu bench-animate"
-	@echo "     bench-learn bench-ablate bench-recon bench-eval bench-results bench-review bench-gpu"
+	@echo "make bench-ablate bench-animate bench-compose bench-curate bench-curate_labels bench-data"
+	@echo "     bench-eval bench-export bench-fleet bench-geometry bench-gpu bench-learn bench-nvs"
+	@echo "     bench-rasterize bench-recon bench-render bench-results bench-review bench-rigs"
+	@echo "     bench-scene_exports bench-sync bench-train"
 
 setup:
 	@sh app/setup.sh

@@ -244,7 +244,7 @@ def tracing_seconds(result: dict[str, Any], floor: float) -> float:
 
     What grows with the samples is path tracing, of the pictures and of the probe's; all else is not.
     """
-    n = result["pictures"]
+    n = result["images"]
     per_sample = (result["timings"]["render"] - floor) / (n * (result["samples"] - 1))
     return per_sample * (n * result["samples"] + 2 * len(PROBE_SEEDS) * PROBE_SAMPLES)
 

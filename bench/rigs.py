@@ -55,7 +55,7 @@ def rates_of(worker: Worker, asset: Asset, settings: RenderSettings) -> tuple[fl
         reply = worker.run(asset_job(asset, out, settings.as_config()))
         assert reply.result is not None, reply
         writer.roll(final=True)
-        n = reply.result["pictures"]
+        n = reply.result["images"]
         return n / (cpu_seconds() - began[0]), n / (time.perf_counter() - began[1])
 
 

@@ -78,7 +78,7 @@ GROUPS = {
     help="transforms.json or cameras.json with cameras of your own, as a rig. Repeatable.",
 )
 @click.option("--draws", type=int, help="Random draws of the rigs sync and sync_moving per action.")
-@click.option("--metres-per-unit", type=float, help="Metres per unit in rigs told in metres (2).")
+@click.option("--metres-per-unit", type=float, help="Metres per unit in rigs given in metres (2).")
 @click.option("--orbits", type=int, help="Orbits per action; the first starts at the front.")
 @click.option(
     "--azimuths", metavar="DEG,DEG", help="Starting azimuths of the orbits; further ones are random."

@@ -5,7 +5,7 @@ imports the installed `orbit4d` and nothing beside itself.
     ray job submit -- python -m orbit4d.render.job s3://bucket/table.parquet --out s3://bucket/dataset
 
 Arguments are those of `orbit4d render`; the cluster that the script runs on is used unless `--address` is
-given. The same command again goes on where the last one stopped.
+given. The same command again resumes where the last one stopped.
 """
 
 from __future__ import annotations

@@ -183,6 +183,21 @@ def test_sub_packages_say_what_they_are_and_nothing_else(room: str) -> None:
             assert len(body) == most, f"{init.relative_to(ROOT)} holds more than its docstring"
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_public_name_is_that_of_a_module_beside_it(room: str) -> None:
+    """Importing a sub-module sets it on its package, where it would stand in place of the public name."""
+    stubs = list((ROOT / room).rglob("*.pyi"))
+    assert stubs
+    for stub in stubs:
+        tree = ast.parse(stub.read_text(encoding="utf-8"))
+        names = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+        modules = {path.stem for path in stub.parent.glob("*.py")} | {
+            path.name for path in stub.parent.iterdir() if path.is_dir()
+        }
+        assert names, f"{stub.relative_to(ROOT)} names nothing"
+        assert not names & modules, f"{stub.relative_to(ROOT)}: rename the modules {sorted(names & modules)}"
+
+
 def test_bpy_is_imported_only_inside_blender() -> None:
     for room in ROOMS:
         for path in sources(room):

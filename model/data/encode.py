@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from orbit4d.datasets.core.progress import Progress
 from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.data.clip_source import TRAIN, VALIDATION, PixelClips, why_none
 from orbit4d.model.data.latent_cache import (
+    Identity,
     LatentCache,
     as_stored,
     cache_settings,
@@ -26,47 +28,73 @@ from orbit4d.model.network.cameras import shown_frames
 PART_CLIPS = 64
 
 
+class SplitClips(NamedTuple):
+    """What is encoded of one split."""
+
+    sources: Mapping[Identity, str]
+    """Hash of the frames of every clip, in the order in which they are encoded."""
+    encode: Callable[[Identity], tuple[dict[str, torch.Tensor], list[float]]]
+    """Tensors of a clip as the cache stores them, and its motion per frame."""
+    why_empty: Callable[[], str]
+    """Said after the dataset's name where the training split has no clip."""
+
+
 def encode_dataset(dataset: str, config: TrainConfig, part_clips: int = PART_CLIPS) -> str:
     """Encode what the cache lacks or holds stale, for the training and validation splits; returns a summary.
 
     The cache lies beside the dataset, or in `data.latents_folder`. InputError where it cannot be written.
     Test clips are left out on purpose: a cache that training reads should not hold them.
     """
+
+    def open_split(split: str, frozen: FrozenParts, device: torch.device, dtype: str) -> SplitClips:
+        clips = PixelClips(dataset, config, split)
+        sources = clips.sources()
+        place = {identity: i for i, identity in enumerate(sources)}
+
+        def encode(identity: Identity) -> tuple[dict[str, torch.Tensor], list[float]]:
+            return encode_clip(clips[place[identity]], frozen, device, dtype, config.data.frames)
+
+        return SplitClips(sources, encode, lambda: why_none(dataset, config))
+
+    return fill_cache(dataset, config, part_clips, open_split)
+
+
+def fill_cache(
+    dataset: str,
+    config: TrainConfig,
+    part_clips: int,
+    open_split: Callable[[str, FrozenParts, torch.device, str], SplitClips],
+) -> str:
+    """The loop of `encode` over what `open_split(split, frozen, device, dtype)` gives; returns a summary."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     frozen = FrozenParts.load(PartsSpec.of(config), device)
     cache = LatentCache(dataset, cache_settings(config, frozen), config.data.latents_folder)
     rows = cache.rows()
     encoded = kept = 0
     for split in (TRAIN, VALIDATION):
-        clips = PixelClips(dataset, config, split)
-        sources = clips.sources()
-        if split == TRAIN and not sources:
-            raise InputError(f"{dataset}: {why_none(dataset, config)}")
-        todo = set(missing_or_stale(rows, sources))
-        kept += len(sources) - len(todo)
+        clips = open_split(split, frozen, device, cache.settings["dtype"])
+        if split == TRAIN and not clips.sources:
+            raise InputError(f"{dataset}: {clips.why_empty()}")
+        wanted = set(missing_or_stale(rows, clips.sources))
+        todo = [identity for identity in clips.sources if identity in wanted]
+        encoded += len(todo)
+        kept += len(clips.sources) - len(todo)
         if todo:
             cache.check_writable()
-        part: list[Any] = []
         with Progress(f"encode {split}", len(todo), "clip") as progress:
-            for index, (identity, source) in enumerate(sources.items()):
-                if identity not in todo:
-                    continue
-                try:
-                    tensors, motion = encode_clip(
-                        clips[index], frozen, device, cache.settings["dtype"], config.data.frames
-                    )
-                except torch.OutOfMemoryError as error:
-                    raise WorkError(
-                        "out of memory while encoding: what is done is kept; use a card with more memory, or "
-                        "encode on the CPU with CUDA_VISIBLE_DEVICES= and run the same command again"
-                    ) from error
-                part.append((identity, source, tensors, motion))
-                if len(part) == part_clips:
-                    cache.write_part(part)
-                    part = []
-                encoded += 1
-                progress.update()
-            if part:
+            for start in range(0, len(todo), part_clips):
+                part = []
+                for identity in todo[start : start + part_clips]:
+                    try:
+                        tensors, motion = clips.encode(identity)
+                    except torch.OutOfMemoryError as error:
+                        raise WorkError(
+                            "out of memory while encoding: what is done is kept; use a card with more "
+                            "memory, or encode on the CPU with CUDA_VISIBLE_DEVICES= and run the same "
+                            "command again"
+                        ) from error
+                    part.append((identity, clips.sources[identity], tensors, motion))
+                    progress.update()
                 cache.write_part(part)
     found_by = f"; train with --latents {cache.folder}" if cache.folder else ""
     return f"encoded {encoded} clips, {kept} were there: {cache.place}/{cache.key}{found_by}"

@@ -4,6 +4,7 @@ from orbit4d.model.distill.bounds import bounded as bounded
 from orbit4d.model.distill.draws import draw_timesteps as draw_timesteps
 from orbit4d.model.distill.estimators import gradient as gradient
 from orbit4d.model.distill.expected import expected_gradient as expected_gradient
+from orbit4d.model.distill.given_gradient import surrogate as surrogate
 from orbit4d.model.distill.guiding import guide as guide
 from orbit4d.model.distill.guiding import rescale_guidance as rescale_guidance
 from orbit4d.model.distill.guiding import weight as weight
@@ -16,5 +17,4 @@ from orbit4d.model.distill.scenes.views import ViewPrior as ViewPrior
 from orbit4d.model.distill.score_model import ScoreModel as ScoreModel
 from orbit4d.model.distill.scores.loading import load_score as load_score
 from orbit4d.model.distill.scores.loading import register_analytic as register_analytic
-from orbit4d.model.distill.surrogate import surrogate as surrogate
 from orbit4d.model.distill.two_pass import latent_gradients as latent_gradients

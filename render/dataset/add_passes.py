@@ -201,7 +201,7 @@ def _planned(plan: Plan, clip: Clip) -> ClipPlan | None:
 
 def _pass_of(row: Mapping[str, Any], clip: Clip, kind: str, plan: Plan, data: Sequence[bytes]) -> Added:
     planned = _planned(plan, clip)
-    members = tuple(data[i] for i in planned.shots) if planned is not None else ()
+    members = tuple(data[i] for i in planned.views) if planned is not None else ()
     return Added(clip.uid, clip.action, clip.action_index, clip_sample(row), kind, members)
 
 

@@ -27,17 +27,17 @@ _UNMATCHED = 0.002
 
 
 def geometry_of(action: Mapping[str, Any], clips: Sequence[Clip], scratch: Path) -> list[Added]:
-    """Rows for the action and its clips, from what the child told of it under "geometry"; a refusal is a row
+    """Rows for the action and its clips, from what the child answered under "geometry"; a refusal is a row
     too.
     """
-    first, told = clips[0], action["geometry"]
+    first, answer = clips[0], action["geometry"]
     sample = action_sample(first.uid, first.action_index)
     named = (first.uid, first.action, first.action_index)
     facts = {"blender": first.renderer.get("blender", "")}
     try:
-        if "refused" in told:
-            raise RefusedPass(told["refused"], told["detail"])
-        mesh = mesh_of(read_geometry_file(scratch / told["file"]), clips)
+        if "refused" in answer:
+            raise RefusedPass(answer["refused"], answer["detail"])
+        mesh = mesh_of(read_geometry_file(scratch / answer["file"]), clips)
         rows = [Added(*named, sample, GEOMETRY, (encode_mesh(mesh, uid=first.uid),), facts=facts)]
         drawn: dict[Any, npt.NDArray[np.int32]] = {}
         for clip in clips:
@@ -50,13 +50,13 @@ def geometry_of(action: Mapping[str, Any], clips: Sequence[Clip], scratch: Path)
 
 
 def skeleton_of(action: Mapping[str, Any], clip: Clip, scratch: Path) -> Added:
-    """Row for the action of `clip`, from what the child told of it under "skeleton"."""
-    told = action["skeleton"]
+    """Row for the action of `clip`, from what the child answered under "skeleton"."""
+    answer = action["skeleton"]
     named = (clip.uid, clip.action, clip.action_index, action_sample(clip.uid, clip.action_index), SKELETON)
     facts = {"blender": clip.renderer.get("blender", "")}
-    if "refused" in told:
-        return Added(*named, refused=told["refused"], detail=told["detail"], facts=facts)
-    skeleton = stored_skeleton(**read_skeleton_file(scratch / told["file"]))
+    if "refused" in answer:
+        return Added(*named, refused=answer["refused"], detail=answer["detail"], facts=facts)
+    skeleton = stored_skeleton(**read_skeleton_file(scratch / answer["file"]))
     return Added(*named, (encode_skeleton(skeleton),), facts=facts)
 
 

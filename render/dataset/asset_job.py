@@ -92,7 +92,7 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
     settings = RenderSettings.from_config(payload["settings"])
     clips: list[Clip] = []
     added: list[Added] = []
-    pictures = 0
+    images = 0
     seconds = 0.0
     for action in result["actions"]:
         of_action = clips_of_action(payload, settings, action, result)
@@ -103,7 +103,7 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
         if action.get("skeleton"):
             added.append(skeleton_of(action, of_action[0], Path(payload["scratch"])))
         seconds += time.perf_counter() - began
-        pictures += len(action["files"])
+        images += len(action["files"])
     if added:
         # Before the clips, whose rows say that the asset is done.
         stage_added(payload["out"], payload["uid"], added)
@@ -118,7 +118,7 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
         rejected.append(Rejection(payload["uid"], f"#{index}", STAGE, "no_such_action", detail))
     size = stage_asset(payload["out"], payload["uid"], clips, rejected)
     return {
-        "pictures": pictures,
+        "images": images,
         "clips": len(clips),
         "samples": result["samples"],
         "bytes": size,
@@ -132,7 +132,7 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
 def clips_of_action(
     payload: dict[str, Any], settings: RenderSettings, action: dict[str, Any], result: dict[str, Any]
 ) -> list[Clip]:
-    """Clips of one rendered action; equal (camera, moment) pairs share their bytes."""
+    """Clips of one rendered action; equal (camera, time) pairs share their bytes."""
     start, end = action["window"]
     # With the same ground the child's plan is made again, to the bit.
     ground = action.get("ground")
@@ -159,7 +159,7 @@ def clips_of_action(
         for lighting in lightings_of(settings, payload["uid"])
     ]
     lights = result.get("lights") or [{}] * settings.lights.n_lights
-    total = sum(len(clip.shots) for clip in plan.clips)
+    total = sum(len(clip.views) for clip in plan.clips)
     return [
         Clip(
             uid=payload["uid"],
@@ -167,7 +167,7 @@ def clips_of_action(
             action_index=action["index"],
             rig=clip.rig,
             orbit=clip.orbit,
-            frames=tuple(data[i] for i in clip.shots),
+            frames=tuple(data[i] for i in clip.views),
             cameras=tuple(clip.cameras),
             time=tuple(clip.time),
             seconds=tuple(clip.seconds),
@@ -177,15 +177,15 @@ def clips_of_action(
             azimuth0_deg=clip.azimuth0_deg,
             elevation_deg=clip.elevation_deg,
             radius=clip.radius,
-            passes={name: tuple(files[i] for i in clip.shots) for name, files in passes.items()},
+            passes={name: tuple(files[i] for i in clip.views) for name, files in passes.items()},
             measures=action["measures"][measured_as(clip.rig, clip.orbit, clip.light)],
             asset_sha256=payload["sha256"],
             renderer={**renderer, "suns": suns[clip.light]},
-            render_seconds=action["seconds"] * len(clip.shots) / total,
+            render_seconds=action["seconds"] * len(clip.views) / total,
             **payload["provenance"],
             light=clip.light,
             lighting=lights[clip.light],
-            **clip.told,
+            **clip.facts,
         )
         for clip in plan.clips
     ]

@@ -278,7 +278,7 @@ class _Run:
     def _done(self, uid: str, result: dict[str, Any]) -> None:
         self.counts["done"] += 1
         self.summary.rendered += 1
-        self.summary.pictures += result["pictures"]
+        self.summary.pictures += result["images"]
         self.summary.clips += result["clips"]
         for phase, seconds in result["timings"].items():
             self.summary.timings[phase] = self.summary.timings.get(phase, 0.0) + seconds

@@ -155,7 +155,7 @@ class BlenderChild:
     ) -> dict[str, Any]:
         """Run one task and return its result. Raises TaskRefused, TaskFailed or ChildDied.
 
-        `timeout` in seconds starts when the child is ready, and anew with each event `action` that the task
+        `timeout` in seconds starts when the child is ready, and again with each event `action` that the task
         emits: an asset may hold many actions. A task that imports an asset emits `imported`; when it has not
         within `import_timeout`, the child is killed. Events go to `on_event`.
         """

@@ -15,7 +15,7 @@ from orbit4d.datasets.core.scratch import scratch_folder, socket_folder, sweep_s
 from orbit4d.render.fleet.settings import FleetSettings
 
 
-def crew_size(settings: FleetSettings, ray: Any) -> tuple[int, int]:
+def worker_count(settings: FleetSettings, ray: Any) -> tuple[int, int]:
     """(workers, threads per worker) such that workers never use more cores than there are, unless told to."""
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
     largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=1)

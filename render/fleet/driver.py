@@ -17,7 +17,7 @@ from orbit4d.datasets.commands.interrupt import stop_request
 from orbit4d.datasets.core.errors import StorageFailed
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.render.fleet.books import Books, FleetSummary, Outcome, Retry
-from orbit4d.render.fleet.cluster import crew_size, ray_cluster
+from orbit4d.render.fleet.cluster import ray_cluster, worker_count
 from orbit4d.render.fleet.patience import Patience
 from orbit4d.render.fleet.pool import Event, JobAnswered, WorkerLost, WorkerPool, WorkerUnfit
 from orbit4d.render.fleet.queue import JobQueue
@@ -59,7 +59,7 @@ def run_fleet(
             progress.update(1, done=summary.done, failed=summary.failed)
 
     with ray_cluster(settings) as ray, stop_request("usual") as stop:
-        workers, threads = crew_size(settings, ray)
+        workers, threads = worker_count(settings, ray)
         summary.workers, summary.threads_per_worker = workers, threads
         worker_settings = WorkerSettings(
             threads, settings.limits, settings.child_env, settings.storage, settings.storage_patience

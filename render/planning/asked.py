@@ -1,4 +1,4 @@
-"""Options of the command as fields of the settings: files are looked up, and draws told from numbers."""
+"""Options of the command as fields of the settings: files are looked up, draws and numbers read."""
 
 from __future__ import annotations
 

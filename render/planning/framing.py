@@ -25,12 +25,12 @@ class Framing:
         return self.scale * (np.asarray(points, np.float64) - np.array(self.centre))
 
 
-def union_box(moments: Iterable[Points]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(low [3], high [3]) of the box around vertices [V, 3] of all moments. ValueError when there are
+def union_box(poses: Iterable[Points]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(low [3], high [3]) of the box around vertices [V, 3] of all times. ValueError when there are
     none.
     """
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    for points in moments:
+    for points in poses:
         if len(points):
             low, high = np.minimum(low, points.min(axis=0)), np.maximum(high, points.max(axis=0))
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -73,17 +73,17 @@ def frame_load(points: Points, radius: float, half_tan: float, elevation_deg: fl
 
 def fit(
     box: Framing,
-    moments: Iterable[Points],
+    poses: Iterable[Points],
     radius: float,
     fov_x_deg: float,
     elevation_deg: float = 0.0,
     margin: float = 0.02,
 ) -> Framing:
-    """Shrink `box` until every vertex [V, 3] of every moment is inside the frame at any azimuth.
+    """Shrink `box` until every vertex [V, 3] of every time is inside the frame at any azimuth.
 
     `margin` is the share of the half-frame that stays free on each side. Never enlarges.
     """
-    return fit_all(box, moments, [FramedFor(radius, fov_x_deg, elevation_deg)], margin)
+    return fit_all(box, poses, [FramedFor(radius, fov_x_deg, elevation_deg)], margin)
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ def camera_load(points: Points, cameras: Sequence[Camera], margin: float) -> flo
 
 
 def fit_all(
-    box: Framing, moments: Iterable[Points], framed_for: Sequence[FramedFor], margin: float = 0.02
+    box: Framing, poses: Iterable[Points], framed_for: Sequence[FramedFor], margin: float = 0.02
 ) -> Framing:
     """As `fit`, for all that the object must be in view of."""
     distinct = list(dict.fromkeys(framed_for))
     load = max(
-        (each.load(placed, margin) for placed in map(box.apply, moments) for each in distinct), default=0.0
+        (each.load(placed, margin) for placed in map(box.apply, poses) for each in distinct), default=0.0
     )
     return Framing(box.scale / max(1.0, load), box.centre)

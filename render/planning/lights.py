@@ -37,7 +37,7 @@ class Lighting:
     strength: float = 1.0
     is_levelled: bool = False
     """Whether the environment is brought to a mean luminance before `strength`."""
-    told: tuple[tuple[str, Any], ...] = ()
+    facts: tuple[tuple[str, Any], ...] = ()
     """What a clip says of it; () for the lights of the preset."""
 
 
@@ -53,7 +53,7 @@ def _lighting(settings: RenderSettings, uid: str, n: int) -> Lighting:
         path = lights.environments[int(order[n % len(order)])]
         turn = _drawn(settings, uid, n, "rotation", ROTATION)
         strength = _drawn(settings, uid, n, "strength", None)
-        return Lighting((), path, turn, strength, True, _told("environment", turn, strength))
+        return Lighting((), path, turn, strength, True, _facts("environment", turn, strength))
     kind = _kind(settings, uid, n)
     asked = lights.light_rotation is not None or lights.light_strength is not None
     turn = _drawn(settings, uid, n, "rotation", None if kind == "preset" else ROTATION)
@@ -70,8 +70,8 @@ def _lighting(settings: RenderSettings, uid: str, n: int) -> Lighting:
             Lamp(energy * strength, _turned(sun.rotation_deg, turn))
             for sun, energy in zip(lights.suns, energies, strict=True)
         )
-    told = _told(kind, turn, strength) if kind != "preset" or asked else ()
-    return Lighting(lamps, lights.environment, turn, lights.environment_strength * strength, False, told)
+    facts = _facts(kind, turn, strength) if kind != "preset" or asked else ()
+    return Lighting(lamps, lights.environment, turn, lights.environment_strength * strength, False, facts)
 
 
 def _kind(settings: RenderSettings, uid: str, n: int) -> str:
@@ -111,5 +111,5 @@ def _points(settings: RenderSettings, uid: str, n: int, turn: float, strength: f
     return tuple(lamps)
 
 
-def _told(kind: str, turn: float, strength: float) -> tuple[tuple[str, Any], ...]:
+def _facts(kind: str, turn: float, strength: float) -> tuple[tuple[str, Any], ...]:
     return (("kind", kind), ("rotation_deg", turn), ("strength", strength))

@@ -66,7 +66,7 @@ class OrbitCameras:
     cameras: list[Camera]
     frames_for: FramedFor
     optics: Optics | None = None
-    told: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     """How they were chosen; {} where nothing was drawn."""
 
 
@@ -93,8 +93,8 @@ def orbit_cameras(settings: RenderSettings, uid: str, k: int) -> OrbitCameras:
         cameras[-1] = cameras[0]
     f_number = drawn.value("aperture", settings.seed, uid, k)
     optics = None if f_number is None else Optics(f_number)
-    told = _told(settings, path, fov, f_number)
-    return OrbitCameras(azimuth0, elevation, radius, cameras, circle, optics, told)
+    facts = _facts(settings, path, fov, f_number)
+    return OrbitCameras(azimuth0, elevation, radius, cameras, circle, optics, facts)
 
 
 def _along(
@@ -117,19 +117,19 @@ def _start_of(path: CameraPath) -> tuple[float, float]:
     return path.key_poses[0][2], path.key_poses[0][1]
 
 
-def _told(settings: RenderSettings, path: CameraPath, fov: float, f_number: float | None) -> dict[str, Any]:
+def _facts(settings: RenderSettings, path: CameraPath, fov: float, f_number: float | None) -> dict[str, Any]:
     if settings.cameras == CameraSettings():
         return {}
-    told: dict[str, Any] = {"path": path.kind, "turns": path.turns, "fov_x_deg": fov}
+    facts: dict[str, Any] = {"path": path.kind, "turns": path.turns, "fov_x_deg": fov}
     if path.kind == "spiral":
-        told["rise_deg"] = path.rise_deg
+        facts["rise_deg"] = path.rise_deg
     if path.kind == "spline":
-        told["key_poses"] = [list(pose) for pose in path.key_poses]
-        del told["turns"]
-    told |= {"roll_deg": path.roll_deg} if path.roll_deg else {}
-    told |= {"easing": path.easing} if path.easing else {}
-    told |= {"f_number": f_number, "focus": "centre"} if f_number is not None else {}
-    return told
+        facts["key_poses"] = [list(pose) for pose in path.key_poses]
+        del facts["turns"]
+    facts |= {"roll_deg": path.roll_deg} if path.roll_deg else {}
+    facts |= {"easing": path.easing} if path.easing else {}
+    facts |= {"f_number": f_number, "focus": "centre"} if f_number is not None else {}
+    return facts
 
 
 def rig_optics(settings: RenderSettings, uid: str, name: str, camera: RigCamera) -> Optics | None:

@@ -49,7 +49,7 @@ class EngineSettings:
     samples: int = 56
     """Samples per pixel; with `target_psnr_db` the most an asset may get."""
     target_psnr_db: float | None = None
-    """Choose each asset's samples from its own noise, so that its pictures are predicted to be this near to
+    """Choose each asset's samples from its own noise, so that its images are predicted to be this near to
     the truth inside the box around the object, on white; None takes `samples` for all."""
     target_ssim: float = 0.993
     """Structural similarity to the truth that the choice must reach as well."""
@@ -76,7 +76,7 @@ class EngineSettings:
     light_tree: bool = True
     skip_unlit_lights: bool = True
     """Keep triangles of unlit materials, which only the camera sees glow, from being listed as lamps. The
-    picture is the same; building the tree of lights anew for every picture took 85 % of the time of an
+    image is the same; building the tree of lights again for every image took 85 % of the time of an
     unlit globe."""
     crop: bool = True
     """Trace only the box that the projected vertices lie in; the pixels are the same."""
@@ -90,7 +90,7 @@ class RenderSettings:
     """Everything that decides what a dataset looks like."""
 
     frames: int = 24
-    """Views of an orbit, and moments of a window."""
+    """Views of an orbit, and time steps of a window."""
     resolution: int = 256
     """Width and height of an image in pixels."""
     rigs: tuple[str, ...] = RIGS
@@ -117,7 +117,7 @@ class RenderSettings:
     margin: float = 0.02
     """Share of the half-frame that `fit` leaves free."""
     window: str = "moving"
-    """`moving`: from the first to the last moment that moves; `raw_frames`: frames 0, 1, … of the scene's own
+    """`moving`: from the first to the last time that moves; `raw_frames`: frames 0, 1, … of the scene's own
     rate (published)."""
     window_shares: tuple[float, ...] = ()
     """Share of the window that orbit 0, 1, … plays from its start; orbits beyond the list play all of it.
@@ -139,7 +139,7 @@ class RenderSettings:
     draws: int = 1
     """Draws of each rig whose cameras are drawn (`sync`, `sync_moving`)."""
     metres_per_unit: float = METRES_PER_UNIT
-    """Metres that a unit of the normalised scene stands for, in rigs that are told in metres."""
+    """Metres that a unit of the normalised scene stands for, in rigs that are given in metres."""
     own_rigs: tuple[FileRig, ...] = ()
     """Rigs of the user's own, from files."""
     cameras: CameraSettings = field(default_factory=CameraSettings)
@@ -209,9 +209,9 @@ class RenderSettings:
         config["cameras"], config["lights"] = self.cameras.as_config(), self.lights.as_config()
         for name, plain in LATER.items():
             if config[name] == plain:
-                del config[name]  # datasets rendered before there were any are gone on with
+                del config[name]  # datasets rendered before there were any are resumed
         if all(share == 1.0 for share in self.window_shares):
-            del config["window_shares"]  # datasets rendered before there were any are gone on with
+            del config["window_shares"]  # datasets rendered before there were any are resumed
         for later in ("backface_culling", "transparent_glass"):
             if not config["engine"][later]:
                 del config["engine"][later]  # as it was before there was a choice

@@ -2,7 +2,7 @@
 
 Pure numpy over sampled positions `vertices` [T, V, 3] (world, any unit) at `seconds` [T]; runs inside the
 Blender child and in tests without it. Lengths are divided by the *diameter*: twice the largest distance of a
-vertex from the centroid at the first moment, so scaling and moving the asset as a whole changes nothing.
+vertex from the centroid at the first time, so scaling and moving the asset as a whole changes nothing.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def _ratio(top: float, bottom: float) -> float:
 
 
 def rms_displacement(vertices: Array) -> Array:
-    """[T]: root of the mean over vertices of the squared distance from the first moment."""
+    """[T]: root of the mean over vertices of the squared distance from the first time."""
     # Positions are float32; so is their difference, exactly enough. The sum runs in double precision.
-    return np.array([_rms(moment - vertices[0]) for moment in vertices])
+    return np.array([_rms(pose - vertices[0]) for pose in vertices])
 
 
 def motion_geometry(vertices: Array) -> float:
-    """Largest RMS displacement from the first moment, in diameters of the first moment."""
+    """Largest RMS displacement from the first time, in diameters of the first time."""
     return relative(float(rms_displacement(vertices).max()), vertices[0])
 
 
@@ -90,26 +90,26 @@ def procrustes(source: Array, target: Array) -> tuple[Array, Array]:
 def rigid_split(vertices: Array, most_times: int = 49) -> tuple[float, float, float]:
     """(motion_rigid, motion_nonrigid, turn in degrees): how much of the motion is one body's.
 
-    Each moment is fitted by a rotation and a translation of the first. `motion_rigid` is the largest RMS
+    Each time is fitted by a rotation and a translation of the first. `motion_rigid` is the largest RMS
     displacement of the fits, `motion_nonrigid` the largest RMS residual, both in diameters; the turn is the
-    largest rotation angle. At most `most_times` moments are fitted, evenly chosen, the last one included.
+    largest rotation angle. At most `most_times` times are fitted, evenly chosen, the last one included.
     """
     size = diameter(vertices[0])
-    moments = np.unique(np.linspace(0, len(vertices) - 1, min(most_times, len(vertices))).round().astype(int))
-    if len(moments) < 2:
+    steps = np.unique(np.linspace(0, len(vertices) - 1, min(most_times, len(vertices))).round().astype(int))
+    if len(steps) < 2:
         return 0.0, 0.0, 0.0
     first = vertices[0].astype(np.float64)
-    later = vertices[moments[1:]].astype(np.float64)
+    later = vertices[steps[1:]].astype(np.float64)
     centre, centres = first.mean(axis=0), later.mean(axis=1, keepdims=True)
-    # `procrustes` of all moments at once; about the centroids, the translation falls out of the residual.
+    # `procrustes` of all times at once; about the centroids, the translation falls out of the residual.
     first, later = first - centre, later - centres
     u, _, vt = np.linalg.svd(first.T @ later)
     flip = np.ones((len(later), 3))
     flip[:, 2] = np.where(np.linalg.det(u @ vt) < 0.0, -1.0, 1.0)
     rotation = np.transpose((u * flip[:, None]) @ vt, (0, 2, 1))
     fitted = first @ np.transpose(rotation, (0, 2, 1))
-    residual = max(_rms(moment) for moment in later - fitted)
-    rigid = max(_rms(moment) for moment in fitted - first + (centres - centre))
+    residual = max(_rms(pose) for pose in later - fitted)
+    rigid = max(_rms(pose) for pose in fitted - first + (centres - centre))
     turn = np.degrees(np.arccos(np.clip((np.trace(rotation, axis1=1, axis2=2) - 1.0) / 2.0, -1.0, 1.0)))
     return _ratio(rigid, size), _ratio(residual, size), float(turn.max())
 
@@ -147,9 +147,9 @@ def rhythm(vertices: Array, seconds: Sequence[float], most_vertices: int = 500, 
     pick = np.unique(
         np.linspace(0, vertices.shape[1] - 1, min(most_vertices, vertices.shape[1])).round().astype(int)
     )
-    moments = np.unique(np.linspace(0, len(vertices) - 1, min(most_times, len(vertices))).round().astype(int))
-    poses = vertices[moments][:, pick].astype(np.float64).reshape(len(moments), -1)
-    times = np.asarray(seconds, np.float64)[moments]
+    steps = np.unique(np.linspace(0, len(vertices) - 1, min(most_times, len(vertices))).round().astype(int))
+    poses = vertices[steps][:, pick].astype(np.float64).reshape(len(steps), -1)
+    times = np.asarray(seconds, np.float64)[steps]
     if len(poses) < 4:
         return 0.0, 0.0, 0.0
     norms = (poses**2).sum(axis=1)
@@ -164,8 +164,8 @@ def rhythm(vertices: Array, seconds: Sequence[float], most_vertices: int = 500, 
 
 
 def boxes(vertices: Array) -> Array:
-    """[T, 2, 3]: lowest and highest corner of the axis-aligned box of each moment."""
-    return np.stack([box_of(moment) for moment in vertices])
+    """[T, 2, 3]: lowest and highest corner of the axis-aligned box of each time."""
+    return np.stack([box_of(pose) for pose in vertices])
 
 
 def box_of(points: Array) -> Array:
@@ -207,12 +207,12 @@ def _view_axes(n_views: int) -> tuple[Array, Array]:
 def out_of_frame(points: Array, n_views: int = N_VIEWS) -> Array:
     """[n_views]: for each view of the default orbit, the largest share of vertices outside the frame.
 
-    `points` [T, V, 3] are normalised (see `first_frame_scale`); the largest is over moments.
+    `points` [T, V, 3] are normalised (see `first_frame_scale`); the largest is over times.
     """
-    n_moments, n_points = points.shape[:2]
+    n_times, n_points = points.shape[:2]
     flat = points.reshape(-1, 3).astype(np.float64)
     # Most points can be nowhere outside: no view sees one further aside than from its tangent, nor further
-    # up or down than from its nearest place to the camera. Only the others are looked at in every view.
+    # up or down than from its nearest place to the camera. Only the others are inspected in every view.
     radius = np.sqrt(np.einsum("vk,vk->v", flat[:, :2], flat[:, :2]))
     with np.errstate(invalid="ignore"):
         near = radius <= HALF_TAN * np.sqrt(DEFAULT_RADIUS**2 - radius**2) * (1.0 - 1e-9)
@@ -221,13 +221,13 @@ def out_of_frame(points: Array, n_views: int = N_VIEWS) -> Array:
     shares = np.zeros(n_views)
     if len(risky) == 0:
         return shares
-    flat, moment = flat[risky], risky // n_points
+    flat, step = flat[risky], risky // n_points
     right, back = _view_axes(n_views)
     for i in range(n_views):
         limit = HALF_TAN * (DEFAULT_RADIUS - flat[:, :2] @ back[i])
         # A point behind the camera has a negative limit and is outside by the same test.
         outside = np.maximum(np.abs(flat[:, :2] @ right[i]), np.abs(flat[:, 2])) > limit
-        shares[i] = np.bincount(moment[outside], minlength=n_moments).max() / n_points
+        shares[i] = np.bincount(step[outside], minlength=n_times).max() / n_points
     return shares
 
 
@@ -261,7 +261,7 @@ def _spread(points: Array, triangles: npt.NDArray[np.integer], n: int) -> tuple[
 def shape_change(
     first: Array, later: Iterable[Array], triangles: npt.NDArray[np.integer], queries: int = 512
 ) -> float:
-    """Largest RMS distance of the surface at `later` moments, each [V, 3], from that of `first`, in diameters
+    """Largest RMS distance of the surface at `later` times, each [V, 3], from that of `first`, in diameters
     of `first`.
 
     What slides along itself - a plain wheel about its axle, a tank's track - hardly changes it, however far
@@ -311,7 +311,7 @@ def edge_lengths(points: Array, edges: npt.NDArray[np.integer]) -> Array:
 
 
 def torn_edges(lengths: Array, rest: Array, rest_diameter: float) -> float:
-    """Largest share over moments of edges that tear: exploded skins, weights gone wrong.
+    """Largest share over times of edges that tear: exploded skins, weights gone wrong.
 
     `lengths` [T, E] against `rest` [E]. An edge is torn when it grew TORN_RATIO times more than the median
     edge did and is longer than TORN_LENGTH of the rest pose's diameter (both scaled by that median, so that

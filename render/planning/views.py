@@ -1,4 +1,4 @@
-"""Which pictures an action needs: clips of (camera, moment), and each distinct pair once."""
+"""Which images an action needs: clips of (camera, time), and each distinct pair once."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from orbit4d.render.planning.framing import FramedFor
 from orbit4d.render.planning.orbit_cameras import Optics, orbit_cameras, rig_optics
 from orbit4d.render.planning.settings import RenderSettings
 
-#: Bytes of a camera's numbers, seconds, lens and light: what one picture is known by.
+#: Bytes of a camera's numbers, seconds, lens and light: what one image is known by.
 Pair = tuple[bytes, float, Optics | None, int]
 #: Height of the plane that moving cameras stay above, where the object's own lowest point is not known.
 GROUND = -0.5
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One picture: a camera of the normalised scene at a moment on the asset's clock."""
+class View:
+    """One image: a camera of the normalised scene at one time on the asset's clock."""
 
     camera: Camera
     seconds: float
@@ -35,7 +35,7 @@ class Shot:
 
 @dataclass
 class ClipPlan:
-    """One clip, each frame an index into the plan's shots."""
+    """One clip, each frame an index into the plan's views."""
 
     rig: str
     orbit: int
@@ -47,8 +47,8 @@ class ClipPlan:
     """In [0, 1] on the window."""
     radius: float
     """Distance of the first camera from the origin."""
-    shots: list[int] = field(default_factory=list)
-    told: Mapping[str, Any] = field(default_factory=dict)
+    views: list[int] = field(default_factory=list)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the clip: `camera_label`, `rig_draw`, `lens_mm`, ..."""
     light: int = 0
     optics: Optics | None = None
@@ -60,11 +60,11 @@ class ClipPlan:
 
 @dataclass
 class Plan:
-    """All clips of one action, and the distinct shots behind them in the order they are best taken."""
+    """All clips of one action, and the distinct views behind them in the order they are best taken."""
 
     window: tuple[float, float]
     clips: list[ClipPlan]
-    shots: list[Shot]
+    views: list[View]
     framed_for: tuple[FramedFor, ...] = ()
     """What `fit` keeps the object in view of."""
 
@@ -73,7 +73,7 @@ class Plan:
         """Hash of every clip's cameras and seconds and of the order of the views: equal for equal plans."""
         digest = hashlib.sha256()
         for clip in self.clips:
-            digest.update(f"{clip.rig}/{clip.orbit} {clip.shots}".encode())
+            digest.update(f"{clip.rig}/{clip.orbit} {clip.views}".encode())
             digest.update(np.array([*clip.seconds, *clip.time], np.float64).tobytes())
             for camera in clip.cameras:
                 digest.update(np.asarray(camera.c2w, np.float64).tobytes())
@@ -82,9 +82,9 @@ class Plan:
         return digest.hexdigest()
 
     @property
-    def moments(self) -> list[float]:
+    def times(self) -> list[float]:
         """Distinct times in seconds at which anything is rendered, ascending."""
-        return sorted({shot.seconds for shot in self.shots})
+        return sorted({view.seconds for view in self.views})
 
 
 def measured_as(rig: str, orbit: int, light: int = 0) -> str:
@@ -92,8 +92,8 @@ def measured_as(rig: str, orbit: int, light: int = 0) -> str:
     return f"{rig}/{orbit}" + (f"/{light}" if light else "")
 
 
-def moments_of(settings: RenderSettings, window: tuple[float, float]) -> list[float]:
-    """The N moments of a window, in seconds, both ends included."""
+def times_of(settings: RenderSettings, window: tuple[float, float]) -> list[float]:
+    """The N times of a window, in seconds, both ends included."""
     start, end = window
     return [float(t) for t in np.linspace(start, end, settings.frames)] if settings.frames > 1 else [start]
 
@@ -107,7 +107,7 @@ def plan_action(
 ) -> Plan:
     """Clips of one action whose window is (start, end) seconds on the asset's clock.
 
-    An asset that does not move has only static orbits. Equal (camera, moment) pairs share a shot, also across
+    An asset that does not move has only static orbits. Equal (camera, time) pairs share a view, also across
     rigs: with the open orbit and all three rigs 70 of 72 remain, with the closed one 68, whose last view
     repeats the first. `ground` is the height of the object's lowest point in the normalised scene, which
     moving cameras of a rig stay above; InputError where none can be drawn.
@@ -116,20 +116,20 @@ def plan_action(
     if moving:
         clips += _rig_clips(settings, uid, window, ground)
     clips = [replace(clip, light=n) for clip in clips for n in range(settings.lights.n_lights)]
-    distinct: dict[Pair, Shot] = {}
+    distinct: dict[Pair, View] = {}
     pairs = [
         [_pair(camera, t, clip) for camera, t in zip(clip.cameras, clip.seconds, strict=True)]
         for clip in clips
     ]
     for clip, keys in zip(clips, pairs):
         for key, camera, seconds in zip(keys, clip.cameras, clip.seconds):
-            distinct.setdefault(key, Shot(camera, seconds, clip.optics, clip.light))
-    # Moment by moment: the scene is evaluated, and Cycles' trees are built, once for each. Within it light by
+            distinct.setdefault(key, View(camera, seconds, clip.optics, clip.light))
+    # Time by time: the scene is evaluated, and Cycles' trees are built, once for each. Within it light by
     # light.
     ordered = sorted(distinct, key=lambda key: (key[1], key[3]))
     number = {key: i for i, key in enumerate(ordered)}
     for clip, keys in zip(clips, pairs):
-        clip.shots = [number[key] for key in keys]
+        clip.views = [number[key] for key in keys]
     framed = dict.fromkeys(clip.frames_for for clip in clips if clip.frames_for is not None)
     return Plan(window, clips, [distinct[key] for key in ordered], tuple(framed or [_plain(settings, uid)]))
 
@@ -151,7 +151,7 @@ def _orbit_clips(
     clips: list[ClipPlan] = []
     for k in range(settings.orbits if rigs else 0):
         share = settings.window_share_of(k)
-        times = moments_of(settings, (start, start + share * (end - start)) if share < 1 else window)
+        times = times_of(settings, (start, start + share * (end - start)) if share < 1 else window)
         fractions = [share * i / max(settings.frames - 1, 1) for i in range(settings.frames)]
         turning = orbit_cameras(settings, uid, k)
         for rig in rigs:
@@ -166,7 +166,7 @@ def _orbit_clips(
                     times if runs else [times[still]] * settings.frames,
                     fractions if runs else [fractions[still]] * settings.frames,
                     turning.radius,
-                    told={"camera_draw": turning.told} if turning.told else {},
+                    facts={"camera_draw": turning.facts} if turning.facts else {},
                     optics=turning.optics,
                     frames_for=turning.frames_for,
                 )
@@ -178,7 +178,7 @@ def _rig_clips(
     settings: RenderSettings, uid: str, window: tuple[float, float], ground: float
 ) -> list[ClipPlan]:
     """One clip for each synchronised camera; all of them play the whole window."""
-    times = moments_of(settings, window)
+    times = times_of(settings, window)
     fractions = [i / max(settings.frames - 1, 1) for i in range(settings.frames)]
     clips: list[ClipPlan] = []
     for name in settings.rigs:
@@ -199,7 +199,7 @@ def _rig_clips(
                         times,
                         fractions,
                         camera.radius,
-                        told=_told(settings, camera, draw, optics),
+                        facts=_facts(settings, camera, draw, optics),
                         optics=optics,
                         may_miss=True,
                     )
@@ -236,7 +236,7 @@ def _plain(settings: RenderSettings, uid: str) -> FramedFor:
     return FramedFor(settings.radius, settings.fov_x_deg, settings.elevation_of(uid))
 
 
-def _told(settings: RenderSettings, camera: RigCamera, draw: int, optics: Optics | None) -> dict[str, Any]:
+def _facts(settings: RenderSettings, camera: RigCamera, draw: int, optics: Optics | None) -> dict[str, Any]:
     lens = {} if optics is None else {"f_number": optics.f_number, "focus": "centre"}
     return {
         "camera_label": camera.label,

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-#: Most moments at which one action is measured, and most vertices looked at in each.
+#: Most times at which one action is measured, and most vertices looked at in each.
 MAX_SAMPLES = 241
 MAX_VERTICES = 20_000
-#: Most moments at which motion is looked for: every frame of 100 seconds at 24 frames a second. A longer
+#: Most times at which motion is looked for: every frame of 100 seconds at 24 frames a second. A longer
 #: action is looked at more thinly than its frames (flag `long_window`), and at up to MAX_KEYS of its keys.
 MAX_LOOKS = 2401
 MAX_KEYS = 1200
@@ -38,7 +38,7 @@ def is_long(start: float, end: float, fps: float) -> bool:
 
 
 def search_seconds(start: float, end: float, fps: float, keys: Sequence[float] = ()) -> list[float]:
-    """Moments at which motion is looked for: every frame, up to MAX_LOOKS, and the moments of `keys`."""
+    """Times at which motion is looked for: every frame, up to MAX_LOOKS, and the times of `keys`."""
     frames = dense_seconds(start, end, fps, MAX_LOOKS)
     if is_long(start, end, fps):
         # The first frame as the file has it, so that a pose that lasts one frame is told from what follows.
@@ -59,13 +59,13 @@ def moving_window(
 def search_window(
     seconds: Sequence[float], places: Callable[[float], Points], tolerance: float = STILL_TOLERANCE
 ) -> tuple[float, float] | None:
-    """(first, last) moment in seconds that moves; None when nothing ever does.
+    """(first, last) time in seconds that moves; None when nothing ever does.
 
     `places(t)` gives what is seen at one of `seconds` as [V, 3]; a change of V counts as motion, and V = 0
-    is an empty moment. The window opens at the last sample before any vertex has left its first place by more
+    is an empty step. The window opens at the last sample before any vertex has left its first place by more
     than `tolerance` times the diagonal of the first box, and closes at the first sample after which every
     vertex stays at its last place. Slow motion counts, because places are compared with the ends and not from
-    step to step. Empty moments at either end are outside, and so is a pose that the first step jumps out of
+    step to step. Empty steps at either end are outside, and so is a pose that the first step jumps out of
     (a bind pose before an action). Only as much is looked at as decides: most actions move at once and until
     their end.
     """
@@ -153,7 +153,7 @@ def _limit(points: Points, tolerance: float) -> float:
 
 
 def _apart(a: Points, b: Points) -> float:
-    """Largest distance between vertices [V, 3] of two moments; infinite when their numbers differ."""
+    """Largest distance between vertices [V, 3] of two times; infinite when their numbers differ."""
     if a.shape != b.shape:
         return np.inf
     moved = a - b

@@ -16,34 +16,34 @@ _SKELETON = ("parents", "rest", "pose", "basis", "coo", "deltas", "morph_weights
 
 def write_geometry(path: Path, found: Mapping[str, Any]) -> None:
     """Keep `found` (see `GeometryRecorder.arrays`) in `path`, which ends in .npz."""
-    told = json.dumps({name: found[name] for name in _NAMES})
+    facts = json.dumps({name: found[name] for name in _NAMES})
     arrays = {name: found[name] for name in _ARRAYS}
     if found["uv"] is not None:
         arrays["uv"] = found["uv"]
     if found["rig"] is not None:
         arrays |= {f"rig_{name}": found["rig"][name] for name in ("basis", "coo")}
     arrays |= {f"alpha_{k}": texels for k, texels in enumerate(found["alpha_texels"])}
-    np.savez(path, told=np.frombuffer(told.encode(), np.uint8), **arrays)
+    np.savez(path, facts=np.frombuffer(facts.encode(), np.uint8), **arrays)
 
 
 def write_skeleton(path: Path, found: Mapping[str, Any]) -> None:
     """Keep `found` (see `SkeletonRecorder.arrays`) in `path`, which ends in .npz."""
-    told = json.dumps({"names": found["names"], "morphs": found["morphs"]})
+    facts = json.dumps({"names": found["names"], "morphs": found["morphs"]})
     arrays = {name: found[name] for name in _SKELETON}
-    np.savez(path, told=np.frombuffer(told.encode(), np.uint8), **arrays)
+    np.savez(path, facts=np.frombuffer(facts.encode(), np.uint8), **arrays)
 
 
 def read_skeleton_file(path: Path) -> dict[str, Any]:
     """Inverse of `write_skeleton`."""
     with np.load(path, allow_pickle=False) as stored:
-        found: dict[str, Any] = json.loads(stored["told"].tobytes())
+        found: dict[str, Any] = json.loads(stored["facts"].tobytes())
         return found | {name: stored[name] for name in _SKELETON}
 
 
 def read_geometry_file(path: Path) -> dict[str, Any]:
     """Inverse of `write_geometry`."""
     with np.load(path, allow_pickle=False) as stored:
-        found: dict[str, Any] = json.loads(stored["told"].tobytes())
+        found: dict[str, Any] = json.loads(stored["facts"].tobytes())
         found |= {name: stored[name] for name in _ARRAYS}
         found["uv"] = stored["uv"] if "uv" in stored.files else None
         rigged = "rig_coo" in stored.files

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from orbit4d.compose.director.rules.draft import ActorDraft, PlaceDraft
 from orbit4d.compose.director.rules.noun_phrases import NounPhrase
-from orbit4d.compose.director.rules.places import preposition_at, set_relation, set_scene
+from orbit4d.compose.director.rules.places import preposition_at
+from orbit4d.compose.director.rules.relations import set_relation, set_scene
 from orbit4d.compose.director.rules.state import State
 from orbit4d.compose.language.inflect import verb_lemma
 from orbit4d.compose.language.nouns import ACTORS

@@ -22,10 +22,14 @@ from orbit4d.model.guided.models.video_model import (
     Floats,
     Pixels,
     Tick,
+    as_image,
+    as_pixels,
     check_size,
     device_and_type,
     hub,
     licence_of,
+    nearest_step,
+    run_guide,
     untrained,
 )
 from orbit4d.model.guided.sampler import Guide
@@ -105,14 +109,8 @@ class SVD:
             generator,
         )  # fmt: skip
 
-        def told(i: int, x: Tensor) -> Tensor:
-            tick(i)
-            return x
-
         schedule = DiffusersSchedule(pipeline.scheduler)
-        latents = guide.sample(denoiser, schedule, noise.transpose(1, 2), generator, told)
-        guide.evaluations.append(denoiser.evaluations)
-        return latents
+        return run_guide(guide, denoiser, schedule, noise.transpose(1, 2), generator, tick)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Pixels:
@@ -120,8 +118,7 @@ class SVD:
         vae = self.pipeline.vae
         moved = latents.transpose(1, 2).to(vae.device, vae.dtype)
         video = self.pipeline.decode_latents(moved, self.frames, CHUNK)
-        frames = (video[0].permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1).cpu().numpy()
-        return np.asarray(np.rint(frames * 255), dtype=np.uint8)
+        return as_pixels(video[0])
 
 
 class SVDDenoiser:
@@ -137,10 +134,8 @@ class SVDDenoiser:
     @classmethod
     def of(cls, pipeline: Any, first: Floats, generator: torch.Generator) -> SVDDenoiser:
         """Conditioned on a first view [H, W, 3] in [0, 1]; draws the noise that is added to it."""
-        from PIL import Image
-
         device, frames = pipeline.device, int(pipeline.unet.config.num_frames)
-        view = Image.fromarray(np.rint(first * 255).astype(np.uint8))
+        view = as_image(first)
         tokens = pipeline._encode_image(view, device, 1, True)
         height, width = first.shape[:2]
         image = pipeline.video_processor.preprocess(view, height=height, width=width)
@@ -168,7 +163,7 @@ class SVDDenoiser:
 
     def _clean(self, x: Tensor, sigma: float, image: Tensor) -> Tensor:
         schedule = DiffusersSchedule(self.pipeline.scheduler)
-        i = int(abs(schedule.sigmas[:-1] - sigma).argmin())
+        i = nearest_step(schedule, sigma)
         output = self._network(x, i, image, slice(1, 2)).transpose(1, 2)
         return schedule.to_x0(output.to(x.dtype), i, x)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.guided.sampler import Guide
-from orbit4d.model.guided.schedules import Levels
+from orbit4d.model.guided.schedules import DiffusersSchedule, Levels
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -151,6 +151,43 @@ class hub:
             raise InputError(
                 f"{self.option} {self.name}: {where} ({first[:160]}); give a folder that holds the model"
             ) from None
+
+
+def run_guide(
+    guide: Guide,
+    denoiser: Any,
+    schedule: DiffusersSchedule,
+    noise: Tensor,
+    generator: torch.Generator,
+    tick: Tick,
+) -> Tensor:
+    """Latents that the guide samples from noise; its log counts what the denoiser evaluated."""
+
+    def after_step(i: int, x: Tensor) -> Tensor:
+        tick(i)
+        return x
+
+    latents = guide.sample(denoiser, schedule, noise, generator, after_step)
+    guide.evaluations.append(denoiser.evaluations)
+    return latents
+
+
+def nearest_step(schedule: DiffusersSchedule, sigma: float) -> int:
+    """The step whose noise level is the closest to sigma."""
+    return int(abs(schedule.sigmas[:-1] - sigma).argmin())
+
+
+def as_image(view: Floats) -> Any:
+    """A view [H, W, 3] in [0, 1] as a PIL image."""
+    from PIL import Image
+
+    return Image.fromarray(np.rint(view * 255).astype(np.uint8))
+
+
+def as_pixels(video: Tensor) -> Pixels:
+    """Frames [F, H, W, 3] of what an autoencoder decodes, [3, F, H, W] in [-1, 1]."""
+    frames = (video.permute(1, 2, 3, 0).float() / 2 + 0.5).clamp(0, 1).cpu().numpy()
+    return np.asarray(np.rint(frames * 255), dtype=np.uint8)
 
 
 def check_size(size: tuple[int, int], factor: int) -> None:

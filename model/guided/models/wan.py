@@ -20,10 +20,14 @@ from orbit4d.model.guided.models.video_model import (
     Floats,
     Pixels,
     Tick,
+    as_image,
+    as_pixels,
     check_size,
     device_and_type,
     hub,
     licence_of,
+    nearest_step,
+    run_guide,
     untrained,
 )
 from orbit4d.model.guided.sampler import Guide
@@ -98,13 +102,7 @@ class Wan:
         self._set(steps, (first.shape[1], first.shape[0]))
         denoiser, noise = self._denoiser(first, count, generator)
 
-        def told(i: int, x: Tensor) -> Tensor:
-            tick(i)
-            return x
-
-        latents = guide.sample(denoiser, DiffusersSchedule(pipeline.scheduler), noise, generator, told)
-        guide.evaluations.append(denoiser.evaluations)
-        return latents
+        return run_guide(guide, denoiser, DiffusersSchedule(pipeline.scheduler), noise, generator, tick)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Pixels:
@@ -112,17 +110,14 @@ class Wan:
         vae = self.pipeline.vae
         mean, std = self._statistics()
         video = vae.decode((latents.cpu() * std + mean).to(vae.device, vae.dtype), return_dict=False)[0]
-        frames = (video[0].permute(1, 2, 3, 0).float() / 2 + 0.5).clamp(0, 1).cpu().numpy()
-        return np.asarray(np.rint(frames * 255), dtype=np.uint8)
+        return as_pixels(video[0])
 
     def _denoiser(self, first: Floats, frames: int, generator: torch.Generator) -> tuple[WanDenoiser, Tensor]:
-        from PIL import Image
-
         pipeline, device = self.pipeline, self.pipeline._execution_device
         height, width = first.shape[:2]
         dtype = pipeline.transformer.dtype
         told, without = self.text_tokens(self.prompt), self.text_tokens("")
-        view = Image.fromarray(np.rint(first * 255).astype(np.uint8))
+        view = as_image(first)
         tokens = None
         if pipeline.transformer.config.image_dim is not None:
             tokens = pipeline.encode_image(view, device).to(dtype)
@@ -178,7 +173,7 @@ class WanDenoiser:
     def conditional(self, x: Tensor, sigma: float) -> Tensor:
         """The clean estimate of the conditioned branch alone, at a variance-exploding state."""
         schedule = DiffusersSchedule(self.pipeline.scheduler)
-        i = int(abs(schedule.sigmas[:-1] - sigma).argmin())
+        i = nearest_step(schedule, sigma)
         state = schedule.from_ve(x, i)
         return schedule.to_x0(self._network(state, i, self.told).to(x.dtype), i, state)
 

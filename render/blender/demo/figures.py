@@ -160,7 +160,7 @@ def slime() -> None:
 
 
 def jellyfish() -> None:
-    """A jellyfish: six morph targets, one for each moment of a pulse that runs down bell and tentacles."""
+    """A jellyfish: six morph targets, one for each time of a pulse that runs down bell and tentacles."""
     bell = lathe(
         [
             (0.0, 0.12),

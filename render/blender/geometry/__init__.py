@@ -1,1 +1,1 @@
-"""The surfaces that can be seen at a moment, and over time. Runs inside Blender."""
+"""The surfaces that can be seen at one time, and over time. Runs inside Blender."""

@@ -58,7 +58,7 @@ class _Part:
 
 
 class GeometryReader:
-    """Reads the geometry of one moment; equal data are read once."""
+    """Reads the geometry of one time; equal data are read once."""
 
     def __init__(self, cache: dict[Any, Any], plain: bool, topology: bool) -> None:
         """`cache` lives as long as the asset; `plain`: every object has materials and data of its own."""

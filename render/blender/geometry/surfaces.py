@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""The surfaces that a camera can see at the current moment: what framing, measures and crop all stand on.
+"""The surfaces that a camera can see at the current time: what framing, measures and crop all stand on.
 
 Read from the dependency graph with its instances, evaluated as renders are (see `as_rendered`). Left out is
-what no picture shows: hidden objects, those that cameras do not see, faces whose material lets everything
-through, loose edges and vertices, and what is scaled to nothing. The set may change from moment to moment;
+what no image shows: hidden objects, those that cameras do not see, faces whose material lets everything
+through, loose edges and vertices, and what is scaled to nothing. The set may change over time;
 a surface keeps its key, and its vertices their order.
 """
 
@@ -32,7 +32,7 @@ from orbit4d.render.blender.importers.load import Loaded
 #: (object's name, persistent numbers of the instance); () for an object itself.
 Key = tuple[str, tuple[int, ...]]
 
-#: Points of one moment above which each instance is stood for by its extreme points.
+#: Points of one time above which each instance is stood for by its extreme points.
 MAX_POINTS = 2_000_000
 #: A surface this much smaller than the largest one is scaled to nothing: a fiftieth of a pixel at 256.
 NOTHING = 1e-4
@@ -41,7 +41,7 @@ _NO_ID = 0x7FFFFFFF
 
 @dataclass
 class Surface:
-    """One object, or one instance, as it stands at one moment."""
+    """One object, or one instance, as it stands at one time."""
 
     key: Key
     local: Points
@@ -70,7 +70,7 @@ class Surface:
 
 
 def visible_surfaces(loaded: Loaded, topology: bool = False, faces: bool = False) -> list[Surface]:
-    """Everything that can be seen at the current moment, ordered by key; with `topology`, edges and triangles
+    """Everything that can be seen at the current time, ordered by key; with `topology`, edges and triangles
     as well, with `faces` what tells one topology from another, and with both materials and texture places.
     Empty when nothing can.
     """

@@ -16,10 +16,10 @@ _NOTHING = np.zeros((0, 3), np.float32)
 
 
 class Track:
-    """Samples of what is seen, moment by moment.
+    """Samples of what is seen, time by time.
 
     Two rules make the vertices constant. A surface whose own vertex count changes (an Alembic fluid, say) is
-    stood for by its 26 extreme points. One that is not seen at some moments stands there where it was seen
+    stood for by its 26 extreme points. One that is not seen at some times stands there where it was seen
     last, or before that where it is seen first: coming and going is no displacement.
     """
 
@@ -30,24 +30,24 @@ class Track:
         edges: npt.NDArray[np.integer] | None = None,
         extremes: bool = True,
     ) -> None:
-        """`edges` [E, 2] of surfaces with `counts` vertices are measured at every moment that shows those.
+        """`edges` [E, 2] of surfaces with `counts` vertices are measured at every time that shows those.
         Without `extremes` no window is looked for in what is kept.
         """
         self.stride = stride
         """Of each surface every `stride`-th vertex is kept, and beyond 1 its extreme points as well."""
         self.counts, self.edges, self._extremes = counts, edges, extremes
         self.lengths: list[npt.NDArray[np.float64] | None] = []
-        """[E] lengths of the edges at each moment, None where other surfaces, or vertices, are seen."""
-        self.moments: list[dict[Key, Points]] = []
+        """[E] lengths of the edges at each time, None where other surfaces, or vertices, are seen."""
+        self.steps: list[dict[Key, Points]] = []
         self.extremes: list[dict[Key, Points]] = []
         self._boxes: list[npt.NDArray[np.float64]] = []
 
     def add(self, surfaces: Sequence[Surface]) -> Points:
-        """One more moment; all of its points [V, 3]."""
+        """One more time; all of its points [V, 3]."""
         whole = {surface.key: surface.points() for surface in surfaces}
         thin = self.stride > 1
         kept = {key: points[:: self.stride].copy() for key, points in whole.items()} if thin else whole
-        self.moments.append(kept)
+        self.steps.append(kept)
         beyond = {key: support(points) for key, points in whole.items()} if thin and self._extremes else {}
         self.extremes.append(beyond)
         every = np.concatenate(list(whole.values())) if whole else _NOTHING
@@ -63,27 +63,27 @@ class Track:
         return every
 
     def __len__(self) -> int:
-        return len(self.moments)
+        return len(self.steps)
 
     def places(self, i: int) -> Points:
-        """[V, 3] of moment `i` as it is, extreme points included: what a window is looked for in."""
-        parts = [*self.moments[i].values(), *self.extremes[i].values()]
+        """[V, 3] of time `i` as it is, extreme points included: what a window is looked for in."""
+        parts = [*self.steps[i].values(), *self.extremes[i].values()]
         return np.concatenate(parts) if parts else _NOTHING
 
     def is_finite(self) -> bool:
-        """Whether every position at every moment is a finite number."""
+        """Whether every position at every time is a finite number."""
         return bool(np.isfinite(self._boxes).all())
 
     def changes(self, which: Sequence[int]) -> bool:
-        """Whether the set of surfaces changes over the moments `which`."""
-        return any(self.moments[i].keys() != self.moments[which[0]].keys() for i in which)
+        """Whether the set of surfaces changes over the times `which`."""
+        return any(self.steps[i].keys() != self.steps[which[0]].keys() for i in which)
 
     def body(self, which: Sequence[int]) -> Points:
-        """[T, V, 3] at the moments `which`."""
-        return self._constant(which, self.moments, changing=True)
+        """[T, V, 3] at the times `which`."""
+        return self._constant(which, self.steps, changing=True)
 
     def boxes(self, which: Sequence[int]) -> npt.NDArray[np.float64]:
-        """[T, 2, 3]: the box of all that is seen at the moments `which`; while the set of surfaces changes,
+        """[T, 2, 3]: the box of all that is seen at the times `which`; while the set of surfaces changes,
         of all that is ever seen there, each standing as `body` has it.
         """
         if not self.changes(which):
@@ -92,7 +92,7 @@ class Track:
         return geometry.boxes(np.concatenate(parts, axis=1))
 
     def displacement(self, which: Sequence[int], body: Points | None = None) -> npt.NDArray[np.float64]:
-        """[T]: RMS displacement from the first of the moments `which`, of `body`, which is `body(which)`.
+        """[T]: RMS displacement from the first of the times `which`, of `body`, which is `body(which)`.
 
         Surfaces that come and go may show motion that none of them has, one pose after another: taken
         together, as one body stood for by its extreme points, they count by their vertices if that is more.
@@ -103,12 +103,12 @@ class Track:
         found = geometry.rms_displacement(body)
         if not self.changes(which):
             return found
-        always = set.intersection(*(set(self.moments[i]) for i in which))
-        share = 1.0 - sum(len(self.moments[which[0]][key]) for key in always) / body.shape[1]
-        steady = self._constant(which, [{k: m[k] for k in always & m.keys()} for m in self.moments], True)
+        always = set.intersection(*(set(self.steps[i]) for i in which))
+        share = 1.0 - sum(len(self.steps[which[0]][key]) for key in always) / body.shape[1]
+        steady = self._constant(which, [{k: m[k] for k in always & m.keys()} for m in self.steps], True)
         outlines: list[Points | None] = []
         for i in which:
-            passing = [points for key, points in self.moments[i].items() if key not in always]
+            passing = [points for key, points in self.steps[i].items() if key not in always]
             outlines.append(support(np.concatenate(passing)) if passing else None)
         if all(outline is None for outline in outlines):
             return found
@@ -117,7 +117,7 @@ class Track:
         return np.maximum(found, np.sqrt(max(share, 0.0) * flips**2 + (1.0 - max(share, 0.0)) * rest**2))
 
     def motion(self, which: Sequence[int]) -> float:
-        """Largest displacement over the moments `which`, in diameters of the first."""
+        """Largest displacement over the times `which`, in diameters of the first."""
         body = self.body(which)
         if body.shape[1] == 0:
             return 0.0
@@ -126,12 +126,12 @@ class Track:
     def _constant(self, which: Sequence[int], source: list[dict[Key, Points]], changing: bool) -> Points:
         columns = []
         for key in sorted({key for i in which for key in source[i]}):
-            counts = {len(self.moments[i][key]) for i in which if key in self.moments[i]}
+            counts = {len(self.steps[i][key]) for i in which if key in self.steps[i]}
             if len(counts) == 1:
                 seen = [source[i].get(key) for i in which]
             elif changing:
                 # Its extreme points, of all vertices where they were kept.
-                held = self.extremes if self.stride > 1 and self._extremes else self.moments
+                held = self.extremes if self.stride > 1 and self._extremes else self.steps
                 seen = [support(held[i][key]) if key in held[i] else None for i in which]
             else:
                 continue

@@ -123,7 +123,7 @@ def evaluate_as_rendered(keyed: set[bpy.types.Object]) -> None:
 
 def _sync_object(obj: bpy.types.Object, keyed: bool) -> None:
     if obj.type in SURFACE_TYPES or obj.instance_type != "NONE":
-        # A keyed one stays in the graph: `surfaces` heeds its hide_render at each moment.
+        # A keyed one stays in the graph: `surfaces` heeds its hide_render at each time.
         obj.hide_viewport = obj.hide_render and not keyed
     obj.show_instancer_for_viewport = obj.show_instancer_for_render
     for modifier in obj.modifiers:

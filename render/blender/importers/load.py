@@ -72,7 +72,7 @@ class Loaded:
 
     path: Path
     meshes: list[bpy.types.Object]
-    """Objects with a surface that is drawn at some moment, in a stable order, without helpers; an instanced
+    """Objects with a surface that is drawn at some time, in a stable order, without helpers; an instanced
     one stands here once."""
     actions: list[ActionInfo]
     flags: list[str]
@@ -138,7 +138,7 @@ class Loaded:
 def load_asset(path: str | os.PathLike[str], merge_vertices: bool = False) -> Loaded:
     """Read a glb, gltf, fbx, obj, usd*, abc, blend, ply, stl or dae file into an empty scene.
 
-    Everything loaded before is dropped. The first action is active, at its first moment. `merge_vertices`
+    Everything loaded before is dropped. The first action is active, at its first time. `merge_vertices`
     joins glTF vertices that differ in normal or texture place alone, as the published script does.
     Raises LoadError when the file cannot be read, holds nothing to draw, or reaches outside its folder.
     """

@@ -29,7 +29,7 @@ def shows_nothing(material: Any) -> bool:
 
 
 def can_change(material: Any) -> bool:
-    """Whether the material's values may differ from moment to moment."""
+    """Whether the material's values may differ over time."""
     if material is None or material.node_tree is None:
         return False
     return material.node_tree.animation_data is not None or material.animation_data is not None

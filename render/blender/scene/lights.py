@@ -39,14 +39,14 @@ class Lights:
         n_lamps = max(len(lighting.lamps) for lighting in lightings)
         self.lamps = [_add_lamp(scene, i, shadows) for i in range(n_lamps)]
         self.worlds: list[bpy.types.World] = []
-        self.told: list[dict[str, Any]] = []
+        self.facts: list[dict[str, Any]] = []
         self.flags: list[str] = []
         """What a user should know of the panoramas."""
         images: dict[str, tuple[bpy.types.Image, float]] = {}
         for lighting in lightings:
-            world, told = self._world(settings, lighting, images)
+            world, facts = self._world(settings, lighting, images)
             self.worlds.append(world)
-            self.told.append({**dict(lighting.told), **told} if lighting.told else {})
+            self.facts.append({**dict(lighting.facts), **facts} if lighting.facts else {})
         self.now = -1
         self.turn_on(0)
 
@@ -66,7 +66,7 @@ class Lights:
     def _world(
         self, settings: LightSettings, lighting: Lighting, images: dict[str, tuple[bpy.types.Image, float]]
     ) -> tuple[bpy.types.World, dict[str, Any]]:
-        """A uniform grey world, or a panorama; and what is told of it."""
+        """A uniform grey world, or a panorama; and what is recorded of it."""
         world = bpy.data.worlds.new("orbit4d_world")
         world.use_nodes = True
         tree = world.node_tree
@@ -85,12 +85,12 @@ class Lights:
         background.inputs["Strength"].default_value = level * lighting.strength
         if lighting.turn_deg:
             _turn(tree, texture, lighting.turn_deg)
-        told: dict[str, Any] = {"environment": name}
+        facts: dict[str, Any] = {"environment": name}
         if lighting.is_levelled:
-            # Left to itself Cycles builds a map so fine that it takes seconds, anew for each change of light.
+            # Left to itself Cycles builds a map so fine that it takes seconds, once for each light.
             world.cycles.sampling_method, world.cycles.sample_map_resolution = "MANUAL", IMPORTANCE_MAP
-            told |= {"level": level, "clamp_indirect": self.scene.cycles.sample_clamp_indirect}
-        return world, told
+            facts |= {"level": level, "clamp_indirect": self.scene.cycles.sample_clamp_indirect}
+        return world, facts
 
     def _panorama(self, lighting: Lighting, name: str) -> tuple[bpy.types.Image, float]:
         """(image, factor that brings it to the mean luminance of its set; 1 for one that stands alone)."""

@@ -43,7 +43,7 @@ def sample_vertices(loaded: Loaded, seconds: Sequence[float], max_vertices: int 
 
     With `max_vertices` only every k-th vertex of each surface is taken. A surface whose vertex count changes
     (an Alembic fluid, say) is stood for by its extreme vertices along 26 directions; one that is not seen at
-    some moments stands there where it is first seen, or was seen last (see `Track`).
+    some times stands there where it is first seen, or was seen last (see `Track`).
     """
     if not len(seconds):
         return np.zeros((0, 0, 3), np.float32)
@@ -67,7 +67,7 @@ def stride_for(n_vertices: int) -> int:
 
 
 def search_looks(loaded: Loaded, action: ActionInfo) -> list[list[float]]:
-    """The moments at which motion is looked for, and then those that are looked at if none was found.
+    """The times at which motion is looked for, and then those that are looked at if none was found.
 
     Keys between frames are looked at where nothing moves on the frames, and at once in actions so long that
     not every frame is.
@@ -84,7 +84,7 @@ def moving_window(loaded: Loaded, action: ActionInfo) -> tuple[float, float] | N
     """(start, end) in seconds between which `action` moves, None when it never does. Leaves `action` active.
 
     Looked for at every frame of the file, up to `window.MAX_LOOKS`: a few even samples can all land on
-    moments at which nothing is displaced.
+    times at which nothing is displaced.
     """
     loaded.activate(action.index)
     stride: int | None = None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""Extra images of a picture: depth, world normals, object numbers, as arrays of floats or integers."""
+"""Extra images of a render: depth, world normals, object numbers, as arrays of floats or integers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SOURCES = {
 
 
 class PassReader:
-    """Makes the scene write its passes beside each picture, and reads them.
+    """Makes the scene write its passes beside each image, and reads them.
 
     depth: float32 [H, W], distance along the view axis in units of the normalised scene, inf where nothing
     is hit normal: float16 [H, W, 3], unit vectors in the world, 0 where nothing is hit
@@ -43,7 +43,7 @@ class PassReader:
         tree = scene.node_tree
         tree.nodes.clear()
         layers = tree.nodes.new("CompositorNodeRLayers")
-        # Without an output for the picture itself the compositor would hand on an empty one.
+        # Without an output for the image itself the compositor would hand on an empty one.
         tree.links.new(layers.outputs["Image"], tree.nodes.new("CompositorNodeComposite").inputs["Image"])
         files = tree.nodes.new("CompositorNodeOutputFile")
         files.base_path = str(self.folder)
@@ -57,7 +57,7 @@ class PassReader:
             tree.links.new(layers.outputs[socket], files.inputs[name])
 
     def read(self, covered: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:
-        """Passes of the picture just taken; `covered` [H, W] says where its alpha is above 0."""
+        """Passes of the image just taken; `covered` [H, W] says where its alpha is above 0."""
         found = {}
         for name in self.names:
             path = next(self.folder.glob(f"{name}*.exr"))
@@ -65,7 +65,7 @@ class PassReader:
         return found
 
     def empty(self, w: int, h: int) -> dict[str, npt.NDArray[Any]]:
-        """Passes of a picture that shows nothing."""
+        """Passes of an image that shows nothing."""
         nothing = np.zeros((h, w), bool)
         return {
             name: _typed(name, np.zeros((h, w, _SOURCES[name][2]), np.float32), nothing)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""A few tiny pictures of an action from the front, and what they say about how much is seen to move."""
+"""A few tiny images of an action from the front, and what they say about how much is seen to move."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from orbit4d.render.planning import vertex_measures as geometry
 RAW_FRAMES = (0, 6, 12)
 #: Sides that are looked at where the front shows no difference at all; the front is the first.
 N_SIDES = 4
-#: Two pictures of one moment may differ by this many levels of 255: the tree of triangles rounds in its way.
+#: Two images of one time may differ by this many levels of 255: the tree of triangles rounds in its way.
 SAME_LEVELS = 1
 #: Pixels around the object within which the SSIM of the object is taken.
 OBJECT_MARGIN = 4
 
-Pictures = npt.NDArray[np.uint8]
+Images = npt.NDArray[np.uint8]
 
 
 class PreviewStudio:
     """Cycles on the CPU, two shadowless suns, no bounces, one seed: what little noise is left is the same in
-    all pictures of an action. The suns leave a white surface grey, so that it shows on the white background
-    that SSIM is taken on. The first moment's box is scaled to 1, seen from the front at distance 2.
+    all images of an action. The suns leave a white surface grey, so that it shows on the white background
+    that SSIM is taken on. The first time's box is scaled to 1, seen from the front at distance 2.
     """
 
     def __init__(self, loaded: Loaded, size: int, samples: int) -> None:
@@ -92,51 +92,51 @@ class PreviewStudio:
         scale, centre, start, end, peak = row["_scale"]
         found: dict[str, Any] = {}
         if which in ("window", "both"):
-            moments = [start + part * (end - start) for part in (0.0, 0.25, 0.5)]
-            nearest = min(moments[1:], key=lambda t: abs(t - peak))
-            # A picture that is there already shows a peak less than a frame away.
+            times = [start + part * (end - start) for part in (0.0, 0.25, 0.5)]
+            nearest = min(times[1:], key=lambda t: abs(t - peak))
+            # An image that is there already shows a peak less than a frame away.
             shown = nearest if abs(nearest - peak) * self.loaded.fps < 1.0 else peak
-            pictures = self._take([*moments, shown], scale, centre)
-            found |= _measures(pictures, "")
-            if int(np.abs(pictures.astype(np.int16) - pictures[0]).max()) <= SAME_LEVELS:
+            images = self._render_at([*times, shown], scale, centre)
+            found |= _measures(images, "")
+            if int(np.abs(images.astype(np.int16) - images[0]).max()) <= SAME_LEVELS:
                 found["ssim_object_peak"] = self._from_other_sides(start, shown, scale, centre)
-            found["preview"] = _strip(pictures[:3])
+            found["preview"] = _strip(images[:3])
         if which in ("raw", "both"):
             raw = [self.loaded.raw_frame_seconds(frame) for frame in RAW_FRAMES]
             self.loaded.set_seconds(raw[0])
             every = points_now(self.loaded)
             every = every if len(every) else np.zeros((1, 3), np.float32)
             raw_scale, raw_centre = geometry.first_frame_scale(geometry.boxes(every[None]))
-            found |= _measures(self._take(raw, raw_scale, raw_centre.tolist()), "_raw")
+            found |= _measures(self._render_at(raw, raw_scale, raw_centre.tolist()), "_raw")
         self.loaded.normalise(1.0, (0.0, 0.0, 0.0))
         return found
 
     def _from_other_sides(self, start: float, peak: float, scale: float, centre: Sequence[float]) -> float:
-        """The least SSIM of the object between two moments over the sides that the front does not show."""
+        """The least SSIM of the object between two times over the sides that the front does not show."""
         found = []
         for side in self.sides[1:]:
-            pictures = self._take((start, peak), scale, centre, side)
-            found.append(image_measures.ssim_on_white(pictures, margin=OBJECT_MARGIN)[1][0])
+            images = self._render_at((start, peak), scale, centre, side)
+            found.append(image_measures.ssim_on_white(images, margin=OBJECT_MARGIN)[1][0])
         return float(min(found))
 
-    def _take(
+    def _render_at(
         self, seconds: Sequence[float], scale: float, centre: Sequence[float], view: Camera | None = None
-    ) -> Pictures:
-        """[n, H, W, 4]: the scene at each of `seconds` from `view` (None: the front); equal moments are
-        pictured once.
+    ) -> Images:
+        """[n, H, W, 4]: the scene at each of `seconds` from `view` (None: the front); equal times are
+        rendered once.
         """
         self.view = self.sides[0] if view is None else view
         self.camera.matrix_world = Matrix(self.view.c2w.tolist())
         self.loaded.normalise(scale, centre)
-        taken: dict[float, Pictures] = {}
+        rendered: dict[float, Images] = {}
         with tempfile.TemporaryDirectory(prefix="orbit4d-preview-") as folder:
             for t in seconds:
-                if t not in taken:
+                if t not in rendered:
                     self.loaded.set_seconds(t)
-                    taken[t] = self._shoot(os.path.join(folder, "picture.png"))
-        return np.stack([taken[t] for t in seconds])
+                    rendered[t] = self._render(os.path.join(folder, "image.png"))
+        return np.stack([rendered[t] for t in seconds])
 
-    def _shoot(self, path: str) -> Pictures:
+    def _render(self, path: str) -> Images:
         """The scene as straight RGBA, uint8 [H, W, 4]."""
         from PIL import Image
 
@@ -161,14 +161,14 @@ class PreviewStudio:
             )
         render.filepath = path
         bpy.ops.render.render(write_still=True)
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGBA"))
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGBA"))
 
 
-def _measures(pictures: Pictures, suffix: str) -> dict[str, Any]:
-    """Measures of pictures [n, H, W, 4] at the start, a quarter, half, and (window alone) the peak."""
-    alpha = pictures[..., 3]
-    whole, within = image_measures.ssim_on_white(pictures, margin=OBJECT_MARGIN)
+def _measures(images: Images, suffix: str) -> dict[str, Any]:
+    """Measures of images [n, H, W, 4] at the start, a quarter, half, and (window alone) the peak."""
+    alpha = images[..., 3]
+    whole, within = image_measures.ssim_on_white(images, margin=OBJECT_MARGIN)
     found: dict[str, Any] = {
         f"ssim_quarter{suffix}": whole[0],
         f"ssim_half{suffix}": whole[1],
@@ -176,17 +176,17 @@ def _measures(pictures: Pictures, suffix: str) -> dict[str, Any]:
         f"ssim_object_half{suffix}": within[1],
         f"alpha_coverage{suffix}": float(image_measures.coverage(alpha[:3]).max()),
         f"alpha_touch{suffix}": float(image_measures.boundary_touch(alpha[:3]).max()),
-        f"flat{suffix}": image_measures.is_flat(pictures[:3]),
+        f"flat{suffix}": image_measures.is_flat(images[:3]),
     }
-    if len(pictures) > 3:
+    if len(images) > 3:
         found["ssim_object_peak"] = within[2]
     return found
 
 
-def _strip(pictures: Pictures) -> str:
-    """Pictures [n, H, W, 4] side by side as one small WebP, base64."""
+def _strip(images: Images) -> str:
+    """Images [n, H, W, 4] side by side as one small WebP, base64."""
     from PIL import Image
 
     memory = io.BytesIO()
-    Image.fromarray(np.concatenate(list(pictures), axis=1)).save(memory, "WEBP", quality=80, method=2)
+    Image.fromarray(np.concatenate(list(images), axis=1)).save(memory, "WEBP", quality=80, method=2)
     return base64.b64encode(memory.getvalue()).decode("ascii")

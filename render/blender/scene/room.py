@@ -24,25 +24,25 @@ class Room:
     """Boxes around everything that is seen of a normalised asset."""
 
     boxes: dict[float, Box]
-    """Moment in seconds to (low [3], high [3])."""
+    """Time in seconds to (low [3], high [3])."""
 
     @property
     def ground(self) -> float:
-        """Height of the lowest point over all moments."""
+        """Height of the lowest point over all times."""
         return float(min(low[2] for low, _ in self.boxes.values()))
 
 
-def measure_room(loaded: Loaded, framing: Framing, moments: Iterable[float]) -> Room:
-    """Look at the asset, framed, at each of `moments`. ValueError where nothing is seen at any of them."""
+def measure_room(loaded: Loaded, framing: Framing, times: Iterable[float]) -> Room:
+    """Look at the asset, framed, at each of `times`. ValueError where nothing is seen at any of them."""
     loaded.normalise(framing.scale, framing.centre)
     boxes = {}
-    for seconds in moments:
+    for seconds in times:
         loaded.set_seconds(seconds)
         points = points_now(loaded)
         if len(points):
             boxes[seconds] = points.min(axis=0), points.max(axis=0)
     if not boxes:
-        raise ValueError("nothing is seen at any moment")
+        raise ValueError("nothing is seen at any time")
     return Room(boxes)
 
 
@@ -61,7 +61,7 @@ def camera_inside(loaded: Loaded, room: Room, plan: Plan) -> str | None:
                 continue
             loaded.set_seconds(seconds)
             if _winding_at(loaded, place) > 0.5:
-                name = clip.told.get("camera_label") or f"orbit {clip.orbit}"
+                name = clip.facts.get("camera_label") or f"orbit {clip.orbit}"
                 away = float(np.linalg.norm(place))
                 return (
                     f"{clip.rig} {name}: the camera stands inside the object at {seconds:.3f} s, {away:.3f} "

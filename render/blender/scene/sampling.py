@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""The moments at which one action is measured, and what connects the vertices that are seen there."""
+"""The times at which one action is measured, and what connects the vertices that are seen there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orbit4d.render.planning import window
 
 #: Edges that torn skins are looked for on.
 MAX_EDGES = 8_000
-#: Keys of a long action at which it is measured beside even moments.
+#: Keys of a long action at which it is measured beside even times.
 MAX_MEASURED_KEYS = 60
 
 
@@ -83,15 +83,15 @@ class Samples:
     window: tuple[float, float] | None
     track: Track
     n_looks: int
-    """Moments at which the action was evaluated."""
+    """Times at which the action was evaluated."""
     keys: frozenset[float] = frozenset()
-    """Those of `seconds` that are keys between even moments."""
+    """Those of `seconds` that are keys between even times."""
 
     @property
     def inside(self) -> list[int]:
         """Samples that lie in the window; the first one alone without a window."""
         if self.window is None:
-            return [next((i for i in range(len(self.track)) if self.track.moments[i]), 0)]
+            return [next((i for i in range(len(self.track)) if self.track.steps[i]), 0)]
         start, end = self.window
         return [i for i, t in enumerate(self.seconds) if start - 1e-9 <= t <= end + 1e-9]
 
@@ -131,7 +131,7 @@ def sample(loaded: Loaded, action: ActionInfo | None, topology: Topology) -> Sam
 
 
 def _some_keys(loaded: Loaded, action: ActionInfo, found: tuple[float, float]) -> frozenset[float]:
-    """Up to MAX_MEASURED_KEYS moments of a window at which the action has keys."""
+    """Up to MAX_MEASURED_KEYS times of a window at which the action has keys."""
     keys = [t for t in loaded.key_seconds(action.index) if found[0] < t < found[1]]
     kept = np.linspace(0, len(keys) - 1, min(len(keys), MAX_MEASURED_KEYS)).round().astype(int)
     return frozenset(keys[int(i)] for i in kept)

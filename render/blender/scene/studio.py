@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""Turn a scene description into Blender's scene: engine, lights, world, camera; and take single pictures."""
+"""Turn a scene description into Blender's scene: engine, lights, world, camera; and take single images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Studio:
     def __init__(self, settings: RenderSettings, uid: str, threads: int, scratch: str) -> None:
         self.settings = settings
         self.scene = bpy.context.scene
-        self.picture = Path(scratch) / "picture.png"
+        self.image_path = Path(scratch) / "image.png"
         set_engine(self.scene, settings.engine, settings.resolution, threads)
         self.lights = Lights(self.scene, settings.lights, lightings_of(settings, uid))
         self.scene.render.film_transparent = not settings.lights.environment_visible
@@ -59,23 +59,23 @@ class Studio:
         self.camera = bpy.data.objects.new("orbit4d_camera", data)
         self.scene.collection.objects.link(self.camera)
         self.scene.camera = self.camera
-        self.scene.render.filepath = str(self.picture)
+        self.scene.render.filepath = str(self.image_path)
         self._traced = False
 
     def set_samples(self, samples: int) -> None:
-        """Samples per pixel of the pictures to come."""
+        """Samples per pixel of the images to come."""
         self.scene.cycles.samples = samples
 
     @property
     def shows_more(self) -> bool:
-        """Whether a picture shows more than the object: its surroundings, or its shadow."""
+        """Whether an image shows more than the object: its surroundings, or its shadow."""
         return self.settings.lights.environment_visible or self.settings.lights.shadow_catcher
 
     def look_through(self, camera: Camera) -> None:
         """Stand Blender's camera where `camera` is, with its focal lengths, principal point and size."""
         data, render, aspect = self.camera.data, self.scene.render, camera.fl_x / camera.fl_y
         data.lens = SENSOR_MM * camera.fl_x / camera.w
-        # Shifts are told in widths, of the plane and not of the picture.
+        # Shifts are given in widths, of the plane and not of the image.
         data.shift_x = (camera.w / 2 - camera.cx) / camera.w
         data.shift_y = (camera.cy - camera.h / 2) * aspect / camera.w
         render.pixel_aspect_x, render.pixel_aspect_y = max(1.0, 1.0 / aspect), max(1.0, aspect)
@@ -91,7 +91,7 @@ class Studio:
             dof.aperture_fstop = self.camera.data.lens / 1000.0 / opening(camera, optics)
             dof.focus_distance = focus_distance(camera)
 
-    def take(
+    def render(
         self,
         camera: Camera,
         vertices: npt.NDArray[np.floating] | None = None,
@@ -120,21 +120,21 @@ class Studio:
         _set_border(self.scene.render, box, camera.w, camera.h)
         bpy.ops.render.render(write_still=True)
         self._traced = True
-        with Image.open(self.picture) as image:
+        with Image.open(self.image_path) as image:
             pixels = np.array(image.convert("RGBA"))
-        os.unlink(self.picture)
+        os.unlink(self.image_path)
         if self.passes is not None:
             self.last_passes = self.passes.read(pixels[..., 3] > 0)
         pixels[pixels[..., 3] == 0] = 0
         return pixels
 
     def is_finite(self) -> bool:
-        """Whether every number that Cycles left of the last picture is finite, before rounding to bytes."""
+        """Whether every number that Cycles left of the last image is finite, before rounding to bytes."""
         return not self._traced or bool(np.isfinite(self.float_buffer()).all())
 
     def float_buffer(self) -> npt.NDArray[np.float32]:
-        """The last traced picture as Cycles left it: linear premultiplied RGBA [H, W, 4]."""
-        path = self.picture.with_suffix(".exr")
+        """The last traced image as Cycles left it: linear premultiplied RGBA [H, W, 4]."""
+        path = self.image_path.with_suffix(".exr")
         _set_file(self.scene.render, "OPEN_EXR", "32")
         bpy.data.images["Render Result"].save_render(str(path), scene=self.scene)
         _set_file(self.scene.render, "PNG", "8")

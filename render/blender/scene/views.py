@@ -26,14 +26,14 @@ from orbit4d.render.planning.views import Plan
 
 
 def frame_action(loaded: Loaded, settings: RenderSettings, plan: Plan) -> Framing:
-    """Scale and centre of an action's clips, from every vertex at every moment of the plan.
+    """Scale and centre of an action's clips, from every vertex at every time of the plan.
 
     Raises ValueError when a position is not finite or nothing has an extent.
     """
     loaded.normalise(1.0, (0.0, 0.0, 0.0))
 
-    def moments() -> Iterator[Points]:
-        for points in iter_points(loaded, plan.moments):
+    def poses() -> Iterator[Points]:
+        for points in iter_points(loaded, plan.times):
             if not np.isfinite(points).all():
                 raise ValueError("a vertex is at a place that is not a number")
             yield points
@@ -42,12 +42,12 @@ def frame_action(loaded: Loaded, settings: RenderSettings, plan: Plan) -> Framin
         loaded.set_seconds(plan.window[0])
         corners = bounding_corners(loaded)
         if len(corners) == 0:
-            raise ValueError("nothing is seen at the window's first moment")
+            raise ValueError("nothing is seen at the window's first time")
         return box_framing(corners.min(axis=0), corners.max(axis=0))
-    box = box_framing(*union_box(moments()))
+    box = box_framing(*union_box(poses()))
     if settings.normalise == "union_box":
         return box
-    return fit_all(box, moments(), plan.framed_for, settings.margin)
+    return fit_all(box, poses(), plan.framed_for, settings.margin)
 
 
 def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing) -> int:
@@ -58,12 +58,12 @@ def choose_samples(loaded: Loaded, studio: Studio, plan: Plan, framing: Framing)
     loaded.normalise(framing.scale, framing.centre)
     studio.set_samples(PROBE_SAMPLES)
     pairs = []
-    for i in (len(plan.shots) // 4, (5 * len(plan.shots)) // 8):
-        loaded.set_seconds(plan.shots[i].seconds)
+    for i in (len(plan.views) // 4, (5 * len(plan.views)) // 8):
+        loaded.set_seconds(plan.views[i].seconds)
         vertices = None if studio.shows_more or hides_geometry(loaded) else points_now(loaded)
-        shot = plan.shots[i]
-        studio.lights.turn_on(shot.light)
-        one, other = (studio.take(shot.camera, vertices, seed, shot.optics) for seed in PROBE_SEEDS)
+        view = plan.views[i]
+        studio.lights.turn_on(view.light)
+        one, other = (studio.render(view.camera, vertices, seed, view.optics) for seed in PROBE_SEEDS)
         pairs.append((one, other))
     target = engine.target_psnr_db, engine.target_ssim
     chosen = samples_for(quality_at_probe(pairs), *target, engine.least_samples, engine.samples)
@@ -80,25 +80,25 @@ def take_views(
     recorder: GeometryRecorder | None = None,
     skeleton: SkeletonRecorder | None = None,
 ) -> tuple[list[Pixels], list[dict[str, Any]], float, bool]:
-    """Every shot of the plan in its order, its passes, the geometric motion over the moments rendered, and
+    """Every view of the plan in its order, its passes, the geometric motion over the times rendered, and
     whether the renderer's numbers are finite. `recorder` and `skeleton` are shown
-    every moment.
+    every time.
 
-    Those are looked at in the first, the middle and the last picture: Cycles makes every sample finite as it
-    adds it up, so this holds the build to it and need not cost each picture a second file.
+    Those are inspected in the first, the middle and the last image: Cycles makes every sample finite as it
+    adds it up, so this holds the build to it and need not cost each image a second file.
     """
     loaded.normalise(framing.scale, framing.centre)
     can_crop = studio.settings.engine.crop and not studio.shows_more and not hides_geometry(loaded)
     now: float | None = None
     vertices = np.zeros((0, 3), np.float32)
     track = None
-    pictures: list[Pixels] = []
+    images: list[Pixels] = []
     passes: list[dict[str, Any]] = []
-    looked_at = {0, len(plan.shots) // 2, len(plan.shots) - 1}
+    inspected = {0, len(plan.views) // 2, len(plan.views) - 1}
     finite = True
-    for shot in plan.shots:
-        if shot.seconds != now:
-            now = shot.seconds
+    for view in plan.views:
+        if view.seconds != now:
+            now = view.seconds
             loaded.set_seconds(now)
             surfaces = visible_surfaces(loaded)
             if track is None:
@@ -110,16 +110,16 @@ def take_views(
                 if skeleton is not None:
                     skeleton.add()
                 clock.lap("geometry")
-        studio.lights.turn_on(shot.light)
-        pictures.append(studio.take(shot.camera, vertices if can_crop else None, optics=shot.optics))
+        studio.lights.turn_on(view.light)
+        images.append(studio.render(view.camera, vertices if can_crop else None, optics=view.optics))
         passes.append(studio.last_passes)
-        if len(pictures) - 1 in looked_at:
+        if len(images) - 1 in inspected:
             finite = finite and studio.is_finite()
-        if len(pictures) == len(plan.shots) // 2:
+        if len(images) == len(plan.views) // 2:
             crash_point("render_mid_frame")
         clock.lap("render")
     motion = 0.0 if track is None else track.motion(range(len(track)))
-    return pictures, passes, motion, finite
+    return images, passes, motion, finite
 
 
 def hides_geometry(loaded: Loaded) -> bool:

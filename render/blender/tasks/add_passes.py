@@ -20,7 +20,7 @@ from orbit4d.render.blender.importers.load import Loaded, load_asset
 from orbit4d.render.blender.materials.attributes import POSITION_SHIFT, GlowingMaterials
 from orbit4d.render.blender.scene.room import measure_room
 from orbit4d.render.blender.scene.studio import Studio
-from orbit4d.render.blender.scene.told import surfaces_told
+from orbit4d.render.blender.scene.surface_files import save_surfaces
 from orbit4d.render.blender.scene.views import Clock, hides_geometry
 from orbit4d.render.planning.camera_settings import CameraSettings
 from orbit4d.render.planning.framing import Framing
@@ -34,7 +34,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
 
     payload: path, uid, settings, kinds, threads, scratch, and actions: [{index, window, scale, centre,
     samples}]. Returns {"actions": [{index, geometry, passes}], "timings", "versions"}; files stand in
-    scratch, one per shot of the plan.
+    scratch, one per view of the plan.
     """
     settings, kinds = RenderSettings.from_config(payload["settings"]), payload["kinds"]
     scratch = Path(payload["scratch"])
@@ -50,13 +50,13 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         plan, ground = _plan(loaded, settings, payload["uid"], action)
         made = done[action["index"]] = {"index": action["index"], "passes": {}, "ground": ground}
         if "geometry" in kinds or "skeleton" in kinds:
-            made |= surfaces_told(loaded, plan.moments, kinds, scratch, action["index"])
+            made |= save_surfaces(loaded, plan.times, kinds, scratch, action["index"])
             clock.lap("geometry")
         if images:
             studio.set_samples(action["samples"])
             made["passes"] |= _image_passes(loaded, studio, plan, images, scratch, action["index"])
             clock.lap("render")
-        emit("action", index=action["index"], pictures=len(plan.shots) if images else 0)
+        emit("action", index=action["index"], images=len(plan.views) if images else 0)
     materials = [kind for kind in kinds if kind in MATERIAL_PASSES]
     if materials:
         # Last of all: no other image can be rendered of these materials any more.
@@ -69,7 +69,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
                 glowing.show(kind)
                 files = _material_pass(loaded, studio, plan, kind, scratch, action["index"])
                 done[action["index"]]["passes"][kind] = files
-            emit("action", index=action["index"], pictures=len(plan.shots) * len(materials))
+            emit("action", index=action["index"], images=len(plan.views) * len(materials))
             clock.lap("materials")
     versions = {"blender": bpy.app.version_string}
     return {"actions": list(done.values()), "timings": clock.seconds, "versions": versions}
@@ -94,7 +94,7 @@ def _plan(
     plain = settings.cameras == CameraSettings() and not settings.lights.shadow_catcher
     if plain and all(clip.rig in RIGS for clip in plan.clips):
         return plan, None
-    room = measure_room(loaded, Framing(action["scale"], tuple(action["centre"])), plan.moments)
+    room = measure_room(loaded, Framing(action["scale"], tuple(action["centre"])), plan.times)
     return plan_action(settings, uid, plan.window, ground=room.ground), room.ground
 
 
@@ -106,12 +106,12 @@ def _image_passes(
     files: dict[str, list[str]] = {kind: [] for kind in kinds}
     now: float | None = None
     vertices: npt.NDArray[np.float32] | None = None
-    for k, shot in enumerate(plan.shots):
-        if shot.seconds != now:
-            now = shot.seconds
+    for k, view in enumerate(plan.views):
+        if view.seconds != now:
+            now = view.seconds
             loaded.set_seconds(now)
             vertices = points_now(loaded) if can_crop else None
-        studio.take(shot.camera, vertices, optics=shot.optics)
+        studio.render(view.camera, vertices, optics=view.optics)
         for kind in kinds:
             file = f"a{action:03d}_{k:04d}_{kind}.npy"
             np.save(scratch / file, studio.last_passes[kind])
@@ -135,11 +135,11 @@ def _material_pass(
 ) -> list[str]:
     files = []
     now: float | None = None
-    for k, shot in enumerate(plan.shots):
-        if shot.seconds != now:
-            now = shot.seconds
+    for k, view in enumerate(plan.views):
+        if view.seconds != now:
+            now = view.seconds
             loaded.set_seconds(now)
-        studio.take(shot.camera, optics=shot.optics)
+        studio.render(view.camera, optics=view.optics)
         values = studio.float_buffer()
         if kind == "position":
             file = f"a{action:03d}_{k:04d}_{kind}.npy"

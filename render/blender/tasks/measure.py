@@ -3,8 +3,8 @@
 """Task `measure`: every action of one asset in numbers, before anything is rendered in earnest.
 
 All vertices that are seen are evaluated at every frame of the file, since a few even samples can all land on
-moments at which nothing is displaced; actions of more than 241 frames are looked through for their moving
-window first, then measured at up to 241 moments of it and at keys. Pictures are three tiny ones an action,
+times at which nothing is displaced; actions of more than 241 frames are looked through for their moving
+window first, then measured at up to 241 times of it and at keys. Images are three tiny ones an action,
 from the front.
 """
 
@@ -25,9 +25,9 @@ from orbit4d.render.blender.scene.sampling import Samples, Topology, points_of, 
 from orbit4d.render.planning import vertex_measures as geometry
 from orbit4d.render.planning import window
 
-#: Clip moments at which the frame is tested, as many as a clip has frames.
+#: Clip times at which the frame is tested, as many as a clip has frames.
 N_MOMENTS = 24
-#: Moments at which the whole surface is compared with the first one, beside that of the largest displacement.
+#: Times at which the whole surface is compared with the first one, beside that of the largest displacement.
 N_SHAPES = 6
 MAX_KINEMATIC = 4_000
 
@@ -144,7 +144,7 @@ class _Looks:
         self.even_times = [times[k] for k in even]
         # Averages over vertices settle long before MAX_VERTICES; the largest displacement uses them all.
         self.even_body = body[even, :: max(1, body.shape[1] // MAX_KINEMATIC)]
-        # The nearest dense samples to the moments that a clip of 24 frames shows.
+        # The nearest dense samples to the times that a clip of 24 frames shows.
         self.clip = sorted({int(i) for i in np.linspace(0, len(even) - 1, N_MOMENTS).round()})
         """Which of the even samples those are."""
 
@@ -196,17 +196,17 @@ def _seen_at(
 
 
 def _shape_change(loaded: Loaded, looks: _Looks, topology: Topology) -> float | None:
-    """`geometry.shape_change` of the active action at N_SHAPES moments and the largest displacement from the
+    """`geometry.shape_change` of the active action at N_SHAPES times and the largest displacement from the
     window's start, over the surfaces that are seen at all of them with the same vertices; None where there
     are none with faces.
     """
     start, few = looks.start, looks.clip[:: len(looks.clip) // N_SHAPES + 1]
     seconds = sorted({looks.peak, *(looks.even_times[i] for i in few)} - {start})
-    moments = []
+    shapes = []
     for t in (start, *seconds):
         loaded.set_seconds(t)
-        moments.append({surface.key: surface.points() for surface in visible_surfaces(loaded)})
-    counts = [{key: len(points) for key, points in moment.items()} for moment in moments]
+        shapes.append({surface.key: surface.points() for surface in visible_surfaces(loaded)})
+    counts = [{key: len(points) for key, points in shape.items()} for shape in shapes]
     if any(each != topology.counts for each in counts):
         loaded.set_seconds(start)
         shared = set.intersection(*({*each.items()} for each in counts))
@@ -214,5 +214,5 @@ def _shape_change(loaded: Loaded, looks: _Looks, topology: Topology) -> float | 
         topology = topology_of([s for s in surfaces if (s.key, len(s.local)) in shared])
     if len(topology.triangles) == 0:
         return None
-    first, *later = (np.concatenate([moment[key] for key in topology.counts]) for moment in moments)
+    first, *later = (np.concatenate([shape[key] for key in topology.counts]) for shape in shapes)
     return geometry.shape_change(first, later, topology.triangles)

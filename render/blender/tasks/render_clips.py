@@ -28,7 +28,7 @@ from orbit4d.render.blender.scene.lights import place_ground
 from orbit4d.render.blender.scene.motion import moving_window
 from orbit4d.render.blender.scene.room import Room, camera_inside, measure_room
 from orbit4d.render.blender.scene.studio import Studio
-from orbit4d.render.blender.scene.told import geometry_told, skeleton_told
+from orbit4d.render.blender.scene.surface_files import save_geometry, save_skeleton
 from orbit4d.render.blender.scene.views import Clock, choose_samples, frame_action, take_views
 from orbit4d.render.planning.camera_settings import CameraSettings
 from orbit4d.render.planning.framing import Framing
@@ -86,7 +86,7 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         samples=stage.samples,
         timings=stage.clock.seconds,
         versions={"blender": bpy.app.version_string},
-        lights=tuple(stage.studio.lights.told),
+        lights=tuple(stage.studio.lights.facts),
     )
     return to_json(result)
 
@@ -136,7 +136,7 @@ def _render_action(stage: _Stage, action: ActionInfo) -> RenderedAction | Reject
     images, passes, motion, finite = take_views(
         loaded, stage.studio, plan, framing, clock, recorder, skeleton
     )
-    stage.emit("action", index=action.index, pictures=len(images))
+    stage.emit("action", index=action.index, images=len(images))
     problem = _problem(settings, plan, images, finite)
     if problem is not None:
         return RejectedAction(action.index, action.name, *problem)
@@ -149,9 +149,9 @@ def _render_action(stage: _Stage, action: ActionInfo) -> RenderedAction | Reject
     geometry: dict[str, str] | None = None
     bones: dict[str, str] | None = None
     if recorder is not None and skeleton is not None:
-        geometry = geometry_told(stage.scratch, action.index, recorder, skeleton)
+        geometry = save_geometry(stage.scratch, action.index, recorder, skeleton)
         if "skeleton" in settings.passes:
-            bones = skeleton_told(stage.scratch, action.index, skeleton)
+            bones = save_skeleton(stage.scratch, action.index, skeleton)
         clock.lap("geometry")
     return RenderedAction(
         index=action.index,
@@ -180,7 +180,7 @@ def _placed(stage: _Stage, plan: Plan, framing: Framing) -> tuple[Plan, Room | N
     catcher = stage.settings.lights.shadow_catcher
     if not drawn and not catcher and all(clip.rig in RIGS for clip in plan.clips):
         return plan, None
-    room = measure_room(stage.loaded, framing, plan.moments)
+    room = measure_room(stage.loaded, framing, plan.times)
     if catcher:
         stage.ground = place_ground(stage.studio.scene, stage.ground, room.ground)
     plan = plan_action(stage.settings, stage.uid, plan.window, ground=room.ground)
@@ -209,7 +209,7 @@ def _write_views(
 
 
 def _window(loaded: Loaded, action: ActionInfo, settings: RenderSettings) -> tuple[float, float] | None:
-    """The moments to render, in seconds; None when the action does not move and motion was asked for."""
+    """The times to render, in seconds; None when the action does not move and motion was asked for."""
     if not loaded.actions:
         return (0.0, 0.0) if settings.rigs == ("static_orbit",) else None
     window = moving_window(loaded, action)
@@ -222,35 +222,35 @@ def _window(loaded: Loaded, action: ActionInfo, settings: RenderSettings) -> tup
 
 
 def _problem(
-    settings: RenderSettings, plan: Plan, pictures: list[Pixels], finite: bool
+    settings: RenderSettings, plan: Plan, images: list[Pixels], finite: bool
 ) -> tuple[str, str] | None:
-    """(reason, detail) when pictures show nothing, nothing but one colour, or hold NaN or infinity.
+    """(reason, detail) when images show nothing, nothing but one colour, or hold NaN or infinity.
 
     A rig's cameras may turn away from the object, or stand near it: their frames may be blank, but not all of
     a rig.
     """
     if not finite:
         return "render:non_finite", "the renderer's float buffer holds NaN or infinity"
-    blank = [image_measures.is_blank(picture) for picture in pictures]
-    held = {i for clip in plan.clips if not clip.may_miss for i in clip.shots}
-    allowed = len(pictures) - 1 if settings.normalise == "first_frame" else 0
+    blank = [image_measures.is_blank(image) for image in images]
+    held = {i for clip in plan.clips if not clip.may_miss for i in clip.views}
+    allowed = len(images) - 1 if settings.normalise == "first_frame" else 0
     missed = sum(blank[i] for i in held)
     if missed > allowed:
-        return "render:blank", f"{missed} of {len(held)} pictures show nothing"
+        return "render:blank", f"{missed} of {len(held)} images show nothing"
     for rig in {clip.rig for clip in plan.clips if clip.may_miss}:
-        if all(blank[i] for clip in plan.clips if clip.rig == rig for i in clip.shots):
+        if all(blank[i] for clip in plan.clips if clip.rig == rig for i in clip.views):
             return "render:blank", f"no camera of the rig {rig} shows anything in any frame"
-    if all(image_measures.is_flat(picture) for picture in pictures) and image_measures.is_flat(pictures):
-        return "render:flat", "every picture shows one colour only"
+    if all(image_measures.is_flat(image) for image in images) and image_measures.is_flat(images):
+        return "render:flat", "every image shows one colour only"
     return None
 
 
 def _measures(
-    plan: Plan, pictures: list[Pixels], motion: float, alpha_is_the_object: bool
+    plan: Plan, images: list[Pixels], motion: float, alpha_is_the_object: bool
 ) -> dict[str, dict[str, float]]:
     """Measures of each clip, under its `measured_as`."""
     stacks = {
-        (clip.rig, clip.orbit, clip.light): np.stack([pictures[i] for i in clip.shots]) for clip in plan.clips
+        (clip.rig, clip.orbit, clip.light): np.stack([images[i] for i in clip.views]) for clip in plan.clips
     }
     found: dict[str, dict[str, float]] = {}
     for (rig, orbit, light), frames in stacks.items():

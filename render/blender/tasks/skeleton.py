@@ -11,7 +11,7 @@ from typing import Any
 import bpy
 
 from orbit4d.render.blender.importers.load import load_asset
-from orbit4d.render.blender.scene.told import surfaces_told
+from orbit4d.render.blender.scene.surface_files import save_surfaces
 from orbit4d.render.protocol.wire import RefusedInput
 
 
@@ -29,8 +29,8 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
             raise RefusedInput("no_action", f"the file has no action of index {payload['action']}")
         loaded.activate(payload["action"])
     loaded.normalise(payload["scale"], payload["centre"])
-    told = surfaces_told(
+    files = save_surfaces(
         loaded, payload["seconds"], ("geometry", "skeleton"), Path(payload["scratch"]), payload["action"]
     )
     actions = [[a.name, a.seconds_start, a.seconds_end] for a in loaded.actions]
-    return {**told, "actions": actions, "versions": {"blender": bpy.app.version_string}}
+    return {**files, "actions": actions, "versions": {"blender": bpy.app.version_string}}

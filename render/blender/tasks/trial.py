@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""Task `trial`: the same few pictures of one asset under several engine settings, timed; for benchmarks."""
+"""Task `trial`: the same few images of one asset under several engine settings, timed; for benchmarks."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
         for i in payload["frames"]:
             times = []
             for _ in range(payload.get("repeats", {}).get(name, 1)):
-                # Another moment in between, so that each picture pays for its own scene.
+                # Another time in between, so that each image pays for its own scene.
                 loaded.set_seconds(clip.seconds[i] + 0.01)
                 loaded.set_seconds(clip.seconds[i])
                 vertices = points_now(loaded)
                 start = time.process_time(), time.perf_counter()
-                picture = studio.take(clip.cameras[i], vertices if crop else None)
+                image = studio.render(clip.cameras[i], vertices if crop else None)
                 times.append((time.process_time() - start[0], time.perf_counter() - start[1]))
             cpu.append(min(t for t, _ in times))
             wall.append(min(t for _, t in times))
             files.append(f"{name}_{i:03d}.npy")
-            np.save(Path(payload["scratch"]) / files[-1], picture)
+            np.save(Path(payload["scratch"]) / files[-1], image)
         found[name] = {"files": files, "samples": samples, "cpu_seconds": cpu, "wall_seconds": wall}
         emit("trial", name=name)
     return found

@@ -88,7 +88,7 @@ from orbit4d.render.fleet.settings import FleetSettings
 print(usable_cores(), limit_torch_threads(), *fleet.share_cores(None, None, usable_cores()))
 settings = FleetSettings()
 with fleet.ray_cluster(settings) as ray:
-    print(*fleet.crew_size(settings, ray), int(ray.cluster_resources()["CPU"]))
+    print(*fleet.worker_count(settings, ray), int(ray.cluster_resources()["CPU"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
     assert done.returncode == 0, done.stderr

@@ -231,7 +231,7 @@ def test_what_was_rendered_is_checked_before_it_is_kept(
     from orbit4d.render.protocol.wire import RefusedInput
     from orbit4d.render.planning.settings import preset
     real_load, real_buffer = render_clips.load_asset, studio.Studio.float_buffer
-    real_take = studio.Studio.take
+    real_render = studio.Studio.render
     def load_with_nan(path, merge):
         loaded = real_load(path, merge)
         image = bpy.data.images.new("nan", 4, 4, float_buffer=True)
@@ -254,8 +254,8 @@ def test_what_was_rendered_is_checked_before_it_is_kept(
         values = real_buffer(self).copy()
         values[3, 4, 1] = np.nan
         return values
-    def take_nothing(self, *arguments, **named):
-        return np.zeros_like(real_take(self, *arguments, **named))
+    def render_nothing(self, *arguments, **named):
+        return np.zeros_like(real_render(self, *arguments, **named))
     def run(name):
         settings = preset("draft", frames=3, resolution=16, rigs=("static_orbit",)).as_config()
         payload = {"path": f"{folder}/{name}.glb", "uid": name, "settings": settings, "scratch": folder}
@@ -271,7 +271,7 @@ def test_what_was_rendered_is_checked_before_it_is_kept(
     studio.Studio.float_buffer = buffer_with_nan
     answer["nan"] = run("toy")
     studio.Studio.float_buffer = real_buffer
-    studio.Studio.take = take_nothing
+    studio.Studio.render = render_nothing
     answer["nothing"] = run("toy")
     """
     found = in_blender(code, folder=str(tmp_path))

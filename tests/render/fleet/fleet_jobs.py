@@ -49,5 +49,5 @@ def stage(job: Job, result: dict[str, Any]) -> dict[str, Any]:
     uid = job.payload["uid"]
     size = stage_asset(job.payload["out"], uid, drawn(uid), told(uid))
     return {
-        "pictures": 4, "clips": 2, "samples": 1, "bytes": size, "rejected": 1, "flags": [], "timings": {},
+        "images": 4, "clips": 2, "samples": 1, "bytes": size, "rejected": 1, "flags": [], "timings": {},
     }  # fmt: skip

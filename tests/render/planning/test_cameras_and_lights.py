@@ -42,12 +42,12 @@ def test_equal_pairs_are_rendered_once_across_rigs() -> None:
     settings = asked(frames=5, rigs=("front_view", "ring:4", "sync", "sync:3"))
     plan = plan_action(settings, "fox", WINDOW)
     assert [len(of_rig(plan, rig)) for rig in ("front_view", "ring_4", "sync", "sync_3")] == [1, 4, 10, 3]
-    assert len(plan.shots) == 5 * (4 + 10)
-    assert of_rig(plan, "front_view")[0].shots == of_rig(plan, "ring_4")[0].shots
-    assert [c.shots for c in of_rig(plan, "sync_3")] == [c.shots for c in of_rig(plan, "sync")[:3]]
+    assert len(plan.views) == 5 * (4 + 10)
+    assert of_rig(plan, "front_view")[0].views == of_rig(plan, "ring_4")[0].views
+    assert [c.views for c in of_rig(plan, "sync_3")] == [c.views for c in of_rig(plan, "sync")[:3]]
     for clip in plan.clips:
-        for camera, seconds, k in zip(clip.cameras, clip.seconds, clip.shots, strict=True):
-            assert plan.shots[k].camera == camera and plan.shots[k].seconds == seconds
+        for camera, seconds, k in zip(clip.cameras, clip.seconds, clip.views, strict=True):
+            assert plan.views[k].camera == camera and plan.views[k].seconds == seconds
 
 
 def test_zeros_of_either_sign_are_one_camera() -> None:
@@ -67,7 +67,7 @@ def test_zeros_of_either_sign_are_one_camera() -> None:
     plan = plan_action(
         preset("default", frames=2, resolution=64, rigs=("own",), own_rigs=(file,)), "x", WINDOW
     )
-    assert len(plan.clips) == 2 and len(plan.shots) == 2
+    assert len(plan.clips) == 2 and len(plan.views) == 2
 
 
 def test_draws_add_cameras_and_rigs_that_are_not_drawn_have_one() -> None:
@@ -75,8 +75,8 @@ def test_draws_add_cameras_and_rigs_that_are_not_drawn_have_one() -> None:
     plan = plan_action(settings, "fox", WINDOW)
     drawn = of_rig(plan, "sync_4")
     assert [c.orbit for c in drawn] == list(range(12))
-    assert [c.told["rig_draw"] for c in drawn] == [0] * 4 + [1] * 4 + [2] * 4
-    assert [c.told["camera_label"] for c in drawn[4:8]] == ["cam01", "cam02", "cam03", "cam04"]
+    assert [c.facts["rig_draw"] for c in drawn] == [0] * 4 + [1] * 4 + [2] * 4
+    assert [c.facts["camera_label"] for c in drawn[4:8]] == ["cam01", "cam02", "cam03", "cam04"]
     assert len({c.cameras[0] for c in drawn}) == 12 and len(of_rig(plan, "sync_basic")) == 10
     once = plan_action(asked(frames=2, rigs=("sync:4",)), "fox", WINDOW)
     assert [c.cameras for c in once.clips] == [c.cameras for c in drawn[:4]]
@@ -113,19 +113,19 @@ def test_each_orbit_draws_for_itself_and_for_good() -> None:
         plan_action(asked(frames=3, orbits=n, **some), "fox", WINDOW)
         for n, some in ((2, DRAWS), (4, {**DRAWS, "easing": "uniform:1:2", "direction": "random"}))
     )
-    told = [of_rig(plan, "dynamic_orbit") for plan in (few, more)]
-    for a, b in zip(*told):
+    facts = [of_rig(plan, "dynamic_orbit") for plan in (few, more)]
+    for a, b in zip(*facts):
         assert (a.azimuth0_deg, a.elevation_deg, a.radius) == (b.azimuth0_deg, b.elevation_deg, b.radius)
         for name in ("roll_deg", "fov_x_deg", "f_number"):
-            assert a.told["camera_draw"][name] == b.told["camera_draw"][name]
-        assert abs(a.told["camera_draw"]["turns"]) == abs(b.told["camera_draw"]["turns"])
-    assert len({clip.elevation_deg for clip in told[1]}) == 4
-    for clip in told[1]:
+            assert a.facts["camera_draw"][name] == b.facts["camera_draw"][name]
+        assert abs(a.facts["camera_draw"]["turns"]) == abs(b.facts["camera_draw"]["turns"])
+    assert len({clip.elevation_deg for clip in facts[1]}) == 4
+    for clip in facts[1]:
         assert -10 <= clip.elevation_deg <= 40 and 1.5 <= clip.radius <= 3
         assert clip.cameras[0].fov_x_deg in (pytest.approx(30), pytest.approx(50))
-        assert clip.optics == Optics(clip.told["camera_draw"]["f_number"])
+        assert clip.optics == Optics(clip.facts["camera_draw"]["f_number"])
     others = plan_action(asked(frames=3, orbits=2, **DRAWS), "hare", WINDOW)
-    assert of_rig(others, "dynamic_orbit")[0].elevation_deg != told[0][0].elevation_deg
+    assert of_rig(others, "dynamic_orbit")[0].elevation_deg != facts[0][0].elevation_deg
 
 
 def test_the_front_view_is_the_first_view_of_its_orbit() -> None:
@@ -143,7 +143,7 @@ def test_numbers_stay_the_settings_they_always_were() -> None:
         "suns", "shadows", "world_grey", "environment", "environment_strength",
     }  # fmt: skip
     plain = plan_action(PRESETS["default"], "x", WINDOW)
-    assert all(clip.told == {} and clip.optics is None and clip.light == 0 for clip in plain.clips)
+    assert all(clip.facts == {} and clip.optics is None and clip.light == 0 for clip in plain.clips)
 
 
 @pytest.mark.parametrize("path", ["circle", "vertical", "spiral", "spline"])
@@ -155,7 +155,7 @@ def test_rows_of_drawn_cameras_are_found_sound(path: str) -> None:
             "n_frames": 6, "rig": clip.rig, "c2w": [c.c2w.ravel() for c in clip.cameras], "time": clip.time,
             "seconds": clip.seconds, "offsets": [0] * 6, "lengths": [1] * 6, "fl_x": 1.0, "fl_y": 1.0,
             "azimuth0_deg": clip.azimuth0_deg, "elevation_deg": clip.elevation_deg, "radius": clip.radius,
-            "camera_draw": json.dumps(clip.told["camera_draw"]),
+            "camera_draw": json.dumps(clip.facts["camera_draw"]),
         }  # fmt: skip
         assert camera_faults(row) == []
         if clip.rig != "front_view":
@@ -225,7 +225,7 @@ def test_a_rig_takes_the_aperture_of_its_lens() -> None:
     assert {c.optics for c in of_rig(plan, "sync_basic")} == {Optics(5.0, 23.76, 2.0)}
     assert {c.optics for c in of_rig(plan, "hemi36_4m_0")} == {Optics(10.0, 23.76, 2.0)}
     assert {c.optics for c in of_rig(plan, "front_view")} == {None}
-    assert of_rig(plan, "sync_basic")[0].told["camera_draw"] == {"f_number": 5.0, "focus": "centre"}
+    assert of_rig(plan, "sync_basic")[0].facts["camera_draw"] == {"f_number": 5.0, "focus": "centre"}
 
 
 # Lights ---------------------------------------------------------------------------------------------------
@@ -234,10 +234,12 @@ def test_a_rig_takes_the_aperture_of_its_lens() -> None:
 def test_the_first_light_is_the_preset_s_and_further_ones_are_drawn() -> None:
     settings = asked(frames=2, n_lights=3)
     first, *others = lightings_of(settings, "fox")
-    assert first.told == () and [lamp.energy for lamp in first.lamps] == list(settings.sun_energies_of("fox"))
+    assert first.facts == () and [lamp.energy for lamp in first.lamps] == list(
+        settings.sun_energies_of("fox")
+    )
     assert [lamp.rotation_deg for lamp in first.lamps] == [sun.rotation_deg for sun in settings.lights.suns]
     for other in others:
-        assert dict(other.told)["kind"] == "suns" and 0 <= other.turn_deg < 360
+        assert dict(other.facts)["kind"] == "suns" and 0 <= other.turn_deg < 360
         for lamp, sun in zip(other.lamps, settings.lights.suns):
             assert lamp.energy in sun.energies and lamp.rotation_deg is not None
             assert lamp.rotation_deg[2] == sun.rotation_deg[2] + other.turn_deg
@@ -251,8 +253,8 @@ def test_a_clip_is_rendered_under_each_light() -> None:
     assert [(clip.rig, clip.light) for clip in plan.clips] == [
         (rig, n) for rig in ("dynamic_orbit", "front_view") for n in range(3)
     ]
-    assert len(plan.shots) == 3 * 7, "the front's first view is the orbit's, under each light"
-    order = [(shot.seconds, shot.light) for shot in plan.shots]
+    assert len(plan.views) == 3 * 7, "the front's first view is the orbit's, under each light"
+    order = [(view.seconds, view.light) for view in plan.views]
     assert order == sorted(order), "moment by moment, light by light"
 
 
@@ -271,7 +273,7 @@ def test_point_lamps_stand_around_and_above_the_object() -> None:
             assert lamp.place is not None and lamp.place[2] > 0 and 2.0 <= np.linalg.norm(lamp.place) <= 4.0
             irradiance = lamp.energy / (4 * np.pi * np.linalg.norm(lamp.place) ** 2)
             assert 0.7 <= irradiance <= 2.9
-    kinds = [dict(light.told)["kind"] for light in lightings_of(asked(n_lights=40, light_kind="any"), "fox")]
+    kinds = [dict(light.facts)["kind"] for light in lightings_of(asked(n_lights=40, light_kind="any"), "fox")]
     assert set(kinds) == {"suns", "points"}
 
 

@@ -42,10 +42,10 @@ def test_fit_brings_every_vertex_into_every_view(
     seed: int, elevation: float, fov: float, radius: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    moments = [rng.normal(size=(20, 3)) * rng.uniform(0.1, 3.0, 3) + rng.normal(size=3) for _ in range(3)]
-    box = box_framing(*union_box(moments))
-    framing = fit(box, moments, radius, fov, elevation, margin=0.02)
-    reached = max(furthest(framing.apply(points), radius, elevation, fov) for points in moments)
+    poses = [rng.normal(size=(20, 3)) * rng.uniform(0.1, 3.0, 3) + rng.normal(size=3) for _ in range(3)]
+    box = box_framing(*union_box(poses))
+    framing = fit(box, poses, radius, fov, elevation, margin=0.02)
+    reached = max(furthest(framing.apply(points), radius, elevation, fov) for points in poses)
     assert reached <= 0.98 + 1e-9
     if framing.scale < box.scale:
         # Shrunk no more than needed: some vertex touches the margin at some azimuth.

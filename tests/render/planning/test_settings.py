@@ -73,22 +73,22 @@ def test_diffusion4d_puts_the_camera_where_the_published_formula_does(
 
 def test_equal_pairs_are_rendered_once() -> None:
     window = (0.0, 1.0)
-    assert len(plan_action(PRESETS["default"], "x", window).shots) == 70
-    assert len(plan_action(replace(PRESETS["default"], closed=True), "x", window).shots) == 68
+    assert len(plan_action(PRESETS["default"], "x", window).views) == 70
+    assert len(plan_action(replace(PRESETS["default"], closed=True), "x", window).views) == 68
     # Published static orbits show frame 1, which front view and dynamic orbit pass as well.
-    assert len(plan_action(PRESETS["diffusion4d"], "x", window).shots) == 67
+    assert len(plan_action(PRESETS["diffusion4d"], "x", window).views) == 67
 
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("orbits", [1, 3])
 def test_every_frame_points_at_its_own_camera_and_moment(name: str, orbits: int) -> None:
     plan = plan_action(preset(name, orbits=orbits, frames=7), "some-uid", (0.25, 2.0))
-    assert len({(shot.camera, shot.seconds) for shot in plan.shots}) == len(plan.shots)
+    assert len({(view.camera, view.seconds) for view in plan.views}) == len(plan.views)
     for clip in plan.clips:
-        for camera, seconds, k in zip(clip.cameras, clip.seconds, clip.shots, strict=True):
-            assert plan.shots[k].camera == camera and plan.shots[k].seconds == seconds
+        for camera, seconds, k in zip(clip.cameras, clip.seconds, clip.views, strict=True):
+            assert plan.views[k].camera == camera and plan.views[k].seconds == seconds
     # Moment by moment, so that the scene is evaluated once for each.
-    assert [s.seconds for s in plan.shots] == sorted(s.seconds for s in plan.shots)
+    assert [s.seconds for s in plan.views] == sorted(s.seconds for s in plan.views)
 
 
 def test_an_orbit_plays_its_share_of_the_window_from_the_same_start() -> None:
@@ -101,7 +101,7 @@ def test_an_orbit_plays_its_share_of_the_window_from_the_same_start() -> None:
     assert quarter.time == [0.0, 0.0625, 0.125, 0.1875, 0.25]
     assert quarter.seconds == [1.0, 1.125, 1.25, 1.375, 1.5]
     still = [c for c in plan_action(settings, "x", (1.0, 3.0)).clips if c.rig == "static_orbit"]
-    assert all(c.shots == still[0].shots for c in still), "one static orbit, rendered once"
+    assert all(c.views == still[0].views for c in still), "one static orbit, rendered once"
 
 
 def test_a_dataset_of_whole_windows_has_the_settings_it_always_had() -> None:

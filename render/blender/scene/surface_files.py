@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module runs inside Blender, which is GPL, so it is GPL too.
-"""How surfaces and skeleton of an action are told to the worker: a file each, or why there is none."""
+"""How surfaces and skeleton of an action reach the worker: a file each, or why there is none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orbit4d.render.planning.topology import RefusedPass
 from orbit4d.render.protocol.geometry_file import write_geometry, write_skeleton
 
 
-def geometry_told(
+def save_geometry(
     scratch: Path, action: int, recorder: GeometryRecorder, skeleton: SkeletonRecorder
 ) -> dict[str, str]:
     """{file} in `scratch` that holds the surfaces of an action, or {refused, detail}."""
@@ -27,7 +27,7 @@ def geometry_told(
     return {"file": file}
 
 
-def skeleton_told(scratch: Path, action: int, recorder: SkeletonRecorder) -> dict[str, str]:
+def save_skeleton(scratch: Path, action: int, recorder: SkeletonRecorder) -> dict[str, str]:
     """{file} in `scratch` that holds the skeleton of an action, or {refused, detail}."""
     try:
         found = recorder.arrays()
@@ -38,19 +38,19 @@ def skeleton_told(scratch: Path, action: int, recorder: SkeletonRecorder) -> dic
     return {"file": file}
 
 
-def surfaces_told(
-    loaded: Loaded, moments: Sequence[float], kinds: Sequence[str], scratch: Path, action: int
+def save_surfaces(
+    loaded: Loaded, times: Sequence[float], kinds: Sequence[str], scratch: Path, action: int
 ) -> dict[str, dict[str, str]]:
-    """What is told of the active action at `moments`, of geometry and skeleton as `kinds` asks."""
+    """What is written of the active action at `times`, of geometry and skeleton as `kinds` asks."""
     recorder = GeometryRecorder(loaded)
     skeleton = SkeletonRecorder(recorder)
-    for seconds in moments:
+    for seconds in times:
         loaded.set_seconds(seconds)
         recorder.add(seconds)
         skeleton.add()
-    told: dict[str, dict[str, str]] = {}
+    files: dict[str, dict[str, str]] = {}
     if "geometry" in kinds:
-        told["geometry"] = geometry_told(scratch, action, recorder, skeleton)
+        files["geometry"] = save_geometry(scratch, action, recorder, skeleton)
     if "skeleton" in kinds:
-        told["skeleton"] = skeleton_told(scratch, action, skeleton)
-    return told
+        files["skeleton"] = save_skeleton(scratch, action, skeleton)
+    return files
