@@ -5,6 +5,8 @@ export TORCH_INDEX_URL
 
 PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
+# Processes that share the tests, file by file; 0 runs all of them in one. Each computes on one core.
+PROCESSES ?= 2
 DEMO_ARGS ?=
 
 .PHONY: help setup demo test test-fast test-random lint docs wheel clean
@@ -28,7 +30,7 @@ demo: setup
 	@.venv/bin/orbit4d demo --out demo $(DEMO_ARGS)
 
 test: setup
-	@.venv/bin/pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 .venv/bin/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Chance may find faults here without turning `make test` red. The seed is printed first.
 test-random: SEED := $(or $(SEED),$(shell date +%s))
