@@ -47,6 +47,16 @@ def of_guided(summary: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]
     return [{"what": f"guided novel views, {rig}", **values} for rig, values in summary.items()]
 
 
+def bare(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Every orbit whose cameras were looked for, one by one: their mean says little where one went wrong."""
+    found = [
+        f"{row['case']} {row['rot']:.1f} degrees, ATE {row['ate']:.3f}"
+        for row in rows
+        if row["kind"] == "bare"
+    ]
+    return f" One by one: {'; '.join(found)}." if found else ""
+
+
 def size_of(
     dataset: str, cases: Sequence[str], settings: Settings, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -59,7 +69,9 @@ def size_of(
     }  # fmt: skip
 
 
-def text(rows: Sequence[Mapping[str, Any]], size: Mapping[str, Any], align: str | None) -> str:
+def text(
+    rows: Sequence[Mapping[str, Any]], size: Mapping[str, Any], align: str | None, cases: str = ""
+) -> str:
     """The section: how, the table, what its columns mean."""
     root = Path(__file__).resolve().parents[2]
     asked = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
@@ -85,7 +97,8 @@ def text(rows: Sequence[Mapping[str, Any]], size: Mapping[str, Any], align: str 
         "PSNR to matched pixels are of four cameras that no fit saw, at all times. Distances are in units of "
         "the clip's world, of the Gaussians' centres (opacity of 0.1 and above) against points on the true "
         f"mesh, {aligned}; compared as they lie, CD-3D equals CD-4D. Chamfer and F are of the middle frame. "
-        "Camera errors are of cameras found from the bare video. Seconds are of the fit and its own scores.",
+        f"Camera errors are of cameras found from the bare video.{cases} Seconds are of the fit and its "
+        "own scores; a model's, of making one orbit.",
         END,
     ]
     return "\n".join(lines)
