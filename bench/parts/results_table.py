@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,12 @@ def text(
         "own scores; a model's, of making one orbit.",
         END,
     ]
-    return "\n".join(lines)
+    return "\n".join(_wrapped(line) for line in lines)
+
+
+def _wrapped(line: str) -> str:
+    """Prose at most 115 characters wide, as the page has it; table rows stay whole."""
+    return line if line.startswith("|") else textwrap.fill(line, 115, break_on_hyphens=False)
 
 
 def _said(words: Sequence[str]) -> list[str]:
