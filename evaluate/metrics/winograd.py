@@ -37,7 +37,7 @@ _G = [
 #: distances to the other points.
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 _G5 = [[p**k / math.prod(p - q for q in _POINTS if q != p) for k in range(5)] for p in _POINTS] + [
-    [0, 0, 0, 0, 1]
+    [0.0, 0.0, 0.0, 0.0, 1.0]
 ]
 #: Floats of transformed input that are worked on at a time: more would leave the cache.
 _CHUNK = 1 << 20
