@@ -2,6 +2,7 @@
 
     python bench/results.py --dataset DATASET --write       fits what is not fitted yet, and writes the table
     python bench/results.py --cases dev_fox:Run --preset default --resolution 256 --write
+    python bench/results.py --tiny --write                  also trains a tiny model and guides its orbits
     python bench/results.py --run RUN --run-dataset DATASET --guided VIDEOS --guided-truth DATASET
 
 Rows: a single orbit with its cameras, one without them (their errors), 8 and 16 synchronised views, and,
@@ -24,7 +25,7 @@ from orbit4d.datasets.cameras.transforms import cameras_record
 from orbit4d.recon4d.fitting.settings import PRESETS, Settings
 
 sys.path.insert(0, str(Path(__file__).parent))
-from parts import results_rows, results_table
+from parts import results_model, results_rows, results_table
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ("dev_fox.glb", "dev_robot.glb")
@@ -45,9 +46,13 @@ def main() -> None:
     parser.add_argument("--run", help="a trained run, measured by `orbit4d eval run`")
     parser.add_argument("--run-dataset", help="the run's ground truth")
     parser.add_argument("--run-split", default="test")
+    parser.add_argument("--run-ids", help="file of the uids that are generated, instead of --run-split")
+    parser.add_argument("--run-scenes", default="fast", choices=("none", *PRESETS), help="of its orbits")
     parser.add_argument("--guided", help="folder of guided novel views, uid__a0.mp4")
     parser.add_argument("--guided-truth", help="their ground truth, as of `orbit4d eval video`")
     parser.add_argument("--guided-rig", default="dynamic_orbit", help="rig of the ground truth")
+    parser.add_argument("--tiny", action="store_true", help="train a tiny run here, and guide its orbits")
+    parser.add_argument("--tiny-steps", type=int, default=900, help="optimiser steps of the tiny run")
     parser.add_argument("--write", action="store_true", help="put the table into docs/measured/results.md")
     options = parser.parse_args()
     for first, second in (("run", "run_dataset"), ("guided", "guided_truth")):
@@ -55,6 +60,8 @@ def main() -> None:
             sys.exit(f"error: --{first} and --{second.replace('_', '-')} belong together; give both")
     work = Path(options.work)
     work.mkdir(parents=True, exist_ok=True)
+    if options.tiny:
+        tiny(work, options)
     dataset = options.dataset or rendered(work, options)
     cases = options.cases.split(",") if options.cases else results_rows.first_actions(dataset)
     kinds = [kind for kind in options.rows.split(",") if kind]
@@ -73,11 +80,20 @@ def main() -> None:
         words = ["video", options.guided, "--truth", options.guided_truth, "--rig", options.guided_rig]
         found += results_table.of_guided(evaluated(work / "guided", words))
     size = results_table.size_of(dataset, cases, settings, rows)
-    text = results_table.text(found, size, options.align)
+    text = results_table.text(found, size, options.align, results_table.bare(rows))
     print(text)
     if options.write:
         results_table.write(ROOT / "docs" / "measured" / "results.md", text)
     print(json.dumps({"bench": "results", "size": size, "rows": found, "cases": rows}))
+
+
+def tiny(work: Path, options: argparse.Namespace) -> None:
+    """Fill the options of a run and of guided views by what is made here."""
+    clips = results_model.clips(work, ROOT.parent / "shared" / "pool")
+    options.run, options.run_ids = results_model.trained(work, clips, options.tiny_steps)
+    options.guided = results_model.guided(work, options.run, clips)
+    options.run_dataset = options.guided_truth = clips
+    options.guided_rig = "static_orbit"
 
 
 def chosen(options: argparse.Namespace) -> Settings:
@@ -107,15 +123,19 @@ def rendered(work: Path, options: argparse.Namespace) -> str:
 
 
 def run_words(options: argparse.Namespace) -> list[str]:
-    words = ["run", options.run, "--dataset", options.run_dataset, "--split", options.run_split]
-    return [*words, "--task", "image", "--reconstruct", "fast"]
+    words = ["run", options.run, "--dataset", options.run_dataset, "--task", "image"]
+    words += [] if options.run_scenes == "none" else ["--reconstruct", options.run_scenes]
+    if options.run_ids:
+        return [*words, "--ids", options.run_ids]
+    return [*words, "--split", options.run_split]
 
 
 def evaluated(out: Path, words: list[str]) -> dict[str, dict[str, float]]:
     """Means by rig of an evaluation of the command, which resumes by itself."""
     command = [sys.executable, "-P", "-m", "orbit4d.app", "eval", *words, "--no-learned", "--out", str(out)]
     subprocess.run(command, check=True)
-    return json.loads((out / "results.json").read_text(encoding="utf-8"))["summary"]
+    record = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    return {rig: {**values, "clips": record["clips"]} for rig, values in record["summary"].items()}
 
 
 if __name__ == "__main__":

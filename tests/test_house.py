@@ -215,6 +215,7 @@ def test_kernels_are_compiled_in_one_way() -> None:
         "datasets/core/jit.py",
         "datasets/loader/planes.py",
         "evaluate/metrics/kernels.py",
+        "evaluate/metrics/winograd_kernels.py",
         "recon4d/raster/simd.py",
     }
     for path in (path for room in ROOMS for path in sources(room)):

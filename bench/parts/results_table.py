@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,16 @@ def of_guided(summary: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]
     return [{"what": f"guided novel views, {rig}", **values} for rig, values in summary.items()]
 
 
+def bare(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Every orbit whose cameras were looked for, one by one: their mean says little where one went wrong."""
+    found = [
+        f"{row['case']} {row['rot']:.1f} degrees, ATE {row['ate']:.3f}"
+        for row in rows
+        if row["kind"] == "bare"
+    ]
+    return f" One by one: {'; '.join(found)}." if found else ""
+
+
 def size_of(
     dataset: str, cases: Sequence[str], settings: Settings, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -59,7 +70,9 @@ def size_of(
     }  # fmt: skip
 
 
-def text(rows: Sequence[Mapping[str, Any]], size: Mapping[str, Any], align: str | None) -> str:
+def text(
+    rows: Sequence[Mapping[str, Any]], size: Mapping[str, Any], align: str | None, cases: str = ""
+) -> str:
     """The section: how, the table, what its columns mean."""
     root = Path(__file__).resolve().parents[2]
     asked = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
@@ -85,10 +98,16 @@ def text(rows: Sequence[Mapping[str, Any]], size: Mapping[str, Any], align: str 
         "PSNR to matched pixels are of four cameras that no fit saw, at all times. Distances are in units of "
         "the clip's world, of the Gaussians' centres (opacity of 0.1 and above) against points on the true "
         f"mesh, {aligned}; compared as they lie, CD-3D equals CD-4D. Chamfer and F are of the middle frame. "
-        "Camera errors are of cameras found from the bare video. Seconds are of the fit and its own scores.",
+        f"Camera errors are of cameras found from the bare video.{cases} Seconds are of the fit and its "
+        "own scores; a model's, of making one orbit.",
         END,
     ]
-    return "\n".join(lines)
+    return "\n".join(_wrapped(line) for line in lines)
+
+
+def _wrapped(line: str) -> str:
+    """Prose at most 115 characters wide, as the page has it; table rows stay whole."""
+    return line if line.startswith("|") else textwrap.fill(line, 115, break_on_hyphens=False)
 
 
 def _said(words: Sequence[str]) -> list[str]:
