@@ -96,11 +96,8 @@ class TileScore(ImageScore):
         ).sample
         return output
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TileScore:
-        """Move network, ControlNet and autoencoder."""
-        super().to(device, dtype)
-        self.control.to(self.device, dtype)
-        return self
+    def _networks(self) -> tuple[nn.Module, ...]:
+        return (self.control, self.network)
 
 
 def texts_of(name: str, given: Any) -> list[str]:
