@@ -140,12 +140,10 @@ def test_other_estimators_ask_networks_too(
 
 
 def test_a_run_of_our_own_fills_both_slots(micro_run: Path, photo: str, tmp_path: Path) -> None:
-    """Without a text; the clip's length, its cameras and its times are those of the run."""
+    """A text that it cannot read is no hindrance; the clip's length, cameras and times are the run's."""
     said: list[str] = []
     spec = f"run:{micro_run}"
-    request = request_of(
-        tmp_path / "scene", photo, {"3d": spec, "video": spec}, text="", frames=None, steps="103,2,0"
-    )
+    request = request_of(tmp_path / "scene", photo, {"3d": spec, "video": spec}, frames=None, steps="103,2,0")
     animate(request, said.append)
     lines = [line for line in said if line.startswith("prior ")]
     assert all("(trained-here, " in line and NOT_LEARNED not in line for line in lines[1:3])
