@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -154,6 +155,10 @@ def test_a_run_of_our_own_fills_both_slots(micro_run: Path, photo: str, tmp_path
     for slot, line in (("3d", lines[1]), ("video", lines[2])):
         assert priors[slot]["calls"] == 2 * (1 if "unguided" in line else 2), line
     assert not torch.equal(*(load_scene(tmp_path / "scene").at(t).means for t in (0.0, 1.0)))
+    # Its clips stand on white: on a drawn colour it would pull up a white wall.
+    for sheet in (tmp_path / "scene" / "guidance").iterdir():
+        render = np.asarray(Image.open(sheet))[:16]
+        assert (render[0, 0] == 255).all(), sheet
 
 
 def test_a_clip_longer_than_the_prior_is_refused(
