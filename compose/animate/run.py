@@ -168,6 +168,7 @@ class _Run:
         for slot in slots.values():
             if slot.is_orbit:
                 self.told.orbit = _orbit_of(slot.model.pipeline.orbit(0.0, settings.elevation))
+                self.told.background = torch.tensor(slot.model.pipeline.background) / 255
 
     def all(self) -> Scene:
         """Every stage that is left, then the scene."""
@@ -358,6 +359,8 @@ class _Run:
         scene, request = scene_of(self.plan, state), self.plan.request
         priors = {n: record_of(slot, state.calls.get(n, 0)) for n, slot in self.slots.items()}
         priors |= {name: {"spec": NONE} for name in SLOTS if name not in priors}
+        if request.via == "generate":
+            priors["generate"] = {"spec": f"run:{request.run}", "kind": "trained-here", "source": request.run}
         scene.metrics = {
             "stages": state.records,
             "priors": priors,
@@ -386,7 +389,8 @@ def _orbit_of(cameras: Sequence[Camera]) -> tuple[View, ...]:
 
 
 def _line(stage: str, record: dict[str, Any]) -> str:
-    parts = [f"{stage}: {record['steps']} steps, {record['seconds']:.0f} s"]
+    done = "generated and fitted" if record.get("via") == "generate" else f"{record['steps']} steps"
+    parts = [f"{stage}: {done}, {record['seconds']:.0f} s"]
     if "reference" in record:
         parts.append(f"reference {record['reference']['psnr']:.1f} dB")
     truth = record.get("truth", {})

@@ -52,7 +52,6 @@ def generated(served: Plan, device: torch.device) -> State:
     state.step = served.settings.steps[STAGES.index("motion")]
     state.seconds = time.monotonic() - began
     state.records["motion"] = {
-        "steps": int(scene.metrics.get("steps", 0)),
         "via": "generate",
         "seconds": round(state.seconds, 2),
         "psnr_train": scene.metrics.get("psnr_train"),

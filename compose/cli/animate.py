@@ -81,8 +81,9 @@ def command() -> None:
 @click.option("--seed", default=1, show_default=True, help="Random seed.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:INDEX.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all.")
-@click.option("--offload", type=click.Choice(["none", "idle"]), default="none", show_default=True,
-              help="idle: networks stay in host memory between their turns.")  # fmt: skip
+@click.option("--offload", type=click.Choice(["none", "idle", "sequential"]), default="none",
+              show_default=True, help="Where networks wait in host memory between turns. idle: each comes "
+              "whole; sequential: block by block.")  # fmt: skip
 @click.option("--two-pass", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
               help="Keep the encoder's graph of one frame at a time.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Check everything, print the priors, write nothing.")

@@ -17,6 +17,7 @@ import torch
 from orbit4d.model.compute.live import peak_of
 from orbit4d.model.compute.saved import Kept, as_on_a_gpu
 from orbit4d.model.distill.scores import layouts
+from orbit4d.model.distill.scores.offload import Offload, blocks_of, bytes_of
 from orbit4d.model.distill.scores.published import PUBLISHED
 
 GIB = 1024**3
@@ -41,6 +42,10 @@ class PriorMemory:
     """Network, ControlNet and autoencoder in half precision; text and image towers are dropped once used."""
     peak: int
     """Of a pass without a graph, both branches in one batch."""
+    staying: int
+    """Of `weights`, those that offload leaves on the card: the autoencoder, which has a graph."""
+    block: int
+    """The largest block of the networks, which offload "sequential" brings at one time."""
     encoder_graph: int
     """What the encoder keeps of one frame for its backward pass, bfloat16."""
     frames: int
@@ -60,21 +65,31 @@ class StagePlan:
     gaussians: int
     """Bytes of Gaussians, gradients and moments."""
 
-    def total(self, two_pass: bool, offload: bool = False) -> int:
-        """Bytes that a card needs to have: every prior's weights (the largest alone under offload), and the
-        most that one turn adds, x 1.1 + 1 GiB."""
-        weights = [prior.weights for prior in self.priors]
+    def total(self, two_pass: bool, offload: Offload = "none") -> int:
+        """Bytes that a card needs to have, x 1.1 + 1 GiB: every prior's weights and the most that one turn
+        adds. Under offload the autoencoders, and the largest network ("idle") or block ("sequential")."""
         turns = [prior.needs(two_pass) - prior.weights for prior in self.priors]
-        held = max(weights, default=0) if offload else sum(weights)
+        held = sum(prior.weights for prior in self.priors)
+        if offload != "none":
+            held = sum(prior.staying for prior in self.priors)
+            idle = offload == "idle"
+            held += max((p.weights - p.staying if idle else p.block for p in self.priors), default=0)
         return int((held + max(turns, default=0) + self.gaussians) * _SHARE) + _BYTES
 
+    @property
+    def moved(self) -> int:
+        """Bytes that offload brings to the card in a step which asks every prior, both branches of each."""
+        return sum(2 * (prior.weights - prior.staying) for prior in self.priors)
+
     def mode(self, card_gib: float) -> str:
-        """The first of "one graph", "two-pass", "two-pass, offload idle" that fits, or "does not fit"."""
-        for words, two_pass, offload in (
-            ("one graph", False, False),
-            ("two-pass", True, False),
-            ("two-pass, offload idle", True, True),
-        ):
+        """The first of one graph, two-pass, and two-pass with offload idle or sequential that fits."""
+        modes: tuple[tuple[str, bool, Offload], ...] = (
+            ("one graph", False, "none"),
+            ("two-pass", True, "none"),
+            ("two-pass, offload idle", True, "idle"),
+            ("two-pass, offload sequential", True, "sequential"),
+        )
+        for words, two_pass, offload in modes:
             if self.total(two_pass, offload) <= card_gib * GIB:
                 return words
         return "does not fit"
@@ -86,7 +101,11 @@ class StagePlan:
             for p in self.priors
         )
         cards = "; ".join(f"{card} GiB: {self.mode(card)}" for card in CARDS_GIB)
-        totals = f"{self.total(False) / GIB:.1f} GiB one graph, {self.total(True) / GIB:.1f} two-pass"
+        totals = f"{self.total(False) / GIB:.1f} GiB one graph, {self.total(True) / GIB:.1f} two-pass, "
+        totals += f"{self.total(True, 'idle') / GIB:.1f} offload idle, "
+        totals += (
+            f"{self.total(True, 'sequential') / GIB:.1f} sequential (moves {self.moved / GIB:.1f} a step)"
+        )
         return f"{self.stage}: {parts}: {totals}; {cards}"
 
 
@@ -99,7 +118,8 @@ def prior_memory(name: str, images: int, size: tuple[int, int] | None = None) ->
     network: Any = layouts.network(name)
     size = size or published.size or _SIZES[published.slot]
     h, w = size[0] // 8, size[1] // 8
-    weights = _bytes(network) + _bytes(layouts.autoencoder())
+    staying = bytes_of(layouts.autoencoder())
+    networks = [network]
     tokens, width = layouts.TOKENS[name]
     clips = published.slot == "video"
     # Both branches of guidance go in one batch.
@@ -109,12 +129,14 @@ def prior_memory(name: str, images: int, size: tuple[int, int] | None = None) ->
     t, told = torch.zeros(batch, device="meta"), _empty(batch, tokens, width)
     if published.slot == "tile":
         steering = layouts.control()
-        weights += _bytes(steering)
+        networks.append(steering)
         image = _empty(batch, 3, *size)
         peak = peak_of(lambda: _steered(network, steering, z, t, told, image))
     else:
         peak = peak_of(lambda: network(z, t, told))
-    return PriorMemory(name, weights, peak, encoder_graph(size), images)
+    weights = staying + sum(bytes_of(part) for part in networks)
+    block = max(bytes_of(part) for whole in networks for part in blocks_of(whole).values())
+    return PriorMemory(name, weights, peak, staying, block, encoder_graph(size), images)
 
 
 @cache
@@ -138,10 +160,6 @@ def stage_plan(stage: str, priors: Sequence[PriorMemory], gaussians: int) -> Sta
 def _steered(network: Any, steering: Any, z: Any, t: Any, told: Any, image: Any) -> Any:
     down, middle = steering(z, t, told, image, return_dict=False)
     return network(z, t, told, down_block_additional_residuals=down, mid_block_additional_residual=middle)
-
-
-def _bytes(module: torch.nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
 def _empty(*shape: int) -> torch.Tensor:

@@ -45,8 +45,11 @@ class Slot:
     def told(self, model: Any, named: dict[str, Any]) -> Any:
         """Conditions of a model from what a step knows: only what it takes."""
         chosen = {key: value for key, value in named.items() if key in model.takes and value is not None}
-        if self.is_orbit and "reference" in chosen and model.pipeline.parts.image is not None:
-            chosen.pop("prompt", None)
+        if self.is_orbit and "reference" in chosen:
+            parts = model.pipeline.parts
+            # A run that reads no text is told the image alone, as is one that reads images.
+            if parts.text is None or parts.image is not None:
+                chosen.pop("prompt", None)
         if model.takes <= _LASTING:
             key = (id(model), *sorted(chosen.items()))
             if key not in self.kept:

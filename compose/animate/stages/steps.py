@@ -46,6 +46,8 @@ class Told:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     orbit: tuple[View, ...] = ()
     """Views of a prior that knows no others: a run's own orbit."""
+    background: Tensor | None = None
+    """The one colour [3] that a run was trained on, which its priors are shown; else one drawn each step."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def _static_step(state: State, told: Told) -> Step:
     """Ask the priors of still objects about one view."""
     settings = told.settings
     view = draw_view(state.rng, settings.rig)
-    background = torch.rand(3, generator=state.generator).to(told.device)
+    background = _background(state, told)
     # A prior of clips in the slot of still objects sees a whole orbit at once.
     around = told.orbit if "3d" in told.slots and told.slots["3d"].is_clip else ()
     seen = Seen.of(around or [view], settings.resolution, told)
@@ -190,7 +192,7 @@ def _clip_step(state: State, told: Told, progress: float) -> Step:
     if told.orbit and told.slots["video"].is_orbit:
         views, moving, starts = list(told.orbit), True, False
         times = np.linspace(0.0, 1.0, len(views))
-    background = torch.rand(3, generator=state.generator).to(told.device)
+    background = _background(state, told)
     size = settings.resolution if refine else _size(settings, progress)
     seen = Seen.of(views, size, told)
     frames = _drawn(state, told, times.tolist(), seen)
@@ -217,6 +219,12 @@ def _clip_step(state: State, told: Told, progress: float) -> Step:
         alphas = alphas + _entropy_pull(frames, settings, state)
     pull_frames(frames, colors, alphas, state.clock, _penalty(state, settings, times.tolist()))
     return done
+
+
+def _background(state: State, told: Told) -> Tensor:
+    """The colour behind what priors see. Other than its own, a run answers with a wall of that colour."""
+    drawn = torch.rand(3, generator=state.generator)
+    return (drawn if told.background is None else told.background).to(told.device)
 
 
 def _ask_tile(state: State, told: Told, clip: Any, total: Tensor, done: Step) -> None:

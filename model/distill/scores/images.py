@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -96,11 +95,8 @@ class TileScore(ImageScore):
         ).sample
         return output
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> TileScore:
-        """Move network, ControlNet and autoencoder."""
-        super().to(device, dtype)
-        self.control.to(self.device, dtype)
-        return self
+    def _networks(self) -> tuple[nn.Module, ...]:
+        return (self.control, self.network)
 
 
 def texts_of(name: str, given: Any) -> list[str]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.nearest import or_known
 from orbit4d.model.distill.score_model import Branch, Kind, coefficients
 from orbit4d.model.distill.scores.conditions import Conditions, check_images, refuse_unknown
+from orbit4d.model.distill.scores.offload import OFFLOADS, Offload, Turns
 from orbit4d.model.distill.scores.table import NoiseTable
 
-Offload = Literal["none", "idle"]
 #: Axes of what a prior is asked about: images [B, C, h, w], clips [B, C, F, h, w].
 IMAGE_AXES, CLIP_AXES = 4, 5
 
@@ -60,6 +61,8 @@ class LatentScore(ABC):
             )
         self.frames, self.calls = frames, 0
         self.offload: Offload = "none"
+        self.turns: list[Turns] = []
+        """How networks come to the device and leave it, one for each, under offload."""
         self.device = torch.device("cpu")
 
     # -- images and latents --------------------------------------------------------------------------
@@ -131,11 +134,9 @@ class LatentScore(ABC):
         dtype = next(self.network.parameters()).dtype
         told = {key: value.to(self.device) for key, value in conditions.of(branch, len(z_t)).items()}
         told = {key: v.to(dtype) if v.is_floating_point() else v for key, v in told.items()}
-        if self.offload == "idle":
-            self.network.to(self.device)
+        for turns in self.turns:
+            turns.log.clear()
         output = self._output(z_t.to(self.device, dtype), t.to(self.device), told)
-        if self.offload == "idle":
-            self.network.to("cpu")
         return output.to(z_t.device, z_t.dtype)
 
     def _output(self, z_t: Tensor, t: Tensor, told: dict[str, Tensor]) -> Tensor:
@@ -158,24 +159,32 @@ class LatentScore(ABC):
 
     # -- where it is ---------------------------------------------------------------------------------
 
+    def _networks(self) -> tuple[nn.Module, ...]:
+        """What an estimate runs through, and offload moves."""
+        return (self.network,)
+
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> LatentScore:
-        """Move network and autoencoder; under `offload` "idle" the network stays in host memory."""
+        """Move networks and autoencoder; under offload the networks stay in host memory."""
         self.device = torch.device(device)
-        self.network.to("cpu" if self.offload == "idle" else self.device)
-        self.autoencoder.to(self.device)
-        if dtype is not None:
-            self.network.to(dtype)
-            self.autoencoder.to(dtype)
+        for turns in self.turns:
+            turns.end()
+        self.turns = []
+        for network in self._networks():
+            network.to("cpu" if self.offload != "none" else self.device, dtype)
+            if self.offload != "none":
+                self.turns.append(Turns(network, self.device, by_block=self.offload == "sequential"))
+        self.autoencoder.to(self.device, dtype)
         return self
 
     def set_offload(self, mode: Offload) -> LatentScore:
-        """ "idle" keeps the network in host memory between its turns; the result is the same to the bit.
+        """ "idle" keeps the networks in host memory between their turns, "sequential" brings one block at a
+        time; the result is the same to the bit. The autoencoder stays: gradients go through it.
 
         Raises:
             InputError: for another mode.
         """
-        if mode not in ("none", "idle"):
-            raise InputError(f"offload {mode!r}: none or idle")
+        if mode not in OFFLOADS:
+            raise InputError(f"offload {mode!r}: {or_known(mode, OFFLOADS)}")
         self.offload = mode
         return self.to(self.device)
 

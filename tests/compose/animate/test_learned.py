@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -140,12 +141,10 @@ def test_other_estimators_ask_networks_too(
 
 
 def test_a_run_of_our_own_fills_both_slots(micro_run: Path, photo: str, tmp_path: Path) -> None:
-    """Without a text; the clip's length, its cameras and its times are those of the run."""
+    """A text that it cannot read is no hindrance; the clip's length, cameras and times are the run's."""
     said: list[str] = []
     spec = f"run:{micro_run}"
-    request = request_of(
-        tmp_path / "scene", photo, {"3d": spec, "video": spec}, text="", frames=None, steps="103,2,0"
-    )
+    request = request_of(tmp_path / "scene", photo, {"3d": spec, "video": spec}, frames=None, steps="103,2,0")
     animate(request, said.append)
     lines = [line for line in said if line.startswith("prior ")]
     assert all("(trained-here, " in line and NOT_LEARNED not in line for line in lines[1:3])
@@ -156,6 +155,10 @@ def test_a_run_of_our_own_fills_both_slots(micro_run: Path, photo: str, tmp_path
     for slot, line in (("3d", lines[1]), ("video", lines[2])):
         assert priors[slot]["calls"] == 2 * (1 if "unguided" in line else 2), line
     assert not torch.equal(*(load_scene(tmp_path / "scene").at(t).means for t in (0.0, 1.0)))
+    # Its clips stand on white: on a drawn colour it would pull up a white wall.
+    for sheet in (tmp_path / "scene" / "guidance").iterdir():
+        render = np.asarray(Image.open(sheet))[:16]
+        assert (render[0, 0] == 255).all(), sheet
 
 
 def test_a_clip_longer_than_the_prior_is_refused(

@@ -48,6 +48,10 @@ def test_the_orbit_model_makes_the_video_and_recon4d_fits_it(
     motion = metrics["stages"]["motion"]
     assert motion["via"] == "generate" and {"psnr", "alpha_iou"} <= set(motion["reference"])
     assert metrics["replaced"] == [] and metrics["priors"]["video"] == {"spec": "none"}
+    # What made the video is told with its kind, though no slot holds it.
+    made = metrics["priors"]["generate"]
+    assert made["kind"] == "trained-here" and made["spec"] == f"run:{micro_run}"
+    assert said[-1].endswith("generate trained-here") and "motion: generated and fitted" in said[-2]
     fitted, scene = load_scene(out / "generated" / "scene"), load_scene(out)
     assert torch.equal(fitted.gaussians.means, scene.gaussians.means)
     assert (out / "stages" / "motion.ply").is_file() and (out / "stages" / "motion.safetensors").is_file()

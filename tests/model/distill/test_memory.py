@@ -71,7 +71,15 @@ def test_weights_and_passes_of_the_priors() -> None:
 def test_two_passes_and_offload_each_need_less_and_say_so() -> None:
     priors = [prior_memory("sd15", 1), prior_memory("zero123-xl", 8)]
     plan = stage_plan("motion", priors, 20_000)
-    assert plan.total(True) < plan.total(False) and plan.total(True, offload=True) < plan.total(True)
+    totals = [plan.total(False), plan.total(True), plan.total(True, "idle"), plan.total(True, "sequential")]
+    assert totals == sorted(totals, reverse=True) and len(set(totals)) == 4
+    assert plan.mode(totals[3] / GIB) == "two-pass, offload sequential"
+    assert all(f"{total / GIB:.1f}" in plan.row() for total in totals)
+    # What is left out of the card is what the networks have, less the one that is in its turn.
+    networks = [prior.weights - prior.staying for prior in priors]
+    assert totals[1] - totals[2] == pytest.approx(1.1 * min(networks), abs=2)
+    assert totals[2] - totals[3] == pytest.approx(1.1 * (max(networks) - priors[0].block), abs=2)
+    assert priors[0].block < networks[0] / 3 and plan.moved == 2 * sum(networks)
     assert plan.mode(1000) == "one graph" and plan.mode(1) == "does not fit"
     assert plan.mode(plan.total(True) / GIB) == "two-pass"
     assert "24 GiB" in plan.row() and "sd15" in plan.row()

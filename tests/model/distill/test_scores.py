@@ -14,6 +14,7 @@ from torch import Tensor
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.distill import ScoreModel, gradient, load_score
+from orbit4d.model.distill.scores.offload import Turns, bytes_of
 from orbit4d.model.distill.scores.views import relative_pose
 from tests.model.distill.tiny_pipelines import write_pipeline
 
@@ -207,13 +208,47 @@ def test_a_learned_word_changes_its_own_row_alone(home: Callable[[str], Path], t
             load_score(str(home("sd15")), "2d", token=file)
 
 
-def test_offload_changes_no_bit(home: Callable[[str], Path]) -> None:
-    score: Any = load_score(str(home("sd15")), "2d")
-    conditions, z, t = told("sd15", score), latents(1, 4, 8, 8), torch.tensor([500])
+@pytest.mark.parametrize("kind", ["sd15", "modelscope", "tile"])
+def test_offload_changes_no_bit_and_holds_one_part_at_a_time(kind: str, home: Callable[[str], Path]) -> None:
+    score: Any = load_score(str(home(kind)), {"sd15": "2d", "modelscope": "video"}.get(kind, "tile"))
+    shape = (1, 4, 2, 8, 8) if kind == "modelscope" else (1, 4, 8, 8)
+    conditions, z, t = told(kind, score), latents(*shape), torch.tensor([500])
     before = score.noise(z, t, conditions)
     assert torch.equal(score.set_offload("idle").noise(z, t, conditions), before)
-    with pytest.raises(InputError, match="none or idle"):
+    assert [turns.log for turns in score.turns] == [[("",)]] * (2 if kind == "tile" else 1)
+    assert torch.equal(score.set_offload("sequential").noise(z, t, conditions), before)
+    for turns, network in zip(score.turns, score._networks(), strict=True):
+        # Every block came once, alone, and all weights passed by.
+        assert sorted(turns.log) == sorted((name,) for name in turns.parts) and not turns.here
+        assert len(turns.log) > 5 and turns.moved == bytes_of(network)
+    assert torch.equal(score.set_offload("none").noise(z, t, conditions), before) and not score.turns
+    with pytest.raises(InputError, match="sequential"):
         score.set_offload("sometimes")
+
+
+def test_a_block_works_with_what_was_brought_and_leaves_the_host_as_it_was(
+    home: Callable[[str], Path],
+) -> None:
+    """What comes to the device is a copy here, as on a GPU, and twice the host's."""
+
+    class Doubled(Turns):
+        def _brought(self, host: Tensor) -> Tensor:
+            return 2 * host
+
+    score: Any = load_score(str(home("sd15")), "2d")
+    entry, x = score.network.conv_in, latents(1, 4, 8, 8)
+    before = {name: p.clone() for name, p in score.network.named_parameters()}
+    plain = entry(x)
+    turns, seen = Doubled(score.network, torch.device("cpu"), by_block=True), []
+    entry.register_forward_pre_hook(
+        lambda *_: seen.extend(
+            n for n, p in score.network.named_parameters() if not torch.equal(p, before[n])
+        )
+    )
+    assert torch.allclose(entry(x), 2 * plain) and sorted(seen) == ["conv_in.bias", "conv_in.weight"]
+    assert all(torch.equal(p, before[n]) for n, p in score.network.named_parameters()) and not turns.here
+    turns.end()
+    assert torch.equal(entry(x), plain)
 
 
 def test_half_precision_repositories_are_found(tmp_path: Path) -> None:
