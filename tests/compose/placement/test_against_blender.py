@@ -23,7 +23,7 @@ from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.scene import draw
 from tests.compose.toy_assets import fitted, walker
 
-FRAMES, SIZE = 24, 96
+FRAMES, SIZE = 24, 224
 Floats = Any
 
 #: Draws meshes of a file at its cameras: with all of them, and each alone; a pass of objects and of depth.
@@ -111,9 +111,9 @@ def test_who_is_in_front_is_who_blender_has_in_front(tmp_path: Path) -> None:
     for name, length in (("one", 0.7), ("two", 1.0)):
         path = tmp_path / f"{name}.glb"
         path.write_bytes(walker(length))
-        key = fitted(path, name, tmp_path / "cache", n=16000)
+        key = fitted(path, name, tmp_path / "cache", n=24000)
         scene = load_scene(tmp_path / "cache" / key)
-        scene.gaussians.log_scales -= 1.0  # dense enough to be thin
+        scene.gaussians.log_scales -= 1.5  # dense enough to be thin
         actors.append((read_character(str(path)), scene))
     tracks = (crossing((-1.1, -0.7), (1.1, 0.7)), crossing((1.1, -0.5), (-1.1, 0.9)))
     cameras = [orbit(8, 5.0, 12.0, size=(SIZE, SIZE))[0]] * FRAMES
@@ -131,20 +131,23 @@ def test_who_is_in_front_is_who_blender_has_in_front(tmp_path: Path) -> None:
         posed = [painted(part.at(float(t)), i) for i, part in enumerate(parts)]
         both = shown(union(posed), cameras[k])
         alone = [shown(one, cameras[k])[i] for i, one in enumerate(posed)]
+        # Nobody's order changes within a frame, so one of the two covers the other.
+        overlap = (truth[k, 1] == 1) & (truth[k, 2] == 2)
+        votes = [int((truth[k, 0][overlap] == i + 1).sum()) for i in range(2)]
+        front = int(np.argmax(votes))
+        if overlap.sum() >= 20:
+            compared += 1
+            ours = [int(both[i][overlap].sum()) for i in range(2)]
+            assert int(np.argmax(ours)) == front, k
+            assert ours[front] >= 0.9 * votes[front]
         for i in range(2):
             own, seen = truth[k, 1 + i] == i + 1, truth[k, 0] == i + 1
             if seen.sum() >= 20:
-                # The rim decides, not the order: no worse than the actor drawn by itself.
-                assert iou(both[i], seen) >= iou(alone[i], own) - 0.02, (k, i)
-                # Gaussians that no fit has shrunk reach a pixel over the rim of what is 15 pixels wide.
-                assert iou(alone[i], own) > 0.6
-        overlap = (truth[k, 1] == 1) & (truth[k, 2] == 2)
-        if overlap.sum() >= 20:
-            compared += 1
-            votes = [(truth[k, 0][overlap] == i + 1).sum() for i in range(2)]
-            ours = [both[i][overlap].sum() for i in range(2)]
-            assert np.argmax(votes) == np.argmax(ours), k
-            assert ours[int(np.argmax(votes))] >= 0.9 * max(votes)
+                # The rim decides, not the order: no worse than actors drawn by themselves and laid over
+                # each other as Blender has them. Gaussians that no fit has shrunk have a wide rim.
+                expected = alone[i] if i == front else alone[i] & ~alone[front]
+                assert iou(both[i], seen) >= iou(expected, seen) - 0.02, (k, i)
+                assert iou(alone[i], own) > 0.8
     assert compared >= 4
     fronts = {int(np.argmax([(truth[k, 0] == i + 1).sum() for i in range(2)])) for k in range(FRAMES)}
     assert fronts == {0, 1}
