@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from orbit4d.compose.cli.options import chat_settings, directing, encoder_of, open_libraries, searching
+from orbit4d.compose.cli.would_stand import place_lines, places
 from orbit4d.compose.director.directing import Directed, direct, spelling_lines
 from orbit4d.compose.library.casting import Cast, cast, credits_of
 from orbit4d.compose.library.credits import unknown_licences
@@ -42,7 +43,7 @@ def plan(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Print what a prompt is understood as, and which assets would play it.
+    """Print what a prompt is understood as, which assets would play it, and where they would stand.
 
     Without --library only the spec is printed. Nothing is fitted, rendered or downloaded.
     """
@@ -53,9 +54,10 @@ def plan(
     if libraries:
         library = open_libraries(libraries, licences)
         casts, dropped = cast(directed.spec, library, strict, encoder_of(encoder)), dict(library.dropped)
-    lines = last_lines(directed, casts, dropped)
+    stand, gave = places(directed.spec, casts, seed) if casts else ([], [])
+    lines = [*last_lines(directed, casts, dropped), *place_lines(stand), *gave]
     if as_json:
-        click.echo(json.dumps(plan_json(directed, casts), indent=1, ensure_ascii=False))
+        click.echo(json.dumps({**plan_json(directed, casts), "places": stand}, indent=1, ensure_ascii=False))
         for line in lines:
             click.echo(line, err=True)
         return
