@@ -364,6 +364,7 @@ def test_a_closing_card_names_who_made_what(
     assert len(frames) == 6 + 12  # three seconds at four frames a second
     assert frames[-1].max() > 200 and np.median(frames[-1]) < 30 and np.median(frames[0]) > 100
     assert credit_lines(film)[0].startswith('"a red fox" (toy_fox), by Ann, licensed CC0-1.0')
+    capsys.readouterr()
     many = credits_card(["a line of some length"] * 40, 96, 96)
     assert many.shape == (96, 96, 3) and many[:4].max() == 0 and many[:, :4].max() == 0
     assert run(film_command, [str(film), "--credits", "--out", str(tmp_path / "no.mp4")]) == 2
