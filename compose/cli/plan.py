@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from orbit4d.compose.cli.options import chat_settings, directing, encoder_of, open_libraries, searching
-from orbit4d.compose.cli.parts import metres_for
 from orbit4d.compose.director.directing import Directed, direct, spelling_lines
 from orbit4d.compose.library.casting import Cast, cast, credits_of
 from orbit4d.compose.library.credits import unknown_licences
@@ -110,6 +109,7 @@ def places(spec: Spec, casts: Sequence[Cast], seed: int) -> tuple[list[dict[str,
     """
     from orbit4d.compose.characters.concepts import clip_of
     from orbit4d.compose.characters.gltf_rig import read_gltf
+    from orbit4d.compose.cli.parts import metres_for
     from orbit4d.compose.placement import planning
 
     found = []
