@@ -300,11 +300,13 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
 @click.option("--elevation", type=float, help="Camera elevation, degrees. Default: as trained.")
 @click.option("--radius", type=float, help="Camera distance. Default: as trained.")
 @click.option("--time", default=0.5, show_default=True, help="Time of bullet_time, in [0, 1].")
+@click.option("--credits", is_flag=True, help="Add a closing card of who made what; with --rig director.")
 @_INPUT_AXES
 @_DEVICE
 def film(
     scene: Path, out: Path, overwrite: bool, rig: str, frames: int, size: int | None, fps: float,
-    elevation: float | None, radius: float | None, time: float, input_axes: str | None, device: str,
+    elevation: float | None, radius: float | None, time: float, credits: bool, input_axes: str | None,
+    device: str,
 ) -> None:  # fmt: skip
     """Film a scene, or static splats of others, along a camera path.
 
@@ -319,12 +321,14 @@ def film(
 
     if out.suffix.lower() != ".mp4":
         raise InputError(f"--out {out}: give a file name that ends in .mp4")
+    if credits and rig != "director":
+        raise InputError("--credits: those of a film made by `orbit4d compose`; add --rig director")
     refuse_taken(out, overwrite)
     loaded = open_scene(scene, choose_device(device), input_axes)
     if rig == "director":
         from orbit4d.recon4d.filming import film_directed
 
-        shots = film_directed(loaded, scene, out, size)
+        shots = film_directed(loaded, scene, out, size, credits=credits)
         click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
         return
     shots = shoot(loaded, out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time)

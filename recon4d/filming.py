@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import wrap
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -18,6 +21,8 @@ from orbit4d.recon4d.scene import Scene
 
 #: Behind a composition's world.
 SKY = (0.78, 0.87, 0.96)
+#: Seconds that a closing card is shown, and its smallest letters, pixels.
+CARD, LEAST_LETTERS = 3.0, 7
 PATHS = ("front_view", "dynamic_orbit", "bullet_time")
 
 
@@ -104,10 +109,12 @@ def film_directed(
     out: str | Path,
     size: int | None = None,
     background: tuple[float, float, float] = SKY,
+    credits: bool = False,
 ) -> npt.NDArray[np.uint8]:
     """Film a composition with its director's camera, at its own frame rate; uint8 [F, H, W, 3].
 
-    InputError where `scene`, read from `folder`, is no composition.
+    `credits` adds a closing card with the lines of the folder's credits.csv. InputError where `scene`, read
+    from `folder`, is no composition, or has no credits to show.
     """
     from orbit4d.datasets.videos.video import write_video
 
@@ -125,9 +132,51 @@ def film_directed(
         on_colour(scene.render(camera, time), background)
         for camera, time in track(shots, "film director", unit="frame")
     ]
+    if credits:
+        lines = credit_lines(Path(folder))
+        height, width = frames[0].shape[:2]
+        frames += [credits_card(lines, width, height)] * max(1, round(CARD * scene.fps))
     stacked = np.stack(frames)
     write_video(out, stacked, scene.fps)
     return stacked
+
+
+def credit_lines(folder: Path) -> list[str]:
+    """The lines of credits.csv that are ready to print, each once; InputError where there are none."""
+    path = folder / "credits.csv"
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        lines = list(dict.fromkeys(row["attribution"] for row in rows))
+    except (OSError, KeyError, UnicodeDecodeError):
+        raise InputError(
+            f"{path}: no credits with a column `attribution`; run `orbit4d compose` again"
+        ) from None
+    return lines or ["no assets of others"]
+
+
+def credits_card(lines: Sequence[str], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """White lines on black, wrapped, as large as all of them fit; uint8 [H, W, 3].
+
+    Where not even letters of `LEAST_LETTERS` pixels fit, the last line says how many are left out.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    card = Image.new("RGB", (width, height))
+    drawing = ImageDraw.Draw(card)
+    margin = max(4, width // 24)
+    for size in range(max(LEAST_LETTERS, height // 14), LEAST_LETTERS - 1, -1):
+        font = ImageFont.load_default(size)
+        per_line = max(8, int((width - 2 * margin) / (drawing.textlength("attribution", font) / 11)))
+        rows = [row for line in lines for row in (*wrap(line, per_line), "")]
+        room = (height - 2 * margin) // round(1.3 * size)
+        if len(rows) - 1 <= room:
+            break
+    else:
+        rows = [*rows[: room - 1], f"... and {len(lines)} entries in credits.csv"]
+    drawing.multiline_text(
+        (margin, margin), "\n".join(rows).strip(), fill=(255, 255, 255), font=font, spacing=0.2 * size
+    )
+    return np.asarray(card)
 
 
 def on_colour(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from orbit4d.compose.characters.gaits import gait_of
+from orbit4d.compose.characters.gaits import gait, own_slides, posed_clip
 from orbit4d.compose.characters.gltf_rig import Character
 from orbit4d.compose.characters.motion_swap import swapped
 from orbit4d.compose.characters.reading import read_character
@@ -58,6 +58,8 @@ class Clip:
     """Whether its first and last pose are one, to 1 % of the diagonal."""
     lowest: tuple[float, ...] = ()
     """z of the lowest vertex at `SAMPLES` moments of the clip."""
+    slides: tuple[float, ...] = ()
+    """What its feet slide by themselves at moments evenly over the clip, as a share of its speed."""
 
 
 #: Moments at which a clip is looked at.
@@ -174,10 +176,12 @@ def clip_of(character: Character, action: str) -> Clip:
     ground = float(np.percentile(lowest, 2))
     half = np.abs(posed[..., :2]).max(axis=(0, 1))
     closes = float(np.linalg.norm(posed[-1] - first, axis=1).max()) <= 0.01 * diagonal
+    moments, vertices = posed_clip(character, action)
+    walked = gait(moments, vertices)
     return Clip(
         motion.name, motion.seconds, float(np.ptp(first[:, 2])), ground, float(np.linalg.norm(size[:2]) / 2),
-        (float(half[0]), float(half[1])), float(posed[..., 2].max() - ground), gait_of(character, action),
-        closes, tuple(float(z) for z in lowest),
+        (float(half[0]), float(half[1])), float(posed[..., 2].max() - ground), walked,
+        closes, tuple(float(z) for z in lowest), own_slides(moments, vertices, walked),
     )  # fmt: skip
 
 

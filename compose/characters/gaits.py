@@ -74,7 +74,29 @@ def half_sample_mode(values: Floats) -> float:
 
 def gait_of(character: Any, action: str | int, moments: int = MOMENTS) -> dict[str, Any]:
     """`gait` of a `Character`'s action."""
+    return gait(*posed_clip(character, action, moments))
+
+
+def posed_clip(character: Any, action: str | int, moments: int = MOMENTS) -> tuple[Floats, Floats]:
+    """(seconds [T], vertices [T, V, 3]) of a `Character`'s action."""
     motion = character.rig.motion(action)
     seconds = np.linspace(motion.start, motion.end, moments)
     posed = np.stack([character.surface.posed(character.rig.maps(motion, float(t))) for t in seconds])
-    return gait(seconds, posed)
+    return seconds, posed
+
+
+def own_slides(seconds: Floats, vertices: Floats, found: dict[str, Any]) -> tuple[float, ...]:
+    """What the feet of a clip slide at each of its moments, as a share of the speed in `found`, its gait.
+
+    The median over contact vertices; NaN where none touches. Empty for a gait that is not usable.
+    """
+    if not found["usable"]:
+        return ()
+    x, pace = vertices, found["speed"] * found["height"]
+    low, high = x[..., 2].min(axis=0), x[..., 2].max(axis=0)
+    feet = (high - low > LIFT * found["height"]) & (low < x[..., 2].min() + NEAR * found["height"])
+    x, low, high = x[:, feet], low[feet], high[feet]
+    contact = x[..., 2] <= low + 0.1 * (high - low)
+    speed = np.gradient(x[..., :2], seconds, axis=0) + pace * np.array(found["forward"][:2])
+    slide = np.linalg.norm(speed, axis=-1) / pace
+    return tuple(float(np.median(row[on])) if on.any() else float("nan") for row, on in zip(slide, contact))

@@ -14,7 +14,8 @@ from orbit4d.compose.library.casting import Cast as Picked
 from orbit4d.compose.library.catalogue import Entry, Library
 from orbit4d.compose.library.credits import Credit, credit
 from orbit4d.compose.library.retrieval import action_fits, retrieve
-from orbit4d.compose.spec import Spec
+from orbit4d.compose.placement.sizes import metres_of
+from orbit4d.compose.spec import Actor, Spec
 from orbit4d.datasets.core.errors import InputError
 
 
@@ -48,6 +49,13 @@ class Wanted:
 def joined(wanted: Wanted) -> Library:
     """The libraries that were given, without what their licences keep out."""
     return open_libraries(wanted.libraries, ",".join(wanted.licences))
+
+
+def metres_for(actor: Actor, entry: Entry) -> float:
+    """Height in the world: what the prompt says, else what is usual for its noun, times its size words."""
+    if actor.size.metres is not None:
+        return actor.size.metres
+    return metres_of(actor.object, entry.caption, entry.uid) * actor.size.factor
 
 
 @dataclass

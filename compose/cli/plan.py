@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,8 +13,13 @@ from orbit4d.compose.cli.options import chat_settings, directing, encoder_of, op
 from orbit4d.compose.director.directing import Directed, direct, spelling_lines
 from orbit4d.compose.library.casting import Cast, cast, credits_of
 from orbit4d.compose.library.credits import unknown_licences
+from orbit4d.compose.spec import Spec
 from orbit4d.compose.strict_json import printable
 from orbit4d.datasets.commands.options import Command
+from orbit4d.datasets.core.errors import OrbitError
+
+#: Seconds of a film whose prompt names none: 48 frames at 24 a second.
+SECONDS = 2.0
 
 
 @click.command(
@@ -42,7 +49,7 @@ def plan(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Print what a prompt is understood as, and which assets would play it.
+    """Print what a prompt is understood as, which assets would play it, and where they would stand.
 
     Without --library only the spec is printed. Nothing is fitted, rendered or downloaded.
     """
@@ -53,9 +60,10 @@ def plan(
     if libraries:
         library = open_libraries(libraries, licences)
         casts, dropped = cast(directed.spec, library, strict, encoder_of(encoder)), dict(library.dropped)
-    lines = last_lines(directed, casts, dropped)
+    stand, gave = places(directed.spec, casts, seed) if casts else ([], [])
+    lines = [*last_lines(directed, casts, dropped), *place_lines(stand), *gave]
     if as_json:
-        click.echo(json.dumps(plan_json(directed, casts), indent=1, ensure_ascii=False))
+        click.echo(json.dumps({**plan_json(directed, casts), "places": stand}, indent=1, ensure_ascii=False))
         for line in lines:
             click.echo(line, err=True)
         return
@@ -91,4 +99,56 @@ def last_lines(directed: Directed, casts: list[Cast], dropped: dict[str, int]) -
     unknown = unknown_licences(credits_of(casts))
     if unknown:
         lines.append(f"licence   unknown of {', '.join(printable(uid, 60) for uid in unknown)}")
+    return lines
+
+
+def places(spec: Spec, casts: Sequence[Cast], seed: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """(a row for every individual, lines of what had to give), in metres on the ground.
+
+    Without rows, and with a line that says why, where an asset is not there or cannot be read here.
+    """
+    from orbit4d.compose.characters.concepts import clip_of
+    from orbit4d.compose.characters.gltf_rig import read_gltf
+    from orbit4d.compose.cli.parts import metres_for
+    from orbit4d.compose.placement import planning
+
+    found = []
+    try:
+        for one in casts:
+            if (
+                Path(one.entry.file).suffix.lower() not in (".glb", ".gltf")
+                or not Path(one.entry.file).is_file()
+            ):
+                return [], [f"places    not known: {one.entry.uid[:60]} has no glTF file here"]
+            character = read_gltf(one.entry.file)
+            names = [motion.name for motion in character.rig.motions]
+            name = one.entry.action
+            if name not in names:
+                name = names[min(one.entry.action_index, len(names) - 1)]
+            actor = spec.actors[one.actor]
+            found.append(planning.Cast(actor.id, clip_of(character, name), metres_for(actor, one.entry)))
+        placed = planning.plan(spec, found, spec.duration_s or SECONDS, seed)
+    except OrbitError as error:
+        return [], [f"places    not known: {error}"[:300]]
+    rows = [
+        {"actor": one.actor, "member": one.member, "metres": round(one.cast.metres, 3),
+         "speed_mps": round(one.speed, 3),
+         "start": [round(float(v), 3) for v in one.track.points[0]],
+         "end": [round(float(v), 3) for v in one.track.points[-1]]}
+        for one in placed.placed
+    ]  # fmt: skip
+    return rows, [*placed.notes, *placed.path_notes]
+
+
+def place_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """One line for each individual."""
+    lines = []
+    for row in rows:
+        start, end = ("({:.2f}, {:.2f})".format(*row[name][:2]) for name in ("start", "end"))
+        way = (
+            f"stands at {start}"
+            if row["speed_mps"] == 0
+            else f"from {start} to {end}, {row['speed_mps']:g} m/s"
+        )
+        lines.append(f"place {row['actor']:<4}{row['metres']:g} m tall, {way}")
     return lines

@@ -12,7 +12,7 @@ from typing import Any
 
 from orbit4d.compose.cli.measuring import film_metrics
 from orbit4d.compose.cli.options import encoder_of
-from orbit4d.compose.cli.parts import Part, Wanted, joined, played
+from orbit4d.compose.cli.parts import Part, Wanted, joined, metres_for, played
 from orbit4d.compose.cli.writing import keep_places, write_composition
 from orbit4d.compose.director.chat import ChatDirector, ChatSettings
 from orbit4d.compose.director.directing import direct, spelling_lines
@@ -23,7 +23,6 @@ from orbit4d.compose.library.credits import write_credits
 from orbit4d.compose.placement.planning import Cast, Plan, plan
 from orbit4d.compose.placement.procedural import GROUNDS
 from orbit4d.compose.placement.refinement import refined
-from orbit4d.compose.placement.sizes import metres_of
 from orbit4d.compose.spec import Setting, Spec
 from orbit4d.compose.strict_json import printable
 from orbit4d.datasets.core.atomic import write_json
@@ -226,10 +225,7 @@ def _closing(spec: Spec, parts: Sequence[Part], refined_by: str) -> list[str]:
 
 def _cast(spec: Spec, part: Part) -> Cast:
     actor = spec.actors[part.picked.actor]
-    metres = actor.size.metres
-    if metres is None:
-        metres = metres_of(actor.object, part.picked.entry.caption, part.picked.entry.uid) * actor.size.factor
-    return Cast(actor.id, part.clip, metres)
+    return Cast(actor.id, part.clip, metres_for(actor, part.picked.entry))
 
 
 def filmed(film: Composition, out: Path) -> tuple[Any, float]:

@@ -49,6 +49,7 @@ class ChatDirector:
     _form: int = 0
     _sees: bool = True
     _held: frozenset[str] = frozenset()
+    _posted: int = 0
 
     def __post_init__(self) -> None:
         self._held = frozenset(self.recording.replies)
@@ -84,8 +85,22 @@ class ChatDirector:
         """The checked value of a step's reply.
 
         `image` [H, W, 3] uint8 goes along as a PNG; an endpoint that takes no pictures gets `landmarks`, the
-        same in words.
+        same in words. Recorded replies that were invalid to the end are forgotten, and asked for anew.
         """
+        held = {key for key in self._held if self.recording.replies[key]["step"] == step.name}
+        posted = self._posted
+        try:
+            return self._repaired(step, image, landmarks)
+        except WorkError:
+            if self.name == "recorded" or self._posted > posted or not held:
+                raise
+        self._held -= held
+        self.recording.forget(held)
+        self.notes.append(f"step {step.name}: the replies of an earlier run were invalid, asked again")
+        return self._repaired(step, image, landmarks)
+
+    def _repaired(self, step: Step, image: Any, landmarks: str) -> Any:
+        """The checked value of a step's reply, which goes back with its first fault while repairs last."""
         messages: list[dict[str, Any]] = [
             {"role": "system", "content": f"{SYSTEM}\n{canonical_json(step.schema)}"},
             {"role": "user", "content": step.text},
@@ -139,6 +154,7 @@ class ChatDirector:
             return self.recording.reply(step.name, request)
         if key_of(request) in self._held:  # a stopped run goes on: nothing is asked twice
             return self.recording.reply(step.name, request)
+        self._posted += 1
         began = time.perf_counter()
         answer = self._post(step, messages, image, landmarks)
         text = self._text_of(step, answer)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orbit4d.compose.strict_json import NotJson, canonical_json, parse_json, printable
+from orbit4d.datasets.core.atomic import write_bytes
 from orbit4d.datasets.core.errors import InputError
 
 _FIELDS = ("key", "step", "request", "reply", "model", "seconds")
@@ -51,6 +53,13 @@ class Recording:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(canonical_json(line) + "\n")
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Drop the replies of these keys, from the file too."""
+        self.replies = {key: line for key, line in self.replies.items() if key not in keys}
+        if self.path is not None and self.path.is_file():
+            text = "".join(canonical_json(line) + "\n" for line in self.replies.values())
+            write_bytes(self.path, text.encode("utf-8"))
 
     def reply(self, step: str, request: dict[str, Any]) -> str:
         """The recorded reply. Raises InputError that names the step and the key."""

@@ -256,6 +256,8 @@ GROUPS = {
     "swarm": 5,
     "bunch": 5,
     "gang": 5,
+    "squad": 5,
+    "crew": 5,
     "team": 5,
     "army": 5,
     "band": 5,

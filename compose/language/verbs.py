@@ -49,6 +49,7 @@ RELATING: dict[str, tuple[str, RelationKind]] = {
 }
 #: Verbs that keep their lemma as the action.
 OTHERS = words_in(
+    "surround win lose bow "
     "waddle prowl sneak stalk tiptoe limp stagger stumble skip skate ski surf sail row paddle "
     "float drift "
     "sink climb fall slide slither hide search dig scratch sniff lick bark howl growl roar meow "

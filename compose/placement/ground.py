@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,15 @@ class Ground:
         """Height of the ground, 0 where there is none."""
         value = float(self.heights[self.cell_of(x, y)])
         return value if np.isfinite(value) else 0.0
+
+    def without(self, discs: Any) -> Ground:
+        """The same ground with discs [M, 3] (x, y, radius) blocked."""
+        blocked = self.blocked.copy()
+        h, w = blocked.shape
+        y, x = np.mgrid[:h, :w] * self.cell
+        for px, py, radius in np.asarray(discs, np.float64).reshape(-1, 3):
+            blocked |= (x + self.origin[0] - px) ** 2 + (y + self.origin[1] - py) ** 2 < radius**2
+        return replace(self, blocked=blocked)
 
     def inflated(self, radius: float) -> npt.NDArray[np.bool_]:
         """[H, W] where a disc of this radius would touch what is blocked."""

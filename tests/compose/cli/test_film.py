@@ -19,12 +19,14 @@ from orbit4d.compose.cli.group import compose
 from orbit4d.compose.director.steps import OWN_FIELDS
 from orbit4d.compose.director.transport import Transport
 from orbit4d.compose.placement import scored
-from orbit4d.datasets import WorkError
+from orbit4d.datasets import InputError, WorkError
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.videos.video import read_video
 from orbit4d.model.distill import GaussianScore
 from orbit4d.recon4d import load_scene
+from orbit4d.recon4d.cli import film as film_command
 from orbit4d.recon4d.deformation.building import StillField
+from orbit4d.recon4d.filming import credit_lines, credits_card
 from orbit4d.recon4d.gaussians import from_points
 from orbit4d.recon4d.scene import Scene
 
@@ -350,3 +352,23 @@ def test_a_file_that_is_gone_names_the_column(
     assert run(compose, ["a fox", "--library", str(table), "--out", str(tmp_path / "out")]) == 2
     err = capsys.readouterr().err
     assert "mend the library's column `file`" in err and err.count("\n") == 1
+
+
+def test_a_closing_card_names_who_made_what(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "clip.mp4"
+    words = [str(film), "--rig", "director", "--credits", "--size", "96", "--out", str(out)]
+    assert run(film_command, words) == 0
+    frames = read_video(out).frames
+    assert len(frames) == 6 + 12  # three seconds at four frames a second
+    assert frames[-1].max() > 200 and np.median(frames[-1]) < 30 and np.median(frames[0]) > 100
+    assert credit_lines(film)[0].startswith('"a red fox" (toy_fox), by Ann, licensed CC0-1.0')
+    capsys.readouterr()
+    many = credits_card(["a line of some length"] * 40, 96, 96)
+    assert many.shape == (96, 96, 3) and many[:4].max() == 0 and many[:, :4].max() == 0
+    assert run(film_command, [str(film), "--credits", "--out", str(tmp_path / "no.mp4")]) == 2
+    err = capsys.readouterr().err
+    assert "add --rig director" in err and err.count("\n") == 1
+    with pytest.raises(InputError, match="no credits with a column"):
+        credit_lines(tmp_path)

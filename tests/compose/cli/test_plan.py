@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,3 +66,18 @@ def test_bad_input_is_one_line_and_exit_2(
     assert run(plan, [str(library) if word == "LIBRARY" else word for word in words]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and message in err and "Traceback" not in err
+
+
+def test_it_says_where_they_would_stand(toys: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    prompt = "a fox walks from the left to the right while a 2 m tall wolf stands"
+    assert run(plan, [prompt, "--library", str(toys.library), "--json"]) == 0
+    said = capsys.readouterr()
+    fox, wolf = json.loads(said.out)["places"]
+    assert fox["start"][0] < 0 < fox["end"][0] and fox["speed_mps"] > 0
+    assert wolf["start"] == wolf["end"] and wolf["metres"] == 2 and wolf["speed_mps"] == 0
+    assert "place 1   2 m tall, stands at (" in said.err
+
+
+def test_places_that_nobody_can_know_are_said(library: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(plan, ["a horse gallops", "--library", str(library)]) == 0
+    assert "places    not known: horse has no glTF file here" in capsys.readouterr().out

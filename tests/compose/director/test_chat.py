@@ -371,3 +371,21 @@ def test_an_endpoint_that_wants_a_key_names_the_variable(serve: Callable[..., En
     transport = Transport(check_url(endpoint.url), 5.0, "")
     with pytest.raises(InputError, match="ORBIT4D_CHAT_KEY"):
         ChatDirector(ChatSettings(endpoint.url, "m"), Recording(), transport).spec(PROMPT)
+
+
+def test_replies_that_were_invalid_to_the_end_are_asked_for_again(
+    serve: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    record = tmp_path / "replies.jsonl"
+    bad = serve("no JSON")
+    settings = ChatSettings(bad.url, "mock", 5.0)
+    with pytest.raises(WorkError, match="still invalid after 2 repairs"):
+        direct(PROMPT, "chat", settings, record)
+    assert len(bad.bodies) == 3 and len(Recording.load(record).replies) == 3
+    good = serve(GOOD)
+    done = direct(PROMPT, "chat", ChatSettings(good.url, "mock", 5.0), record)
+    assert done.spec.actors[0].object == "fox" and len(good.bodies) == 1
+    assert any("asked again" in note for note in done.notes)
+    # What is kept is what counts: a replay of it gives the same spec.
+    assert len(Recording.load(record).replies) == 1
+    assert recorded_director(record).spec(PROMPT).actors == done.spec.actors

@@ -227,3 +227,23 @@ def test_any_words_in_any_order_give_a_valid_spec_or_a_refusal(seed: int) -> Non
         assert Spec.from_json(spec.as_text()) == spec
         assert rules_director(prompt).as_text() == spec.as_text()
     assert read > 100
+
+
+def test_turns_of_phrase_are_read_as_plainer_ones() -> None:
+    spec = rules_director("A boy and a girl face each other and clap")
+    assert [(a.object, a.relation.kind, a.relation.actor) for a in spec.actors if a.relation] == [
+        ("boy", "facing", 1), ("girl", "facing", 0),
+    ]  # fmt: skip
+    assert rules_director("half a dozen foxes run").actors[0].count == 6
+    assert rules_director("a squad of five soldiers marches").actors[0].object == "soldier"
+    robot = rules_director("a robot stops, turns around and runs back").actors[0]
+    assert robot.then == ("turn", "run") and robot.path.shape == "straight"
+    assert rules_director("a fox walks around a tree").actors[0].path.shape == "circle"
+    shot = rules_director("Orbit around a knight fighting a dragon").camera[0]
+    assert (shot.move, shot.of) == ("orbit", 0)
+    for words in ("from far to near", "from the far side to the camera", "from the far end to the near end"):
+        wolf = rules_director(f"a wolf walks {words}").actors[0]
+        assert wolf.start is not None and (wolf.start.kind, wolf.start.value) == ("side", "far")
+        assert wolf.end is not None and (wolf.end.kind, wolf.end.value) == ("side", "near")
+    snail = rules_director("a frog and a snail race; the snail wins")
+    assert snail.scene.text is None and snail.unused == ()
