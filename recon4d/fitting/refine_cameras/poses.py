@@ -67,7 +67,7 @@ def with_found_orbit(inputs: Inputs, spec: OrbitSpec | None, poor: bool = False)
     if chosen == start:
         if found.better:
             inputs.notes.append(
-                f"{name}: silhouettes would fit another orbit better, as of an object that moves they may, but "
+                f"{name}: silhouettes would fit another orbit better, as those of what moves may, but "
                 "the images do not: the given orbit is kept; give --cameras or --orbit if it is another"
             )
         elif not poor:

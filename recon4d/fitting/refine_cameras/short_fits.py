@@ -37,9 +37,9 @@ STILL_RESOLUTION, STILL_GAUSSIANS, STILL_STEPS = 128, 4000, 400
 #: Difference of images that a lens pays per degree away from that of the static orbit: one frame hardly tells
 #: the lens from the distance.
 LENS = 2e-4
-#: A direction, and another orbit of one direction, must leave less than this share of the difference that
-#: the given one leaves. Six walking, running, jumping and dancing assets: 0.54 to 0.88 for the true direction, 0.88
-#: for an orbit whose elevation was 10 degrees off.
+#: A direction, and another orbit of one direction, must leave less than this share of the difference that the
+#: given one leaves. Eight clips of walking, running, jumping and dancing assets: 0.54 to 0.88 for the true
+#: direction; 0.88 for an orbit whose elevation was 10 degrees off.
 DIRECTION, ORBIT = 0.93, 0.85
 #: Where a frame's camera must be better placed than it was.
 PLACED = 0.8
