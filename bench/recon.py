@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--fine-steps", type=int, help="instead of the preset's")
     parser.add_argument("--fields", default="nodes")
     parser.add_argument("--limit", type=int, default=3, help="number of assets")
-    parser.add_argument("--assets", help="uids of these, instead of the first ones")
+    parser.add_argument("--assets", help="UID or UID:ACTION of these, instead of the first ones")
     parser.add_argument("--rows", default="fit,static,fine,nearest", help="which rows of the table are made")
     parser.add_argument("--no-step", action="store_true", help="leave the cost of a step unmeasured")
     parser.add_argument("--threads", type=int, default=2, help="of the fits")
@@ -69,11 +69,7 @@ def main() -> None:
         settings = replace(settings, fine_steps=options.fine_steps)
     with tempfile.TemporaryDirectory(prefix="orbit4d-bench-") as scratch:
         dataset = options.dataset or render(Path(scratch), options.resolution)
-        pairs = references(dataset)
-        if options.assets:
-            pairs = [pair for pair in pairs if pair.split(":")[1] in options.assets.split(",")]
-        else:
-            pairs = pairs[: options.limit]
+        pairs = references(dataset, options.assets.split(",") if options.assets else None)[: options.limit]
         if options.cameras:
             grids(pairs, settings, options)
             return
@@ -121,14 +117,19 @@ def render(folder: Path, resolution: int) -> str:
     return str(folder / "dataset")
 
 
-def references(dataset: str) -> list[str]:
-    """One DATASET:uid:action per asset: its first action that has a dynamic orbit."""
+def references(dataset: str, wanted: list[str] | None = None) -> list[str]:
+    """DATASET:uid:action of what is wanted by UID (its first action that has a dynamic orbit) or UID:ACTION,
+    in that order; of every asset without."""
     found: dict[str, str] = {}
     for _, table in Index(dataset).read(["uid", "action", "rig"]):
         for row in table.to_pylist():
             if row["rig"] == "dynamic_orbit":
-                found.setdefault(row["uid"], f"{dataset}:{row['uid']}:{row['action']}")
-    return list(found.values())
+                reference = f"{dataset}:{row['uid']}:{row['action']}"
+                found.setdefault(row["uid"], reference)
+                found[f"{row['uid']}:{row['action']}"] = reference
+    if unknown := [name for name in wanted or () if name not in found]:
+        sys.exit(f"{dataset}: has no {', '.join(unknown)} with a dynamic orbit; it has {', '.join(found)}")
+    return [found[name] for name in wanted or found if wanted or ":" not in name]
 
 
 def fits(reference: str, settings: Settings, fields: list[str], wanted: list[str]) -> list[dict[str, Any]]:
@@ -188,7 +189,8 @@ def field(settings: Settings, kind: str) -> dict[str, Any]:
 def show(row: dict[str, Any]) -> dict[str, Any]:
     """Print a line of the table; the row with rounded numbers."""
     rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
-    scores = "  ".join(f"{key} {row[key]:5.2f}/{row[f'{key}_ssim']:.3f}" for key in SCORES if key in row)
+    shown = [(f"{key} {row[key]:5.2f}", row.get(f"{key}_ssim")) for key in SCORES if key in row]
+    scores = "  ".join(psnr if ssim is None else f"{psnr}/{ssim:.3f}" for psnr, ssim in shown)
     cost = f"  {row['seconds']:.0f} s ({row['cpu_seconds']:.0f} s CPU)" if "seconds" in row else ""
     print(f"{row['asset']:<24} {row['what']:<24} {scores}{cost}", flush=True)
     return rounded

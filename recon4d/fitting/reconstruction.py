@@ -27,7 +27,7 @@ from orbit4d.recon4d.fitting.completion.slot import Completer, CompletionSetting
 from orbit4d.recon4d.fitting.exposure import exposure_of
 from orbit4d.recon4d.fitting.inputs import Inputs, read_inputs
 from orbit4d.recon4d.fitting.losses import why_no_lpips
-from orbit4d.recon4d.fitting.refine_cameras.poses import refine_poses, with_found_orbit
+from orbit4d.recon4d.fitting.refine_cameras.poses import following, refine_poses, with_found_orbit
 from orbit4d.recon4d.fitting.scores import measure
 from orbit4d.recon4d.fitting.scores import nearest_frame as nearest_frame
 from orbit4d.recon4d.fitting.scores import score as score
@@ -219,7 +219,8 @@ def _out_of(world: World, inputs: Inputs, fitted: Inputs) -> Inputs:
     x, y, z = (-np.array(world.centre) / world.scale).tolist()
     back = World(1 / world.scale, (x, y, z)) if world else World()
     static = None if fitted.static is None else frames_in(back, fitted.static)
-    return replace(inputs, dynamic=frames_in(back, fitted.dynamic), static=static)
+    dynamic = frames_in(back, fitted.dynamic)
+    return replace(inputs, dynamic=dynamic, static=static, held_out=following(inputs, dynamic.cameras))
 
 
 def _fits(inputs: Inputs) -> float:

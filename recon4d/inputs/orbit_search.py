@@ -65,13 +65,19 @@ class Found:
 
     def note(self, frames: Frames) -> str:
         """What was found, for the user."""
-        s = self.spec
         return (
             f"orbit found by silhouettes (outlines miss by {self.after:.2f} px, before {self.before:.2f}): "
-            f"{'clockwise' if s.clockwise else 'counter-clockwise'}, {'closed' if s.closed else 'open'}, "
-            f"start {s.azimuth0_deg:.1f}, elevation {s.elevation_deg:.1f}, field of view {s.fov_x_deg:.1f} "
-            f"degrees, radius {s.radius:.3f}, {s.turns:.3g} turns"
+            f"{told(self.spec)}"
         )
+
+
+def told(spec: OrbitSpec) -> str:
+    """An orbit in words."""
+    return (
+        f"{'clockwise' if spec.clockwise else 'counter-clockwise'}, {'closed' if spec.closed else 'open'}, "
+        f"start {spec.azimuth0_deg:.1f}, elevation {spec.elevation_deg:.1f}, field of view "
+        f"{spec.fov_x_deg:.1f} degrees, radius {spec.radius:.3f}, {spec.turns:.3g} turns"
+    )
 
 
 class Silhouettes:
@@ -158,12 +164,12 @@ def search_orbit(
     free = ["elevation_deg", "fov_x_deg"] + ([] if seen.moving and seen.fixed else ["turns"])
     if seen.fixed:
         free += ["azimuth0_deg", "radius", "dolly"]
-    best = min((_descend(miss, cost, one, free) for cost, one in picked), key=lambda item: item[0])
+    best = min((descend(miss, cost, one, free) for cost, one in picked), key=lambda item: item[0])
     exact = Silhouettes(frames, reference, WINDOW_EXACT) if seen.moving and seen.fixed else None
     if exact is not None and len(exact.view):
         # What moves has moved one frame on: what is left is decided by the frame of the reference's moment.
         fine = misser(exact)
-        return Found(_descend(fine, fine(best[1]), best[1], free)[1], before, best[0])
+        return Found(descend(fine, fine(best[1]), best[1], free)[1], before, best[0])
     return Found(best[1], before, best[0])
 
 
@@ -185,7 +191,7 @@ def _elevations(spec: OrbitSpec) -> list[OrbitSpec]:
     return [replace(spec, elevation_deg=e) for e in found if -80 <= e <= 80]
 
 
-def _descend(
+def descend(
     miss: Callable[[OrbitSpec], float], cost: float, spec: OrbitSpec, free: Sequence[str]
 ) -> tuple[float, OrbitSpec]:
     """Pattern search: each number up or down by its step, which halves where nothing helps."""

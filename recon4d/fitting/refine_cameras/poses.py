@@ -27,11 +27,12 @@ from orbit4d.recon4d.deformation.residual import plain
 from orbit4d.recon4d.fitting import optimize
 from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.losses import View, image_terms, weigh
+from orbit4d.recon4d.fitting.refine_cameras.short_fits import placed_by_images, supported
 from orbit4d.recon4d.fitting.settings import Settings
 from orbit4d.recon4d.fitting.state import Fit, new_fit
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
-from orbit4d.recon4d.inputs.orbit_search import search_orbit
+from orbit4d.recon4d.inputs.orbit_search import search_orbit, told
 from orbit4d.recon4d.scene import Placed, draw
 
 Array = npt.NDArray[np.float64]
@@ -56,12 +57,26 @@ def with_found_orbit(inputs: Inputs, spec: OrbitSpec | None, poor: bool = False)
         return inputs
     known = inputs.static if inputs.static is not None and inputs.static.posed else None
     found = search_orbit(bare[0], start, known, quick=poor)
-    if not found.better:
-        if not poor:
-            inputs.notes.append(f"{bare[0].name}: silhouettes know no better orbit than the given one")
+    chosen = found.spec if found.better else start
+    moving = len(set(bare[0].time)) > 1
+    if moving and known is not None:
+        chosen = placed_by_images(bare[0], chosen, known)
+    elif moving and found.better:
+        chosen = supported(bare[0], start, chosen)
+    name = bare[0].name
+    if chosen == start:
+        if found.better:
+            inputs.notes.append(
+                f"{name}: silhouettes would fit another orbit better, as those of what moves may, but "
+                "the images do not: the given orbit is kept; give --cameras or --orbit if it is another"
+            )
+        elif not poor:
+            inputs.notes.append(f"{name}: silhouettes know no better orbit than the given one")
         return inputs
-    inputs.notes.append(f"{bare[0].name}: {found.note(bare[0])}")
-    moved = {id(frames): _on(frames, found.spec) for frames in bare}
+    by_images = f"orbit found by images: {told(chosen)}"
+    note = found.note(bare[0]) if chosen == found.spec else by_images
+    inputs.notes.append(f"{name}: {note}")
+    moved = {id(frames): _on(frames, chosen) for frames in bare}
     static = None if inputs.static is None else moved.get(id(inputs.static), inputs.static)
     return replace(inputs, dynamic=moved.get(id(inputs.dynamic), inputs.dynamic), static=static)
 
@@ -251,6 +266,21 @@ def _put(inputs: Inputs, given: Sequence[Camera], refined: Sequence[Camera]) -> 
         own = [replace(c, c2w=new.c2w) for c, new in zip(static.cameras, refined[n:])]
         static = replace(static, cameras=tuple(own))
     return replace(inputs, dynamic=dynamic, static=static)
+
+
+def following(inputs: Inputs, refined: Sequence[Camera]) -> dict[str, Frames]:
+    """Held-out views, where a training camera took them (at a held-out time), at its refined pose. Cameras
+    that are held out themselves stay: the gauge keeps the given ones in place as a whole.
+    """
+    given = inputs.dynamic.cameras
+    moved = {old.c2w.tobytes(): new.c2w for old, new in zip(given, refined)}
+    return {
+        name: replace(
+            frames,
+            cameras=tuple(replace(c, c2w=moved.get(c.c2w.tobytes(), c.c2w)) for c in frames.cameras),
+        )
+        for name, frames in inputs.held_out.items()
+    }
 
 
 def _angle(a: Camera, b: Camera) -> float:

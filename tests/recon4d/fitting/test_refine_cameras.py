@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from orbit4d.datasets.cameras.camera import Camera, orbit
+from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.reconstruction import (
     _searched,
     anchored,
@@ -19,13 +20,17 @@ from orbit4d.recon4d.fitting.reconstruction import (
     read_inputs,
 )
 from orbit4d.recon4d.fitting.refine_cameras import poses as refine_cameras
+from orbit4d.recon4d.fitting.refine_cameras import short_fits
 from orbit4d.recon4d.fitting.refine_cameras.poses import (
+    _on,
     exponential,
+    following,
     in_gauge_of,
     refine_poses,
     similarity,
     with_found_orbit,
 )
+from orbit4d.recon4d.fitting.refine_cameras.short_fits import supported
 from orbit4d.recon4d.inputs.loading import OrbitSpec, load_frames
 from orbit4d.recon4d.inputs.orbit_search import Silhouettes, search_orbit
 
@@ -66,9 +71,40 @@ def test_a_reference_with_cameras_says_where_the_video_starts_and_how_far_it_is(
     video = load_frames(draw_views("asset-000", 0, cameras, times), None, TRUE)
     first = draw_views("asset-000", 0, cameras, [0.0] * N)
     reference = replace(load_frames(first, None, TRUE).at_time(0.0), posed=True)
-    found = search_orbit(video, replace(TRUE, azimuth0_deg=5.0, radius=1.43), reference)
-    assert found.better
-    assert abs(found.spec.azimuth0_deg) <= 1.25 and abs(found.spec.radius / 1.3 - 1) <= 0.02
+    disturbed = replace(TRUE, azimuth0_deg=5.0, radius=1.43, elevation_deg=15.0, fov_x_deg=55.0)
+    inputs = Inputs(_on(replace(video, posed=False), disturbed), reference, {}, [])
+    found = with_found_orbit(inputs, disturbed)
+    assert "orbit found by images" in found.notes[-1]
+    # The tolerances that are promised: 1 degree of azimuth, elevation and lens, 2 % of the radius.
+    camera = found.dynamic.cameras[0]
+    x, y, z = camera.position
+    radius = float(np.linalg.norm(camera.position))
+    assert abs(np.degrees(np.arctan2(x, -y))) <= 1 and abs(np.degrees(np.arcsin(z / radius)) - 12) <= 1
+    assert abs(radius / 1.3 - 1) <= 0.02 and abs(camera.fov_x_deg - 50) <= 1
+
+
+def test_images_decide_which_way_a_moving_object_was_filmed(
+    draw_views: Callable[..., Any], monkeypatch: Any
+) -> None:
+    for name, value in (("COARSE", 60), ("FINE", 120), ("N_GAUSSIANS", 800)):
+        monkeypatch.setattr(short_fits, name, value)
+    times = [i / (N - 1) for i in range(N)]
+    size = 64
+    video = load_frames(
+        draw_views("asset-000", 0, orbit(N, 1.3, 12.0, 50.0, size=(size, size)), times), None, TRUE
+    )
+    reversed_ = replace(TRUE, clockwise=True)
+    assert supported(video, TRUE, reversed_) == TRUE
+    assert supported(video, reversed_, TRUE) == TRUE
+
+
+def test_held_out_times_of_a_refined_camera_follow_it_and_other_cameras_stay(still: Any) -> None:
+    moved = [replace(c, c2w=c.c2w + np.eye(4, 4, 3) * 0.01) for c in still.cameras]
+    alone = replace(still, cameras=tuple(orbit(N, elevation_deg=33, size=(SIZE, SIZE))))
+    inputs = Inputs(still, None, {"times": still.picked([2, 5]), "camera": alone}, [])
+    held = following(inputs, moved)
+    assert [c.c2w.tolist() for c in held["times"].cameras] == [moved[i].c2w.tolist() for i in (2, 5)]
+    assert all(np.array_equal(a.c2w, b.c2w) for a, b in zip(held["camera"].cameras, alone.cameras))
 
 
 def test_the_true_orbit_is_left_alone_and_misses_nothing(still: Any) -> None:
