@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from orbit4d.datasets.core.atomic import replacing_file
@@ -137,6 +136,8 @@ class RigField(Deformation):
     @torch.no_grad()
     def as_bound(self, gaussians: Gaussians) -> Gaussians:
         """The Gaussians in bind space, which `joint_maps` carry to where they stand."""
+        from scipy.spatial.transform import Rotation
+
         means, covs, _, turns = self.bound(gaussians)
         deviations, axes = spread(covs, FLOOR)
         quats = Rotation.from_matrix(axes).as_quat()[:, [3, 0, 1, 2]]
