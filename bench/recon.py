@@ -9,6 +9,7 @@ white, mean over views.
     python bench/recon.py --dataset DATASET --preset fast --limit 2
     python bench/recon.py --fields nodes,hexplane       how the default field was chosen
     python bench/recon.py --cameras 4,8,16 --dataset DATASET    synchronised cameras, of `--rigs ring:16@15`
+    python bench/recon.py --dnerf --resolution 128 --fields nodes,hexplane,keyframes    parts/recon_dnerf.py
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from orbit4d.recon4d.raster import threads
 from orbit4d.recon4d.scene import Scene, draw
 
 sys.path.insert(0, str(Path(__file__).parent))
-from parts import recon_views
+from parts import recon_dnerf, recon_views
 
 SCORES = ("train", "front", "orbit1", "held out")
 ASSETS = ("dev_fox.glb", "dev_cesiumman.glb", "dev_robot.glb")
@@ -63,11 +64,16 @@ def main() -> None:
     parser.add_argument("--rig", default="ring_16_15", help="of --cameras: rig that is trained on")
     parser.add_argument("--held", default="held", help="of --cameras: rig that is held out")
     parser.add_argument("--moments", type=int, default=4, help="of --cameras: moments with static Gaussians")
+    parser.add_argument("--dnerf", nargs="?", const="", metavar="FOLDER", help="D-NeRF-like sets instead")
+    parser.add_argument("--paths", default="hemisphere", help="of --dnerf: hemisphere, spiral, or both")
     options = parser.parse_args()
     settings = replace(PRESETS[options.preset], resolution=options.resolution)
     if options.fine_steps is not None:
         settings = replace(settings, fine_steps=options.fine_steps)
     with tempfile.TemporaryDirectory(prefix="orbit4d-bench-") as scratch:
+        if options.dnerf is not None:
+            monocular(Path(options.dnerf or scratch), Path(scratch), settings, options)
+            return
         dataset = options.dataset or render(Path(scratch), options.resolution)
         pairs = references(dataset, options.assets.split(",") if options.assets else None)[: options.limit]
         if options.cameras:
@@ -105,10 +111,24 @@ def grids(pairs: list[str], settings: Settings, options: argparse.Namespace) -> 
     print(json.dumps({"bench": "recon, cameras", "preset": options.preset, "rows": rows}))
 
 
+def monocular(folder: Path, scratch: Path, settings: Settings, options: argparse.Namespace) -> None:
+    """Rows of D-NeRF-like sets (`parts/recon_dnerf.py`), as one record. `folder` keeps the sets."""
+    fields = {f"fit, {kind}": recon_dnerf.moved_by(settings, kind) for kind in options.fields.split(",")}
+    rows = []
+    for path in options.paths.split(","):
+        assets = [shared_assets() / f"{name}.glb" for name in (options.assets or "dev_fox").split(",")]
+        scenes = recon_dnerf.rendered(assets, path, folder, settings.resolution)
+        rows += recon_dnerf.rows(scenes, settings, fields, scratch, show, threads=options.threads)
+    print(json.dumps({"bench": "recon, D-NeRF-like", "preset": options.preset, "rows": rows}))
+
+
+def shared_assets() -> Path:
+    return Path(__file__).resolve().parents[2] / "shared" / "assets"
+
+
 def render(folder: Path, resolution: int) -> str:
     """Render the shared assets with two orbits; the dataset's folder."""
-    shared = Path(__file__).resolve().parents[2] / "shared" / "assets"
-    sources = [str(shared / name) for name in ASSETS if (shared / name).is_file()]
+    sources = [str(shared_assets() / name) for name in ASSETS if (shared_assets() / name).is_file()]
     if not sources:
         sys.exit("no assets beside this checkout: give --dataset DATASET rendered with --orbits 2")
     words = ["render", *sources, "--out", str(folder / "dataset"), "--resolution", str(resolution)]

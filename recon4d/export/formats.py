@@ -164,7 +164,7 @@ _TABLE = {
     "html": _Format(_html, (".html",), says="eh", picture=True),
     "viewer": _Format(_viewer, says="eh", picture=True),
     "mesh-glb": _Format(_mesh_glb, (".glb",), "y", mesh=True),
-    "mesh-usd": _Format(_mesh_usd, (".usdc", ".usd", ".usda"), mesh=True),
+    "mesh-usd": _Format(_mesh_usd, (".usdc", ".usd", ".usda", ".usdz"), mesh=True),
     "mesh-alembic": _Format(_mesh_alembic, (".abc",), "y", mesh=True),
     "mesh-obj": _Format(_mesh_obj, mesh=True),
 }
@@ -196,7 +196,8 @@ def export_scene(
     first on `background` (RGB in [0, 1]), the others with alpha. html: one page that plays the scene, opened
     from disk; viewer: the same as viewer.js and scene.bin, to be served. Both last `frames` / `fps` seconds.
     mesh-glb, mesh-usd, mesh-alembic: a file with the textured surface, moved by the nodes at `frames` times;
-    mesh-obj: out/mesh_0000.obj ... with mesh.mtl and texture.png.
+    mesh-obj: out/mesh_0000.obj ... with mesh.mtl and texture.png. Of mesh-usd a .usdz holds the texture, the
+    others colours at the vertices.
     `up` is the axis of the written world that points up: z as in ours, or y, (x, y, z) becoming (x, z, -y),
     as most viewers take it; None is z, and y for
     glb, mesh-glb and mesh-alembic, which say so. `axes` of the PLY family instead:

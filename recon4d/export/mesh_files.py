@@ -186,16 +186,59 @@ def write_mesh_alembic(moving: MovingMesh, out: Path) -> None:
 
 
 def write_mesh_usd(moving: MovingMesh, out: Path, up: str, fps: float) -> None:
-    """A mesh with points over time, its colours at the vertices, and texture coordinates.
+    """A mesh with points over time, texture coordinates, and its colours at the vertices.
 
-    One file holds no image, so colours of the texture stand at the vertices; InputError without usd-core.
+    A .usdz holds the texture beside the stage, as a surface that shines by itself, since the light is in it
+    already; the other suffixes hold no image. InputError without usd-core.
     """
     try:
-        from pxr import Usd, UsdGeom, Vt
+        from pxr import Sdf, Usd, UsdUtils
     except ImportError:
         raise InputError("USD needs usd-core: pip install 'usd-core>=26.3'") from None
+    if out.suffix.lower() != ".usdz":
+        _mesh_stage(moving, Usd.Stage.CreateNew(str(out)), up, fps).GetRootLayer().Save()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "texture.png").write_bytes(_png(moving.mesh.image))
+        stage = _mesh_stage(moving, Usd.Stage.CreateNew(f"{folder}/mesh.usdc"), up, fps)
+        _usd_material(stage, "./texture.png")
+        stage.GetRootLayer().Save()
+        if not UsdUtils.CreateNewUsdzPackage(Sdf.AssetPath(f"{folder}/mesh.usdc"), str(out)):
+            raise OSError(None, "usd-core made no package")
+
+
+def _usd_material(stage: Any, texture: str) -> None:
+    """A preview surface that shows a texture as it is."""
+    from pxr import Sdf, UsdShade
+
+    material = UsdShade.Material.Define(stage, "/scene/surface")
+    reader = UsdShade.Shader.Define(stage, "/scene/surface/coordinates")
+    reader.CreateIdAttr("UsdPrimvarReader_float2")
+    reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("st")
+    image = UsdShade.Shader.Define(stage, "/scene/surface/image")
+    image.CreateIdAttr("UsdUVTexture")
+    image.CreateInput("file", Sdf.ValueTypeNames.Asset).Set(texture)
+    image.CreateInput("sourceColorSpace", Sdf.ValueTypeNames.Token).Set("sRGB")
+    for axis in ("wrapS", "wrapT"):
+        image.CreateInput(axis, Sdf.ValueTypeNames.Token).Set("clamp")
+    place = reader.CreateOutput("result", Sdf.ValueTypeNames.Float2)
+    image.CreateInput("st", Sdf.ValueTypeNames.Float2).ConnectToSource(place)
+    shader = UsdShade.Shader.Define(stage, "/scene/surface/shader")
+    shader.CreateIdAttr("UsdPreviewSurface")
+    shader.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f).Set((0.0, 0.0, 0.0))
+    shader.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(1.0)
+    shader.CreateInput("ior", Sdf.ValueTypeNames.Float).Set(1.0)
+    color = image.CreateOutput("rgb", Sdf.ValueTypeNames.Float3)
+    shader.CreateInput("emissiveColor", Sdf.ValueTypeNames.Color3f).ConnectToSource(color)
+    material.CreateSurfaceOutput().ConnectToSource(shader.ConnectableAPI(), "surface")
+    UsdShade.MaterialBindingAPI.Apply(stage.GetPrimAtPath("/scene/mesh")).Bind(material)
+
+
+def _mesh_stage(moving: MovingMesh, stage: Any, up: str, fps: float) -> Any:
+    """The stage with the mesh in it, not saved."""
+    from pxr import Sdf, UsdGeom, Vt
+
     mesh = moving.mesh
-    stage = Usd.Stage.CreateNew(str(out))
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y if up == "y" else UsdGeom.Tokens.z)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)
     root = UsdGeom.Xform.Define(stage, "/scene")
@@ -211,15 +254,19 @@ def write_mesh_usd(moving: MovingMesh, out: Path, up: str, fps: float) -> None:
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     colors = prim.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
     colors.Set(Vt.Vec3fArray.FromNumpy(_f4(linear)))
+    places = UsdGeom.PrimvarsAPI(prim).CreatePrimvar(
+        "st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.vertex
+    )
+    places.Set(Vt.Vec2fArray.FromNumpy(_f4(mesh.uv)))
     frames = len(moving.seconds)
     points, extent = prim.CreatePointsAttr(), prim.CreateExtentAttr()
     for i in range(frames):
-        places = _f4(moving.at(i, up))
+        now = _f4(moving.at(i, up))
         code = (i,) if frames > 1 else ()
-        points.Set(Vt.Vec3fArray.FromNumpy(places), *code)
-        extent.Set(Vt.Vec3fArray.FromNumpy(_f4([places.min(0), places.max(0)])), *code)
+        points.Set(Vt.Vec3fArray.FromNumpy(now), *code)
+        extent.Set(Vt.Vec3fArray.FromNumpy(_f4([now.min(0), now.max(0)])), *code)
     if frames > 1:
         stage.SetStartTimeCode(0)
         stage.SetEndTimeCode(frames - 1)
         stage.SetTimeCodesPerSecond(fps)
-    stage.GetRootLayer().Save()
+    return stage

@@ -84,6 +84,11 @@ def bones_of(scene: Scene, vertices: Array, times: int) -> Bones:
             "the mesh follows the control nodes alone: what each Gaussian adds to them is left out, "
             f"{off * scene.world.scale:.2g} in the mean at the time when it is most"
         )
+    elif field.config["kind"] == "rigged":
+        raise InputError(
+            "a mesh is moved by control nodes; this scene is moved by its asset's own skeleton, "
+            "so take the asset's own mesh"
+        )
     elif not moves_by_nodes(field) or not isinstance(field, NodeSkin):
         raise InputError(
             f"a mesh is moved by control nodes; this scene's field is {field.config['kind']}, so fit it anew"

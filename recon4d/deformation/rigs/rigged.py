@@ -21,7 +21,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d import rotations
 from orbit4d.recon4d.deformation.field import Deformation
 from orbit4d.recon4d.deformation.rigs.harmonics_turn import turned_harmonics
-from orbit4d.recon4d.deformation.rigs.linear_skin import drawn, skin
+from orbit4d.recon4d.deformation.rigs.linear_skin import drawn, skin, spread
 from orbit4d.recon4d.deformation.rigs.rig import Rig, load_rig, save_rig
 from orbit4d.recon4d.deformation.surface import Binding
 from orbit4d.recon4d.gaussians import Gaussians
@@ -129,9 +129,30 @@ class RigField(Deformation):
         self.bound_means = means
         self._bound = None
 
+    def joint_maps(self, time: float) -> npt.NDArray[np.float64]:
+        """[J, 4, 4] maps of the joints at `time` in [0, 1], from where the Gaussians were bound."""
+        return self._rig().maps(self.action or None, self.seconds(time))
+
+    @torch.no_grad()
+    def as_bound(self, gaussians: Gaussians) -> Gaussians:
+        """The Gaussians in bind space, which `joint_maps` carry to where they stand."""
+        from scipy.spatial.transform import Rotation
+
+        means, covs, _, turns = self.bound(gaussians)
+        deviations, axes = spread(covs, FLOOR)
+        quats = Rotation.from_matrix(axes).as_quat()[:, [3, 0, 1, 2]]
+        back = torch.from_numpy(np.ascontiguousarray(turns.transpose(0, 2, 1)))
+        return replace(
+            gaussians,
+            means=torch.from_numpy(means).float(),
+            quats=torch.from_numpy(quats).float(),
+            log_scales=torch.from_numpy(np.log(deviations)).float(),
+            harmonics=turned_harmonics(gaussians.harmonics, back),
+        )
+
     @torch.no_grad()
     def move(self, gaussians: Gaussians, time: float) -> Gaussians:
-        return self.posed(gaussians, self._rig().maps(self.action or None, self.seconds(time)))
+        return self.posed(gaussians, self.joint_maps(time))
 
     @torch.no_grad()
     def posed(self, gaussians: Gaussians, maps: npt.NDArray[Any]) -> Gaussians:

@@ -34,6 +34,13 @@ mat3 matrixOf(vec4 q) {
               2. * (x * y - w * z), 1. - 2. * (x * x + z * z), 2. * (y * z + w * x),
               2. * (x * z + w * y), 2. * (y * z - w * x), 1. - 2. * (x * x + y * y));
 }
+mat3 polar(mat3 m) {  // the rotation in it, by Newton's iteration
+  float det = abs(determinant(m));
+  if (!(det > 0.)) return mat3(1.);
+  m *= pow(det, -1. / 3.);
+  for (int k = 0; k < 8; k++) m = .5 * (m + inverse(transpose(m)));
+  return m;
+}
 vec3 coefficient(int i, int k) { return splat(i, 5 + k).xyz; }
 vec3 harmonics(int i, vec3 d) {
   float x = d.x, y = d.y, z = d.z;
@@ -59,7 +66,8 @@ void main() {
   vec4 place = splat(i, 0), quat = splat(i, 1), logs = splat(i, 2);
   vec3 mean = place.xyz, color = vec3(logs.w, splat(i, 3).xy);
   float opacity = place.w;
-  if (kind == 1) {
+  mat3 carry = mat3(1.), along = mat3(1.);  // of the covariance, and of the directions that it is seen from
+  if (kind == 1 || kind == 3) {
     vec2 pairs = splat(i, 3).zw;
     vec4 share = splat(i, 4);
     int n0 = int(pairs.x) % 4096, n1 = int(pairs.x) / 4096, n2 = int(pairs.y) % 4096, n3 = int(pairs.y) / 4096;
@@ -69,7 +77,11 @@ void main() {
     vec4 d = share.x * moved(n0, 3) + share.y * moved(n1, 3) + share.z * moved(n2, 3) + share.w * moved(n3, 3);
     vec3 m = mean;
     mean = m + vec3(dot(a.xyz, m), dot(vec3(a.w, b.xy), m), dot(vec3(b.zw, c.x), m)) + c.yzw;
-    quat = turned(vec4(1. + d.x, d.yzw), quat);
+    if (kind == 1) quat = turned(vec4(1. + d.x, d.yzw), quat);
+    else {
+      carry += mat3(a.x, a.w, b.z, a.y, b.x, b.w, a.z, b.y, c.x);
+      if (degree > 0) along = transpose(polar(carry));
+    }
   } else if (kind == 2) {
     vec4 first = moved(i, 0);
     mean = first.xyz;
@@ -81,11 +93,11 @@ void main() {
   }
   vec3 local = (view * vec4(mean, 1.)).xyz;
   if (local.z < .01 || opacity < 1. / 255.) return;
-  if (degree > 0) color += harmonics(i, normalize(mean - eye));
+  if (degree > 0) color += harmonics(i, along * normalize(mean - eye));
   tint = max(color, 0.);
   vec2 pad = .15 * size / lens.xy;
   vec2 slope = clamp(local.xy / local.z, -lens.zw / lens.xy - pad, (size - lens.zw) / lens.xy + pad);
-  mat3 turn = mat3(view) * matrixOf(normalize(quat));
+  mat3 turn = mat3(view) * carry * matrixOf(normalize(quat));
   mat3 spread = mat3(turn[0] * exp(logs.x), turn[1] * exp(logs.y), turn[2] * exp(logs.z));
   vec3 rowX = vec3(1., 0., -slope.x) * lens.x / local.z, rowY = vec3(0., 1., -slope.y) * lens.y / local.z;
   vec3 halfX = rowX * spread, halfY = rowY * spread;
@@ -166,7 +178,7 @@ function splatTexels(scene) {
     out.set(scene.quats.subarray(n, n + 4), at + 4);
     out.set(scene.logs.subarray(3 * i, 3 * i + 3), at + 8);
     out.set(scene.colors.subarray(3 * i, 3 * i + 3), at + 11);
-    if (scene.kind === 'nodes') {
+    if (scene.kind === 'nodes' || scene.kind === 'bones') {
       out[at + 14] = scene.nodes[n] + 4096 * scene.nodes[n + 1];
       out[at + 15] = scene.nodes[n + 2] + 4096 * scene.nodes[n + 3];
       out.set(scene.weights.subarray(n, n + 4), at + 16);
@@ -228,7 +240,7 @@ function drawingOf(gl, scene) {
     const place = Math.min(Math.max(time, 0), 1) * (scene.times - 1);
     const before = Math.min(Math.floor(place), Math.max(scene.times - 2, 0));
     const numbers = {
-      splats: 0, motion: 1, kind: { still: 0, nodes: 1, each: 2 }[scene.kind], degree: scene.degree, texels: per,
+      splats: 0, motion: 1, kind: { still: 0, nodes: 1, each: 2, bones: 3 }[scene.kind], degree: scene.degree, texels: per,
       before, after: Math.min(before + 1, scene.times - 1), units: scene.units,
     };
     for (const [name, value] of Object.entries(numbers)) gl.uniform1i(at[name], value);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ import torch.nn.functional as F
 
 from orbit4d.recon4d import rotations
 from orbit4d.recon4d.deformation.field import NodeSkin
-from orbit4d.recon4d.mesh.bones import moves_by_nodes, node_poses
+from orbit4d.recon4d.deformation.rigs.rigged import RigField
+from orbit4d.recon4d.gaussians import Gaussians
+from orbit4d.recon4d.mesh.bones import MOST, moves_by_nodes, node_poses
 from orbit4d.recon4d.scene import Scene
 
 Array = npt.NDArray[Any]
@@ -31,15 +33,18 @@ class Motion:
     """T moments; between two of them numbers are mixed linearly."""
 
     kind: str
-    """still; nodes: 16 numbers a node (skinning.py); each: 16 numbers a Gaussian."""
+    """still; nodes: 16 numbers a node (skinning.py); bones: the first 12 of them a joint, which carry whole
+    covariances; each: 16 numbers a Gaussian."""
     values: Array
     """[T, K, 16] float32. Of `each`: centre 3, opacity, rotation 4, log scales 3, 0, colour 3, 0."""
     index: Array
-    """[N, 4] nodes that a Gaussian follows; of `nodes` alone."""
+    """[N, 4] nodes or joints that a Gaussian follows; of `nodes` and `bones` alone."""
     weights: Array
     """[N, 4]"""
     error: float
     """Furthest that a centre is off between two stored times."""
+    gaussians: Gaussians | None = None
+    """Of `bones`: the set as the skeleton was bound; None: the scene's own."""
 
     @property
     def times(self) -> int:
@@ -50,7 +55,8 @@ class Motion:
 def motion_of(scene: Scene, times: int | None = None) -> Motion:
     """The motion of a scene at `times` moments evenly over [0, 1]; None takes as many as it needs.
 
-    Nodes where the field is a blend of at most 4 a Gaussian, each Gaussian's own numbers otherwise.
+    Nodes where the field is a blend of at most 4 a Gaussian, joints where a skeleton moves it, the numbers of
+    each Gaussian otherwise.
     """
     if scene.field.config["kind"] == "still":
         nothing = np.zeros((len(scene.gaussians), 4))
@@ -66,11 +72,18 @@ def motion_of(scene: Scene, times: int | None = None) -> Motion:
         if found.error <= NEAR:
             break
     assert chosen is not None
+    if chosen.kind == "bones" and chosen.error > 2 * NEAR:
+        print(
+            f"the player's Gaussians follow {MOST} joints each, between {chosen.times} stored times: "
+            f"centres are up to {chosen.error * scene.world.scale:.2g} off"
+        )
     return chosen
 
 
 def _sampled(scene: Scene, times: int) -> Motion:
     moments = [i / max(times - 1, 1) for i in range(times)]
+    if isinstance(scene.field, RigField):
+        return _of_joints(scene, scene.field, moments)
     skin = _node_skin(scene)
     if skin is not None:
         index, weights = skin
@@ -79,7 +92,22 @@ def _sampled(scene: Scene, times: int) -> Motion:
     else:
         nothing = np.zeros((len(scene.gaussians), 4))
         motion = Motion("each", np.stack([_each(scene, t) for t in moments]), nothing, nothing, 0.0)
-    return Motion(motion.kind, motion.values, motion.index, motion.weights, _error_between(scene, motion))
+    return replace(motion, error=_error_between(scene, motion))
+
+
+def _of_joints(scene: Scene, field: RigField, moments: list[float]) -> Motion:
+    """The set as it was bound, and the joints' maps from there: linear blend skinning of covariances."""
+    order = np.argsort(-field.weights, axis=1, kind="stable")[:, :MOST]
+    index, weights = (np.take_along_axis(a, order, 1) for a in (field.index, field.weights))
+    weights = weights / np.maximum(weights.sum(1, keepdims=True), 1e-9)
+    index, weights = (np.pad(a, ((0, 0), (0, MOST - a.shape[1]))) for a in (index, weights))
+    values = np.zeros((len(moments), len(field.joint_maps(0.0)), 16), np.float32)
+    for t, moment in enumerate(moments):
+        maps = field.joint_maps(moment)
+        values[t, :, :9] = (maps[:, :3, :3] - np.eye(3)).reshape(-1, 9)
+        values[t, :, 9:12] = maps[:, :3, 3]
+    motion = Motion("bones", values, index, weights, 0.0, field.as_bound(scene.gaussians))
+    return replace(motion, error=_error_between(scene, motion))
 
 
 def node_maps(field: Any, time: float) -> Array:
@@ -138,8 +166,9 @@ def _error_between(scene: Scene, motion: Motion) -> float:
     g = scene.gaussians
     for i in range(0, steps, max(1, steps // 12)):
         mixed = (motion.values[i] + motion.values[i + 1]) / 2
-        if motion.kind == "nodes":
-            means = skinned(g.means.numpy(), g.quats.numpy(), mixed, motion.index, motion.weights)[0]
+        if motion.kind in ("nodes", "bones"):
+            own = motion.gaussians or g
+            means = skinned(own.means.numpy(), own.quats.numpy(), mixed, motion.index, motion.weights)[0]
         else:
             means = mixed[:, :3]
         with torch.no_grad():

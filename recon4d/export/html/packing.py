@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from orbit4d.recon4d.export.html.motion import Motion, motion_of
 from orbit4d.recon4d.export.packing import unit_quats
+from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.scene import Scene
 
 Array = npt.NDArray[Any]
@@ -32,7 +33,7 @@ def player_data(
     """The file of a scene, and the motion in it. `quantised`: 25 bytes a Gaussian rather than float32."""
     motion = motion_of(scene, times)
     arrays: dict[str, Array] = {}
-    header = _pack_gaussians(scene, arrays, quantised)
+    header = _pack_gaussians(motion.gaussians or scene.gaussians, arrays, quantised)
     header |= _pack_motion(motion, arrays, quantised)
     header |= {"version": 1, "seconds": seconds, "eps2d": scene.eps2d, "view": _first_view(scene)}
     told, body = [], b""
@@ -47,8 +48,7 @@ def player_data(
     return gzip.compress(whole, 9, mtime=0), motion
 
 
-def _pack_gaussians(scene: Scene, arrays: dict[str, Array], quantised: bool) -> dict[str, Any]:
-    g = scene.gaussians
+def _pack_gaussians(g: Gaussians, arrays: dict[str, Array], quantised: bool) -> dict[str, Any]:
     means, logs = g.means.double().numpy(), g.log_scales.double().numpy()
     # As the rasteriser draws: without harmonics colours end at 0 and 1.
     colors = g.colors.double().numpy()
@@ -78,8 +78,10 @@ def _pack_gaussians(scene: Scene, arrays: dict[str, Array], quantised: bool) -> 
 
 
 def _pack_motion(motion: Motion, arrays: dict[str, Array], quantised: bool) -> dict[str, Any]:
-    arrays["motion"] = motion.values.astype("<f2" if quantised else "<f4")
-    if motion.kind == "nodes":
+    # A skeleton has few joints, which turn far: half floats would be off by a thousandth of the object.
+    halves = quantised and motion.kind != "bones"
+    arrays["motion"] = motion.values.astype("<f2" if halves else "<f4")
+    if motion.kind in ("nodes", "bones"):
         arrays["nodes"] = motion.index.astype("<u2")
         arrays["weights"] = _shared_out(motion.weights) if quantised else motion.weights.astype("<f4")
     units = motion.values.shape[1]

@@ -11,7 +11,7 @@ function makeSorter(scene) {
     const blend = new Float64Array(12);
     for (let i = 0; i < count; i++) {
       let x = means[3 * i], y = means[3 * i + 1], z = means[3 * i + 2];
-      if (kind === 'nodes') {
+      if (kind === 'nodes' || kind === 'bones') {
         blend.fill(0);
         for (let j = 0; j < 4; j++) {
           const w = weights[4 * i + j], node = 16 * nodes[4 * i + j];

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from orbit4d.datasets import InputError, WorkError, orbit
-from orbit4d.recon4d import load_scene
+from orbit4d.recon4d import load_scene, read_splats
 from orbit4d.recon4d.deformation.rigs.rig import Channel, Motion, Rig, blended, composed, decomposed
 from orbit4d.recon4d.deformation.rigs.rigged import RigField, rig_field
 from orbit4d.recon4d.deformation.surface import SkinnedSurface, bind_to_surface, nearest_on_triangles
@@ -132,10 +133,35 @@ def test_saved_and_loaded_it_draws_the_same(tmp_path: Path) -> None:
     assert again.actions() == ("Arm|Bend", "Arm|Rest")
     still = again.with_action("Rest")
     assert torch.allclose(still.at(0.9).means, scene.gaussians.means, atol=1e-6)
-    assert len(export_scene(scene, tmp_path / "x.splat", "splat", time=0.5)) == 1
     (tmp_path / "s" / "binding.npz").write_bytes(b"PK")
     with pytest.raises(WorkError, match="damaged scene"):
         load_scene(tmp_path / "s")
+
+
+@pytest.mark.parametrize("format", ["ply", "compressed-ply", "splat", "spz", "sog", "glb"])
+def test_each_file_holds_the_posed_moment(format: str, tmp_path: Path) -> None:
+    scene = scene_of(*arm())
+    (out,) = export_scene(scene, tmp_path / f"x.{format.rpartition('-')[2]}", format, time=1.0)
+    wanted = scene.at(1.0)
+    found = read_splats(out, "y-up" if format == "glb" else "file").means.numpy()
+    distance = cKDTree(found).query(wanted.means.numpy())[0]
+    assert len(found) == len(wanted) and distance.max() < 1e-3
+
+
+def test_moving_files_follow_the_skeleton_and_a_mesh_is_refused(tmp_path: Path) -> None:
+    scene = scene_of(*arm())
+    frames = export_scene(scene, tmp_path / "seq", "ply-sequence", frames=3)
+    for i, path in enumerate(frames):
+        assert torch.allclose(read_splats(path).means, scene.at(i / 2).means, atol=1e-6)
+    assert export_scene(scene, tmp_path / "x.4dgs", "4dgs", frames=3)
+    for format in ("mesh-glb", "mesh-obj"):
+        with pytest.raises(InputError, match="moved by its asset's own skeleton"):
+            export_scene(scene, tmp_path / "m", format)
+    Usd = pytest.importorskip("pxr.Usd", reason="usd-core is not installed")
+    export_scene(scene, tmp_path / "x.usdc", "usd", frames=3)
+    stage = Usd.Stage.Open(str(tmp_path / "x.usdc"))
+    places = np.array(stage.GetPrimAtPath("/scene/splats").GetAttribute("positions").Get(2))
+    np.testing.assert_allclose(places, scene.at(1.0).means.numpy(), atol=1e-6)
 
 
 def test_unknown_actions_and_flat_joints_are_named() -> None:

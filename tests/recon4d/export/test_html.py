@@ -19,9 +19,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from splat_kit import some
 
-from orbit4d.datasets import Camera
+from orbit4d.datasets import Camera, orbit
 from orbit4d.recon4d import Scene, load_scene
 from orbit4d.recon4d.deformation.field import HexPlaneField
+from orbit4d.recon4d.deformation.rigs.rig import Channel, Motion, Rig, composed
+from orbit4d.recon4d.deformation.rigs.rigged import RigField
 from orbit4d.recon4d.export.formats import export_scene
 from orbit4d.recon4d.export.html.motion import NEAR, motion_of, node_maps, skinned
 from orbit4d.recon4d.export.html.pages import page
@@ -148,6 +150,49 @@ def test_other_fields_and_still_sets_play_too(scene: Scene, browser: Any, tmp_pa
     assert psnr(shown, still, still.cameras[0].resized(96, 96), 0.3) > 45
     assert shown.locator("input[type=range]").is_hidden()
     shown.close()
+
+
+def test_a_skeleton_moves_the_page_as_it_moves_the_scene(browser: Any, tmp_path: Path) -> None:
+    """Joints bend and stretch whole covariances, and colours turn with them; fitted while half bent."""
+    scene = of_joints(degree=2)
+    motion = motion_of(scene)
+    assert motion.kind == "bones" and motion.error <= 2 * NEAR and motion.gaussians is not None
+    means = skinned(
+        motion.gaussians.means.numpy(), motion.gaussians.quats.numpy(), motion.values[-1], motion.index,
+        motion.weights,
+    )[0]  # fmt: skip
+    np.testing.assert_allclose(means, scene._fitted(1.0).means.numpy(), atol=1e-5)
+    (out,) = export_scene(scene, tmp_path / "a.html", "html")
+    shown, last = opened(browser, out), motion.times - 1
+    assert shown.evaluate("orbit4dPlayer.info().kind") == "bones"
+    assert min(psnr(shown, scene, scene.cameras[0], k / last) for k in (0, last)) > 45
+    assert psnr(shown, scene, scene.cameras[1], (last // 2 + 0.5) / last) > 35
+    assert not shown.problems
+    shown.close()
+
+
+def of_joints(degree: int) -> Scene:
+    """A bar along x whose outer half bends by 90 degrees and grows by a half; fitted in the middle of it."""
+    trs = np.tile([0, 0, 0, 0, 0, 0, 1.0, 1, 1, 1], (2, 1)).astype(float)
+    trs[1, 0] = 0.1
+    half, ends = np.sqrt(0.5), np.array([0.0, 1.0])
+    keys = (
+        Channel(1, "rotation", ends, np.array([[0, 0, 0, 1.0], [0, 0, half, half]])),
+        Channel(1, "scale", ends, np.array([[1.0, 1, 1], [1.5, 1, 1]])),
+    )
+    bind = np.tile(np.eye(4), (2, 1, 1))
+    bind[1, 0, 3] = -0.1
+    rig = Rig(
+        ("root", "elbow"), np.array([-1, 0]), composed(trs), trs, np.array([0, 1]), bind,
+        (Motion("Bend", 0.0, 1.0, keys),),
+    )  # fmt: skip
+    g = some(degree, 400)
+    g.means = g.means * torch.tensor([1.0, 0.4, 0.4])
+    far = ((g.means[:, :1] + 0.1) / 0.4).clamp(0, 1).double().numpy()
+    index, weights = np.tile([0, 1], (len(g), 1)), np.concatenate([1 - far, far], 1)
+    field = RigField("Bend", (0.0, 1.0), ("Bend", 0.4)).attach(rig, index, weights)
+    cameras = tuple(c.resized(96, 96) for c in orbit(2, elevation_deg=30.0))
+    return Scene(g, field, cameras, (0.0, 1.0))
 
 
 def test_the_embeddable_pair_is_served_and_says_why_it_is_not(

@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,16 @@ def test_usd_has_the_points_over_time(scene: Scene, moving: MovingMesh, tmp_path
     points = stage.GetPrimAtPath("/scene/mesh").GetAttribute("points")
     for time in range(5):
         np.testing.assert_allclose(np.array(points.Get(time)), moving.at(time), atol=1e-6)
+    write_mesh_usd(moving, tmp_path / "a.usdz", "z", 8.0)
+    stage = Usd.Stage.Open(str(tmp_path / "a.usdz"))
+    prim = stage.GetPrimAtPath("/scene/mesh")
+    np.testing.assert_allclose(np.array(prim.GetAttribute("primvars:st").Get()), moving.mesh.uv, atol=1e-6)
+    file = stage.GetPrimAtPath("/scene/surface/image").GetAttribute("inputs:file").Get()
+    assert [str(t) for t in prim.GetRelationship("material:binding").GetTargets()] == ["/scene/surface"]
+    with zipfile.ZipFile(tmp_path / "a.usdz") as held:  # stored, and found from within the package
+        name = next(each for each in held.namelist() if each.endswith("texture.png"))
+        assert file.resolvedPath.endswith(f"[{name}]")
+        assert np.array_equal(np.array(Image.open(held.open(name))), moving.mesh.image)
 
 
 def test_what_cannot_become_a_mesh_is_refused(scene: Scene, tmp_path: Path) -> None:
