@@ -1,16 +1,16 @@
 """What the view module learns: with the reference clean, the other view is denoised better than by the base.
 
-    make bench-sync                                         128 + 32 scenes, base, module and control: 45 minutes
+    make bench-sync                                         128 + 32 scenes, three runs
     python bench/sync.py --size 16 --scale 0.5              16 px, half of the steps: 8 minutes
     python bench/sync.py --size 16 --scale 0.02 --scenes 0.1     whether the wiring holds
 
-160 scenes of two or three balls (parts/sync_scenes.py), six cameras each: 128 train, 32 validate. Three runs of
-`sync-tiny`: the base on single views; the module on it, frozen; the control, which is told the cameras of other
-scenes. Every result is a line of WORK/rows.jsonl as soon as it is known; the same command again goes on where
+160 scenes of two or three balls (parts/sync_scenes.py), six cameras each: 128 train, 32 validate. Three runs
+of `sync-tiny`: the base on single views; the module on it, frozen; the control, which is told the cameras of
+other scenes. Every result is a line of WORK/rows.jsonl as soon as it is known; the same command goes on where
 it was cut, from the newest checkpoint of a run. The last line is one line of JSON; --out writes it.
 
-E is the mean squared error of the velocity on view 1 over all ordered pairs of the validation scenes with fixed
-noise, view 0 clean; H its mean at sigma 0.7, 0.9 and 0.97.
+E is the mean squared error of the velocity on view 1 over all ordered pairs of the validation scenes with
+fixed noise, view 0 clean; H its mean at sigma 0.7, 0.9 and 0.97.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scenes of `bench/sync.py`: two or three coloured balls on straight paths, shaded, with true occlusion.
 
-Seen by six static cameras, the rig `sync:6` at one distance with elevations of 0 to 30 degrees. They are drawn
-with numpy, two by two samples a pixel, so that any other camera can be asked of a scene afterwards.
+Seen by six static cameras, the rig `sync:6` at one distance with elevations of 0 to 30 degrees. They are
+drawn with numpy, two by two samples a pixel, so that any other camera can be asked of a scene afterwards.
 """
 
 from __future__ import annotations
