@@ -54,7 +54,7 @@ def read_inputs(sources: Sequence[str], cameras: Path | None, path: str) -> Give
             raise InputError(f"{len(given.views)} images need --cameras, a transforms.json with one for each")
         return given
     if is_dtu(record):
-        posed = read_dtu_cameras(record, len(given.views), given.views[0].size)
+        in_order = read_dtu_cameras(record, len(given.views), given.views[0].size)
         return replace(given, views=tuple(replace(view, camera=own) for view, own in zip(given.views, posed)))
     transforms = read_transforms(record)
     if len(transforms) != len(given.views):

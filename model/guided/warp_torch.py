@@ -51,7 +51,7 @@ def _triangles(depth: Tensor, valid: Tensor) -> Tensor:
     parts = (slice(None, -1), slice(None, -1)), (slice(None, -1), slice(1, None))
     a, b, d, c = (*parts, (slice(1, None), slice(None, -1)), (slice(1, None), slice(1, None)))
     falling = (depth[a] - depth[c]).abs() <= (depth[b] - depth[d]).abs()
-    three = sum(valid[p].int() for p in (a, b, c, d)) == 3
+    three = torch.stack([valid[p].int() for p in (a, b, c, d)]).sum(0) == 3
     falling = torch.where(three, ~(valid[b] & valid[d]), falling)
     at = {name: index[p] for name, p in zip("abcd", (a, b, c, d))}
     first = torch.stack([at["a"], at["b"], torch.where(falling, at["c"], at["d"])], -1)
@@ -61,7 +61,7 @@ def _triangles(depth: Tensor, valid: Tensor) -> Tensor:
     corners = corners[whole]
     near = depth.reshape(-1)[corners]
     least = near.min(1).values
-    return corners[near.max(1).values - least <= np.float32(CUT) * least]
+    return corners[near.max(1).values - least <= float(np.float32(CUT)) * least]
 
 
 def _surface(
@@ -157,7 +157,7 @@ def _points(
             share = share * torch.exp(-(own - nearest).clamp(min=0) / (SOFT * nearest))
             keep = torch.isfinite(nearest)
         else:
-            keep = torch.isfinite(nearest) & (own <= nearest * np.float32(1 + SAME))
+            keep = torch.isfinite(nearest) & (own <= nearest * float(np.float32(1 + SAME)))
         weight.index_add_(0, pixel[keep], share[keep])
         splat.index_add_(0, pixel[keep], share[keep][:, None] * rows[inside][keep])
     return far, weight, splat
