@@ -34,7 +34,7 @@ FISH = "anglerfish betta blobfish bluetang butterflyfish cardinalfish clownfish 
 #: Never trained on.
 NEW = ("cute_fish_pack_cowfish", "cute_fish_pack_flatfish")
 CLIPS = (
-    "--preset draft --frames 8 --resolution 32 --samples 16 --fov 30 --rigs static_orbit,dynamic_orbit "
+    "--preset draft --frames 24 --resolution 64 --samples 8 --fov 30 --rigs static_orbit,dynamic_orbit "
     "--elevation 15 --passes depth"
 )
 STEPS = {10: 1, 20: 2, 30: 3, 50: 5}
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--sample-steps", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--assets", type=int, default=3, help="training clips measured, beside the new ones")
+    parser.add_argument("--rows", default="", help="rows of `end` that begin so, separated by ;")
     parser.add_argument("--out", help="write the result into this file")
     args = parser.parse_args()
     parts, work = args.only or ["warp", "speed", "overhead", "end"], Path(args.work)
@@ -72,7 +73,9 @@ def main() -> None:
         if "overhead" in parts:
             found["overhead"] = overhead(run)
         if "end" in parts:
-            found["end"] = end_to_end(run, clips, args.sample_steps, args.seeds, args.assets)
+            found["end"] = end_to_end(
+                run, clips, args.sample_steps, args.seeds, args.assets, work / "end.jsonl", args.rows
+            )
     line = json.dumps({"bench": "nvs", **found})
     if args.out:
         Path(args.out).write_text(line + "\n", encoding="utf-8")
@@ -114,7 +117,8 @@ def trained(run: Path, dataset: str, steps: int) -> str:
     if not (run / "model").exists():
         where = " and ".join(f"uid <> '{uid}'" for uid in NEW)
         stages = json.dumps([{"name": "static", "steps": steps, "condition_scale": 0.1}])
-        config = override(preset("tiny"), [f"stages={stages}", f"data.where={where}"])
+        size = ["data.resolution=64", "data.frames=24", "optim.batch=1", "optim.effective_batch=1"]
+        config = override(preset("tiny"), [f"stages={stages}", f"data.where={where}", *size])
         train(config, dataset, run, resume=(run / "config.json").exists())
     return str(run)
 
@@ -274,19 +278,17 @@ def overhead(run: str, count: int = 50) -> dict[str, float]:
     from orbit4d.model import GuidanceWeights
     from orbit4d.model.guided.sampler import guided_sample
     from orbit4d.model.guided.schedules import DiffusersSchedule
+    from orbit4d.model.sampling.branches import Branches
     from orbit4d.model.sampling.guided_orbit import OrbitRun
-    from orbit4d.model.sampling.pipeline import _Branches
 
     torch.set_num_threads(1)
     model = OrbitRun.load(run)
     pipeline = model.pipeline
     first = np.random.default_rng(0).random((*model.size, 3)).astype(np.float32)
-    full = pipeline._conditions(
-        pipeline.parts, first, None, None, None, pipeline.orbit(), 1, torch.device("cpu")
-    )
+    asked = pipeline.conditions(first, cameras=pipeline.orbit())
     pipeline.scheduler.set_timesteps(50)
     schedule = DiffusersSchedule(pipeline.scheduler)
-    denoiser = _Branches(pipeline, full, None, GuidanceWeights(0.0, 0.0, 0.0), None, None)
+    denoiser = Branches(pipeline, asked, GuidanceWeights(0.0, 0.0, 0.0), None)
     warp = model.encode(np.repeat(first[None], model.frames, 0))
     seen = torch.ones(1, 1, *warp.shape[2:], dtype=torch.bool)
     x, seconds = torch.randn(warp.shape), {0.0: [], 0.5: []}
@@ -339,68 +341,119 @@ def settings() -> dict[str, dict[str, str]]:
     return rows
 
 
-def end_to_end(run: str, dataset: str, steps: int, seeds: int, assets: int) -> dict[str, Any]:
-    """PSNR and SSIM to the rendered orbit, mean and standard error over clips and seeds, for every row."""
-    import contextlib
-    import io
+def end_to_end(
+    run: str, dataset: str, steps: int, seeds: int, assets: int, kept: Path, names: str = ""
+) -> dict[str, Any]:
+    """PSNR and SSIM to the rendered orbit, mean and standard error over clips and seeds, for every row.
 
+    Each sample is a line of `kept` as it is made: a run that was cut goes on where it stopped. `names`
+    keeps the rows whose name begins with one of them, separated by semicolons.
+    """
     import torch
 
-    from orbit4d.compose.completion.inputs import Given
-    from orbit4d.compose.completion.novel_view import Request, make
     from orbit4d.model.sampling.guided_orbit import OrbitRun
 
     torch.set_num_threads(1)
     model = OrbitRun.load(run)
-    names = uids(dataset)
-    new = [uid for uid in names if uid in NEW]
-    chosen = [*[uid for uid in names if uid not in NEW][:assets], *new]
-    table: dict[str, Any] = {}
-    every: dict[str, dict[str, list[float]]] = {}
+    known = uids(dataset)
+    chosen = [*[uid for uid in known if uid not in NEW][:assets], *[uid for uid in known if uid in NEW]]
     clips = {uid: static_clip(dataset, uid) for uid in chosen}
+    done = samples(kept, run, steps)
+    wanted = tuple(names.split(";")) if names else ("",)
     for name, how in settings().items():
-        scores: dict[str, list[Any]] = {"trained": [], "new": []}
+        if not name.startswith(("unguided", *wanted)):
+            continue
         for uid, clip in clips.items():
-            given, truth = given_view(clip, model), on_background(clip, model)
             for seed in range(seeds):
-                request = Request((), run, path="orbit", steps=steps, seed=seed, **how)
-                with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                    made = make(request, model, Given((given,), False))
-                scores["new" if uid in NEW else "trained"].append(
-                    against(made.frames.astype(np.float32) / 255, truth, made.sight.seen)
-                )
-        table[name] = {kind: summary(rows) for kind, rows in scores.items() if rows}
-        every[name] = {kind: [row["psnr"] for row in rows] for kind, rows in scores.items()}
-        told(name, table[name])
+                if (name, uid, seed) not in done:
+                    row = sampled(model, run, clip, steps, seed, how)
+                    done[name, uid, seed] = row
+                    keep(kept, {"run": run, "steps": steps, "name": name, "uid": uid, "seed": seed, **row})
+        told(name, by_kind(done, name))
     for name, frames_of in (("warp alone on white", warp_alone), ("nearest given view", repeated)):
-        scores = {"trained": [], "new": []}
         for uid, clip in clips.items():
             given, truth = given_view(clip, model), on_background(clip, model)
             frames, seen = frames_of(given, clip, model)
-            scores["new" if uid in NEW else "trained"].append(against(frames, truth, seen))
-        table[name] = {kind: summary(rows) for kind, rows in scores.items() if rows}
-        told(name, table[name])
+            done[name, uid, 0] = against(frames, truth, seen)
+        told(name, by_kind(done, name))
+    rows = list(dict.fromkeys(name for name, _, _ in done))
     beats = {
-        f"{name}: {kind}": gain(np.array(each[kind]), np.array(every["unguided"][kind]))
-        for name, each in every.items()
-        for kind in ("trained", "new")
-        if name != "unguided" and each[kind]
+        f"{name}: {kind}": gain(done, name, kind)
+        for name in rows
+        for kind in ("trained", "new", "all")
+        if name != "unguided" and not name.startswith(("warp alone", "nearest"))
     }
-    print("guided over unguided", beats)
+    for name, found in beats.items():
+        print(f"{name:44s} over unguided", found)
+    table = {name: by_kind(done, name) for name in rows}
     return {"table": table, "beats": beats, "clips": chosen, "steps": steps, "prior": model.prior}
 
 
-def gain(guided: Any, plain: Any) -> dict[str, float]:
-    """Guided over unguided, dB: the mean, and that over its standard error, of runs on their own and of pairs
-    of one clip and seed."""
-    count = max(len(plain), 2)
-    apart, pairs = (
-        float(np.sqrt(v / count))
-        for v in (guided.var(ddof=1) + plain.var(ddof=1), (guided - plain).var(ddof=1))
-    )
-    mean = float((guided - plain).mean())
-    errors = {"errors": mean / max(apart, 1e-9), "errors_of_pairs": mean / max(pairs, 1e-9)}
-    return {"gain_db": round(mean, 3), **{name: round(value, 2) for name, value in errors.items()}}
+Done = dict[tuple[str, str, int], dict[str, Any]]
+
+
+def samples(kept: Path, run: str, steps: int) -> Done:
+    """What a cut run has measured: rows by (row, clip, seed)."""
+    if not kept.exists():
+        return {}
+    lines = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines() if line[-1:] == "}"]
+    return {
+        (line["name"], line["uid"], line["seed"]): line
+        for line in lines
+        if (line["run"], line["steps"]) == (run, steps)
+    }
+
+
+def keep(kept: Path, line: dict[str, Any]) -> None:
+    """Append a line, at once."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def sampled(model: Any, run: str, clip: Any, steps: int, seed: int, how: dict[str, str]) -> dict[str, Any]:
+    """One video of one row, held against the rendered orbit."""
+    import contextlib
+    import io
+
+    from orbit4d.compose.completion.inputs import Given
+    from orbit4d.compose.completion.novel_view import Request, make
+
+    given, truth = given_view(clip, model), on_background(clip, model)
+    request = Request((), run, path="orbit", steps=steps, seed=seed, **how)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        made = make(request, model, Given((given,), False))
+    return against(made.frames.astype(np.float32) / 255, truth, made.sight.seen)
+
+
+def by_kind(done: Done, name: str) -> dict[str, Any]:
+    """Summaries of a row: of clips trained on, and of new ones."""
+    parts: dict[str, list[Any]] = {"trained": [], "new": []}
+    for (row, uid, _), found in done.items():
+        if row == name:
+            parts["new" if uid in NEW else "trained"].append(found)
+    return {kind: summary(rows) for kind, rows in parts.items() if rows}
+
+
+def gain(done: Done, name: str, kind: str) -> dict[str, float]:
+    """Guided over unguided, dB: the mean over clips, and that over its standard error.
+
+    Pairs of one clip and seed; seeds of a clip are averaged first, since they are not independent.
+    """
+    each: dict[str, list[float]] = {}
+    for (row, uid, seed), found in done.items():
+        if row == name and kind in ("all", "new" if uid in NEW else "trained"):
+            plain = done.get(("unguided", uid, seed))
+            if plain:
+                each.setdefault(uid, []).append(found["psnr"] - plain["psnr"])
+    means = np.array([np.mean(values) for values in each.values()])
+    if len(means) < 2:
+        return {"gain_db": round(float(means.mean()), 3) if len(means) else 0.0, "clips": len(means)}
+    error = float(means.std(ddof=1) / np.sqrt(len(means)))
+    return {
+        "gain_db": round(float(means.mean()), 3), "error_db": round(error, 3),
+        "errors": round(float(means.mean()) / max(error, 1e-9), 2), "clips": len(means),
+    }  # fmt: skip
 
 
 def given_view(clip: Any, model: Any) -> Any:

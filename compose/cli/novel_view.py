@@ -55,7 +55,7 @@ class _Size(click.ParamType):
 @click.option("--overwrite", is_flag=True, help="Replace an existing video, its folder and report.")
 @click.option(
     "--cameras", type=Place(),
-    help="transforms.json with a camera per input. Default: the one beside a video, else the path's start.",
+    help="A camera per input: transforms.json, or DTU's text files. Default: beside a video, else the start.",
 )  # fmt: skip
 @click.option(
     "--depth", type=Place(), help="Depth per input: a .npy, .exr, .pfm or 16-bit .png, or a folder."

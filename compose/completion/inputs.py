@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from orbit4d.compose.completion.dtu_cameras import is_dtu, read_dtu_cameras
 from orbit4d.compose.completion.view import View, view_of
 from orbit4d.datasets.cameras.transforms import find_transforms, read_transforms
 from orbit4d.datasets.core.errors import InputError
@@ -52,6 +53,9 @@ def read_inputs(sources: Sequence[str], cameras: Path | None, path: str) -> Give
         if len(given.views) > 1 and not given.video:
             raise InputError(f"{len(given.views)} images need --cameras, a transforms.json with one for each")
         return given
+    if is_dtu(record):
+        in_order = read_dtu_cameras(record, len(given.views), given.views[0].size)
+        return replace(given, views=tuple(replace(view, camera=own) for view, own in zip(given.views, posed)))
     transforms = read_transforms(record)
     if len(transforms) != len(given.views):
         raise InputError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from orbit4d.compose.completion.inputs import Given
@@ -119,6 +120,7 @@ def _ours(sources: list[list[View]], route: Route, soft: bool) -> list[Warped]:
         [camera.w2c_opencv for camera in route.cameras],
         (target.w, target.h),
         soft=soft,
+        device="cuda" if torch.cuda.is_available() else "cpu",
     )
 
 

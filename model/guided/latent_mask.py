@@ -10,7 +10,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def latent_mask(
-    seen: Mask, factor: int = 8, grow: int | None = None, share: float = 0.2
+    seen: Mask, factor: int = 8, grow: int | None = None, share: float | None = None
 ) -> tuple[Mask, Mask]:
     """Pixels that stay, and latents that are seen.
 
@@ -23,6 +23,9 @@ def latent_mask(
         factor: pixels per latent.
         grow: pixels; None: 2 for each 8 of `factor`, so none for latents of fewer: those of our own runs are
             blocks of pixels that nothing bleeds into, and 2 pixels would leave nothing of a small object.
+        share: of unseen pixels from which a latent is unseen; None: 0.2, and any unseen pixel for latents of
+            fewer than 8: a block holds its pixels as they are, and one across a silhouette would pin colours
+            filled in from the object where the background is.
 
     Returns:
         bool [..., H, W] and [..., H / factor, W / factor].
@@ -34,6 +37,8 @@ def latent_mask(
     if h % factor or w % factor:
         raise ValueError(f"seen: {w} x {h} is no multiple of {factor}")
     grow = factor // 8 * 2 if grow is None else grow
+    if share is None:
+        share = 0.2 if factor >= 8 else 1 / factor**2
     square = np.ones((1,) * (seen.ndim - 2) + (2 * grow + 1,) * 2, dtype=bool)
     kept = ~ndimage.binary_dilation(~seen, square) if grow else seen.copy()
     blocks = kept.reshape(*seen.shape[:-2], h // factor, factor, w // factor, factor)

@@ -107,9 +107,21 @@ def check_depth(depth: npt.NDArray[Any], name: str = "depth") -> None:
         raise ValueError(f"{name}: no value is finite, so there is nothing to warp")
 
 
-def warp_to(source: Source, K: Array, w2c: Array, size: tuple[int, int], *, soft: bool = False) -> Warped:
-    """One source seen by a target camera of any intrinsics [3, 3], pose [4, 4] and size (width, height)."""
+def warp_to(
+    source: Source, K: Array, w2c: Array, size: tuple[int, int], *, soft: bool = False, device: str = "cpu"
+) -> Warped:
+    """One source seen by a target camera of any intrinsics [3, 3], pose [4, 4] and size (width, height).
+
+    `device` "cpu" is numba; another one, such as "cuda" or "torch:cpu", is torch there.
+    """
     u, v, z, valid = _projected(source, K, w2c)
+    if device != "cpu":
+        import torch
+
+        from orbit4d.model.guided.warp_torch import warp_planes
+
+        where = torch.device(device.removeprefix("torch:"))
+        return Warped(*warp_planes(u, v, z, valid, source.depth, source.image, size, soft, where))
     w, h = size
     channels = source.image.shape[2]
     colour = np.ascontiguousarray(source.image)
@@ -126,14 +138,15 @@ def warp_to(source: Source, K: Array, w2c: Array, size: tuple[int, int], *, soft
 
 
 def warp_sources(
-    sources: Sequence[Source], K: Array, w2c: Array, size: tuple[int, int], *, soft: bool = False
-) -> Warped:
+    sources: Sequence[Source], K: Array, w2c: Array, size: tuple[int, int], *, soft: bool = False,
+    device: str = "cpu",
+) -> Warped:  # fmt: skip
     """Several sources seen by one target: per pixel the nearest surface, averaged over who sees it.
 
     Sources within 1 % of the nearest depth count ("hard"), or all with a factor that falls off over 0.5 %
     ("soft"); weighted by confidence over the distance from the target camera to that source's.
     """
-    each = [warp_to(source, K, w2c, size, soft=soft) for source in sources]
+    each = [warp_to(source, K, w2c, size, soft=soft, device=device) for source in sources]
     if len(each) == 1:
         return each[0]
     centre = _centre(w2c)
@@ -160,12 +173,18 @@ def warp_frames(
     *,
     soft: bool = False,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> list[Warped]:
-    """A path of target cameras, each with its sources; frames are warped side by side, each in one thread."""
+    """A path of target cameras, each with its sources; frames are warped side by side, each in one thread.
+
+    On another `device` than "cpu" they are warped by torch, one after the other.
+    """
 
     def one(i: int) -> Warped:
-        return warp_sources(sources[i], K[i], w2c[i], size, soft=soft)
+        return warp_sources(sources[i], K[i], w2c[i], size, soft=soft, device=device)
 
+    if device != "cpu":
+        return [one(i) for i in range(len(w2c))]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(one, range(len(w2c))))
 

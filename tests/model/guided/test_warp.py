@@ -239,6 +239,8 @@ def test_growth_of_the_unseen_follows_the_latents_size() -> None:
     kept, latent = latent_mask(disc, 4)
     assert np.array_equal(kept, disc) and latent.sum() >= 2
     assert not latent_mask(disc, 4, grow=2)[1].any()
+    # A block of pixels across the border of the disc would pin what was filled in beyond it.
+    assert np.array_equal(latent, disc.reshape(8, 4, 8, 4).all((1, 3)))
     for factor, pixels in ((8, 2), (16, 4)):
         for found, named in zip(latent_mask(disc, factor), latent_mask(disc, factor, grow=pixels)):
             assert np.array_equal(found, named)
