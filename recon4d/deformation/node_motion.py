@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -19,6 +21,18 @@ def has_kernels(field: Deformation) -> bool:
         return False
     weight = field.head.weight
     return weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+@dataclass
+class _Pass:
+    """Buffers of a pass through the network at T times."""
+
+    hidden: Float
+    slopes: Float
+    pulled: Float
+    other: Float
+    out: Float
+    grad_out: Float
 
 
 class NodeMotion:
@@ -43,7 +57,7 @@ class NodeMotion:
         self.places[:k, : self.n_places] = places
         room = max(self.width, wide) * self.width + padded * self.width + self.width
         self.scratch = np.zeros(room, np.float32)
-        self.passes: dict[int, network.Pass] = {}
+        self.passes: dict[int, _Pass] = {}
         self.node_quats, self.maps = np.empty((k, 4), np.float32), np.empty((k, skinning.MAP), np.float32)
         self.grad_maps = np.empty((skinning.PIECES + 1, k, skinning.MAP), np.float32)
         self.means, self.quats = np.empty((n, 3), np.float32), np.empty((n, 4), np.float32)
@@ -59,13 +73,18 @@ class NodeMotion:
         self._times = times
         asked = times if self.anchor is None else (*times, self.anchor)
         moments, run = self._moments(asked), self._pass(len(asked))
-        network.forward(self._network(), moments, run)
+        k = len(self.nodes)
+        network.forward(
+            self.values, self.depth, self.width, self.places, k, self.n_places, moments, self.scratch,
+            run.hidden, run.slopes, run.out,
+        )  # fmt: skip
         if self.anchor is not None:
             run.out[:-1] -= run.out[-1]
         node_maps.maps_of(run.out[0], self.nodes, self.node_quats, self.maps)
         index, weights = self.field.skinning()
-        followers = skinning.Followers(means, quats, self.maps, index, weights)
-        threads.run(skinning.forward, skinning.PIECES, followers, self.means, self.quats)
+        threads.run(
+            skinning.forward, skinning.PIECES, means, quats, self.maps, index, weights, self.means, self.quats
+        )
 
     def pull(
         self, means: Float, quats: Float, grad_moved: Float, grad_turned: Float, grad_means: Float,
@@ -81,8 +100,8 @@ class NodeMotion:
         index, shares = self.field.skinning()
         self.grad_maps[:] = 0.0
         threads.run(
-            skinning.backward, skinning.PIECES, skinning.Followers(means, quats, self.maps, index, shares),
-            grad_moved, grad_turned, skinning.Gradients(grad_means, grad_quats, self.grad_maps),
+            skinning.backward, skinning.PIECES, means, quats, self.maps, index, shares, grad_moved,
+            grad_turned, grad_means, grad_quats, self.grad_maps,
         )  # fmt: skip
         grad_maps = self.grad_maps[-1]
         for piece in self.grad_maps[:-1]:
@@ -99,12 +118,10 @@ class NodeMotion:
         node_maps.maps_backward(run.out[0], self.nodes, self.node_quats, grad_maps, run.grad_out[0])
         if anchored:
             run.grad_out[-1] = -run.grad_out[:-1].sum(axis=0)
-        network.backward(self._network(), moments, run, gradient)
-
-    def _network(self) -> network.Network:
-        return network.Network(
-            self.values, self.depth, self.width, self.places, len(self.nodes), self.n_places, self.scratch
-        )
+        network.backward(
+            self.values, self.depth, self.width, self.places, len(self.nodes), self.n_places, moments,
+            self.scratch, run.hidden, run.slopes, run.grad_out, run.pulled, run.other, gradient,
+        )  # fmt: skip
 
     def _moments(self, asked: tuple[float, ...]) -> Float:
         """Encoded times [T, M]; a fit asks for the same ones again and again."""
@@ -113,12 +130,12 @@ class NodeMotion:
             self._encoded[asked] = encode(t, self.field.config["time_octaves"]).numpy()
         return self._encoded[asked]
 
-    def _pass(self, times: int) -> network.Pass:
+    def _pass(self, times: int) -> _Pass:
         if times not in self.passes:
             k = len(self.nodes)
             rows = -(-times * k // network.ROWS) * network.ROWS
             floats = (rows * self.width * self.depth,) * 2 + (rows * self.width,) * 2
-            self.passes[times] = network.Pass(
+            self.passes[times] = _Pass(
                 *(np.zeros(size, np.float32) for size in floats),
                 *(np.zeros((times, k, network.OUTPUTS), np.float32) for _ in range(2)),
             )

@@ -1,15 +1,12 @@
 """Gaussians that follow control nodes: the nodes' blended maps applied to each, and its gradient (numba).
 
 As torch operations this takes longer than drawing the picture does: a dense [N, K] product and thousands of
-3 x 3 products. `skin_reference` is the slow twin.
+3 x 3 products. `skin_reference` is the slow twin. Arguments are loose as in `network`, for its reason.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -23,29 +20,6 @@ from orbit4d.recon4d.raster.simd import take_next
 MAP = 16
 #: Pieces of work that the Gaussians are cut into, whatever the number of threads.
 PIECES = 8
-
-Float = npt.NDArray[np.float32]
-
-
-class Followers(NamedTuple):
-    """What `skin` takes, as arrays: N Gaussians and the maps of the nodes that they follow."""
-
-    means: Float
-    quats: Float
-    maps: Float
-    index: npt.NDArray[np.int64]
-    weights: Float
-
-
-class Gradients(NamedTuple):
-    """Gradients by `Followers`."""
-
-    means: Float
-    """[N, 3]"""
-    quats: Float
-    """[N, 4]"""
-    maps: Float
-    """[PIECES or more, K, 16], zero before, one sum per piece"""
 
 
 def skin(means: Tensor, quats: Tensor, maps: Tensor, index: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,9 +48,9 @@ def skin_reference(
 class _Skin(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means, quats, maps, index, weights):
-        inputs = Followers(*(t.detach().contiguous().numpy() for t in (means, quats, maps, index, weights)))
+        inputs = [t.detach().contiguous().numpy() for t in (means, quats, maps, index, weights)]
         moved, turned = torch.empty_like(means), torch.empty_like(quats)
-        threads.run(forward, PIECES, inputs, moved.numpy(), turned.numpy())
+        threads.run(forward, PIECES, *inputs, moved.numpy(), turned.numpy())
         ctx.inputs = inputs
         return moved, turned
 
@@ -87,16 +61,15 @@ class _Skin(torch.autograd.Function):
         grad_means, grad_quats = torch.empty(means.shape), torch.empty(quats.shape)
         grad_maps = np.zeros((PIECES, *maps.shape), np.float32)
         threads.run(
-            backward, PIECES, ctx.inputs, grad_moved.contiguous().numpy(), grad_turned.contiguous().numpy(),
-            Gradients(grad_means.numpy(), grad_quats.numpy(), grad_maps),
+            backward, PIECES, *ctx.inputs, grad_moved.contiguous().numpy(), grad_turned.contiguous().numpy(),
+            grad_means.numpy(), grad_quats.numpy(), grad_maps,
         )  # fmt: skip
         return grad_means, grad_quats, torch.from_numpy(grad_maps.sum(axis=0)), None, None
 
 
 @jit
-def forward(counter, followers, moved, turned):
+def forward(counter, means, quats, maps, index, weights, moved, turned):
     """`skin`; moved [N, 3] and turned [N, 4] are outputs."""
-    means, quats, maps, index, weights = followers
     n = means.shape[0]
     blend = np.empty(MAP, np.float32)
     while True:
@@ -122,10 +95,10 @@ def forward(counter, followers, moved, turned):
 
 
 @jit
-def backward(counter, followers, grad_moved, grad_turned, gradients):
-    """`Gradients` of `skin` by `Followers` from those by what it moved and turned."""
-    means, quats, maps, index, weights = followers
-    grad_means, grad_quats, grad_maps = gradients
+def backward(
+    counter, means, quats, maps, index, weights, grad_moved, grad_turned, grad_means, grad_quats, grad_maps
+):  # fmt: skip
+    """Gradients of `skin`; grad_maps [PIECES or more, K, 16], zero before, receives one sum per piece."""
     n = means.shape[0]
     blend, pull = np.empty(MAP, np.float32), np.empty(MAP, np.float32)
     while True:

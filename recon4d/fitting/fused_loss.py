@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -108,21 +107,6 @@ class Judged(NamedTuple):
     """Number of such pixels."""
 
 
-class Compared(NamedTuple):
-    """A view and what it should look like, as `_pull_back` takes them."""
-
-    alpha: npt.NDArray[np.float32]
-    """[H, W, 1]"""
-    truth: npt.NDArray[np.float32]
-    """[H, W, 4]"""
-    background: npt.NDArray[np.float32]
-    """[3]"""
-    drawn: npt.NDArray[np.float32]
-    """[H, stride], on the background, channels interleaved"""
-    wanted: npt.NDArray[np.float32]
-    """[H, stride], as `drawn`"""
-
-
 class Comparison:
     """`terms` and its gradient without autograd, in buffers that are kept for images [H, W] of one size."""
 
@@ -140,7 +124,7 @@ class Comparison:
 
     def terms(self, color: Any, alpha: Any, truth: Any, background: Any) -> tuple[float, float, float]:
         """`terms` of arrays."""
-        self._compared = Compared(alpha, truth, background, self.drawn, self.wanted)
+        self._inputs = (alpha, truth, background)
         pieces, pixels = len(self.sums), self.h * self.w
         threads.run(
             _put_on_background, pieces, color, alpha, truth, background, self.drawn, self.wanted, self.sums
@@ -165,8 +149,8 @@ class Comparison:
         pixels, valid = self.h * self.w * CHANNELS, self.rows * (self.w - TAPS + 1) * CHANNELS
         scales = np.array([by_l1 / pixels, by_alpha * CHANNELS / pixels, by_ssim / valid], np.float32)
         threads.run(
-            _pull_back, len(self.sums), self._compared, self.slopes, self.rows, WINDOW, scales,
-            self.grad_color, self.grad_alpha,
+            _pull_back, len(self.sums), *self._inputs, self.drawn, self.wanted, self.slopes, self.rows,
+            WINDOW, scales, self.grad_color, self.grad_alpha,
         )  # fmt: skip
         return self.grad_color, self.grad_alpha
 
@@ -293,13 +277,15 @@ def _similarity(counter, drawn, wanted, window, inside, slopes, rows, sums):
 
 
 @jit
-def _pull_back(counter, compared, slopes, rows, window, scales, grad_color, grad_alpha):
+def _pull_back(
+    counter, alpha, truth, background, drawn, wanted, slopes, rows, window, scales, grad_color, grad_alpha
+):
     """Gradients of color [H, W, 3] and alpha [H, W, 1]; `scales` are those of the three terms per element.
 
     With w the window, x and y the pictures: ∂SSIM/∂x = w*s0 + 2x·(w*s1) + y·(w*s2), * a correlation with the
     slopes, which are zero outside the valid area.
     """
-    alpha, truth, background, drawn, wanted = compared
+    # Loose arguments: with a named tuple it measured 0.80 ms against 0.78, 2.4 % more.
     h, w = alpha.shape[:2]
     stride = drawn.shape[1]
     pieces = (h + ROWS - 1) // ROWS
