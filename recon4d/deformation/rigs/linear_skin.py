@@ -30,7 +30,7 @@ class Bound(NamedTuple):
     means: Array
     covs: Array
     maps: Array
-    index: Array
+    joints: Array
     weights: Array
 
 
