@@ -4,6 +4,9 @@ As torch operations it is a string of small matrix products whose calls take lon
 differ in the last digit with the number of torch's threads. Here a matrix product keeps eight rows of sixteen
 columns in registers and adds in one order. `NodeField.motions` is the slow twin.
 
+Kernels take loose arguments: with named tuples a pass back through the field, this and `skinning`, measured
+1.79 ms against 1.64, 9 % more.
+
 Parameters come as one flat array in the order in which the field registers them: place [W, E] and its bias,
 moment [W, M] and its bias, depth - 1 times hidden [W, W] and bias, head [6, W] and bias. W is a multiple of
 16. Row t·K + k of `hidden` [depth, R, W] is node k at time t; R is T·K raised to a multiple of 8.

@@ -146,20 +146,24 @@ def plan(boxes, depths, tiles_y, band_rows):
 
 
 @jit
-def open_band(
-    first_slot, last_slot, top, bottom, slot_splat, packed, colors, mode,
-    records, span_first, span_width,
-):  # fmt: skip
+def open_band(band, rows, splats, mode, kept):
     """Fill the records of a band's slots, and find the tiles that each slot meets in each tile row.
 
-    Row r of the band and slot s are entry (r - top)·(last_slot - first_slot) + s - first_slot of `span_first`
-    and `span_width` (int32): the first tile, and the number of tiles.
+    Takes an `arguments.Band` of `rows` rows at most and `Splats`, and writes into `Records`.
+
+    Row r of the band and slot s are entry (r - top)·(last_slot - first_slot) + s - first_slot of the band's
+    part of `span_first` and `span_width`: the first tile, and the number of tiles.
 
     At height dy from its centre an ellipse spans slope·dy ± width·√(1 - (dy/half_y)²); its rightmost point
     lies at dy = turn. Between a row's first and last pixel centre each bound is extreme at that height, or at
     the end nearest to it.
     """
+    first_slot, last_slot, top, bottom = band
+    slot_splat, packed, colors = splats
     n = last_slot - first_slot
+    spans = first_slot * rows
+    records, span_first = kept.values, kept.span_first[spans : spans + n * rows]
+    span_width = kept.span_width[spans : spans + n * rows]
     # One visit to each splat's data, which lie scattered; the loops over rows then run over plain arrays and
     # are vectorised.
     data = np.empty((10, n), np.float32)

@@ -16,6 +16,7 @@ import math
 import numpy as np
 
 from orbit4d.datasets.core.jit import jit
+from orbit4d.recon4d.raster.arguments import Band
 from orbit4d.recon4d.raster.binning import LANES, RECORD, TILE, open_band
 from orbit4d.recon4d.raster.modes import MIN_WEIGHT
 from orbit4d.recon4d.raster.reference import ALPHA_MAX, ALPHA_MIN, T_STOP
@@ -107,33 +108,28 @@ def write(
 
 
 @jit
-def composite(
-    counter, mode, order, band_rows, tiles_x, tiles_y, band_start, slot_splat, packed, colors, background,
-    expected, centres, records, span_first, span_width, transmittance, lasts, image, alphas,
-):  # fmt: skip
-    """Bin and blend bands; `mode` is one of `MODES`, `order` is the order in which threads
-    take them, dearest first.
+def composite(counter, mode, bands, splats, centres, kept, target):
+    """Bin and blend `arguments.Bands` of `Splats`; `mode` is one of `MODES`.
 
-    Outputs: records, span_first and span_width for the backward pass; transmittance and lasts (one past the
-    last splat blended) per pixel, tile after tile; image and alphas, flat, rows padded to whole tiles.
+    Outputs: all of `kept` (`Records`); image and alphas of `target`.
     """
-    bands, channels = len(order), len(mode)
+    order, band_rows, tiles_x, tiles_y, band_start = bands
+    records, span_first, span_width, transmittance, lasts = kept
+    image, alphas, background, expected = target
+    pieces, channels = len(order), len(mode)
     row_floats = tiles_x * TILE
     columns = load(centres, 0)
     zero = splat(_ZERO)
     while True:
         piece = take_next(counter)
-        if piece >= bands:
+        if piece >= pieces:
             break
         band = order[piece]
         first_slot, last_slot = band_start[band], band_start[band + 1]
         slots = last_slot - first_slot
         band_top, band_bottom = band * band_rows, min((band + 1) * band_rows, tiles_y)
         spans = first_slot * band_rows
-        open_band(
-            first_slot, last_slot, band_top, band_bottom, slot_splat, packed, colors, mode, records,
-            span_first[spans : spans + slots * band_rows], span_width[spans : spans + slots * band_rows],
-        )  # fmt: skip
+        open_band(Band(first_slot, last_slot, band_top, band_bottom), band_rows, splats, mode, kept)
         members = np.empty(slots + LANES, np.int32)
         for tile in range(band_top * tiles_x, band_bottom * tiles_x):
             left = np.float32((tile % tiles_x) * TILE)

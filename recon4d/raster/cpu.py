@@ -15,6 +15,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from orbit4d.recon4d.raster import blending, harmonics, modes, projection, threads, unblending
+from orbit4d.recon4d.raster.arguments import (
+    Bands,
+    Drawn,
+    LobeGradients,
+    Lobes,
+    Projected,
+    Records,
+    ScreenGradients,
+    Shapes,
+    SplatGradients,
+    Splats,
+    Target,
+    TargetGradients,
+    View,
+)
 from orbit4d.recon4d.raster.binning import RECORD, TILE, plan, rows_per_band
 
 
@@ -31,36 +46,25 @@ def _blocks(n: int, size: int) -> int:
     return -(-n // size)
 
 
-@dataclass(frozen=True)
-class _View:
-    """What a projection needs besides tensors."""
-
-    width: int
-    height: int
-    near: np.float32
-    far: np.float32
-    eps2d: np.float32
-
-
 class _Project(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, means, quats, scales, opacities, viewmats, Ks, view: _View):
+    def forward(ctx, means, quats, scales, opacities, viewmats, Ks, screen):
         cameras, n = viewmats.shape[0], means.shape[0]
         means2d, conics = means.new_empty(cameras, n, 2), means.new_empty(cameras, n, 3)
         depths, packed = means.new_empty(cameras, n), means.new_empty(cameras, n, RECORD)
         radii = torch.empty(cameras, n, 2, dtype=torch.int32)
         boxes = torch.empty(cameras, n, 4, dtype=torch.int32)
         tiles = torch.empty(cameras, n, dtype=torch.int32)
-        inputs = [_array(t) for t in (means, quats, scales, opacities)]
-        views, intrinsics = _array(viewmats), _array(Ks)
+        shapes = Shapes(_array(means), _array(quats), _array(scales))
+        views, intrinsics, flat_opacities = _array(viewmats), _array(Ks), _array(opacities)
+        outputs = (means2d, conics, depths, radii, packed, boxes, tiles)
         for c in range(cameras):
             threads.run(
-                projection.project, _blocks(n, projection.BLOCK), *inputs, views[c], intrinsics[c],
-                view.width, view.height, view.near, view.far, view.eps2d,
-                *(out[c].numpy() for out in (means2d, conics, depths, radii, packed, boxes, tiles)),
+                projection.project, _blocks(n, projection.BLOCK), shapes, flat_opacities,
+                View(views[c], intrinsics[c], *screen), Projected(*(out[c].numpy() for out in outputs)),
             )  # fmt: skip
         ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii, conics)
-        ctx.view = view
+        ctx.screen = screen
         ctx.mark_non_differentiable(radii, packed, boxes, tiles)
         ctx.set_materialize_grads(False)
         return means2d, conics, depths, radii, packed, boxes, tiles
@@ -70,7 +74,7 @@ class _Project(torch.autograd.Function):
     def backward(ctx, grad_means2d, grad_conics, grad_depths, *_):
         means, quats, scales, viewmats, Ks, radii, conics = ctx.saved_tensors
         cameras, n = radii.shape[:2]
-        given = [_array(t) for t in (means, quats, scales)]
+        shapes = Shapes(_array(means), _array(quats), _array(scales))
         views, intrinsics = _array(viewmats), _array(Ks)
         grads = [_zeros(*t.shape) for t in (means, quats, scales)]
         grad_view = _zeros(cameras, 4, 4) if ctx.needs_input_grad[4] else None
@@ -78,14 +82,16 @@ class _Project(torch.autograd.Function):
         grad_conics = _zeros(cameras, n, 3) if grad_conics is None else grad_conics
         with_depths = grad_depths is not None
         blocks = _blocks(n, projection.BLOCK)
+        gradients = Shapes(*(g.numpy() for g in grads))
         for c in range(cameras):
             per_block = np.zeros((0 if grad_view is None else blocks, 3, 4))
-            threads.run(
-                projection.project_backward, blocks, *given, views[c], intrinsics[c],
-                ctx.view.width, ctx.view.height, _array(radii[c]), _array(conics[c]),
+            screen = ScreenGradients(
                 _array(grad_means2d[c]), _array(grad_conics[c]),
-                _array(grad_depths[c]) if with_depths else np.zeros(0, np.float32),
-                *(g.numpy() for g in grads), per_block, with_depths,
+                _array(grad_depths[c]) if with_depths else np.zeros(0, np.float32), with_depths,
+            )  # fmt: skip
+            threads.run(
+                projection.project_backward, blocks, shapes, View(views[c], intrinsics[c], *ctx.screen),
+                _array(radii[c]), _array(conics[c]), screen, gradients, per_block,
             )  # fmt: skip
             if grad_view is not None:
                 grad_view[c] = torch.from_numpy(projection.camera_gradient(per_block))
@@ -98,10 +104,8 @@ class _Harmonics(torch.autograd.Function):
         cameras, n = radii.shape[:2]
         colors = means.new_empty(cameras, n, 3)
         for c in range(cameras):
-            threads.run(
-                harmonics.evaluate, _blocks(n, harmonics.BLOCK), _array(means), _array(coefficients),
-                _array(origins[c]), degree, _array(radii[c]), colors[c].numpy(),
-            )  # fmt: skip
+            lobes = Lobes(_array(means), _array(coefficients), _array(origins[c]), degree, _array(radii[c]))
+            threads.run(harmonics.evaluate, _blocks(n, harmonics.BLOCK), lobes, colors[c].numpy())
         ctx.save_for_backward(means, coefficients, origins, radii, colors)
         ctx.degree = degree
         return colors
@@ -118,10 +122,12 @@ class _Harmonics(torch.autograd.Function):
         blocks = _blocks(n, harmonics.BLOCK)
         for c in range(cameras):
             per_block = np.zeros((blocks, 3))
+            lobes = Lobes(
+                _array(means), _array(coefficients), _array(origins[c]), ctx.degree, _array(radii[c])
+            )
             threads.run(
-                harmonics.evaluate_backward, blocks, _array(means), _array(coefficients), _array(origins[c]),
-                ctx.degree, _array(radii[c]), _array(colors[c]), _array(grad_colors[c]),
-                grad_coefficients.numpy(), grad_means.numpy(), per_block,
+                harmonics.evaluate_backward, blocks, lobes, _array(colors[c]), _array(grad_colors[c]),
+                LobeGradients(grad_coefficients.numpy(), grad_means.numpy(), per_block),
             )  # fmt: skip
             grad_origins[c] = torch.from_numpy(per_block.sum(axis=0))
         return (
@@ -137,16 +143,9 @@ class _Harmonics(torch.autograd.Function):
 class _Work:
     """One camera's forward pass as the backward pass needs it."""
 
-    splats: np.ndarray
-    bands: np.ndarray
-    band_start: np.ndarray
-    splat_start: np.ndarray
-    splat_slots: np.ndarray
-    records: np.ndarray
-    span_first: np.ndarray
-    span_width: np.ndarray
-    transmittance: np.ndarray
-    lasts: np.ndarray
+    bands: Bands
+    drawn: Drawn
+    records: Records
 
 
 class _Composite(torch.autograd.Function):
@@ -164,11 +163,14 @@ class _Composite(torch.autograd.Function):
         alphas = torch.empty(cameras, tiles_y * TILE, tiles_x * TILE, 1)
         ctx.works = []
         for c in range(cameras):
+            target = Target(
+                image[c].numpy().reshape(-1), alphas[c].numpy().reshape(-1),
+                _array(backgrounds[c]) if backgrounds is not None else np.zeros(3, np.float32), expected,
+            )  # fmt: skip
             work = _composite_camera(
                 blending.MODES[channels], _array(boxes[c]), _array(packed[c]),
                 _array(colors[c]) if colors is not None else np.zeros((0, 3), np.float32), _array(depths[c]),
-                _array(backgrounds[c]) if backgrounds is not None else np.zeros(3, np.float32),
-                tiles_x, tiles_y, expected, image[c].numpy(), alphas[c].numpy(),
+                tiles_x, tiles_y, target,
             )  # fmt: skip
             ctx.works.append(work)
         ctx.save_for_backward(means2d, conics, opacities, backgrounds, alphas, image if expected else None)
@@ -181,8 +183,6 @@ class _Composite(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_image, grad_alphas):
         means2d, conics, opacities, backgrounds, alphas, image = ctx.saved_tensors
-        width, height = ctx.size
-        tiles_x, tiles_y = _blocks(width, TILE), _blocks(height, TILE)
         cameras, n = means2d.shape[:2]
         channels, with_depth = ctx.channels, ctx.channels != 3
         grad_image = _padded(grad_image, alphas, channels, ctx.size)
@@ -196,20 +196,20 @@ class _Composite(torch.autograd.Function):
         flat_opacities = _array(opacities)
         outputs = (grad_means2d, grad_conics, grad_opacities, grad_colors, grad_depths, absolute)
         for c, work in enumerate(ctx.works):
-            grad_records = np.empty(len(work.records), np.float32)
-            threads.run(
-                unblending.composite_backward, len(work.bands), *kind, work.bands, rows_per_band(tiles_y),
-                tiles_x, tiles_y, work.band_start,
+            grad_records = np.empty(len(work.records.values), np.float32)
+            target = TargetGradients(
+                _array(grad_image[c]).reshape(-1), _array(grad_alphas[c]).reshape(-1),
                 _array(backgrounds[c]) if backgrounds is not None else np.zeros(3, np.float32),
-                _array(image[c]).reshape(-1) if ctx.expected else np.zeros(0, np.float32), blending.CENTRES,
-                work.records, work.span_first, work.span_width, work.transmittance,
-                work.lasts,
-                _array(grad_image[c]).reshape(-1), _array(grad_alphas[c]).reshape(-1), grad_records,
+                _array(image[c]).reshape(-1) if ctx.expected else np.zeros(0, np.float32),
             )  # fmt: skip
             threads.run(
-                unblending.gather_gradients, _blocks(len(work.splats), unblending.BLOCK), *kind, work.splats,
-                work.splat_start, work.splat_slots, grad_records, _array(conics[c]), flat_opacities,
-                *(g[c].numpy() for g in outputs),
+                unblending.composite_backward, len(work.bands.order), *kind, work.bands, blending.CENTRES,
+                work.records, target, grad_records,
+            )  # fmt: skip
+            threads.run(
+                unblending.gather_gradients, _blocks(len(work.drawn.order), unblending.BLOCK), *kind,
+                work.drawn, grad_records, _array(conics[c]), flat_opacities,
+                SplatGradients(*(g[c].numpy() for g in outputs)),
             )  # fmt: skip
         if ctx.absgrad:
             means2d.absgrad = absolute
@@ -243,32 +243,27 @@ def _padded(gradient: Tensor | None, like: Tensor, channels: int, size: tuple[in
 
 def _composite_camera(
     mode: tuple[int, ...], boxes: np.ndarray, packed: np.ndarray, colors: np.ndarray, depths: np.ndarray,
-    background: np.ndarray, tiles_x: int, tiles_y: int, expected: bool, image: np.ndarray, alphas: np.ndarray,
+    tiles_x: int, tiles_y: int, target: Target,
 ) -> _Work:  # fmt: skip
     band_rows = rows_per_band(tiles_y)
     order, band_start, band_cost, slot_splat, splat_start, splat_slots = plan(
         boxes, depths, tiles_y, band_rows
     )
     tiles, slots = tiles_x * tiles_y, len(slot_splat)
-    work = _Work(
-        splats=order,
-        # Dearest bands first, so that no thread starts a long one when the others are done.
-        bands=np.argsort(-band_cost, kind="stable"),
-        band_start=band_start,
-        splat_start=splat_start,
-        splat_slots=splat_slots,
-        records=np.empty(slots * RECORD, np.float32),
+    # Dearest bands first, so that no thread starts a long one when the others are done.
+    bands = Bands(np.argsort(-band_cost, kind="stable"), band_rows, tiles_x, tiles_y, band_start)
+    records = Records(
+        values=np.empty(slots * RECORD, np.float32),
         span_first=np.empty(slots * band_rows, np.int32),
         span_width=np.empty(slots * band_rows, np.int32),
         transmittance=np.empty(tiles * blending.PIXELS, np.float32),
         lasts=np.empty(tiles * blending.PIXELS, np.float32),
     )
     threads.run(
-        blending.composite, len(work.bands), mode, work.bands, band_rows, tiles_x, tiles_y, band_start,
-        slot_splat, packed, colors, background, expected, blending.CENTRES, work.records, work.span_first,
-        work.span_width, work.transmittance, work.lasts, image.reshape(-1), alphas.reshape(-1),
+        blending.composite, len(bands.order), mode, bands, Splats(slot_splat, packed, colors),
+        blending.CENTRES, records, target,
     )  # fmt: skip
-    return work
+    return _Work(bands, Drawn(order, splat_start, splat_slots), records)
 
 
 def rasterize(
@@ -281,9 +276,9 @@ def rasterize(
     means, quats, scales, opacities, viewmats, Ks = (
         t.float() for t in (means, quats, scales, opacities, viewmats, Ks)
     )
-    view = _View(width, height, np.float32(near_plane), np.float32(far_plane), np.float32(eps2d))
+    screen = (width, height, np.float32(near_plane), np.float32(far_plane), np.float32(eps2d))
     means2d, conics, depths, radii, packed, boxes, tiles = _Project.apply(
-        means, quats, scales, opacities.detach(), viewmats, Ks, view
+        means, quats, scales, opacities.detach(), viewmats, Ks, screen
     )
     seen = None
     if modes.wants_rgb(render_mode):

@@ -85,8 +85,9 @@ def _basis_gradient(x, y, z, degree, d):
 
 
 @jit
-def evaluate(counter, means, coefficients, origin, degree, visible, colors):
-    """colors [N, 3] = max(0, 0.5 + basis · coefficients [N, K, 3]); 0 where `visible` [N, 2] is 0."""
+def evaluate(counter, lobes, colors):
+    """colors [N, 3] = max(0, 0.5 + basis · coefficients) of `arguments.Lobes`; 0 where `visible` is 0."""
+    means, coefficients, origin, degree, visible = lobes
     n, used = means.shape[0], (degree + 1) * (degree + 1)
     blocks = (n + BLOCK - 1) // BLOCK
     basis = np.empty(16, np.float32)
@@ -109,14 +110,10 @@ def evaluate(counter, means, coefficients, origin, degree, visible, colors):
 
 
 @jit
-def evaluate_backward(
-    counter, means, coefficients, origin, degree, visible, colors, grad_colors,
-    grad_coefficients, grad_means, grad_origin,
-):  # fmt: skip
-    """Add one camera's gradients; `grad_origin` float64 [blocks, 3] receives one sum per block.
-
-    `grad_means` may have no rows when neither means nor camera need a gradient.
-    """
+def evaluate_backward(counter, lobes, colors, grad_colors, gradients):
+    """Add one camera's `arguments.LobeGradients`; that by the origin receives one sum per block."""
+    means, coefficients, origin, degree, visible = lobes
+    grad_coefficients, grad_means, grad_origin = gradients
     n, used = means.shape[0], (degree + 1) * (degree + 1)
     blocks = (n + BLOCK - 1) // BLOCK
     basis, pull = np.empty(16, np.float32), np.zeros(16, np.float32)

@@ -74,16 +74,15 @@ def _limits(intrinsics, width, height):
 
 
 @jit
-def project(
-    counter, means, quats, scales, opacities, view, intrinsics, width, height, near, far, eps2d,
-    means2d, conics, depths, radii, packed, boxes, tiles,
-):  # fmt: skip
-    """One camera. The arrays of the second row are outputs; `packed` [N, 16] is
-    described in `binning`, `boxes` [N, 4] in `binning.plan`.
+def project(counter, shapes, opacities, camera, projected):
+    """Project `arguments.Shapes` with opacities [N] into one `arguments.View`; outputs: `projected`.
 
     det(QQᵀ + e·I) is taken as |q0 x q1|² + e·(|q0|² + |q1|²) + e², a sum without cancellation: the usual
     a·c - b² loses all digits on a long needle.
     """
+    means, quats, scales = shapes
+    view, intrinsics, width, height, near, far, eps2d = camera
+    means2d, conics, depths, radii, packed, boxes, tiles = projected
     n = means.shape[0]
     blocks = (n + BLOCK - 1) // BLOCK
     fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
@@ -162,16 +161,16 @@ def project(
 
 
 @jit
-def project_backward(
-    counter, means, quats, scales, view, intrinsics, width, height, radii, conics,
-    grad_means2d, grad_conics, grad_depths,
-    grad_means, grad_quats, grad_scales, grad_view, with_depths,
-):  # fmt: skip
-    """Add one camera's gradients to `grad_means`, `grad_quats`, `grad_scales`.
+def project_backward(counter, shapes, camera, radii, conics, screen, gradients, grad_view):
+    """Add one camera's gradients, from `arguments.ScreenGradients`, to those by `shapes`.
 
     `grad_view` float64 [blocks, 3, 4] receives one sum per block of Gaussians, or has no rows when the camera
     needs no gradient.
     """
+    means, quats, scales = shapes
+    view, intrinsics, width, height, _, _, _ = camera
+    grad_means2d, grad_conics, grad_depths, with_depths = screen
+    grad_means, grad_quats, grad_scales = gradients
     n = means.shape[0]
     blocks = (n + BLOCK - 1) // BLOCK
     fx, fy = intrinsics[0, 0], intrinsics[1, 1]
@@ -179,7 +178,7 @@ def project_backward(
     v00, v01, v02, v03 = view[0, 0], view[0, 1], view[0, 2], view[0, 3]
     v10, v11, v12, v13 = view[1, 0], view[1, 1], view[1, 2], view[1, 3]
     v20, v21, v22, v23 = view[2, 0], view[2, 1], view[2, 2], view[2, 3]
-    camera = grad_view.shape[0] > 0
+    moves = grad_view.shape[0] > 0
     one, two, half = np.float32(1.0), np.float32(2.0), np.float32(0.5)
     while True:
         block = take_next(counter)
@@ -260,7 +259,7 @@ def project_backward(
             grad_scales[i, 0] += n00 * r[0] + n10 * r[3] + n20 * r[6]
             grad_scales[i, 1] += n01 * r[1] + n11 * r[4] + n21 * r[7]
             grad_scales[i, 2] += n02 * r[2] + n12 * r[5] + n22 * r[8]
-            if camera:
+            if moves:
                 # ∂L/∂W = ∂M (R S)ᵀ + ∂p pᵀ, ∂L/∂t = ∂p.
                 for row in range(3):
                     e0 = r[3 * row] * s0

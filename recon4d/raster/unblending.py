@@ -109,21 +109,21 @@ def unblend(
 
 
 @jit
-def composite_backward(
-    counter, mode, absolute, order, band_rows, tiles_x, tiles_y, band_start, background, expected, centres,
-    records, span_first, span_width, transmittance, lasts, grad_image, grad_alphas, grad_records,
-):  # fmt: skip
-    """Fill `grad_records` [slots · RECORD] (see the top of this file) from the gradients of the images.
+def composite_backward(counter, mode, absolute, bands, centres, kept, target, grad_records):
+    """Fill `grad_records` [slots · RECORD] (see the top of this file) from `arguments.TargetGradients`.
 
-    `expected` is the image whose last channel is the expected depth, or empty if it is no such image.
+    `bands` and `kept` are those of `blending.composite`.
     """
-    bands, channels = len(order), len(mode)
+    order, band_rows, tiles_x, tiles_y, band_start = bands
+    records, span_first, span_width, transmittance, lasts = kept
+    grad_image, grad_alphas, background, expected = target
+    pieces, channels = len(order), len(mode)
     row_floats = tiles_x * TILE
     columns = load(centres, 0)
     zero = splat(_ZERO)
     while True:
         piece = take_next(counter)
-        if piece >= bands:
+        if piece >= pieces:
             break
         band = order[piece]
         first_slot, last_slot = band_start[band], band_start[band + 1]
@@ -226,14 +226,13 @@ BLOCK = 1024
 
 
 @jit
-def gather_gradients(
-    counter, mode, absolute, order, splat_start, splat_slots, grad_records, conics, opacities,
-    grad_means2d, grad_conics, grad_opacities, grad_colors, grad_depths, abs_means2d,
-):  # fmt: skip
-    """Sum each splat's slots, band after band, and turn moments into gradients.
+def gather_gradients(counter, mode, absolute, drawn, grad_records, conics, opacities, gradients):
+    """Sum each splat's slots, band after band, and turn moments into `arguments.SplatGradients`.
 
     Splats are taken in depth order, in which their slots lie in memory. Those not drawn are left alone.
     """
+    order, splat_start, splat_slots = drawn
+    grad_means2d, grad_conics, grad_opacities, grad_colors, grad_depths, abs_means2d = gradients
     n = len(order)
     blocks = (n + BLOCK - 1) // BLOCK
     while True:

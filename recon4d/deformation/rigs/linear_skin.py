@@ -6,7 +6,7 @@ linear part of M. Kernels on a few threads, and a slow twin.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,16 @@ PIECES = 8
 STEPS = 12
 
 Array = npt.NDArray[Any]
+
+
+class Bound(NamedTuple):
+    """What `skin` takes, as arrays: Gaussians bound to joints."""
+
+    means: Array
+    covs: Array
+    maps: Array
+    joints: Array
+    weights: Array
 
 
 def skin(means: Any, covs: Any, maps: Any, index: Any, weights: Any) -> tuple[Any, Any, Any]:
@@ -45,7 +55,7 @@ def skin(means: Any, covs: Any, maps: Any, index: Any, weights: Any) -> tuple[An
     if joints.size and not (joints.min() >= 0 and joints.max() < len(g)):
         raise ValueError(f"skin: a joint of {int(joints.max())} among {len(g)}")
     moved, covered, turned = np.empty_like(x), np.empty_like(sigma), np.empty_like(sigma)
-    threads.run(_skin, PIECES, x, sigma, g, joints, w, moved, covered, turned)
+    threads.run(_skin, PIECES, Bound(x, sigma, g, joints, w), moved, covered, turned)
     return _like(given, moved), _like(given, covered), _like(given, turned)
 
 
@@ -81,7 +91,8 @@ def drawn(
     """
     n = len(means)
     moved, quats, logs = (np.empty((n, size), np.float32) for size in (3, 4, 3))
-    threads.run(_drawn, PIECES, means, covs, maps, index, weights, frames, floor, moved, quats, logs)
+    bound = Bound(means, covs, maps, index, weights)
+    threads.run(_drawn, PIECES, bound, frames, floor, moved, quats, logs)
     return moved, quats, logs
 
 
@@ -161,8 +172,9 @@ def _carried(i, means, covs, m, half, moved, sigma):  # type: ignore[no-untyped-
 
 
 @jit
-def _skin(counter, means, covs, maps, index, weights, moved, covered, turned):  # type: ignore[no-untyped-def]
+def _skin(counter, bound, moved, covered, turned):  # type: ignore[no-untyped-def]
     """`skin`; the last three are outputs."""
+    means, covs, maps, index, weights = bound
     n = index.shape[0]
     m = np.empty((3, 4), np.float64)
     r = np.empty((3, 3), np.float64)
@@ -229,8 +241,9 @@ def _quaternion(v, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _drawn(counter, means, covs, maps, index, weights, frames, floor, moved, quats, logs):  # type: ignore[no-untyped-def]
+def _drawn(counter, bound, frames, floor, moved, quats, logs):  # type: ignore[no-untyped-def]
     """`drawn`; the last three are outputs."""
+    means, covs, maps, index, weights = bound
     n = means.shape[0]
     m, r = np.empty((3, 4)), np.empty((3, 3))
     half, sigma, v, d = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
