@@ -81,6 +81,17 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """The copy of a learned video prior that `vsd` and `msd` train."""
+
+    rank: int = 4
+    rate: float = 1e-4
+    """Of its Adam (ProlificDreamer)."""
+    first: int = 100
+    """Training passes of `msd` before its first step: they make the prior one of this object held still."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """A whole run."""
 
@@ -129,6 +140,7 @@ class Settings:
     reference: Reference = field(default_factory=Reference)
     distilling: dict[str, Distilling] = field(default_factory=dict)
     """By slot."""
+    lora: Lora = field(default_factory=Lora)
     scaling: Literal["pixel_mean", "sum"] = "pixel_mean"
     """pixel_mean: a prior's gradient is divided by the number of latent scalars of a frame."""
     betas: tuple[float, float] = (0.9, 0.999)
