@@ -85,6 +85,8 @@ class Plan:
             settings.pop(neutral)
         if copy_of("video", self.specs["video"], self.settings) is None:
             settings.pop("lora")
+        if self.settings.canonical == "frozen":
+            settings.pop("motion_canonical_rate")
         return {
             "settings": settings,
             "priors": self.specs,

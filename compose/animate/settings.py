@@ -111,8 +111,11 @@ class Settings:
     """Each rate falls to this share of itself, exponentially, in its stage."""
     canonical: Canonical = "frozen"
     """Whether the canonical Gaussians are trained in the motion stage; refine trains them always."""
+    motion_canonical_rate: float = 0.1
+    """Factor on `rates` in motion, where canonical Gaussians are trained: that the static stage ends with.
+    At 0.3 they take up more of what moves, and track no better than frozen ones."""
     canonical_rate: float = 0.3
-    """Factor on `rates` in motion and refine."""
+    """Factor on `rates` in refine."""
     over: str = "nodes"
     n_keys: int = 17
     n_nodes: int = 120
@@ -194,6 +197,7 @@ PUBLISHED = replace(
     frames=16,
     final=1.0,
     canonical="trained",
+    motion_canonical_rate=1.0,
     canonical_rate=1.0,
     over="gaussians",
     n_keys=64,

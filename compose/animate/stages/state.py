@@ -89,11 +89,11 @@ def _adam(
     stage: str, gaussians: Gaussians, deformation: Deformation, settings: Settings
 ) -> tuple[Adam, Gaussians]:
     """The optimiser of a stage, and the Gaussians as views of its array where they are trained."""
-    share = 1.0 if stage == "static" else settings.canonical_rate
+    shares = {"static": 1.0, "motion": settings.motion_canonical_rate, "refine": settings.canonical_rate}
     groups: list[tuple[str, float, list[Tensor]]] = []
     if trains_canonical(stage, settings):
         groups += [
-            (name, share * getattr(settings.rates, name), [tensor])
+            (name, shares[stage] * getattr(settings.rates, name), [tensor])
             for name, tensor in gaussians.tensors().items()
             if tensor.numel()
         ]

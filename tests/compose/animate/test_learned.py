@@ -18,7 +18,7 @@ from orbit4d.app.cli import command
 from orbit4d.compose.animate import run as runs
 from orbit4d.compose.animate.request import Request
 from orbit4d.compose.animate.run import animate
-from orbit4d.compose.animate.settings import PRESETS, Lora
+from orbit4d.compose.animate.settings import DROPPED, PRESETS, Lora
 from orbit4d.datasets.commands.command import run
 from orbit4d.recon4d import load_scene
 from orbit4d.recon4d.gaussians import load_ply
@@ -183,6 +183,44 @@ def test_other_estimators_ask_networks_too(
     assert scene is not None and torch.isfinite(scene.at(0.5).means).all()
     held = json.loads((tmp_path / "scene" / "metrics.json").read_text())["priors"]
     assert held["2d"]["kind"] == "random" and held["2d"]["calls"] == 2
+
+
+def test_the_published_preset_runs_from_end_to_end(
+    home: Callable[[str], str], photo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its settings but counts and sizes: a first reference step, then priors; all heads of the field."""
+    small = replace(PRESETS["published"], n_keys=5, n_gaussians=150,
+                    reference=replace(PRESETS["published"].reference, first=1))  # fmt: skip
+    monkeypatch.setitem(PRESETS, "published", small)
+    priors = {slot: home(kind) for slot, kind in
+              (("2d", "sd15"), ("3d", "zero123"), ("video", "modelscope"), ("tile", "tile"))}  # fmt: skip
+    said: list[str] = []
+    out = tmp_path / "scene"
+    animate(request_of(out, photo, priors, preset="published", steps="3,2,2", guidance_every=0), said.append)
+    lines = [line for line in said if line.startswith("prior ")]
+    for line, asked in zip(lines, (
+        "sds from_cond 100, t 0.2-0.6, weight 1;",
+        "sds from_uncond 5, t 0.2-0.6, weight 40 x angle/180;",
+        "sds from_cond 100, t 0.02-0.98, weight 1;",
+        "sds from_cond 7.5, t 0.2-0.8, weight 1;",
+    )):  # fmt: skip
+        assert asked in line, line
+    assert said.count(DROPPED) == 1
+    log = [json.loads(row) for row in (out / "log.jsonl").read_text().splitlines()]
+    assert [row["kind"] for row in log] == ["priors", "clip", "clip"]
+    record = json.loads((out / "animate.json").read_text())
+    assert record["done"] == ["static", "motion", "refine"]
+    # Steps 1 and 2 of static ask both; of motion and refine one is the reference's.
+    priors_asked = record["priors"]
+    assert priors_asked["2d"]["calls"] == 2 * 2 and priors_asked["tile"]["calls"] == 2 * 2
+    assert priors_asked["video"]["calls"] == 2 * 2
+    # The canonical Gaussians are trained in motion, as the field is: all five of its heads.
+    static, moved = (load_ply(out / "stages" / f"{stage}.ply") for stage in ("static", "motion"))
+    assert not torch.equal(static.means, moved.means)
+    start, end = (load_scene(out).at(t) for t in (0.0, 1.0))
+    for name in ("means", "quats", "log_scales", "colors", "logits"):
+        assert not torch.equal(getattr(start, name), getattr(end, name)), name
+        assert torch.isfinite(getattr(end, name)).all(), name
 
 
 def test_a_run_of_our_own_fills_both_slots(micro_run: Path, photo: str, tmp_path: Path) -> None:
