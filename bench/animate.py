@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from orbit4d.compose.animate.measures import motion_scores
 from orbit4d.compose.animate.priors.truth import open_truth, still_field
 from orbit4d.compose.animate.request import Request
 from orbit4d.compose.animate.run import animate
+from orbit4d.compose.animate.settings import PRESETS, Settings
 from orbit4d.datasets.core.cores import usable_cores
 from orbit4d.recon4d.scene import Scene, load_scene
 
@@ -37,16 +40,28 @@ ROWS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "U": ("unbiased video prior, canonical frozen", "", {}, "motion"),
     "Uvsd": ("U by vsd, exact phi", "", {"estimator": "vsd"}, "motion"),
     "Uism": ("U by ism", "", {"estimator": "ism"}, "motion"),
+    "Ut": ("U with t in [0.02, 0.5]", "", {}, "motion"),
     "A": ("biased video prior, canonical frozen (ours), then refine", BIAS, {}, "motion,refine"),
     "B": ("A without over-sampling", BIAS, {"oversample": False}, "motion"),
     "C": ("A, canonical trained, then refine", BIAS, {"canonical": "trained"}, "motion,refine"),
+    "C1": ("C at the rates of the static stage", BIAS, {"canonical": "trained"}, "motion"),
+    "H": ("A at full size from the first step", BIAS, {}, "motion"),
     "D": ("C by msd", BIAS, {"canonical": "trained", "estimator": "msd"}, "motion"),
     "E": ("C, refine with lambda 40", BIAS, {"canonical": "trained", "weights": "tile=40"}, "motion,refine"),
     "F": ("C, refine without tile prior (control)", BIAS,
           {"canonical": "trained", "weights": "tile=0"}, "motion,refine"),
 }  # fmt: skip
+#: What a row changes that no option does.
+CHANGES: dict[str, Callable[[Settings], Settings]] = {
+    "Ut": lambda ours: replace(
+        ours,
+        distilling={**ours.distilling, "video": replace(ours.distilling["video"], t_range=(0.02, 0.5))},
+    ),
+    "C1": lambda ours: replace(ours, motion_canonical_rate=1.0),
+    "H": lambda ours: replace(ours, sizes=((1.0, 1.0),)),
+}
 #: Rows that are run with every seed; others with the first.
-TWICE = ("A", "B")
+TWICE = ("A", "B", "C")
 
 
 def main() -> None:
@@ -56,7 +71,7 @@ def main() -> None:
     parser.add_argument("--mannequin", default=str(FIXTURE), help="file of the acceptance scene")
     parser.add_argument("--work", help="folder of the runs; default: a temporary one")
     parser.add_argument("--rows", default=",".join(ROWS), help="which rows")
-    parser.add_argument("--seeds", default="1,11", help="rows are run with the first, A and B with all")
+    parser.add_argument("--seeds", default="1,11", help="rows are run with the first, A, B and C with all")
     parser.add_argument("--steps", default="3000,1000,300")
     parser.add_argument("--threads", type=int, default=usable_cores())
     options = parser.parse_args()
@@ -79,6 +94,9 @@ def bench(options: argparse.Namespace, work: Path) -> None:
     print(row_line("unmoved", motion_scores(still, open_truth(options.mannequin))), flush=True)  # type: ignore[arg-type]
     for name in options.rows.split(","):
         what, bias, asked, stages = ROWS[name]
+        if name in CHANGES:
+            PRESETS[f"ours-{name}"] = CHANGES[name](PRESETS["ours"])
+            asked = {**asked, "preset": f"ours-{name}"}
         for seed in seeds if name in TWICE else seeds[:1]:
             folder = work / f"{name}-{seed}"
             asked = {**asked, "static": str(work / "static")}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from orbit4d.compose.animate.priors.slots import NONE
+from orbit4d.compose.animate.priors.slots import NONE, copy_of
 from orbit4d.compose.animate.request import Plan
-from orbit4d.model.distill.memory import PriorMemory, prior_memory, stage_plan
+from orbit4d.model.distill.memory import PriorMemory, prior_memory, stage_plan, with_lora
 from orbit4d.model.distill.scores.published import known
 
 #: Slots that a stage asks.
@@ -28,6 +28,8 @@ def memory_rows(served: Plan) -> list[str]:
             if slot == "video" and not served.frames_given and facts[1].frames:
                 images = facts[1].frames
             priors.append(prior_memory(facts[0], images))
+            if (copy := copy_of(slot, spec, settings)) is not None:
+                priors[-1] = with_lora(priors[-1], images, copy.rank)
         if priors:
             rows.append(f"memory {stage_plan(stage, priors, settings.n_gaussians).row()}")
         elif not unknown:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orbit4d.compose.animate.priors.opening import ANALYTIC
-from orbit4d.compose.animate.priors.slots import NONE, asked_with
+from orbit4d.compose.animate.priors.slots import NONE, asked_with, copy_of
 from orbit4d.compose.animate.settings import (
     DEFAULT_PRIORS,
     LEARNED_STEPS,
@@ -83,6 +83,10 @@ class Plan:
         settings = self.settings.as_config()
         for neutral in ("checkpoint_seconds", "guidance_every"):
             settings.pop(neutral)
+        if copy_of("video", self.specs["video"], self.settings) is None:
+            settings.pop("lora")
+        if self.settings.canonical == "frozen":
+            settings.pop("motion_canonical_rate")
         return {
             "settings": settings,
             "priors": self.specs,

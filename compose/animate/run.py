@@ -25,6 +25,7 @@ from orbit4d.compose.animate.memory import memory_rows
 from orbit4d.compose.animate.priors.slots import (
     NONE,
     check_device,
+    copy_of,
     describe,
     licence_notes,
     load_slots,
@@ -60,6 +61,7 @@ from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.progress import Progress
+from orbit4d.model.distill.lora import LoraCopy
 from orbit4d.model.distill.scenes.views import spherical
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
 from orbit4d.recon4d.devices import choose_device, describe_device
@@ -99,8 +101,9 @@ def animate(request: Request, say: Say = print) -> Scene | None:
     slots, served = _ready(served, truths, device)
     _print_slots(served, slots, say)
     for slot in slots.values():
-        if request.offload != "none" and slot.is_orbit:
-            say(f"--offload {request.offload}: {slot.spec} has no such mode and stays on the device")
+        if request.offload != "none" and (slot.is_orbit or slot.copy is not None):
+            why = "has no such mode" if slot.is_orbit else "trains a copy of itself"
+            say(f"--offload {request.offload}: {slot.spec} {why} and stays on the device")
     if request.preset == "published":
         say(DROPPED)
     if _is_finished(served, held):
@@ -117,7 +120,9 @@ def _ready(served: Plan, truths: dict[str, Truth], device: torch.device) -> tupl
     lens = View(settings.elevation, 0.0, settings.rig.radius).camera(settings.resolution, settings.rig.fov)
     two_pass = served.request.two_pass != "off"
     token = served.request.token or None
-    slots = load_slots(served.specs, settings, truths, lens, token, str(device), two_pass)
+    slots = load_slots(
+        served.specs, settings, truths, lens, token, str(device), two_pass, served.request.seed
+    )
     longest = slots["video"].model.frames if "video" in slots else None
     if longest is not None and not served.frames_given:
         served = replace(served, settings=replace(settings, frames=int(longest)))
@@ -132,7 +137,9 @@ def _ready(served: Plan, truths: dict[str, Truth], device: torch.device) -> tupl
                 f"--resolution {settings.resolution}: no multiple of {factor}, the factor of the autoencoder "
                 f"of {slot.spec}"
             )
-        if served.request.offload != "none" and hasattr(slot.model, "set_offload"):
+        # Nothing is trained in a network that leaves the device between passes.
+        stays = slot.copy is not None or not hasattr(slot.model, "set_offload")
+        if served.request.offload != "none" and not stays:
             slot.model.set_offload(served.request.offload)
     return slots, served
 
@@ -140,7 +147,8 @@ def _ready(served: Plan, truths: dict[str, Truth], device: torch.device) -> tupl
 def _print_slots(served: Plan, slots: dict[str, Slot], say: Say) -> None:
     for name in SLOTS:
         model = slots[name].model if name in slots else None
-        say(describe(name, served.specs[name], model, served.settings.distilling[name]))
+        spec, settings = served.specs[name], served.settings
+        say(describe(name, spec, model, settings.distilling[name], copy_of(name, spec, settings)))
 
 
 def _is_finished(served: Plan, held: dict[str, Any]) -> bool:
@@ -214,6 +222,11 @@ class _Run:
         if not path.exists():
             return None
         state = load_checkpoint(path, self.plan.settings, self.device)
+        if (copy := self._copy()) is not None and state.copy is not None:
+            try:
+                copy.restore(state.copy)
+            except (ValueError, KeyError) as error:
+                raise WorkError(f"{path}: damaged checkpoint ({error}); delete it to start anew") from None
         self.say(f"resumed at {state.stage} step {state.step}")
         return state
 
@@ -301,8 +314,13 @@ class _Run:
         """A checkpoint that knows how often priors were asked so far."""
         earlier = dict(state.calls)
         state.calls = self._calls(state)
+        copy = self._copy()
+        state.copy = None if copy is None else copy.record()
         save_checkpoint(state, path)
         state.calls = earlier
+
+    def _copy(self) -> LoraCopy | None:
+        return self.slots["video"].copy if "video" in self.slots else None
 
     def _calls(self, state: State) -> dict[str, int]:
         return {n: state.calls.get(n, 0) + slot.model.calls for n, slot in self.slots.items()}

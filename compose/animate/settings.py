@@ -81,6 +81,17 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """The copy of a learned video prior that `vsd` and `msd` train."""
+
+    rank: int = 4
+    rate: float = 1e-4
+    """Of its Adam (ProlificDreamer)."""
+    first: int = 100
+    """Training passes of `msd` before its first step: they make the prior one of this object held still."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """A whole run."""
 
@@ -100,8 +111,11 @@ class Settings:
     """Each rate falls to this share of itself, exponentially, in its stage."""
     canonical: Canonical = "frozen"
     """Whether the canonical Gaussians are trained in the motion stage; refine trains them always."""
+    motion_canonical_rate: float = 0.1
+    """Factor on `rates` in motion, where canonical Gaussians are trained: that the static stage ends with.
+    At 0.3 they take up more of what moves, and track no better than frozen ones."""
     canonical_rate: float = 0.3
-    """Factor on `rates` in motion and refine."""
+    """Factor on `rates` in refine."""
     over: str = "nodes"
     n_keys: int = 17
     n_nodes: int = 120
@@ -129,6 +143,7 @@ class Settings:
     reference: Reference = field(default_factory=Reference)
     distilling: dict[str, Distilling] = field(default_factory=dict)
     """By slot."""
+    lora: Lora = field(default_factory=Lora)
     scaling: Literal["pixel_mean", "sum"] = "pixel_mean"
     """pixel_mean: a prior's gradient is divided by the number of latent scalars of a frame."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -182,6 +197,7 @@ PUBLISHED = replace(
     frames=16,
     final=1.0,
     canonical="trained",
+    motion_canonical_rate=1.0,
     canonical_rate=1.0,
     over="gaussians",
     n_keys=64,

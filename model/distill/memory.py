@@ -8,7 +8,7 @@ networks, the sum of their linear layers).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 
 from orbit4d.model.compute.live import peak_of
 from orbit4d.model.compute.saved import Kept, as_on_a_gpu
+from orbit4d.model.distill.lora import injected
 from orbit4d.model.distill.scores import layouts
 from orbit4d.model.distill.scores.offload import Offload, blocks_of, bytes_of
 from orbit4d.model.distill.scores.published import PUBLISHED
@@ -49,11 +50,20 @@ class PriorMemory:
     encoder_graph: int
     """What the encoder keeps of one frame for its backward pass, bfloat16."""
     frames: int
+    lora: int = 0
+    """Of the copy that `vsd` and `msd` train: its weights, gradients and moments."""
+    lora_graph: int = 0
+    """What one training pass of it keeps of the network."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether a copy of it is trained: then the network stays on the card under offload too."""
+        return self.lora > 0
 
     def needs(self, two_pass: bool) -> int:
         """Weights with the larger of pass and encoder's backward."""
         graph = int(_BACKWARD * self.encoder_graph * (1 if two_pass else self.frames))
-        return self.weights + max(self.peak, graph)
+        return self.weights + self.lora + max(self.peak, graph, int(_BACKWARD * self.lora_graph))
 
 
 @dataclass(frozen=True)
@@ -68,18 +78,19 @@ class StagePlan:
     def total(self, two_pass: bool, offload: Offload = "none") -> int:
         """Bytes that a card needs to have, x 1.1 + 1 GiB: every prior's weights and the most that one turn
         adds. Under offload the autoencoders, and the largest network ("idle") or block ("sequential")."""
-        turns = [prior.needs(two_pass) - prior.weights for prior in self.priors]
-        held = sum(prior.weights for prior in self.priors)
+        turns = [prior.needs(two_pass) - prior.weights - prior.lora for prior in self.priors]
+        held = sum(prior.weights + prior.lora for prior in self.priors)
         if offload != "none":
-            held = sum(prior.staying for prior in self.priors)
+            held = sum(p.weights + p.lora if p.trains else p.staying for p in self.priors)
             idle = offload == "idle"
-            held += max((p.weights - p.staying if idle else p.block for p in self.priors), default=0)
+            leaving = [p for p in self.priors if not p.trains]
+            held += max((p.weights - p.staying if idle else p.block for p in leaving), default=0)
         return int((held + max(turns, default=0) + self.gaussians) * _SHARE) + _BYTES
 
     @property
     def moved(self) -> int:
         """Bytes that offload brings to the card in a step which asks every prior, both branches of each."""
-        return sum(2 * (prior.weights - prior.staying) for prior in self.priors)
+        return sum(2 * (prior.weights - prior.staying) for prior in self.priors if not prior.trains)
 
     def mode(self, card_gib: float) -> str:
         """The first of one graph, two-pass, and two-pass with offload idle or sequential that fits."""
@@ -98,6 +109,7 @@ class StagePlan:
         """One line for `--dry-run`."""
         parts = ", ".join(
             f"{p.name} {p.weights / GIB:.2f} + {p.peak / GIB:.2f} (a frame {p.encoder_graph / GIB:.2f})"
+            + (f" and its LoRA {p.lora / GIB:.2f} (a pass {p.lora_graph / GIB:.2f})" if p.trains else "")
             for p in self.priors
         )
         cards = "; ".join(f"{card} GiB: {self.mode(card)}" for card in CARDS_GIB)
@@ -137,6 +149,29 @@ def prior_memory(name: str, images: int, size: tuple[int, int] | None = None) ->
     weights = staying + sum(bytes_of(part) for part in networks)
     block = max(bytes_of(part) for whole in networks for part in blocks_of(whole).values())
     return PriorMemory(name, weights, peak, staying, block, encoder_graph(size), images)
+
+
+def with_lora(prior: PriorMemory, images: int, rank: int, size: tuple[int, int] | None = None) -> PriorMemory:
+    """A prior of which `vsd` or `msd` trains a copy: adapters in float32 with gradient and two moments, and
+    the graph of one pass of the conditioned branch."""
+    name = prior.name
+    network: Any = layouts.network(name)
+    with torch.device("meta"):
+        injected(network, rank)
+    adapters = [w for key, w in network.named_parameters() if ".lora_" in key]
+    counter = Kept()
+    counter.ignore = {p.untyped_storage()._cdata for p in network.parameters()}
+    for weight in adapters:
+        weight.requires_grad_(True)
+    h, w = (edge // 8 for edge in size or PUBLISHED[name].size or _SIZES[PUBLISHED[name].slot])
+    clips = PUBLISHED[name].slot == "video"
+    batch = 1 if clips else images
+    z = _empty(batch, network.config["in_channels"], *((images,) if clips else ()), h, w)
+    told = _empty(batch, *layouts.TOKENS[name])
+    with as_on_a_gpu(), torch.autograd.graph.saved_tensors_hooks(counter.pack, lambda t: t):
+        network(z, torch.zeros(batch, device="meta"), told)
+    numbers = sum(weight.numel() for weight in adapters)
+    return replace(prior, lora=_BYTES_A_NUMBER * numbers, lora_graph=counter.bytes)
 
 
 @cache

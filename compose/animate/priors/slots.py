@@ -8,17 +8,20 @@ from typing import Any
 
 from orbit4d.compose.animate.priors.opening import ANALYTIC, analytic_score, split_spec
 from orbit4d.compose.animate.priors.truth import Truth, open_truth
-from orbit4d.compose.animate.settings import SLOTS, Distilling, Settings
+from orbit4d.compose.animate.settings import SLOTS, Distilling, Lora, Settings
 from orbit4d.compose.animate.stages.asking import Slot
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.nearest import or_known
 from orbit4d.model.distill.cost import cpu_step
 from orbit4d.model.distill.estimators import ESTIMATORS
+from orbit4d.model.distill.lora import LoraCopy
 from orbit4d.model.distill.scores.loading import load_score, register_analytic
 from orbit4d.model.distill.scores.published import known
 
 NONE = "none"
+#: Estimators that take the difference to a second model.
+TWO_MODELS = ("vsd", "msd")
 register_analytic(analytic_score)
 #: What a slot's absence means.
 _WITHOUT = {
@@ -86,9 +89,16 @@ def asked_with(settings: Settings, estimator: str, weights: Mapping[str, float])
     return replace(settings, distilling=distilling)
 
 
+def copy_of(name: str, spec: str, settings: Settings) -> Lora | None:
+    """How the second model of a slot is trained; None where it has none, or one in closed form."""
+    learned = spec != NONE and not spec.startswith(ANALYTIC)
+    trained = name == "video" and learned and settings.distilling[name].estimator in TWO_MODELS
+    return settings.lora if trained else None
+
+
 def load_slots(
     specs: Mapping[str, str], settings: Settings, truths: Mapping[str, Truth], lens: Camera,
-    token: str | None = None, device: str = "cpu", two_pass: bool = True,
+    token: str | None = None, device: str = "cpu", two_pass: bool = True, seed: int = 1,
 ) -> dict[str, Slot]:  # fmt: skip
     """The slots that are filled. InputError, naming the option, for a prior that cannot be loaded."""
     slots: dict[str, Slot] = {}
@@ -101,7 +111,7 @@ def load_slots(
             model = _loaded(spec, name, truths, lens, token, device)
             slot = Slot(name, spec, model, asked, two_pass=two_pass)
             if name == "video":
-                slot.still = _still(slot, truths, lens)
+                _second(slot, truths, lens, settings, seed)
         except InputError as error:
             raise InputError(f"--prior-{name}: {error}") from error
         slots[name] = slot
@@ -116,22 +126,19 @@ def _loaded(
     return load_score(spec, name, device=device, token=token if name in ("2d", "tile") else None)
 
 
-def _still(slot: Slot, truths: Mapping[str, Truth], lens: Camera) -> Any:
-    """The second model of `msd`; what `vsd` needs is checked."""
-    estimator = slot.asked.estimator
-    if estimator in ("msd", "vsd") and slot.model.kind != "analytic":
-        needs = "a model of still clips" if estimator == "msd" else "a copy of the prior trained on renders"
-        raise InputError(
-            f"{slot.spec}: --estimator {estimator} needs {needs}, which only analytic: priors have here; "
-            "choose sds, csd or ism"
-        )
-    if estimator != "msd":
-        return None
-    return analytic_score(slot.spec, "still", truths[split_spec(slot.spec)[0]], lens)
+def _second(slot: Slot, truths: Mapping[str, Truth], lens: Camera, settings: Settings, seed: int) -> None:
+    """The second model of `msd` and `vsd`: closed forms have one, a network is adapted as the run goes on."""
+    if slot.asked.estimator not in TWO_MODELS:
+        return
+    if slot.model.kind != "analytic":
+        slot.copy = LoraCopy(slot.model, settings.lora.rank, settings.lora.rate, seed)
+    elif slot.asked.estimator == "msd":
+        slot.still = analytic_score(slot.spec, "still", truths[split_spec(slot.spec)[0]], lens)
 
 
-def describe(name: str, spec: str, model: Any, asked: Distilling) -> str:
-    """The line that a run prints about a slot; `model` None: it is not loaded yet."""
+def describe(name: str, spec: str, model: Any, asked: Distilling, copy: Lora | None = None) -> str:
+    """The line that a run prints about a slot; `model` None: it is not loaded yet; `copy`: how its second
+    model is trained."""
     if spec == NONE:
         return f"prior {name}: {_WITHOUT[name]}"
     kind = getattr(model, "kind", None) or ("analytic" if spec.startswith(ANALYTIC) else "not loaded")
@@ -144,14 +151,19 @@ def describe(name: str, spec: str, model: Any, asked: Distilling) -> str:
     short = getattr(model, "name", spec.partition(":")[0])
     line = f"prior {name}: {short} ({kind}, {where}), {asked.estimator} {guidance}, {t}, weight "
     line += f"{asked.weight:g}{by_angle}"
+    if copy is not None:
+        line += f", its second model a LoRA of rank {copy.rank} trained on renders at rate {copy.rate:g}"
     return f"{line}; {NOT_LEARNED}" if kind in ("analytic", "random") else line
 
 
 def record_of(slot: Slot, before: int = 0) -> dict[str, Any]:
     """What is stored of a slot; `before` are calls of earlier processes."""
-    return {
+    record = {
         "spec": slot.spec,
         "kind": slot.model.kind,
         "source": getattr(slot.model, "source", slot.spec),
         "calls": before + slot.model.calls,
     }
+    if (copy := slot.copy) is not None:
+        record["lora"] = {"rank": copy.rank, "steps": copy.steps, "loss": copy.loss if copy.steps else None}
+    return record

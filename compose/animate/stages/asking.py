@@ -13,6 +13,7 @@ from orbit4d.model.distill.analytic import GaussianScore
 from orbit4d.model.distill.draws import draw_timesteps
 from orbit4d.model.distill.estimators import gradient
 from orbit4d.model.distill.guiding import Form
+from orbit4d.model.distill.lora import LoraCopy
 
 #: Conditions that do not change from step to step where a model takes no others.
 _LASTING = frozenset({"prompt", "negative"})
@@ -28,7 +29,9 @@ class Slot:
     model: Any
     asked: Distilling
     still: Any = None
-    """Of `msd`: the model of the object held still."""
+    """Of `msd`: the model of the object held still, in closed form."""
+    copy: LoraCopy | None = None
+    """Of `vsd` and `msd` with a learned prior: its copy that is trained as the run goes on."""
     two_pass: bool = True
     kept: dict[Any, Any] = field(default_factory=dict)
 
@@ -83,8 +86,8 @@ def ask(
 ) -> Answer:
     """A prior's gradient of images [N, 3, h, w]: of one clip of N frames, or of N images.
 
-    Draws t, then the noise. `factor` multiplies the slot's weight. `still` are the frames of `msd` at the
-    canonical time.
+    Draws t, then the noise; a copy that is trained draws after them. `factor` multiplies the slot's weight.
+    `still` are the frames of `msd` at the canonical time.
     """
     model, asked = slot.model, slot.asked
     z = _latents(model, images)
@@ -92,22 +95,49 @@ def ask(
     t = draw_timesteps(generator, len(given), asked.t_range, len(model.alphas_cumprod))
     noise = torch.randn(given.shape, generator=generator).to(given)
     conditions = slot.told(model, named)
-    extra: dict[str, Any] = {}
-    if asked.estimator == "vsd":
-        # Exact where pixels are latents: what is drawn now, as widely spread as the prior is.
-        extra["phi"] = GaussianScore(given, model.s, model.alphas_cumprod)
-    if asked.estimator == "msd" and still is not None:
-        told = slot.told(slot.still, named)
-        extra["static"] = lambda z_t, when: slot.still.noise(z_t, when, told)
-        extra["z_static"] = _as_asked(slot, _latents(slot.still, still))
+    extra, lesson = _second(slot, given, conditions, named, still)
     g = gradient(
         asked.estimator, given, t, noise, model, weight=asked.w_t, scale=asked.scale,
         form=cast(Form, asked.form), conditions=conditions, **extra,
     )  # fmt: skip
+    if slot.copy is not None:
+        # After the estimate: a copy that has just seen this clip would say less of it.
+        slot.copy.learn(*lesson, generator)
     g_z = g[0].transpose(0, 1) if slot.is_clip else g
     size = z[0].numel() if scaling == "pixel_mean" else (1 if slot.is_clip else len(z))
     g_images = _to_images(slot, images, g_z) * (asked.weight * factor / size)
     return Answer(g_images, given, noise, t, g, conditions)
+
+
+def learn_still(slot: Slot, still: Tensor, named: dict[str, Any], generator: torch.Generator) -> None:
+    """One training pass of the copy of `msd` on frames [N, 3, h, w] of the object held still."""
+    assert slot.copy is not None
+    z = _as_asked(slot, _latents(slot.model, still))
+    slot.copy.learn(z, slot.told(slot.model, held_still(named)), generator)
+
+
+def held_still(named: dict[str, Any]) -> dict[str, Any]:
+    """What a prior is told of the same step with the object held still."""
+    return {**named, "prompt": named.get("still_prompt") or named.get("prompt"), "motion": 0.0}
+
+
+def _second(
+    slot: Slot, z: Tensor, conditions: Any, named: dict[str, Any], still: Tensor | None
+) -> tuple[dict[str, Any], tuple[Tensor, Any]]:
+    """The second model of an estimator, as `gradient` takes it; and what a copy is trained on then."""
+    copy, estimator = slot.copy, slot.asked.estimator
+    if estimator == "vsd":
+        if copy is not None:
+            return {"phi": lambda z_t, t: copy.noise(z_t, t, conditions)}, (z, conditions)
+        # Exact where pixels are latents: what is drawn now, as widely spread as the prior is.
+        return {"phi": GaussianScore(z, slot.model.s, slot.model.alphas_cumprod)}, (z, conditions)
+    if estimator != "msd" or still is None:
+        return {}, (z, conditions)
+    asked = slot.model if copy is not None else slot.still
+    told = slot.told(asked, held_still(named))
+    z_static = _as_asked(slot, _latents(asked, still))
+    model = copy if copy is not None else asked
+    return {"static": lambda z_t, t: model.noise(z_t, t, told), "z_static": z_static}, (z_static, told)
 
 
 def _as_asked(slot: Slot, z: Tensor) -> Tensor:

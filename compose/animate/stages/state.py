@@ -50,6 +50,8 @@ class State:
     """What is known of stages that ended."""
     calls: dict[str, int] = field(default_factory=dict)
     """Evaluations of priors before this process, by slot."""
+    copy: dict[str, Any] | None = None
+    """What a checkpoint holds of the trained copy of the video prior (`vsd`, `msd`)."""
 
 
 def digest(gaussians: Gaussians, field: Deformation | None = None) -> str:
@@ -87,11 +89,11 @@ def _adam(
     stage: str, gaussians: Gaussians, deformation: Deformation, settings: Settings
 ) -> tuple[Adam, Gaussians]:
     """The optimiser of a stage, and the Gaussians as views of its array where they are trained."""
-    share = 1.0 if stage == "static" else settings.canonical_rate
+    shares = {"static": 1.0, "motion": settings.motion_canonical_rate, "refine": settings.canonical_rate}
     groups: list[tuple[str, float, list[Tensor]]] = []
     if trains_canonical(stage, settings):
         groups += [
-            (name, share * getattr(settings.rates, name), [tensor])
+            (name, shares[stage] * getattr(settings.rates, name), [tensor])
             for name, tensor in gaussians.tensors().items()
             if tensor.numel()
         ]
@@ -119,6 +121,7 @@ def save_checkpoint(state: State, path: Path) -> None:
         "spent": dict(state.clock.spent),
         "records": state.records,
         "calls": state.calls,
+        "copy": state.copy,
         "gaussians": _tensors(state.gaussians),
         "field": _field(state.field),
         "adam": state.adam.record(),
@@ -145,6 +148,7 @@ def load_checkpoint(path: Path, settings: Settings, device: torch.device) -> Sta
             tensors, config = held["frozen"]
             state.frozen = Still(Gaussians(**tensors).to(device), _built(config, device))
         state.step, state.seconds = held["step"], held["seconds"]
+        state.copy = held.get("copy")
         state.clock.spent, state.records, state.calls = held["spent"], held["records"], held["calls"]
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, TypeError) as error:
         raise WorkError(f"{path}: damaged checkpoint ({error}); delete it to start anew") from None

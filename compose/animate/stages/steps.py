@@ -13,7 +13,7 @@ from torch import Tensor
 
 from orbit4d.compose.animate.sampling import View, clip_times, draw_clip_views, draw_view, side_of
 from orbit4d.compose.animate.settings import Settings
-from orbit4d.compose.animate.stages.asking import Answer, Slot, ask
+from orbit4d.compose.animate.stages.asking import Answer, Slot, ask, learn_still
 from orbit4d.compose.animate.stages.drawing import (
     Frame,
     Looks,
@@ -203,7 +203,8 @@ def _clip_step(state: State, told: Told, progress: float) -> Step:
     if "video" in told.slots:
         still = None
         if told.slots["video"].asked.estimator == "msd":
-            still = on_background(_drawn(state, told, [0.0] * len(views), seen, False), background)
+            _know_still(state, told)
+            still = _held_still(state, told, seen, background)
         answer = _asked(state, told, "video", images, named, None, still)
         done.answers["video"] = (answer, images)
         total += answer.gradient
@@ -219,6 +220,29 @@ def _clip_step(state: State, told: Told, progress: float) -> Step:
         alphas = alphas + _entropy_pull(frames, settings, state)
     pull_frames(frames, colors, alphas, state.clock, _penalty(state, settings, times.tolist()))
     return done
+
+
+def _held_still(state: State, told: Told, seen: Seen, background: Tensor) -> Tensor:
+    """Frames of a clip's cameras at the canonical time."""
+    frames = _drawn(state, told, [0.0] * len(seen.views), seen, False)
+    return on_background(frames, background)
+
+
+def _know_still(state: State, told: Told) -> None:
+    """Before the first step of `msd`: its copy of the prior learns this object held still."""
+    slot, settings = told.slots["video"], told.settings
+    if slot.copy is None or slot.copy.steps:
+        return
+    for _ in range(settings.lora.first):
+        views, moving = draw_clip_views(state.rng, settings.rig, settings.frames)
+        if told.orbit and slot.is_orbit:
+            views, moving = list(told.orbit), True
+        background = _background(state, told)
+        seen = Seen.of(views, settings.resolution, told)
+        named = _named(told, "motion", seen, [0.0] * len(views), moving, background)
+        still = _held_still(state, told, seen, background)
+        with state.clock.on("prior"):
+            learn_still(slot, still, named, state.generator)
 
 
 def _background(state: State, told: Told) -> Tensor:
@@ -275,6 +299,7 @@ def _named(
         white = (reference[..., :3] + (1 - reference[..., 3:])).clamp(0, 1).permute(2, 0, 1)
     return {
         "prompt": prompt,
+        "still_prompt": told.prompts.get("static") or None,
         "negative": told.prompts.get("negative", ""),
         "reference": white,
         "reference_camera": told.reference_view.as_tuple(),

@@ -1,4 +1,6 @@
-"""Stable Diffusion as a prior over single images, alone and steered by a tile ControlNet."""
+"""Priors told by words: Stable Diffusion over images, alone and steered by a tile ControlNet, and
+text-to-video networks (ModelScope, Zeroscope) over clips.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from torch.nn import functional
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.distill.scores.conditions import Conditions, check_images
-from orbit4d.model.distill.scores.latent import LatentScore
+from orbit4d.model.distill.scores.latent import CLIP_AXES, LatentScore
 from orbit4d.model.distill.scores.table import NoiseTable
 from orbit4d.model.distill.scores.text import Prompts
 
@@ -39,6 +41,12 @@ class ImageScore(LatentScore):
         cond = self.prompts.tokens(texts_of(self.name, named.get("prompt")))
         uncond = self.prompts.tokens(texts_of(self.name, named.get("negative") or ""))
         return Conditions({"encoder_hidden_states": cond}, {"encoder_hidden_states": uncond})
+
+
+class ClipScore(ImageScore):
+    """A text-to-video model: z [B, C, F, h, w], told a prompt; one t for all frames of a clip."""
+
+    axes = CLIP_AXES
 
 
 class TileScore(ImageScore):

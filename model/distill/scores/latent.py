@@ -105,7 +105,7 @@ class LatentScore(ABC):
     @torch.no_grad()
     def noise(self, z_t: Tensor, t: Tensor, conditions: Any = None, branch: Branch = "cond") -> Tensor:
         """Noise estimate like z_t of one branch, without guidance."""
-        output = self._predicted(z_t, t, conditions, branch)
+        output = self.predicted(z_t, t, conditions, branch)
         if self.prediction == "epsilon":
             return output
         alpha, sigma = coefficients(self.alphas_cumprod, t, z_t)
@@ -118,7 +118,7 @@ class LatentScore(ABC):
         self, z_t: Tensor, t: Tensor, conditions: Any = None, branch: Branch = "cond"
     ) -> Tensor:
         """Clean estimate like z_t of one branch, without guidance."""
-        output = self._predicted(z_t, t, conditions, branch)
+        output = self.predicted(z_t, t, conditions, branch)
         if self.prediction == "sample":
             return output
         alpha, sigma = coefficients(self.alphas_cumprod, t, z_t)
@@ -126,7 +126,8 @@ class LatentScore(ABC):
             return alpha * z_t - sigma * output
         return (z_t - sigma * output) / alpha
 
-    def _predicted(self, z_t: Tensor, t: Tensor, conditions: Any, branch: Branch) -> Tensor:
+    def predicted(self, z_t: Tensor, t: Tensor, conditions: Any, branch: Branch) -> Tensor:
+        """The network's output like z_t for one branch: of kind `prediction`, and with a graph."""
         self._check(z_t, t)
         if not isinstance(conditions, Conditions):
             raise InputError(f"{self.name}: needs conditions: condition({', '.join(sorted(self.takes))}=...)")
@@ -158,6 +159,11 @@ class LatentScore(ABC):
         refuse_unknown(self.name, named, self.takes)
 
     # -- where it is ---------------------------------------------------------------------------------
+
+    @property
+    def network_of_estimates(self) -> nn.Module:
+        """What `LoraCopy` adapts."""
+        return self.network
 
     def _networks(self) -> tuple[nn.Module, ...]:
         """What an estimate runs through, and offload moves."""

@@ -13,8 +13,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.nearest import or_known
 from orbit4d.model.distill.score_model import ScoreModel
 from orbit4d.model.distill.scores import parts
-from orbit4d.model.distill.scores.clips import ClipScore
-from orbit4d.model.distill.scores.images import ImageScore, TileScore
+from orbit4d.model.distill.scores.images import ClipScore, ImageScore, TileScore
 from orbit4d.model.distill.scores.latent import LatentScore
 from orbit4d.model.distill.scores.published import CLIP_FRAMES, PUBLISHED, SLOT_WORDS, SLOTS, known
 from orbit4d.model.distill.scores.runs import RunScore

@@ -13,9 +13,11 @@ from torch import Tensor
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.diffusion.flow import is_flow
+from orbit4d.model.diffusion.guidance import GuidanceWeights
 from orbit4d.model.distill.score_model import Branch, Kind, coefficients
 from orbit4d.model.distill.scores.conditions import check_images, refuse_unknown
 from orbit4d.model.sampling.asked import Asked
+from orbit4d.model.sampling.branches import estimated
 from orbit4d.model.sampling.pipeline import OrbitPipeline
 
 #: How far a camera may stand off the orbit of a run: degrees, and share of the radius.
@@ -39,6 +41,8 @@ class RunScore:
             raise InputError(f"{source}: a run of wan-orbit; a score is of an OrbitUNet's run: give one")
         self.alphas_cumprod = pipeline.scheduler.alphas_cumprod.double().cpu()
         self.prediction = "sample"
+        self.predicts = str(pipeline.scheduler.config["prediction_type"])
+        """What the network itself was trained to predict; estimates come as clean samples all the same."""
         self.frames = int(pipeline.config.frames)
         self.size = (int(pipeline.config.resolution), int(pipeline.config.resolution))
         self.unconditional = pipeline.parts.text is not None or pipeline.parts.image is not None
@@ -104,6 +108,22 @@ class RunScore:
         if branch == "uncond":
             conditions = replace(conditions, full=conditions.full.unconditional(conditions.negative))
         return self.pipeline.clean_estimate(z_t, t, conditions, guided=guided).to(z_t)
+
+    @property
+    def network_of_estimates(self) -> torch.nn.Module:
+        """What `LoraCopy` adapts."""
+        return self.pipeline.unet  # type: ignore[no-any-return]
+
+    def predicted(self, z_t: Tensor, t: Tensor, conditions: Any, branch: Branch) -> Tensor:
+        """The network's output like z_t for the conditioned branch, of kind `predicts`, with a graph."""
+        if branch != "cond" or not isinstance(conditions, Asked):
+            raise InputError(f"{self.name}: needs conditions, and gives the conditioned branch alone a graph")
+        self.calls += len(z_t)
+        clean = estimated(self.pipeline, z_t, t, conditions, False, GuidanceWeights(), None).to(z_t)
+        if self.predicts == "sample":
+            return clean
+        alpha, sigma = coefficients(self.alphas_cumprod, t, z_t)
+        return ((z_t - alpha * clean) if self.predicts == "epsilon" else (alpha * z_t - clean)) / sigma
 
     def noise(self, z_t: Tensor, t: Tensor, conditions: Any = None, branch: Branch = "cond") -> Tensor:
         """Noise estimate like z_t of one branch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from PIL import Image
 
 from orbit4d.app.cli import command
 from orbit4d.compose.animate.priors.slots import check_device
-from orbit4d.compose.animate.request import Request, plan
+from orbit4d.compose.animate.request import MOTION_WORDS, STATIC_WORDS, Request, plan
 from orbit4d.compose.animate.run import animate
-from orbit4d.compose.animate.settings import PUBLISHED
+from orbit4d.compose.animate.settings import DEFAULT_PRIORS, PUBLISHED
 from orbit4d.compose.animate.start.reference import misfit, read_reference
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.distill.cost import step_work
+from orbit4d.model.distill.scores.images import CONTROL_PROMPT
 
 Make = Callable[..., Request]
 
@@ -206,21 +208,41 @@ def test_a_dry_run_prints_the_priors_and_writes_nothing(
     assert not out.exists()
 
 
-def test_the_published_constants_are_the_released_ones() -> None:
-    p = PUBLISHED
-    assert (p.steps, p.resolution, p.frames, p.n_keys, p.over) == (
-        (5_000, 10_000, 5_000),
-        128,
-        16,
-        64,
-        "gaussians",
-    )
-    assert (p.betas, p.clip_value, p.final, p.scaling) == ((0.9, 0.99), 1.0, 1.0, "sum")
-    asked = {slot: (d.weight, d.scale, d.form, d.t_range, d.w_t) for slot, d in p.distilling.items()}
-    assert asked == {
-        "2d": (1.0, 100.0, "from_cond", (0.2, 0.6), None),
-        "3d": (40.0, 5.0, "from_uncond", (0.2, 0.6), None),
-        "video": (1.0, 100.0, "from_cond", (0.02, 0.98), None),
-        "tile": (1.0, 7.5, "from_cond", (0.2, 0.8), "clean"),
-    }
-    assert (p.reference.first, p.reference.every, p.reference.in_motion) == (100, 4, 4)
+#: animate124.md, 3.1 to 3.3: HeliosZhao/Animate124 at d546941, a name of a setting and its value each.
+RELEASED: dict[str, Any] = {
+    "steps": (5_000, 10_000, 5_000), "resolution": 128, "frames": 16, "final": 1.0, "betas": (0.9, 0.99),
+    "field_rate": 1e-3, "refine_field_rate": 1e-3, "clip_value": 1.0, "scaling": "sum",
+    "canonical": "trained", "canonical_rate": 1.0, "motion_canonical_rate": 1.0,
+    "over": "gaussians", "n_keys": 64, "heads": ("means", "quats", "log_scales", "colors", "logits"),
+    "time_tv": 0.1, "opacity_entropy": 1e-3, "rigidity": 0.0, "sizes": ((1.0, 1.0),),
+    "precision": 256, "zero_rate": 0.2, "mirror": 0.5, "tile_frames": 2, "tile_even": True, "elevation": 0.0,
+    "rig.radius": 1.8, "rig.fov": 40.0, "rig.elevation": 45.0, "rig.upper_sphere": 0.5, "rig.moving": 0.9,
+    "rig.swing_azimuth": 90.0, "rig.swing_elevation": 45.0, "rig.highest": 90.0,
+    "reference.first": 100, "reference.every": 4, "reference.in_motion": 4, "reference.rgb": 5.0,
+    "reference.alpha": 0.5, "reference.jitter": 1e-3, "reference.masked": True,
+}  # fmt: skip
+ASKED: dict[str, Any] = {
+    "2d": (1.0, "sds", 100.0, "from_cond", (0.2, 0.6), False, None),
+    "3d": (40.0, "sds", 5.0, "from_uncond", (0.2, 0.6), True, None),
+    "video": (1.0, "sds", 100.0, "from_cond", (0.02, 0.98), False, None),
+    "tile": (1.0, "sds", 7.5, "from_cond", (0.2, 0.8), False, "clean"),
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_the_published_constants_are_the_released_ones(name: str) -> None:
+    assert attrgetter(name)(PUBLISHED) == RELEASED[name]
+
+
+@pytest.mark.parametrize("slot", ASKED)
+def test_the_published_priors_are_asked_as_released(slot: str) -> None:
+    d = PUBLISHED.distilling[slot]
+    assert (d.weight, d.estimator, d.scale, d.form, d.t_range, d.by_angle, d.w_t) == ASKED[slot]
+
+
+def test_the_published_words_are_the_released_ones() -> None:
+    assert (MOTION_WORDS, STATIC_WORDS) == (", high-resolution, 8k, good quality", ", 8k, good quality")
+    assert CONTROL_PROMPT == "best quality, high resolution"
+    assert DEFAULT_PRIORS["published"] == {
+        "2d": "sd15", "3d": "zero123-xl", "video": "modelscope", "tile": "controlnet-tile",
+    }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from orbit4d.app.cli import command
+from orbit4d.compose.animate import run as runs
 from orbit4d.compose.animate.request import Request
 from orbit4d.compose.animate.run import animate
+from orbit4d.compose.animate.settings import DROPPED, PRESETS, Lora
 from orbit4d.datasets.commands.command import run
-from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d import load_scene
 from orbit4d.recon4d.gaussians import load_ply
 from tests.model.distill.tiny_pipelines import write_pipeline
@@ -117,14 +119,57 @@ def test_view_and_eval_open_the_scene(
     assert "psnr" in (results / "results.json").read_text().lower()
 
 
+class Killed(Exception):
+    pass
+
+
 @pytest.mark.parametrize("estimator", ["vsd", "msd"])
-def test_a_second_model_that_is_not_there_is_refused(
-    estimator: str, home: Callable[[str], str], photo: str, tmp_path: Path
+def test_a_second_model_is_trained_and_a_killed_run_ends_in_the_same_bytes(
+    estimator: str, home: Callable[[str], str], photo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    priors = {"3d": "none", "2d": home("sd15"), "video": home("modelscope")}
-    with pytest.raises(InputError, match=f"--prior-video: .*--estimator {estimator} needs") as caught:
-        animate(request_of(tmp_path / "scene", photo, priors, estimator=estimator), lambda line: None)
-    assert "\n" not in str(caught.value) and not (tmp_path / "scene").exists()
+    """`vsd` has a pass a step, `msd` its first ones on the object held still too."""
+    quick = replace(PRESETS["draft"], lora=Lora(rate=1e-2, first=2))
+    monkeypatch.setitem(PRESETS, "draft", quick)
+    priors = {"2d": home("sd15"), "video": home("modelscope")}
+    changes = {"estimator": estimator, "steps": "1,3,0", "checkpoint_seconds": 0.0, "offload": "idle"}
+    said: list[str] = []
+    animate(request_of(tmp_path / "whole", photo, priors, **changes), said.append)
+    line = next(line for line in said if line.startswith("prior video"))
+    assert "its second model a LoRA of rank 4 trained on renders at rate 0.01" in line
+    assert any("trains a copy of itself and stays on the device" in line for line in said)
+    held = json.loads((tmp_path / "whole" / "metrics.json").read_text())["priors"]["video"]
+    assert held["lora"]["steps"] == {"vsd": 3, "msd": 2 + 3}[estimator] and 0 < held["lora"]["loss"] < 10
+    # Guided and second model: three estimates of a clip a step.
+    assert held["calls"] == 3 * 3
+    real, left = runs.take_step, 1 + 2
+
+    def failing(*args: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        return real(*args)
+
+    monkeypatch.setattr(runs, "take_step", failing)
+    request = request_of(tmp_path / "killed", photo, priors, **changes)
+    with pytest.raises(Killed):
+        animate(request, lambda line: None)
+    monkeypatch.setattr(runs, "take_step", real)
+    animate(request, said.append)
+    assert said.count("resumed at motion step 2") == 1
+    for name in ("canonical.ply", "deformation.safetensors"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert json.loads((tmp_path / "killed" / "metrics.json").read_text())["priors"]["video"] == held
+
+
+def test_a_copy_of_a_run_of_our_own_is_trained_too(micro_run: Path, photo: str, tmp_path: Path) -> None:
+    spec = f"run:{micro_run}"
+    request = request_of(tmp_path / "scene", photo, {"3d": spec, "video": spec}, frames=None, steps="1,1,0",
+                         estimator="vsd")  # fmt: skip
+    scene = animate(request, lambda line: None)
+    assert scene is not None and torch.isfinite(scene.at(0.5).means).all()
+    held = json.loads((tmp_path / "scene" / "metrics.json").read_text())["priors"]["video"]
+    assert held["lora"]["steps"] == 1 and held["lora"]["loss"] > 0
 
 
 @pytest.mark.parametrize("estimator", ["ism", "csd"])
@@ -138,6 +183,44 @@ def test_other_estimators_ask_networks_too(
     assert scene is not None and torch.isfinite(scene.at(0.5).means).all()
     held = json.loads((tmp_path / "scene" / "metrics.json").read_text())["priors"]
     assert held["2d"]["kind"] == "random" and held["2d"]["calls"] == 2
+
+
+def test_the_published_preset_runs_from_end_to_end(
+    home: Callable[[str], str], photo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its settings but counts and sizes: a first reference step, then priors; all heads of the field."""
+    small = replace(PRESETS["published"], n_keys=5, n_gaussians=150,
+                    reference=replace(PRESETS["published"].reference, first=1))  # fmt: skip
+    monkeypatch.setitem(PRESETS, "published", small)
+    priors = {slot: home(kind) for slot, kind in
+              (("2d", "sd15"), ("3d", "zero123"), ("video", "modelscope"), ("tile", "tile"))}  # fmt: skip
+    said: list[str] = []
+    out = tmp_path / "scene"
+    animate(request_of(out, photo, priors, preset="published", steps="3,2,2", guidance_every=0), said.append)
+    lines = [line for line in said if line.startswith("prior ")]
+    for line, asked in zip(lines, (
+        "sds from_cond 100, t 0.2-0.6, weight 1;",
+        "sds from_uncond 5, t 0.2-0.6, weight 40 x angle/180;",
+        "sds from_cond 100, t 0.02-0.98, weight 1;",
+        "sds from_cond 7.5, t 0.2-0.8, weight 1;",
+    )):  # fmt: skip
+        assert asked in line, line
+    assert said.count(DROPPED) == 1
+    log = [json.loads(row) for row in (out / "log.jsonl").read_text().splitlines()]
+    assert [row["kind"] for row in log] == ["priors", "clip", "clip"]
+    record = json.loads((out / "animate.json").read_text())
+    assert record["done"] == ["static", "motion", "refine"]
+    # Steps 1 and 2 of static ask both; of motion and refine one is the reference's.
+    priors_asked = record["priors"]
+    assert priors_asked["2d"]["calls"] == 2 * 2 and priors_asked["tile"]["calls"] == 2 * 2
+    assert priors_asked["video"]["calls"] == 2 * 2
+    # The canonical Gaussians are trained in motion, as the field is: all five of its heads.
+    static, moved = (load_ply(out / "stages" / f"{stage}.ply") for stage in ("static", "motion"))
+    assert not torch.equal(static.means, moved.means)
+    start, end = (load_scene(out).at(t) for t in (0.0, 1.0))
+    for name in ("means", "quats", "log_scales", "colors", "logits"):
+        assert not torch.equal(getattr(start, name), getattr(end, name)), name
+        assert torch.isfinite(getattr(end, name)).all(), name
 
 
 def test_a_run_of_our_own_fills_both_slots(micro_run: Path, photo: str, tmp_path: Path) -> None:
