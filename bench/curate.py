@@ -1,6 +1,7 @@
 """make bench-curate: what curation costs. Prints a table and ends with one line of JSON.
 
-  1. measuring every action of the sources with one worker and with two (Blender's start included),
+  1. measuring every action of the sources with one worker and with two (Blender's start included), and whose
+     CPU seconds these are: on a machine that others use, they say what the seconds on the clock cannot,
   2. what an asset with all its actions costs to measure, against rendering its accepted actions at the preset
      `default`, both with two workers (of each of --rendered assets, evenly chosen, one accepted action is
      rendered and counted for all of them),
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -27,11 +29,19 @@ import pyarrow.parquet as pq
 
 from orbit4d.datasets.core.cores import usable_cores
 
+if TYPE_CHECKING:
+    from parts.tree_cpu import TreeCpu
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def measure_all(sources: list[str], workers: int, limit: int | None) -> tuple[float, pa.Table]:
-    """Wall seconds of measuring `sources` from nothing, Ray's start left out, and the table."""
+def measure_all(
+    sources: list[str], workers: int, limit: int | None
+) -> tuple[float, pa.Table, dict[str, object]]:
+    """Wall seconds of measuring `sources` from nothing, Ray's start left out, the table, and who computed."""
+    # Here, since the process that only decides is started with -P, which hides the folder of this file.
+    from parts.tree_cpu import TreeCpu
+
     from orbit4d.curate.measuring import MeasureSettings, measure_sources
     from orbit4d.datasets.sources.resolve import resolve
     from orbit4d.render.fleet.cluster import ray_cluster
@@ -42,10 +52,30 @@ def measure_all(sources: list[str], workers: int, limit: int | None) -> tuple[fl
         assets = resolve(sources).assets
         chosen = np.unique(np.linspace(0, len(assets) - 1, min(limit, len(assets))).round().astype(int))
         sources = [assets[i].path for i in chosen]
-    with ray_cluster(fleet):
+    with ray_cluster(fleet), TreeCpu() as tree:
         started = time.perf_counter()
         table = measure_sources(sources, settings=MeasureSettings("window"), fleet=fleet).table
-        return time.perf_counter() - started, table
+        seconds = time.perf_counter() - started
+    return seconds, table, computed(tree)
+
+
+def computed(tree: TreeCpu) -> dict[str, object]:
+    """CPU seconds by part, and how the time of the Blender processes that worked divides."""
+    cpu = {part: [round(one, 1) for one in some] for part, some in tree.parts().items()}
+    blender = sorted(tree.waits("Blender"))
+    return {
+        "cpu_seconds": cpu,
+        "blender_queued": [round(queued, 1) for queued, _ in blender],
+        "blender_waited": [round(waited, 1) for _, waited in blender],
+    }
+
+
+def print_computed(workers: int, found: dict[str, object]) -> None:
+    """The same, as lines."""
+    for part, some in found["cpu_seconds"].items():  # type: ignore[attr-defined]
+        print(f"  {workers} at work, CPU s of {part:<18} {sum(some):7.1f}   {' '.join(map(str, some[:4]))}")
+    waits = f"without a core {found['blender_queued']} s, for work {found['blender_waited']} s"
+    print(f"  {workers} at work, Blender waited {waits}", flush=True)
 
 
 def blender_start_seconds() -> float:
@@ -140,12 +170,14 @@ def bench_measuring(sources: list[str], limit: int | None) -> tuple[pa.Table, di
     """The measured table, and how fast one worker and two were."""
     # Once before, so that neither pays for reading Blender from a cold disk.
     measure_all(sources, 1, 1)
-    two, table = measure_all(sources, 2, limit)
+    two, table, spent_2 = measure_all(sources, 2, limit)
     n, assets = table.num_rows, len(set(table["uid"].to_pylist()))
     print(f"{assets} assets, {n} actions       seconds   actions/s")
     print(f"measure, 2 workers     {two:14.1f} {n / two:11.2f}", flush=True)
-    one, _ = measure_all(sources, 1, limit)
+    print_computed(2, spent_2)
+    one, _, spent_1 = measure_all(sources, 1, limit)
     print(f"measure, 1 worker      {one:14.1f} {n / one:11.2f}   two are x{one / two:.2f}", flush=True)
+    print_computed(1, spent_1)
     seconds = np.array([value or np.nan for value in table["measure_seconds"].to_pylist()])
     return table, {
         "assets": assets,
@@ -153,6 +185,8 @@ def bench_measuring(sources: list[str], limit: int | None) -> tuple[pa.Table, di
         "seconds_1": one,
         "seconds_2": two,
         "speedup_2": one / two,
+        "spent_1": spent_1,
+        "spent_2": spent_2,
         "actions_per_second_2": n / two,
         "median_action_seconds": float(np.nanmedian(seconds)),
     }

@@ -85,3 +85,54 @@ def test_degenerate_trajectories() -> None:
         camera_errors(one[0], one[0])
     with pytest.raises(ValueError, match="not finite"):
         camera_errors(one * np.nan, one)
+
+
+def test_every_error_against_scipys_rotations() -> None:
+    """Random trajectories, one camera after another; no inverse and no chord, as the code has them."""
+    rng = np.random.default_rng(6)
+    n = 9
+    a, b = (np.tile(np.eye(4), (n, 1, 1)) for _ in range(2))
+    for c2w, seed in ((a, 10), (b, 11)):
+        c2w[:, :3, :3] = Rotation.random(n, random_state=seed).as_matrix()
+        c2w[:, :3, 3] = rng.normal(size=(n, 3))
+    turn = [Rotation.from_matrix(c2w[:, :3, :3]) for c2w in (a, b)]
+    relative = [r[0].inv() * r[1:] for r in turn]
+    angles = (relative[0] * relative[1].inv()).magnitude()
+    steps = [r[0].inv().apply(c2w[1:, :3, 3] - c2w[0, :3, 3]) for r, c2w in zip(turn, (a, b), strict=True)]
+    scale = np.linalg.lstsq(steps[0].reshape(-1, 1), steps[1].ravel(), rcond=None)[0][0]
+    s, t = (c2w[:, :3, 3] - c2w[:, :3, 3].mean(0) for c2w in (a, b))
+    kabsch, _ = Rotation.align_vectors(t, s)
+    size = (kabsch.apply(s) * t).sum() / (s * s).sum()
+    centre, turned_ = size * kabsch.apply(s), kabsch * turn[0]
+    rpe_t, rpe_r = [], []
+    for k in range(n - 1):
+        one = turned_[k].inv().apply(centre[k + 1] - centre[k])
+        two = turn[1][k].inv().apply(t[k + 1] - t[k])
+        rpe_t.append(np.linalg.norm(one - two))
+        step = (turned_[k].inv() * turned_[k + 1], turn[1][k].inv() * turn[1][k + 1])
+        rpe_r.append((step[1].inv() * step[0]).magnitude())
+    expected = {
+        "rot": np.degrees(angles.mean()),
+        "trans": np.linalg.norm(scale * steps[0] - steps[1], axis=1).mean(),
+        "ate": np.sqrt(((centre - t) ** 2).sum(1).mean()),
+        "rpe_rot": np.degrees(np.mean(rpe_r)),
+        "rpe_trans": np.sqrt(np.mean(np.square(rpe_t))),
+        "rot_sum_rad": angles.sum(),
+        "scale": scale,
+    }
+    assert camera_errors(a, b) == pytest.approx(expected, abs=1e-9)
+
+
+def test_noise_raises_every_error() -> None:
+    truth = ring(12)
+    rng = np.random.default_rng(7)
+    shift, axis = rng.normal(size=(12, 3)), rng.normal(size=(12, 3))
+    series = []
+    for sigma in (0, 0.01, 0.05, 0.2):
+        noisy = truth.copy()
+        noisy[:, :3, 3] += sigma * shift
+        noisy[:, :3, :3] = noisy[:, :3, :3] @ Rotation.from_rotvec(sigma * axis).as_matrix()
+        series.append(camera_errors(noisy, truth))
+    for name in ("rot", "trans", "ate", "rpe_rot", "rpe_trans", "rot_sum_rad"):
+        values = [one[name] for one in series]
+        assert values == sorted(values) and values[0] < 1e-6 < values[1], name

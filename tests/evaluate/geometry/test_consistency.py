@@ -69,6 +69,50 @@ def test_bad_input(cameras: list[Camera]) -> None:
         matched_pixels(images[:1], depth[:1], alpha[:1], cameras[:1])
 
 
+def test_a_slow_twin_and_growing_noise(cameras: list[Camera]) -> None:
+    """Pixel after pixel, the point in the world and scipy's interpolation, without a function of the code."""
+    from scipy.ndimage import map_coordinates
+
+    images, depth, alpha = views(cameras)
+    rng = np.random.default_rng(1)
+    images = images + 0.08 * rng.normal(size=images.shape)
+    shares, gaps, count = [], [], 0
+    for a, b in ((0, 1), (1, 0)):
+        matched = []
+        for row, column in np.argwhere(alpha[a] >= 0.5):
+            one, two = cameras[a], cameras[b]
+            ray = np.array(
+                [(column + 0.5 - one.cx) / one.fl_x, -(row + 0.5 - one.cy) / one.fl_y, -1.0], float
+            )
+            world = one.position + one.c2w[:3, :3] @ ray * depth[a][row, column]
+            x, y, z = two.c2w[:3, :3].T @ (world - two.position)
+            u, v = two.cx - two.fl_x * x / z, two.cy + two.fl_y * y / z
+            i, j = int(np.floor(v)), int(np.floor(u))
+            if not (0 <= i < two.h and 0 <= j < two.w) or alpha[b][i, j] < 0.5:
+                continue
+            if not abs(-z - depth[b][i, j]) <= 0.01 * -z:
+                continue
+            at = [[v - 0.5], [u - 0.5]]
+            there = [map_coordinates(images[b][..., c], at, order=1, mode="nearest")[0] for c in range(3)]
+            gap = np.abs(images[a][row, column] - there)
+            matched.append(gap.max() <= 0.1)
+            gaps.append((a, gap.mean()))
+        shares.append(np.mean(matched))
+        count += len(matched)
+    found = matched_pixels(images[:2], depth[:2], alpha[:2], cameras[:2])
+    assert found["valid"] == count and 0.2 < found["matched"] < 0.95
+    assert found["matched"] == pytest.approx(np.mean(shares), abs=1e-9)
+    difference = np.mean([np.mean([gap for view, gap in gaps if view == a]) for a in (0, 1)])
+    assert found["difference"] == pytest.approx(difference, abs=1e-9)
+    # Views in another order are the same views.
+    swapped = matched_pixels(images[1::-1], depth[1::-1], alpha[1::-1], cameras[1::-1])
+    assert swapped == pytest.approx(found, abs=1e-12)
+    noise = rng.normal(size=images.shape)
+    series = [matched_pixels(images + s * noise, depth, alpha, cameras) for s in (0, 0.05, 0.2, 0.6)]
+    matched, differ = ([one[name] for one in series] for name in ("matched", "difference"))
+    assert matched == sorted(matched, reverse=True) and differ == sorted(differ)
+
+
 def features_of(cameras: list[Camera]) -> np.ndarray:
     """A feature of a surface point that does not depend on the view: waves of its place, [V, H, W, 6]."""
     images = views(cameras)[0]

@@ -86,3 +86,40 @@ def test_bad_input_is_one_line() -> None:
             actionbench(bad, p)
     with pytest.raises(ValueError, match="align"):
         actionbench(p, p, align="best")  # type: ignore[arg-type]
+
+
+def separately(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Every distance of [N, 3] and [M, 3], without a tree: [N, M]."""
+    return np.linalg.norm(a[:, None] - b[None], axis=-1)
+
+
+def test_equal_to_brute_force() -> None:
+    """Random clouds, also with fewer queries than points: those that the published permutation puts first."""
+    rng = np.random.default_rng(7)
+    p, q = rng.normal(size=(3, 120, 3)), rng.normal(size=(3, 150, 3))
+    d = [separately(a, b) for a, b in zip(p, q, strict=True)]
+    i, j = d[0].argmin(0), d[0].argmin(1)
+    forth = np.mean([one[i, np.arange(150)].mean() for one in d])
+    back = np.mean([one[np.arange(120), j].mean() for one in d])
+    for queries in (None, 50):
+        rows, columns = (np.random.RandomState(s).permutation(n)[:queries] for s, n in ((44, 120), (45, 150)))
+        cd = np.mean([one.min(1)[rows].mean() + one.min(0)[columns].mean() for one in d])
+        expected = {"cd3d": cd, "cd4d": cd, "cdm": forth + back}
+        assert actionbench(p, q, queries=queries) == pytest.approx(expected, abs=1e-12)
+
+
+def test_laws_of_the_three_distances() -> None:
+    """Symmetric, blind to the order of the points and to a motion of both, and worse under growing noise."""
+    rng = np.random.default_rng(8)
+    p, q = shape(90), shape(120)
+    plain = actionbench(p, q)
+    assert actionbench(q, p) == pytest.approx(plain, abs=1e-12)
+    assert actionbench(p[:, rng.permutation(90)], q) == pytest.approx(plain, abs=1e-12)
+    turn = Rotation.random(random_state=9).as_matrix()
+    assert actionbench(p @ turn + 3, q @ turn + 3) == pytest.approx(plain, abs=1e-9)
+    assert actionbench(5 * p, 5 * q) == pytest.approx({name: 5 * cd for name, cd in plain.items()}, abs=1e-9)
+    noise = rng.normal(size=p.shape)
+    series = [actionbench(p + sigma * noise, p) for sigma in (0, 0.01, 0.05, 0.2)]
+    for name in plain:
+        values = [one[name] for one in series]
+        assert values == sorted(values) and values[0] == 0 < values[1]

@@ -59,6 +59,23 @@ def test_laws() -> None:
     assert normal_consistency(a @ q, n @ q, b @ q, m @ q) == pytest.approx(
         normal_consistency(a, n, b, m), abs=1e-9
     )
+    assert f_score(a @ q + 2, b @ q + 2, 0.3) == f_score(a, b, 0.3)
+    assert normal_consistency(a, n, b, m) == pytest.approx(normal_consistency(b, m, a, n), abs=1e-12)
+
+
+def test_noise_lowers_the_scores() -> None:
+    """Of points on a sphere, whose normals they are: moved off it, and turned."""
+    rng = np.random.default_rng(6)
+    points = units(rng, 400)
+    noise = rng.normal(size=points.shape)
+    scores, normals = [], []
+    for sigma in (0, 0.02, 0.06, 0.2):
+        moved = points + sigma * noise
+        scores.append(f_score(moved, points, 0.05))
+        turned = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+        normals.append(normal_consistency(points, turned, points, points))
+    assert scores == sorted(scores, reverse=True) and scores[0] == 1 > scores[1] - 1e-12 > scores[-1]
+    assert normals == sorted(normals, reverse=True) and normals[0] == pytest.approx(1) and normals[-1] < 0.99
 
 
 def test_noise_raises_the_distance_on_average() -> None:

@@ -60,3 +60,39 @@ def test_bad_input(bending: tuple[np.ndarray, np.ndarray]) -> None:
         motion80((vertices[:2], faces), (vertices, faces))
     with pytest.raises(ValueError, match="align"):
         motion80((vertices, faces), (vertices, faces), align="best")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orbit4d.evaluate.geometry.sequences.SAMPLES", 300)
+
+
+@pytest.mark.usefixtures("few_samples")
+def test_equal_to_trimeshs_samples_and_brute_force(bending: tuple[np.ndarray, np.ndarray]) -> None:
+    """Random surfaces: the box of frame 0, the samples and every distance of them, all made here."""
+    import trimesh
+
+    vertices, faces = bending
+    rng = np.random.default_rng(4)
+    moved = [vertices + 0.03 * rng.normal(size=vertices.shape), 2 * vertices + rng.normal(size=3)]
+    cd, f = [], []
+    for k in range(3):
+        clouds = []
+        for v, seed in zip(moved, (2 * k + 1, 2 * k + 2), strict=True):
+            box = trimesh.Trimesh(v[0], faces, process=False).bounds
+            mesh = trimesh.Trimesh((v[k] - box.mean(0)) * 2 / np.ptp(box, axis=0).max(), faces, process=False)
+            clouds.append(trimesh.sample.sample_surface(mesh, 300, seed=seed)[0])
+        d = np.linalg.norm(clouds[0][:, None] - clouds[1][None], axis=-1)
+        cd.append(d.min(0).mean() + d.min(1).mean())
+        precision, recall = (d.min(1) < 0.02).mean(), (d.min(0) < 0.02).mean()
+        f.append(2 * precision * recall / (precision + recall) if precision + recall else 0.0)
+    result = motion80((moved[0], faces), (moved[1], faces), align=None)
+    assert result == pytest.approx({"cd": np.mean(cd), "f": np.mean(f)}, abs=1e-9)
+
+
+@pytest.mark.usefixtures("few_samples")
+def test_noise_is_seen(bending: tuple[np.ndarray, np.ndarray]) -> None:
+    vertices, faces = bending
+    noise = np.random.default_rng(5).normal(size=vertices.shape)
+    series = [motion80((vertices + s * noise, faces), bending, align=None)["cd"] for s in (0, 0.05, 0.1, 0.3)]
+    assert series == sorted(series)

@@ -67,3 +67,23 @@ def test_samples_are_trimeshs() -> None:
     assert areas(vertices, faces).sum() == pytest.approx(mesh.area)
     with pytest.raises(ValueError, match="no area"):
         sample_surface(np.zeros((3, 3)), np.array([[0, 1, 2]]), 5, 0)
+
+
+def test_volume_iou_against_solid_angles_on_the_same_points() -> None:
+    """Two bumpy surfaces in motion: the points drawn here, what is inside told by the slow twin."""
+    (a, faces), (b, _) = blob(3), blob(4)
+    made, truth = np.stack([a, 1.1 * a]), np.stack([b, b + 0.2])
+    low, high = (f([f(made, axis=(0, 1)), f(truth, axis=(0, 1))], axis=0) for f in (np.min, np.max))
+    points = low + (high - low) * np.random.default_rng(6).random((400, 3))
+    shares = []
+    for p, q in zip(made, truth, strict=True):
+        m, t = (winding_number_reference(points, v, faces) > 0.5 for v in (p, q))
+        shares.append((m & t).sum() / (m | t).sum())
+    found = volume_iou((made, faces), (truth, faces), points=400, seed=6)
+    assert 0.2 < found < 0.95 and found == pytest.approx(np.mean(shares), abs=1e-12)
+    # The drawn points move along with a shift and a scale of both.
+    moved = volume_iou((3 * made + 1, faces), (3 * truth + 1, faces), points=400, seed=6)
+    assert moved == pytest.approx(found, abs=1e-12)
+    noise = np.random.default_rng(7).normal(size=a.shape)
+    noisy = [volume_iou((a[None] + s * noise, faces), (a[None], faces), points=4000) for s in (0, 0.03, 0.1)]
+    assert noisy == sorted(noisy, reverse=True) and noisy[0] == 1 > noisy[1]
