@@ -280,8 +280,7 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
                     f"completed {completion['completed']} views; held out{far}: PSNR {was['psnr']:.2f} -> "
                     f"{now['psnr']:.2f} dB, SSIM {was['ssim']:.3f} -> {now['ssim']:.3f}"
                 )
-    if (stopped := metrics.get("stopped")) is not None:
-        lines.append(stopped)
+    lines += [metrics[key] for key in ("stopped", "restarted", "failed") if key in metrics]
     return lines
 
 

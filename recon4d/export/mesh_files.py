@@ -196,7 +196,8 @@ def write_mesh_usd(moving: MovingMesh, out: Path, up: str, fps: float) -> None:
     except ImportError:
         raise InputError("USD needs usd-core: pip install 'usd-core>=26.3'") from None
     if out.suffix.lower() != ".usdz":
-        _mesh_stage(moving, Usd.Stage.CreateNew(str(out)), up, fps).GetRootLayer().Save()
+        stage = _mesh_stage(moving, Usd.Stage.CreateNew(str(out)), up, fps)
+        stage.GetRootLayer().Save()  # a layer goes with its stage, which needs a name
         return
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "texture.png").write_bytes(_png(moving.mesh.image))

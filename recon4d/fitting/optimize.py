@@ -38,9 +38,9 @@ from orbit4d.recon4d.fitting.losses import (
     by_graphs,
     is_graphable,
 )
-from orbit4d.recon4d.fitting.passes import Passes, judged_from
+from orbit4d.recon4d.fitting.passes import judged_from
 from orbit4d.recon4d.fitting.settings import Settings
-from orbit4d.recon4d.fitting.state import Fit, replace_gaussians, save_checkpoint
+from orbit4d.recon4d.fitting.state import Fit, replace_gaussians, restart_field, save_checkpoint
 from orbit4d.recon4d.graphs import Graphs
 from orbit4d.recon4d.inputs.loading import Frames
 from orbit4d.recon4d.raster import threads
@@ -53,6 +53,8 @@ SETTLE_EVERY = 10
 REBIND_EVERY = 250
 #: Steps of the fine stage over which the field's rate rises.
 FIELD_RISE = 200
+#: Times that a field may be begun anew, at half the rate of the time before.
+MOST_RESTARTS = 3
 
 
 def views(frames: Frames, first: int = 0, device: torch.device | str = "cpu") -> list[View]:
@@ -102,7 +104,7 @@ def optimise(
                 if half != was_half:
                     # Losses at half and at full resolution do not compare.
                     read_pending(fit)
-                    fit.passes, was_half = Passes(), half
+                    fit.passes, was_half = fit.passes.begun_anew(), half
                 loss = take_step(fit, pools[half], settings, density, steps[stage], n_frames, perceptual)
                 noted = _crossed(50, before, fit.step) or before == 0 or fit.step == steps[stage]
                 loss = _sound(fit, loss) if noted else loss
@@ -120,6 +122,8 @@ def optimise(
                     psnr=f"{fit.passes.psnr:.1f}",
                     gaussians=len(fit.gaussians),
                 )
+                if stage == "fine" and fit.passes.lost and len(fit.restarts) < MOST_RESTARTS:
+                    restart_field(fit, settings)
                 if settings.patience and stage == "fine" and fit.passes.stalled > settings.patience:
                     break
                 if checkpoint and clock.monotonic() - last_saved > settings.checkpoint_seconds:
@@ -134,7 +138,7 @@ def _enter(fit: Fit, stage: str) -> None:
     if stage != fit.stage:
         read_pending(fit)
         fit.stage, fit.step = stage, 0
-        fit.passes = Passes()
+        fit.passes = fit.passes.begun_anew()
         fit.density = DensityState.empty(len(fit.gaussians), fit.gaussians.means.device)
     if fit.step == 0:
         fit.field.bind(fit.gaussians.means)
@@ -225,7 +229,7 @@ def take_step(
     fit.adam.step(count, [name for name in fit.adam.groups if moving or name != "field"])
     for task, outcome in zip(tasks, outcomes):
         fit.step += 1
-        fit.pending.append((task.view.index, fit.step, n_views, moving, outcome))
+        fit.pending.append((task.view, fit.step, n_views, moving, outcome))
         if settings.density.every:
             camera = task.view.camera
             density.note(fit.density, outcome.grad_means2d, outcome.radii, camera.width, camera.height)
@@ -246,9 +250,10 @@ def read_pending(fit: Fit) -> float:
         table = torch.stack([outcome.numbers for outcome in on_device]).tolist()
         for outcome, (loss, *rest) in zip(on_device, table):
             outcome.loss, outcome.judged = loss, judged_from(rest)
-    for index, step, n_views, moving, outcome in pending:
-        judged = outcome.judged
+    for view, step, n_views, moving, outcome in pending:
+        index, judged = view.index, outcome.judged
         fit.passes.note(index, judged.loss, judged.psnr, step, n_views)
+        fit.passes.meet(judged.solid, view.truth)
         if fit.exposure is not None and moving:
             # Earlier the colours are not settled, and what a side lacks in colour would be taken for light.
             ours = judged.ours / fit.exposure.gain(index)
@@ -325,7 +330,8 @@ def _set_rates(fit: Fit, settings: Settings, progress: float) -> None:
     more = math.sqrt(settings.views_per_step)
     for name, group in fit.adam.groups.items():
         if name == "field":
-            rise = min(1.0, (fit.step + 1) / FIELD_RISE) if fine else 0.2
+            since = fit.step - (fit.restarts[-1] if fit.restarts else 0)
+            rise = min(1.0, (since + 1) / FIELD_RISE) / 2 ** len(fit.restarts) if fine else 0.2
             group.rate = more * group.base * rise * (settings.rates.final**progress if fine else 1.0)
         else:
             own = settings.rates.fine if fine else 1.0

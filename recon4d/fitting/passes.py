@@ -20,6 +20,8 @@ from orbit4d.recon4d.fitting.fused_loss import SOLID, Judged
 
 #: A pass counts as better when its loss is below the best one's times this.
 _BETTER = 0.999
+#: Views one after the other that show nothing of the object, after as many that did: it has left them all.
+LOST = 50
 
 
 @dataclass
@@ -35,6 +37,15 @@ class Passes:
     best_step: int = 0
     stalled: int = 0
     """Steps between the best pass and the last whole one; 0 until there are two."""
+    met: int = 0
+    """Views in which solid pixels of the object met solid ones of the image, so far."""
+    missed: int = 0
+    """Views since the last of them whose image has solid pixels, and none was met."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether the object was in the views and is in none any more, where no gradient brings it back."""
+        return self.met >= LOST and self.missed >= LOST
 
     @property
     def loss(self) -> float:
@@ -57,6 +68,17 @@ class Passes:
             self.best, self.best_step = self.loss, step
         self.stalled = step - self.best_step
 
+    def meet(self, solid: float, truth: Tensor) -> None:
+        """Take down how many solid pixels a drawn view and its image [H, W, 4] share."""
+        if solid:
+            self.met, self.missed = self.met + 1, 0
+        elif bool((truth[..., 3] > float(SOLID)).any()):
+            self.missed += 1
+
+    def begun_anew(self) -> Passes:
+        """Without losses, which do not compare any more; whether the object is in the views is kept."""
+        return Passes(met=self.met, missed=self.missed)
+
     def record(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return {
@@ -65,13 +87,16 @@ class Passes:
             "best": self.best,
             "best_step": self.best_step,
             "stalled": self.stalled,
+            "met": self.met,
+            "missed": self.missed,
         }
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Passes:
         """Inverse of `record`."""
         latest = {view: (loss, psnr) for view, (loss, psnr) in record["latest"].items()}
-        return cls(latest, set(record["drawn"]), record["best"], record["best_step"], record["stalled"])
+        counts = (record[name] for name in ("best", "best_step", "stalled"))
+        return cls(latest, set(record["drawn"]), *counts, record.get("met", 0), record.get("missed", 0))
 
 
 def compare(color: Tensor, alpha: Tensor, truth: Tensor) -> tuple[float, float]:

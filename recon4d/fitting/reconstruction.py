@@ -28,7 +28,7 @@ from orbit4d.recon4d.fitting.exposure import exposure_of
 from orbit4d.recon4d.fitting.inputs import Inputs, read_inputs
 from orbit4d.recon4d.fitting.losses import why_no_lpips
 from orbit4d.recon4d.fitting.refine_cameras.poses import following, refine_poses, with_found_orbit
-from orbit4d.recon4d.fitting.scores import measure
+from orbit4d.recon4d.fitting.scores import failure, measure
 from orbit4d.recon4d.fitting.scores import nearest_frame as nearest_frame
 from orbit4d.recon4d.fitting.scores import score as score
 from orbit4d.recon4d.fitting.settings import PRESETS, Settings
@@ -255,7 +255,21 @@ def as_scene(fit: Fit, inputs: Inputs, settings: Settings, world: World) -> Scen
             f"stopped after {fit.step} of {settings.fine_steps} fine steps: the loss of whole passes had not "
             f"fallen for {settings.patience}"
         )
+    if fit.restarts:
+        scene.metrics["restarted"] = (
+            f"the motion had left all views at fine step {fit.restarts[-1]} and was begun anew, "
+            f"at {2 ** -len(fit.restarts):g} of its rate"
+        )
+    still = None if inputs.static is not None else _of_still(fit)
+    if (why := failure(scene.metrics["psnr_train"], orbit, still)) is not None:
+        scene.metrics["failed"] = why
     return scene
+
+
+def _of_still(fit: Fit) -> float | None:
+    """PSNR of the views as if the object stood still, where the coarse stage saw them so."""
+    rows = [row for row in fit.history if row["stage"] == "coarse"]
+    return float(rows[-1]["psnr"]) if rows else None
 
 
 def exposed(settings: Settings, inputs: Inputs) -> Settings:

@@ -66,6 +66,25 @@ def measure(scene: Scene, inputs: Inputs) -> dict[str, Any]:
     return record
 
 
+#: A fit is called failed when its views are no more than this above those of nothing, or this below those of
+#: the object as if it stood still, dB: what losses of single views are uncertain by.
+DOUBT = 1.0
+
+
+def failure(psnr_train: float, train: Frames, still: float | None) -> str | None:
+    """One line on a fit that shows its training views no better than nothing, or worse than without motion.
+
+    `still` is the PSNR in dB that the coarse stage reached on the same views as if the object stood still.
+    """
+    nothing = float(np.mean(each_compared(np.zeros_like(train.rgba), train)[0]))
+    seen, mend = f"the fit failed: training views are at {psnr_train:.1f} dB", "try another --seed"
+    if psnr_train < nothing + DOUBT:
+        return f"{seen}, where an empty image is at {nothing:.1f} dB; {mend}"
+    if still is not None and psnr_train < still - DOUBT:
+        return f"{seen}, and were at {still:.1f} dB as if the object stood still; {mend}"
+    return None
+
+
 def nearest_frame(train: Frames, wanted: Frames) -> tuple[float, float]:
     """Mean PSNR and SSIM, on white, of answering with the training frame of the nearest view.
 

@@ -43,6 +43,8 @@ class Fit:
     passes: Passes = field(default_factory=Passes)
     """Losses of the views, in this stage and at this resolution."""
     history: list[dict[str, Any]] = field(default_factory=list)
+    restarts: list[int] = field(default_factory=list)
+    """Fine steps at which the field had thrown the object out of all views, and was begun anew."""
     pending: list[Any] = field(default_factory=list)
     """What steps gave that was not read from the device yet; see `optimize.read_pending`."""
     capture: Capture | None = None
@@ -131,6 +133,22 @@ def replace_gaussians(fit: Fit, grown: Gaussians, origin: Tensor) -> None:
     fit.field.bind(fit.gaussians.means)
 
 
+@torch.no_grad()
+def restart_field(fit: Fit, settings: Settings) -> None:
+    """Begin the field anew from other random weights; the Gaussians and its nodes stay."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, (), generator=fit.generator)))
+        fresh = build_field(_sized(settings, len(fit.gaussians)))
+    for parameter, start in zip(fit.field.parameters(), fresh.parameters()):
+        parameter.copy_(start)
+    for moments in (fit.adam.first, fit.adam.second):
+        fit.adam.part(moments, "field").zero_()
+    fit.adam.groups["field"].updates = 0
+    fit.field.bind(fit.gaussians.means)
+    fit.restarts.append(fit.step)
+    fit.passes = Passes()
+
+
 def save_checkpoint(fit: Fit, path: Path) -> None:
     """Everything a resumed run needs, on whatever device, in one atomic put."""
     state = {
@@ -147,6 +165,7 @@ def save_checkpoint(fit: Fit, path: Path) -> None:
             "seconds": fit.seconds,
             "passes": fit.passes.record(),
             "history": fit.history,
+            "restarts": fit.restarts,
         },
     }
     # By a handle: torch writes a path's name into the file, and the draft's is random.
@@ -173,6 +192,7 @@ def load_checkpoint(
         plain = state["plain"]
         fit.stage, fit.step, fit.seconds = plain["stage"], plain["step"], plain["seconds"]
         fit.passes, fit.history = Passes.from_record(plain["passes"]), plain["history"]
+        fit.restarts = plain.get("restarts", [])
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, TypeError) as error:
         raise WorkError(f"{path}: damaged checkpoint ({error}); delete it to start anew") from None
     return fit

@@ -231,10 +231,12 @@ def test_the_summary_tells_gains_and_an_early_end() -> None:
         "exposure": {"psnr_train": 28.25, "psnr_static": 29.0},
         "heldout": {"front": {"psnr": 24.0, "ssim": 0.8, "gain": 1.042, "psnr_with_gain": 24.5}},
         "stopped": "stopped after 9 of 20 fine steps: ...",
+        "failed": "the fit failed: ...",
     }
     lines = _summary(metrics)
     assert "27.00 dB" in lines[0] and "28.25 dB with the gains fitted" in lines[0]
     assert "24.50 dB with its own gain of 1.042" in lines[1] and lines[2].startswith("stopped after 9")
+    assert lines[3].startswith("the fit failed"), "no failed fit without a word"
     plain = _summary({"psnr_train": 27.0, "ssim_train": 0.9, "heldout": {"front": {"psnr": 24, "ssim": 0.8}}})
     assert len(plain) == 2 and not any("gain" in line for line in plain)
 

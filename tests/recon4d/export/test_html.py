@@ -50,9 +50,9 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-def opened(browser: Any, address: str | Path) -> Any:
+def opened(browser: Any, address: str | Path, size: tuple[int, int] = (480, 360)) -> Any:
     """A page whose player has loaded and stands still."""
-    shown = browser.new_page(viewport={"width": 480, "height": 360})
+    shown = browser.new_page(viewport={"width": size[0], "height": size[1]})
     problems: list[str] = []
     shown.on("pageerror", lambda error: problems.append(str(error)))
     shown.problems = problems
@@ -163,7 +163,7 @@ def test_a_skeleton_moves_the_page_as_it_moves_the_scene(browser: Any, tmp_path:
     )[0]  # fmt: skip
     np.testing.assert_allclose(means, scene._fitted(1.0).means.numpy(), atol=1e-5)
     (out,) = export_scene(scene, tmp_path / "a.html", "html")
-    shown, last = opened(browser, out), motion.times - 1
+    shown, last = opened(browser, out, (120, 90)), motion.times - 1
     assert shown.evaluate("orbit4dPlayer.info().kind") == "bones"
     assert min(psnr(shown, scene, scene.cameras[0], k / last) for k in (0, last)) > 45
     assert psnr(shown, scene, scene.cameras[1], (last // 2 + 0.5) / last) > 35
@@ -186,12 +186,12 @@ def of_joints(degree: int) -> Scene:
         ("root", "elbow"), np.array([-1, 0]), composed(trs), trs, np.array([0, 1]), bind,
         (Motion("Bend", 0.0, 1.0, keys),),
     )  # fmt: skip
-    g = some(degree, 400)
+    g = some(degree, 160)
     g.means = g.means * torch.tensor([1.0, 0.4, 0.4])
     far = ((g.means[:, :1] + 0.1) / 0.4).clamp(0, 1).double().numpy()
     index, weights = np.tile([0, 1], (len(g), 1)), np.concatenate([1 - far, far], 1)
     field = RigField("Bend", (0.0, 1.0), ("Bend", 0.4)).attach(rig, index, weights)
-    cameras = tuple(c.resized(96, 96) for c in orbit(2, elevation_deg=30.0))
+    cameras = tuple(c.resized(48, 48) for c in orbit(2, elevation_deg=30.0))
     return Scene(g, field, cameras, (0.0, 1.0))
 
 

@@ -15,7 +15,8 @@ import torch
 from orbit4d.recon4d import reconstruct
 from orbit4d.recon4d.fitting import optimize, reconstruction
 from orbit4d.recon4d.fitting.inputs import Inputs
-from orbit4d.recon4d.fitting.passes import Passes, compare
+from orbit4d.recon4d.fitting.passes import LOST, Passes, compare
+from orbit4d.recon4d.fitting.scores import failure
 from orbit4d.recon4d.fitting.settings import LearningRates
 from orbit4d.recon4d.fitting.state import Fit, new_fit
 from orbit4d.recon4d.inputs.loading import Frames, load_frames
@@ -120,3 +121,57 @@ def test_half_and_full_resolution_are_not_held_against_each_other(
     frames = load_frames(moving_ball["dynamic_orbit"])
     settings = replace(tiny_settings, coarse_steps=0, fine_steps=160, warmup_share=0.5, patience=0)
     assert run(frames, settings, 0).passes.best_step > 80
+
+
+def test_an_object_is_lost_when_no_view_has_it_any_more() -> None:
+    solid, empty, smoke = torch.ones(2, 2, 4), torch.zeros(2, 2, 4), torch.full((2, 2, 4), 0.5)
+    never, passes = Passes(), Passes()
+    for _ in range(2 * LOST):
+        never.meet(0.0, solid)
+        passes.meet(3.0, solid)
+    assert not never.lost, "what was never drawn solid is not lost"
+    for _ in range(2 * LOST):
+        passes.meet(0.0, empty)
+        passes.meet(0.0, smoke)
+    assert not passes.lost, "images without a solid pixel miss nothing"
+    for _ in range(LOST):
+        assert not passes.lost
+        passes.meet(0.0, solid)
+    assert passes.lost and Passes.from_record(passes.record()).lost
+    passes.meet(1.0, solid)
+    assert not passes.lost
+
+
+def test_motion_that_throws_the_object_out_of_all_views_is_begun_anew(
+    one_thread: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moving_ball: dict[str, np.ndarray],
+    tiny_settings: Any,
+) -> None:  # fmt: skip
+    """Out of the views there is no gradient back: without a new beginning the fit ends with nothing."""
+    settings = replace(tiny_settings, fine_steps=260)
+    step, at = optimize.take_step, 100
+
+    def thrown(fit: Fit, *arguments: Any) -> float:
+        if fit.stage == "fine" and fit.step == at and not fit.restarts:
+            with torch.no_grad():
+                list(fit.field.parameters())[-1].copy_(torch.tensor([2.0] * 3 + [0.0] * 3))
+        return step(fit, *arguments)
+
+    monkeypatch.setattr(optimize, "take_step", thrown)
+    ends = {}
+    for most in (0, 3):
+        monkeypatch.setattr(optimize, "MOST_RESTARTS", most)
+        scene = reconstruct(moving_ball["dynamic_orbit"], tmp_path / str(most), settings=settings)
+        ends[most] = scene.metrics
+    assert ends[0]["failed"].startswith("the fit failed") and "restarted" not in ends[0]
+    assert "begun anew, at 0.5 of its rate" in ends[3]["restarted"] and "failed" not in ends[3]
+    assert ends[3]["psnr_train"] > ends[0]["psnr_train"] + 4
+
+
+def test_a_failed_fit_is_called_so(moving_ball: dict[str, np.ndarray]) -> None:
+    frames = load_frames(moving_ball["dynamic_orbit"])
+    white = frames.rgba[..., :3] + 1 - frames.rgba[..., 3:]
+    nothing = np.mean([-10 * np.log10(np.square(1 - image).mean()) for image in white])
+    assert "an empty image" in (failure(nothing + 0.9, frames, None) or "")
+    assert failure(nothing + 1.1, frames, None) is None
+    assert "as if the object stood still" in (failure(nothing + 4, frames, nothing + 5.1) or "")
+    assert failure(nothing + 4, frames, nothing + 4.9) is None
