@@ -7,6 +7,7 @@ of Ray and a bucket, on this machine. What needs a cloud account is not run; tes
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -25,7 +26,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orbit4d.app.cli import command as umbrella
 from orbit4d.datasets import Clip, DatasetWriter, write_video
+from orbit4d.datasets.commands import command as command_of
 
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIALS = ROOT / "docs" / "tutorials"
@@ -66,14 +69,32 @@ def smaller(words: list[str]) -> list[str]:
     return [*words, *SMALLER.get(name, [])]
 
 
+#: Commands that spend most of a process on imports; the others run as a user starts them.
+HERE_TOO = ("encode", "train", "generate", "eval")
+
+
 def run(words: list[str], folder: Path) -> str:
-    """What a line says; its exit code must be 0. `view`, which serves for ever, is stopped by Ctrl-C."""
+    """What a line says; its exit code must be 0. `view`, which serves for ever, is stopped by Ctrl-C.
+
+    The model's commands run in this process, which imports torch once for all of them.
+    """
     command = [sys.executable, "-m", "orbit4d.app", *smaller(words)[1:]]
     if words[1] == "view":
         return view(command, folder)
+    if words[1] in HERE_TOO:
+        return run_here(words, folder)
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
     return done.stdout
+
+
+def run_here(words: list[str], folder: Path) -> str:
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        code = command_of.run(umbrella, smaller(words)[1:], prog_name="orbit4d")
+    said, why = out.getvalue(), errors.getvalue()
+    assert code == 0, f"{shlex.join(words)}\n{said[-1000:]}\n{why[-2000:]}"
+    return said
 
 
 def view(command: list[str], folder: Path) -> str:

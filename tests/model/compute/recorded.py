@@ -23,7 +23,7 @@ _READS = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal")
 class _Tape(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self.calls: list[tuple[Any, Any, Any, list[tuple[int, Tensor]]]] = []
         self.written: dict[int, tuple[Tensor, Tensor]] = {}
         self.born: set[int] = set()
 
@@ -38,10 +38,13 @@ class _Tape(TorchDispatchMode):
                 for tensor in tree_flatten(given)[0] if written else ():
                     self._keep(tensor)
         out = func(*args, **kwargs)
-        for tensor in tree_flatten(out)[0]:
-            if isinstance(tensor, Tensor) and not _aliases(tensor, (args, kwargs)):
-                self.born.add(tensor.untyped_storage()._cdata)
-        self.calls.append((func, args, kwargs, out))
+        given, new = _memory((args, kwargs)), []
+        for index, tensor in enumerate(_leaves(out)):
+            if isinstance(tensor, Tensor) and (key := tensor.untyped_storage()._cdata) not in given:
+                self.born.add(key)
+                new.append((index, tensor.detach()))
+        # What a replay needs is unpacked here, once: memory and places stay those of the recording.
+        self.calls.append((func, tree_map(_plain, args), tree_map(_plain, kwargs), new))
         return out
 
     def _keep(self, tensor: Any) -> None:
@@ -54,9 +57,12 @@ class _Tape(TorchDispatchMode):
             self.written[key] = whole, whole.clone()
 
 
-def _aliases(tensor: Tensor, arguments: Any) -> bool:
-    given = {t.untyped_storage()._cdata for t in tree_flatten(arguments)[0] if isinstance(t, Tensor)}
-    return tensor.untyped_storage()._cdata in given
+def _memory(arguments: Any) -> set[int]:
+    return {t.untyped_storage()._cdata for t in tree_flatten(arguments)[0] if isinstance(t, Tensor)}
+
+
+def _leaves(value: Any) -> Any:
+    return (value,) if isinstance(value, Tensor) else tree_flatten(value)[0]
 
 
 class TapeRecorder:
@@ -83,11 +89,12 @@ class TapeRecorder:
         @torch.no_grad()
         def replay() -> None:
             self.replayed += 1
-            for func, args, kwargs, out in tape.calls:
-                again = func(*tree_map(_plain, args), **tree_map(_plain, kwargs))
-                for old, new in zip(tree_flatten(out)[0], tree_flatten(again)[0]):
-                    if isinstance(old, Tensor) and not _aliases(old, (args, kwargs)):
-                        _plain(old).copy_(new)
+            for func, args, kwargs, new in tape.calls:
+                again = func(*args, **kwargs)
+                if new:
+                    leaves = _leaves(again)
+                    for index, old in new:
+                        old.copy_(leaves[index])
 
         return replay, results
 

@@ -135,7 +135,7 @@ def test_colours_may_differ_between_cameras_and_backgrounds_get_gradients():
 
 
 def test_absolute_gradients_equal_the_twin_and_bound_the_signed_ones():
-    values, view = scene(n=150, seed=6), cameras(size=(48, 40))
+    values, view = scene(n=100, seed=6), cameras(size=(36, 28))
     for mode in ("RGB", "D", "RGB+D"):
         _, _, meta, grads = run(values, view, "numba", absgrad=True, render_mode=mode)
         _, _, truth, _ = run(to64(values), to64(view), "torch", absgrad=True, render_mode=mode)
