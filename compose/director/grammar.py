@@ -16,7 +16,7 @@ from orbit4d.compose.director.rules.sentences import read
 from orbit4d.compose.director.rules.shots import take_shots
 from orbit4d.compose.director.rules.state import State
 from orbit4d.compose.director.rules.tokens import Stream, Token, tokenise
-from orbit4d.compose.director.rules.wording import plain_words
+from orbit4d.compose.director.wording import plain_words
 from orbit4d.compose.language.nouns import ACTORS, NOUN_FORMS, SCENES
 from orbit4d.compose.language.verbs import KNOWN_VERBS, VERB_FORMS
 from orbit4d.compose.language.words import ENGLISH, FOREIGN, FUNCTION_WORDS
