@@ -33,7 +33,7 @@ from orbit4d.recon4d.export.spz import spz_bytes
 from orbit4d.recon4d.export.turntable import write_turntable
 from orbit4d.recon4d.export.upright import AXES, check_up, to_axes, turn_camera, turn_gaussians
 from orbit4d.recon4d.export.usd import write_usd
-from orbit4d.recon4d.filming import camera_path
+from orbit4d.recon4d.filming import PATHS, camera_path
 from orbit4d.recon4d.gaussians import EPS2D, Gaussians, save_ply
 from orbit4d.recon4d.scene import Scene
 
@@ -171,6 +171,8 @@ _TABLE = {
 FORMATS = tuple(_TABLE)
 #: Those that have axes of their own to choose from.
 PLY_FAMILY = ("ply", "ply-sequence", "compressed-ply", "splat", "sog")
+#: Times a second that containers can say.
+LEAST_FPS, MOST_FPS = 0.001, 1000.0
 #: Suffixes of files that no format here writes, but a folder is not called so either.
 _OTHERS = (".zip", ".tar", ".gz", ".json", ".png", ".gltf", ".ksplat")
 
@@ -232,8 +234,12 @@ def _checked(
         raise InputError(f"--frames {frames}: give at least 1")
     if not 0.0 <= time <= 1.0:
         raise InputError(f"--time {time}: give a time in [0, 1]")
-    if not fps > 0:
-        raise InputError(f"--fps {fps}: give a rate above 0")
+    if not LEAST_FPS <= fps <= MOST_FPS:
+        raise InputError(f"--fps {fps}: give a rate from {LEAST_FPS} to {MOST_FPS:g}")
+    if rig not in PATHS:
+        raise InputError(f"--rig {rig}: choose from {', '.join(PATHS)}")
+    if size is not None and not 8 <= size <= 4096:
+        raise InputError(f"--size {size}: give 8 to 4096 pixels")
     if up is not None:
         check_up(up)
     if axes != "file":

@@ -95,8 +95,9 @@ class Passes:
     def from_record(cls, record: dict[str, Any]) -> Passes:
         """Inverse of `record`."""
         latest = {view: (loss, psnr) for view, (loss, psnr) in record["latest"].items()}
-        counts = (record[name] for name in ("best", "best_step", "stalled"))
-        return cls(latest, set(record["drawn"]), *counts, record.get("met", 0), record.get("missed", 0))
+        best, best_step, stalled = (record[name] for name in ("best", "best_step", "stalled"))
+        met, missed = record.get("met", 0), record.get("missed", 0)
+        return cls(latest, set(record["drawn"]), best, best_step, stalled, met, missed)
 
 
 def compare(color: Tensor, alpha: Tensor, truth: Tensor) -> tuple[float, float]:

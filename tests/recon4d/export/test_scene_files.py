@@ -17,7 +17,7 @@ from orbit4d.datasets import InputError, read_video
 from orbit4d.recon4d import Scene, load_scene, open_scene, read_splats, write_splats
 from orbit4d.recon4d.cli import export_scene as export_command
 from orbit4d.recon4d.cli import film as film_command
-from orbit4d.recon4d.export.formats import export_scene
+from orbit4d.recon4d.export.formats import FORMATS, export_scene
 from orbit4d.recon4d.export.upright import turn_gaussians
 from orbit4d.recon4d.gaussians import load_ply
 
@@ -167,6 +167,30 @@ def test_what_a_format_cannot_say_is_refused_or_told(scene: Scene, tmp_path: Pat
     write_splats(some(1, 20), tmp_path / "in.ply")
     words = [str(tmp_path / "in.ply"), "--format", "splat", "--out", str(tmp_path / "a.splat")]
     assert "viewers draw the mean" in CliRunner().invoke(export_command, words).output
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_numbers_that_no_file_can_hold_are_refused_before_anything_is_written(
+    scene: Scene, tmp_path: Path, format: str
+) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "a").write_text("a")
+    nan, inf = float("nan"), float("inf")
+    bad = [{"frames": 0}, {"time": 1.5}, {"time": nan}, {"rig": "nosuch"}, {"axes": "rdf", "up": "y"}]
+    bad += [{"fps": fps} for fps in (0.0, nan, inf, 1e-9, 1e9)] + [{"size": size} for size in (0, -5, 5000)]
+    suffix = {"compressed-ply": "ply", "usd": "usdc", "mesh-usd": "usdc", "mesh-alembic": "abc"}.get(
+        format, format.removeprefix("mesh-")
+    )
+    plain = format in ("ply-sequence", "frames", "viewer", "mesh-obj")
+    out = tmp_path / ("a" if plain else f"a.{suffix}")
+    for more in bad:
+        with pytest.raises(InputError, match=f"--{next(iter(more))}"):
+            export_scene(scene, out, format, **more)
+    with pytest.raises(InputError, match="writes a f"):
+        export_scene(scene, tmp_path / "a.json", format)
+    with pytest.raises(InputError, match="holds something" if plain else "holds something|writes a file"):
+        export_scene(scene, tmp_path / "taken", format)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_a_foreign_sequence_is_read_frame_by_frame() -> None:
