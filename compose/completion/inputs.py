@@ -55,7 +55,8 @@ def read_inputs(sources: Sequence[str], cameras: Path | None, path: str) -> Give
         return given
     if is_dtu(record):
         in_order = read_dtu_cameras(record, len(given.views), given.views[0].size)
-        return replace(given, views=tuple(replace(view, camera=own) for view, own in zip(given.views, posed)))
+        views = tuple(replace(view, camera=own) for view, own in zip(given.views, in_order))
+        return replace(given, views=views)
     transforms = read_transforms(record)
     if len(transforms) != len(given.views):
         raise InputError(

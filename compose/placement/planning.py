@@ -167,8 +167,13 @@ def _landmarks(
             columns = int(np.ceil(actor.count / rows_of(actor.count)))
             aside = length / 2 + 1.3 * cast.half[1] + (columns - 0.5) * 2.5 * cast.half[1] * (actor.count > 1)
             if place.relation in ("at", "on") and (end == 1 or actor.end is not None or length > 0):
+                # One walks into a river; a barn stands behind where one sets off or arrives, so that a
+                # camera that holds the actor holds it too.
+                beside = end == 0 or length == 0
                 x = end * (aside + (0 if walkable else 0.2) + w / 2)
                 y = lane if walkable or end == 0 else lane + 0.3 * d
+                if not walkable and not beside:
+                    x, y = end * length / 2, half_depth + d / 2 + 0.3
             else:
                 x = end * 0.5 * half_width if length == 0 and len(spec.actors) > 1 else 0.6 * w
                 y = half_depth + d / 2 + 0.3
