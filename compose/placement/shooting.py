@@ -91,11 +91,12 @@ def _establishing(
     boxes: Floats, marks: Sequence[Mark], side: float, seconds: float, size: int
 ) -> list[Camera]:
     """The first of these that shows every actor at `LEAST` of the height, else the one that shows most:
-    a camera that stands and one that moves along, each with the marks and without."""
+    a camera that stands and one that moves along, each with the marks, their middles, and without."""
     frames, elevation = len(boxes), ELEVATIONS["eye"]
     axes, tan = orbit_c2w(side, elevation, 1.0)[:3, :3], float(np.tan(np.radians(FOV / 2)))
     best: tuple[float, list[Camera]] = (-1.0, [])
-    for seen in (marks, ()) if marks else ((),):
+    middles = [(box.mean(axis=0) + 0.5 * (box - box.mean(axis=0)), when) for box, when in marks]
+    for seen in (marks, middles, ()) if marks else ((),):
         held = [[*frame, *_due(seen, i, frames)] for i, frame in enumerate(boxes)]
         for moves in (False, True):
             low = np.array([np.min(frame, axis=0)[0] for frame in held])
