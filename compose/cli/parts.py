@@ -36,6 +36,8 @@ class Wanted:
     seed: int = 0
     encoder: str = ""
     refine_model: str = "sd15"
+    tau_units: str = "scene"
+    depth_model: str = ""
 
     def __post_init__(self) -> None:
         if not 2 <= self.frames <= 2000:

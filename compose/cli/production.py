@@ -68,6 +68,11 @@ def produce(
     refuse_other(out, wanted)
     if (out / FILE).is_file() and (out / "film.mp4").is_file():
         return [f"{out}: already finished"]
+    if wanted.depth_model and wanted.director == "rules":
+        raise InputError(
+            "--depth-model: lifts what a chat director says of an image, and --director rules places on the "
+            "ground; leave it out, or take --director chat or recorded:FILE"
+        )
     library = joined(wanted)
     if wanted.refine == "sd15":
         _prior(wanted.refine_model)
@@ -96,7 +101,10 @@ def refuse_other(out: Path, wanted: Wanted) -> None:
     if path.is_file():
         held = json.loads(path.read_text(encoding="utf-8"))
         # A run of a version that knew fewer options had their defaults.
-        held = {**{key: getattr(Wanted, key) for key in ("encoder", "refine_model")}, **held}
+        held = {
+            **{key: getattr(Wanted, key) for key in ("encoder", "refine_model", "tau_units", "depth_model")},
+            **held,
+        }
         asked = json.loads(json.dumps(asdict(wanted)))
         if held != asked:
             key = next((k for k, v in asked.items() if held.get(k) != v), "prompt")
@@ -131,7 +139,7 @@ def assemble(
     elif wanted.refine == "sd15":
         bounds += _by_prior(spec, parts, placed, wanted)
     elif wanted.refine == "geometry":
-        bounds += refined(placed)
+        bounds += refined(placed, wanted.tau_units)
     write_composition(spec, parts, placed, wanted, out, cache, kept)
     film = load_composition(out)
     _, speed = filmed(film, out)
@@ -181,7 +189,7 @@ def _by_prior(spec: Spec, parts: Sequence[Part], placed: Plan, wanted: Wanted) -
         words = f"{actor.object} {actor.action_text or actor.action}"
         priors[actor.id] = Prior(model, model.encode, model.condition(prompt=words))
         scenes[actor.id] = part.concept.scene
-    return refined_by_score(placed, scenes, priors, int(model.size[0]), wanted.seed)
+    return refined_by_score(placed, scenes, priors, int(model.size[0]), wanted.seed, units=wanted.tau_units)
 
 
 def _asked_places(asked: ChatDirector, spec: Spec, placed: Plan, wanted: Wanted) -> list[str]:
@@ -190,7 +198,7 @@ def _asked_places(asked: ChatDirector, spec: Spec, placed: Plan, wanted: Wanted)
     notes = list(placed.path_notes)
     known = len(asked.notes)
     try:
-        place_all(ChatPlacer(asked, spec), spec, placed)
+        place_all(ChatPlacer(asked, spec), spec, placed, wanted.depth_model)
     except OrbitError as error:
         if wanted.director != "chat,rules":
             raise

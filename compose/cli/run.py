@@ -37,14 +37,23 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
     "--refine-model", default="sd15", show_default=True,
     help="Prior of --refine sd15: sd15, a hub name, or a folder of a diffusers pipeline.",
 )  # fmt: skip
+@click.option(
+    "--tau-units", type=click.Choice(["scene", "height"]), default="scene", show_default=True,
+    help="Refinement moves by at most 0.05 of these: metres of the scene, or an actor's height.",
+)  # fmt: skip
+@click.option(
+    "--depth-model", type=Place(as_text=True), default="",
+    help="Model of depth, folder or hub name, by which a chat director's pixels are lifted. Default: the "
+    "scene's own depth.",
+)  # fmt: skip
 @click.option("--frames", default=48, show_default=True, help="Frames of the film.")
 @click.option("--fps", default=24.0, show_default=True, help="Frames per second.")
 @click.option("--size", default=256, show_default=True, help="Width and height, pixels.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
 def run(
     prompt: str, out: Path, libraries: tuple[str, ...], director: str, scene: str | None, refine: str,
-    licences: str, cache: Path | None, strict: bool, encoder: str, refine_model: str, frames: int,
-    fps: float, size: int, seed: int,
+    licences: str, cache: Path | None, strict: bool, encoder: str, refine_model: str, tau_units: str,
+    depth_model: str, frames: int, fps: float, size: int, seed: int,
     chat_url: str, chat_model: str, chat_timeout: float, chat_repairs: int,
 ) -> None:  # fmt: skip
     """Compose a film from a sentence: find its actors in libraries, fit, place, refine and film them.
@@ -64,7 +73,7 @@ def run(
         scene = str(Path(scene).resolve())
     wanted = Wanted(
         prompt, found, director, scene, refine, tuple(p for p in licences.split(",") if p), strict,
-        frames, fps, size, seed, encoder, refine_model,
+        frames, fps, size, seed, encoder, refine_model, tau_units, depth_model,
     )  # fmt: skip
     chat = chat_settings(chat_url, chat_model, chat_timeout, chat_repairs, seed)
     for line in produce(wanted, out, cache, chat):

@@ -14,9 +14,9 @@ import numpy as np
 
 from orbit4d.compose.cli.measuring import boxes_of
 from orbit4d.compose.cli.parts import Part, Wanted
-from orbit4d.compose.placement.planning import Plan
+from orbit4d.compose.placement.planning import Plan, landmark_word
 from orbit4d.compose.placement.procedural import shadow
-from orbit4d.compose.placement.shooting import anybody, shoot
+from orbit4d.compose.placement.shooting import Mark, anybody, shoot
 from orbit4d.compose.spec import Spec
 from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import WorkError
@@ -59,7 +59,8 @@ def write_composition(
         )  # fmt: skip
     boxes, forward, actors = boxes_of(placed, wanted.frames)
     seconds = placed.seconds
-    cameras = shoot(spec.camera, boxes, forward, actors, seconds, wanted.size)
+    marks = [] if wanted.scene == "none" else marks_of(spec, placed)
+    cameras = shoot(spec.camera, boxes, forward, actors, seconds, wanted.size, marks)
     if not anybody(cameras, boxes):
         asked = ", ".join(shot.move or shot.shot or "wide" for shot in spec.camera) or "establishing"
         raise WorkError(
@@ -73,6 +74,18 @@ def write_composition(
     write_json(out / "plan.json", plan_record(parts, placed))
     write_json(out / FILE, record)
     write_json(out / "scene.json", {"format": 1, "kind": "composition"})
+
+
+def marks_of(spec: Spec, placed: Plan) -> list[Mark]:
+    """The landmarks that the prompt names, and when in the film each is to be seen."""
+    going = {one.actor for one in placed.placed if one.going}
+    when: dict[str, str] = {}
+    for actor in spec.actors:
+        for time, place in (("start", actor.start), ("end", actor.end), ("always", actor.path.around)):
+            if place is not None and place.kind == "landmark":
+                stays = actor.id not in going or place.relation != "at"
+                when.setdefault(landmark_word(str(place.value)), "always" if stays else time)
+    return [(np.array([m.low, m.high]), when[m.name]) for m in placed.stage.landmarks if m.name in when]
 
 
 def _scene_of(film: Path) -> str | None:

@@ -57,7 +57,7 @@ def read_prompt(prompt: str) -> Reading:
     tokens, corrections = tokenise(prompt)
     film, stream = FilmDraft(), Stream(list(tokens))
     _check_known(tokens)
-    plain_words(stream)
+    plain_words(stream, film)
     take_shots(stream, film)
     take_asides(stream)
     measures = take_measures(stream, film)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from orbit4d.compose.director.model_depth import estimated_depth
 from orbit4d.compose.director.placing import PlacedBox, PlacementView, Placer, place_actor
 from orbit4d.compose.placement.facing import capped, face
 from orbit4d.compose.placement.ground import POINTS, nearest_free, resampled
@@ -69,8 +70,11 @@ class Sight:
         return np.asarray(points, np.float64)
 
 
-def sight_of(plan: Plan, size: int = SIZE) -> Sight:
-    """The scene of a plan drawn without its actors, the same bytes each time."""
+def sight_of(plan: Plan, size: int = SIZE, depth_model: str = "") -> Sight:
+    """The scene of a plan drawn without its actors, the same bytes each time.
+
+    `depth_model` estimates the depth instead of the scene's own Gaussians; its line goes to `path_notes`.
+    """
     stage = plan.stage
     tall = max(one.cast.metres for one in plan.placed)
     low, high = (np.array([s * stage.half_width, s * stage.half_depth, 0.0]) for s in (-1, 1))
@@ -81,6 +85,9 @@ def sight_of(plan: Plan, size: int = SIZE) -> Sight:
     rgb = colour[..., :3].double().numpy() + (1 - opaque[..., None]) * np.array(SKY)
     depth = np.where(opaque >= SEEN, colour[..., 3].double().numpy(), np.nan)
     image = np.rint(255 * rgb.clip(0, 1)).astype(np.uint8)
+    if depth_model:
+        depth, line = estimated_depth(depth_model, image, depth, camera)
+        plan.path_notes.append(line)
     return Sight(camera, PlacementView(image, _boxes(plan, camera)), depth)
 
 
@@ -97,14 +104,14 @@ def _boxes(plan: Plan, camera: Camera) -> dict[str, tuple[float, float, float, f
     return found  # type: ignore[return-value]
 
 
-def place_all(placer: Placer, spec: Spec, plan: Plan) -> None:
+def place_all(placer: Placer, spec: Spec, plan: Plan, depth_model: str = "") -> None:
     """Ask for every actor of a plan and put it where the answers say; its lines go to `path_notes`.
 
     Raises:
         WorkError: an answer that lies outside the image, that shows no ground, or that leaves no free place.
     """
-    sight = sight_of(plan)
     plan.path_notes.clear()
+    sight = sight_of(plan, depth_model=depth_model)
     for actor in spec.actors:
         answer = place_actor(placer, actor, sight.view)
         _placed(actor, answer, sight, plan)

@@ -234,6 +234,12 @@ RELATIVES = word_set(
     "class student "
     "boyfriend girlfriend partner nan granny"
 )
+#: Actors that cannot walk.
+SWIMMERS = word_set(
+    "fish goldfish shark dolphin whale piranha ray swordfish eel tuna salmon carp orca jellyfish"
+)
+#: Words for several after their noun: "a wolf pack".
+PACKS = word_set("herd flock pack crowd swarm gang army horde group shoal")
 #: How many: quantity words before "of".
 GROUPS = {
     "couple": 2,

@@ -88,5 +88,6 @@ def _replaced(word: str) -> list[str]:
 
 
 def _dropped(word: str) -> list[str]:
-    """One letter too many inside a long word."""
-    return [word[:i] + word[i + 1 :] for i in range(1, len(word) - 1)] if len(word) > 6 else []
+    """One letter too many inside a long word; in one of six letters, where an actor is left."""
+    found = [word[:i] + word[i + 1 :] for i in range(1, len(word) - 1)] if len(word) > 5 else []
+    return found if len(word) > 6 else [short for short in found if short in ACTORS]

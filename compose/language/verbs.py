@@ -92,6 +92,12 @@ OTHERS = words_in(
     "speed cluck crow honk bray bleat oink trumpet hoot caw yap yelp whimper whine play tug wrap "
     "unwrap drool"
 )
+#: Those of them that go somewhere.
+GOING_VERBS = word_set(
+    "waddle prowl sneak stalk tiptoe limp stagger stumble skip skate ski surf sail row paddle float "
+    "drift slide slither roam trudge plod tread shuffle slink scurry scamper scuttle dart bolt bound "
+    "moonwalk circle orbit patrol skateboard snowboard wade ride cycle advance retreat escape"
+)
 #: Verbs that only prepare another one: "starts walking", "tries to jump".
 PREPARING = word_set(
     "start begin continue keep try attempt proceed seem appear come go want need prepare get "

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.compose.characters.concepts import Clip
+from orbit4d.compose.language.verbs import GOING_VERBS
 from orbit4d.compose.placement.facing import capped, face
 from orbit4d.compose.placement.ground import POINTS, Ground, resampled, shaped, walk
 from orbit4d.compose.placement.procedural import LANDMARKS, Stage
@@ -22,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 DEFAULT_SPEED = {"run": 2.5, "swim": 0.8, "fly": 1.5, "drive": 2.0}
 WALK = 0.6
 #: Actions that go somewhere.
-GOING = {"walk", "run", "swim", "fly", "drive", "roll", "move", "bounce"}
+GOING = {"walk", "run", "swim", "fly", "drive", "roll", "move", "bounce", *GOING_VERBS}
 GOING_RELATIONS = {"chase", "follow", "lead", "toward", "away_from", "around"}
 #: What floats over the ground.
 FLOATING = {"swim", "fly"}
@@ -223,8 +224,8 @@ class Maker:
         related = self._related(actor, cast, length)
         if related is not None:
             return related
-        a = self._place(actor.start, cast, lane)
-        b = self._place(actor.end, cast, lane)
+        a = self._place(actor.start, cast, lane, length > 0)
+        b = self._place(actor.end, cast, lane, length > 0)
         if length == 0:
             place = a if a is not None else b if b is not None else np.array([self._standing_x(actor), lane])
             return place, place
@@ -250,7 +251,7 @@ class Maker:
         i = still.index(actor.id)
         return float(np.linspace(-0.5, 0.5, len(still))[i] * 2 * self.stage.half_width * 0.6)
 
-    def _place(self, place: Place | None, cast: Cast, lane: float) -> Floats | None:
+    def _place(self, place: Place | None, cast: Cast, lane: float, going: bool) -> Floats | None:
         if place is None:
             return None
         w, d = 0.9 * (self.stage.half_width - 1.0), 0.9 * max(self.stage.half_depth - 0.5, 0.5)
@@ -262,7 +263,7 @@ class Maker:
             mark = next((m for m in self.stage.landmarks if m.name == word), None)
             if mark is None:
                 return None
-            if mark.walkable:
+            if mark.walkable or (going and place.relation == "at"):
                 return np.array([mark.centre[0], lane])
             if place.relation in ("behind",):
                 return np.array([mark.centre[0], mark.high[1] + cast.radius + 0.2])

@@ -156,6 +156,12 @@ def _landmarks(
 ) -> dict[str, tuple[float, float]]:
     """Places of the landmarks that the spec names: ends at the ends, what one stands near behind it."""
     found: dict[str, tuple[float, float]] = {}
+    stood_at = [
+        landmark_word(str(a.start.value))
+        for a, length in zip(spec.actors, lengths, strict=True)
+        if length == 0 and a.start is not None and a.start.kind == "landmark"
+    ]
+    spread = _spread(list(dict.fromkeys(stood_at)), half_width, any(length > 0 for length in lengths))
     for actor, cast, lane, length in zip(spec.actors, casts, lanes, lengths, strict=True):
         for end, place in ((-1, actor.start), (1, actor.end), (0, actor.path.around)):
             if place is None or place.kind != "landmark":
@@ -167,10 +173,22 @@ def _landmarks(
             columns = int(np.ceil(actor.count / rows_of(actor.count)))
             aside = length / 2 + 1.3 * cast.half[1] + (columns - 0.5) * 2.5 * cast.half[1] * (actor.count > 1)
             if place.relation in ("at", "on") and (end == 1 or actor.end is not None or length > 0):
+                # One walks into a river; a barn stands behind where one sets off or arrives, so that a
+                # camera that holds the actor holds it too.
+                beside = end == 0 or length == 0
                 x = end * (aside + (0 if walkable else 0.2) + w / 2)
                 y = lane if walkable or end == 0 else lane + 0.3 * d
+                if not walkable and not beside:
+                    x, y = end * length / 2, half_depth + d / 2 + 0.3
             else:
-                x = end * 0.5 * half_width if length == 0 and len(spec.actors) > 1 else 0.6 * w
+                x = spread.get(word, 0.0) if length == 0 and len(spec.actors) > 1 else 0.6 * w
                 y = half_depth + d / 2 + 0.3
             found[word] = (float(x), float(y))
     return found
+
+
+def _spread(words: list[str], half_width: float, passed: bool) -> dict[str, float]:
+    """x of landmarks that somebody stands near: one in the middle where others pass it, else side by side."""
+    if len(words) == 1:
+        return {words[0]: 0.0 if passed else -0.5 * half_width}
+    return dict(zip(words, np.linspace(-0.5, 0.5, max(len(words), 1)) * half_width))

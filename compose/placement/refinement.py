@@ -17,7 +17,7 @@ import numpy.typing as npt
 from orbit4d.compose.placement.bounds import bounded
 from orbit4d.compose.placement.facing import capped, face
 from orbit4d.compose.placement.ground import Ground
-from orbit4d.compose.placement.planning import Plan
+from orbit4d.compose.placement.planning import Placed, Plan
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.recon4d.composition import MOST_TURN
 
@@ -190,12 +190,19 @@ def refine_points(
     return found, bounds
 
 
-def refined(plan: Plan, tau: float = TAU) -> list[str]:
+def tau_of(one: Placed, units: str) -> float:
+    """Full width of the bounds of an individual, metres: of the scene (`scene`), or of its own height
+    (`height`: 0.05 of a mouse is not that of a tower)."""
+    return TAU * one.cast.metres if units == "height" else TAU
+
+
+def refined(plan: Plan, units: str = "scene") -> list[str]:
     """Refine every individual of a plan in place; a line for each that ended at a bound."""
     lines = []
     for one in plan.placed:
         if plan.ground is None or plan.above(one):
             continue
+        tau = tau_of(one, units)
         clip = one.cast.clip
         body = Body(clip.height, one.cast.radius / one.cast.scale)
         geometry = Geometry(plan.ground, body, one.track.scale)

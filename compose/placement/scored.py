@@ -18,7 +18,7 @@ from torch import Tensor
 
 from orbit4d.compose.placement.facing import capped, face
 from orbit4d.compose.placement.planning import Placed, Plan
-from orbit4d.compose.placement.refinement import MOST_RAW, RATE, TAU
+from orbit4d.compose.placement.refinement import MOST_RAW, RATE, tau_of
 from orbit4d.compose.placement.shooting import overview
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.model.distill.bounds import bounded
@@ -107,16 +107,18 @@ def settled(
 
 def refined_by_score(
     plan: Plan, scenes: Mapping[int, Scene], priors: Mapping[int, Prior], size: int, seed: int,
-    steps: tuple[int, int] | None = None, tau: float = TAU,
+    steps: tuple[int, int] | None = None, units: str = "scene",
 ) -> list[str]:  # fmt: skip
     """Refine every individual of a plan in place by a prior; a line for each that ended at a bound.
 
-    scenes and priors are by actor; `size` is the side of the image in pixels that the priors see.
+    scenes and priors are by actor; `units` as of `refinement.tau_of`; `size` is the side of the image in
+    pixels that the priors see.
     """
     camera = _camera(plan, size)
     lines = []
     for number, one in enumerate(plan.placed):
         others = [p for k, p in enumerate(plan.placed) if k != number]
+        tau = tau_of(one, units)
 
         def seen(seconds: float, i: int, one: Placed = one, others: list[Placed] = others) -> Union:
             rest = union([plan.stage.gaussians, *(_part(o, scenes).at(seconds) for o in others)])

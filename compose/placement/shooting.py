@@ -5,6 +5,7 @@ Boxes are [F, A, 2, 3], low and high corners of every actor at every frame, metr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -24,6 +25,8 @@ SHARES = {"close": 0.70, "medium": 0.45, "wide": 0.30}
 #: Seconds of the critically damped spring that a following camera hangs on, and that it looks ahead.
 DAMPING, AHEAD = 0.5, 0.3
 MOST_ORBIT = 30.0
+#: Share of the height below which no actor is to be where the camera can help it.
+LEAST = 0.15
 #: Metres above the ground below which no camera goes.
 LOWEST = 0.1
 FOV = 39.5978
@@ -47,26 +50,86 @@ def distance_for(points: Floats, target: Floats, axes: Floats, tan_half: float, 
     return max(float(need.max()), float(local[:, 2].max()) + 0.3)
 
 
+#: A landmark that the prompt names: its box [2, 3], and when it is to be seen: start, end or always.
+Mark = tuple[Floats, str]
+
+
 def shoot(
-    shots: tuple[Shot, ...], boxes: Floats, forward: Floats, actors: list[int], seconds: float, size: int
+    shots: tuple[Shot, ...],
+    boxes: Floats,
+    forward: Floats,
+    actors: list[int],
+    seconds: float,
+    size: int,
+    marks: Sequence[Mark] = (),
 ) -> list[Camera]:
     """A camera for every frame.
 
     boxes [F, A, 2, 3], forward [F, A, 3] where individuals face, actors [A] the spec's actor of each. Without
-    shots: one that holds everybody over all frames. Several shots share the time, each at least 1.5 s.
+    shots: one that holds everybody over all frames, and `marks` where that leaves actors their height; it
+    moves along where one that stands would make them smaller than `LEAST`. Several shots share the time,
+    each at least 1.5 s.
     """
     frames = len(boxes)
-    wanted = list(shots) or [Shot()]
+    wanted = list(shots)
     most = max(1, int(seconds / 1.5))
     wanted = wanted[:most]
     borders = np.linspace(0, frames, len(wanted) + 1).round().astype(int)
     found: list[Camera] = []
     side = _side(forward, boxes)
+    if not shots:
+        return _establishing(boxes, marks, side, seconds, size)
     for shot, a, b in zip(wanted, borders, borders[1:]):
         chosen = [i for i, actor in enumerate(actors) if shot.of is None or actor == shot.of] or list(
             range(len(actors))
         )
         found += _shot(shot, boxes[a:b][:, chosen], side, seconds * (b - a) / frames, size)
+    return found
+
+
+def _establishing(
+    boxes: Floats, marks: Sequence[Mark], side: float, seconds: float, size: int
+) -> list[Camera]:
+    """The first of these that shows every actor at `LEAST` of the height, else the one that shows most:
+    a camera that stands and one that moves along, each with the marks, their middles, and without."""
+    frames, elevation = len(boxes), ELEVATIONS["eye"]
+    axes, tan = orbit_c2w(side, elevation, 1.0)[:3, :3], float(np.tan(np.radians(FOV / 2)))
+    best: tuple[float, list[Camera]] = (-1.0, [])
+    middles = [(box.mean(axis=0) + 0.5 * (box - box.mean(axis=0)), when) for box, when in marks]
+    for seen in (marks, middles, ()) if marks else ((),):
+        held = [[*frame, *_due(seen, i, frames)] for i, frame in enumerate(boxes)]
+        for moves in (False, True):
+            low = np.array([np.min(frame, axis=0)[0] for frame in held])
+            high = np.array([np.max(frame, axis=0)[1] for frame in held])
+            centres = (low + high) / 2
+            if moves:
+                targets = _smooth(centres, round(0.5 * frames / max(seconds, 1e-6)))
+            else:
+                targets = np.repeat(((low.min(axis=0) + high.max(axis=0)) / 2)[None], frames, axis=0)
+            points = [corners_of(np.array(frame)).reshape(-1, 3) for frame in held]
+            need = max(distance_for(p, t, axes, tan) for p, t in zip(points, targets, strict=True))
+            cameras = [_camera(t, side, elevation, need, 0.0, size) for t in targets]
+            least = inside_share(cameras, boxes)[1] / size
+            if least >= LEAST:
+                return cameras
+            if least > best[0] * 1.02:
+                best = (least, cameras)
+    return best[1]
+
+
+def _due(marks: Sequence[Mark], frame: int, frames: int) -> list[Floats]:
+    """Boxes of the marks to be seen in a frame: those of the start in the first quarter, of the end in the
+    last."""
+    share = (frame + 0.5) / frames
+    return [box for box, when in marks if {"start": share < 0.25, "end": share > 0.75}.get(when, True)]
+
+
+def _smooth(points: Floats, reach: int) -> Floats:
+    """Means [F, 3] over `reach` frames before and after, twice, so that a camera neither jumps nor jerks."""
+    found = points
+    for _ in range(2):
+        wide = np.concatenate([found[:1].repeat(reach, 0), found, found[-1:].repeat(reach, 0)])
+        found = np.stack([wide[i : i + 2 * reach + 1].mean(axis=0) for i in range(len(points))])
     return found
 
 

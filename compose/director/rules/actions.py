@@ -8,10 +8,11 @@ from orbit4d.compose.director.rules.places import preposition_at
 from orbit4d.compose.director.rules.relations import set_relation, set_scene
 from orbit4d.compose.director.rules.state import State
 from orbit4d.compose.language.inflect import verb_lemma
-from orbit4d.compose.language.nouns import ACTORS
+from orbit4d.compose.language.nouns import ACTORS, RELATIVES
 from orbit4d.compose.language.verbs import (
     ACTION_NOUNS,
     BELONGING,
+    GOING_VERBS,
     KNOWN_VERBS,
     LIGHT,
     PREPARING,
@@ -41,6 +42,8 @@ _PARTICLES = {
     "by",
 }
 _NOT_OBJECTS = {"still", "alone", "together", "there", "here", "home", "again"}
+#: Canonical actions that go somewhere.
+GOING_ACTIONS = {"walk", "swim", "fly", "drive", "move", "jump", "bounce", "roll"}
 _LOOKING = {"watch", "look", "stare", "gaze", "glance"}
 
 
@@ -73,9 +76,9 @@ def on_verb(state: State) -> None:
     if lemma == "perform":
         action = "idle"
     _do(state, action, text, lemma in KNOWN_VERBS, VERB_FORMS.get(text, ("", ""))[1] == "ing")
-    if lemma == "wander":
+    if lemma in ("wander", "circle"):
         for actor in clause.group:
-            actor.shape = "wander" if actor.shape == "straight" else actor.shape
+            actor.shape = lemma if actor.shape == "straight" else actor.shape  # type: ignore[assignment]
             actor.path_words.append(text)
     if lemma == "ride" and (found := state.phrase()) is not None and found[0].kind == "actor":
         state.at = found[1]
@@ -192,6 +195,12 @@ def _phrasal(state: State, lemma: str) -> bool:
         state.eat(2)
         _relate(state, "chase", f"{text} after")
         return True
+    if after == "after" and (canonical_action(lemma) in GOING_ACTIONS or lemma in GOING_VERBS):
+        follower = state.phrase(state.at + 2)
+        if follower is not None and (follower[0].kind == "actor" or follower[0].head in RELATIVES):
+            state.eat(2)
+            _relate(state, "follow", text, canonical_action(lemma))
+            return True
     if lemma in LIGHT and _light(state, text):
         return True
     if (lemma in _LOOKING and after in ("at", "towards", "toward")) or lemma == "watch":
@@ -250,10 +259,10 @@ def _belongs(state: State, lemma: str, text: str) -> None:
         state.before = "prep"
 
 
-def _relate(state: State, lemma: str, text: str) -> None:
-    """ "chases a cat", "follows him", "meets at the barn", "chase each other"."""
+def _relate(state: State, lemma: str, text: str, own: str = "") -> None:
+    """ "chases a cat", "follows him", "chase each other"; `own` is done where another verb says it."""
     action, relation = RELATING[lemma]
-    _do(state, action, text)
+    _do(state, own or action, text)
     clause = state.clause
     if state.texts(2) in ("each other", "one another"):
         state.eat(2)

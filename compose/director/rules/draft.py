@@ -78,5 +78,7 @@ class FilmDraft:
     excluded: list[str] = field(default_factory=list)
     shots: list[ShotDraft] = field(default_factory=list)
     seconds: float | None = None
+    #: "in slow motion": whoever has no pace of its own is slow.
+    slow: bool = False
     #: Whether any noun or verb of the tables was met.
     known_words: int = 0

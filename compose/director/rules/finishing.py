@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from orbit4d.compose.director.rules.draft import ActorDraft, FilmDraft, PlaceDraft, ShotDraft
+from orbit4d.compose.language.nouns import SWIMMERS
+from orbit4d.compose.language.verbs import RELATING, VERB_FORMS
 from orbit4d.compose.spec import (
     MAX_ACTORS,
     MAX_SHOTS,
@@ -39,6 +41,9 @@ def finish(film: FilmDraft, prompt: str, unused: tuple[str, ...]) -> Spec:
     for actor in film.actors:
         if actor.action is None and actor.weak_action is not None:
             actor.action = actor.weak_action
+        if film.slow and actor.speed == 1.0 and not actor.mps:
+            actor.speed = 0.5
+        _in_its_element(actor)
     ids = {id(actor): index for index, actor in enumerate(film.actors)}
     actors = tuple(_actor(actor, ids) for actor in film.actors)
     camera = tuple(_shot(shot, ids) for shot in film.shots[:MAX_SHOTS])
@@ -53,6 +58,13 @@ def finish(film: FilmDraft, prompt: str, unused: tuple[str, ...]) -> Spec:
         duration_s=film.seconds,
         unused=unused,
     )
+
+
+def _in_its_element(actor: ActorDraft) -> None:
+    """A fish that follows, leads or approaches swims: the verb says where to, not how."""
+    verb = VERB_FORMS.get(actor.action_text.split(" ")[0], ("", ""))[0]
+    if actor.action == "walk" and actor.head in SWIMMERS and (verb in RELATING or not actor.action_text):
+        actor.action = "swim"
 
 
 def _drop_unknown(film: FilmDraft) -> None:

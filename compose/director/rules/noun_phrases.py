@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from orbit4d.compose.director.rules.tokens import COMMA, ENDS, Token
 from orbit4d.compose.language.inflect import UNCHANGED, singular
-from orbit4d.compose.language.nouns import ACTORS, GROUPS, NOUN_FORMS, SCENES, WEATHER
+from orbit4d.compose.language.nouns import ACTORS, GROUPS, NOUN_FORMS, PACKS, SCENES, WEATHER
 from orbit4d.compose.language.verbs import CANONICAL, VERB_FORMS
 from orbit4d.compose.language.words import (
     ADJECTIVES,
@@ -164,6 +164,10 @@ def _stands_alone(phrase: NounPhrase) -> bool:
 
 
 def _finish(phrase: NounPhrase) -> None:
+    if len(phrase.words) > 1 and phrase.words[-1].text in PACKS and phrase.words[-2].text in ACTORS:
+        several_of = phrase.words.pop().text  # "a zombie horde" is several zombies
+        if not phrase.counted:
+            phrase.count, phrase.counted, phrase.plural = GROUPS[several_of], True, True
     last = phrase.words[-1].text.removesuffix("'s")
     singular_of, several = NOUN_FORMS.get(last, (singular(last), singular(last) != last))
     phrase.head, phrase.plural = singular_of, several

@@ -55,6 +55,7 @@ _SEVERAL = {
     "all the way to": "to",
     "in the direction of": "to",
     "up to": "to",
+    "up on": "to",
     "over to": "to",
     "back to": "to",
     "down to": "to",
@@ -190,7 +191,8 @@ def _coordinated(state: State, kind: str, said: str) -> None:
         if kind == "without" or phrase.negated:
             exclude(state, phrase)
         elif kind in ("with", "other") and phrase.kind != "actor":
-            pass
+            if said == "between":
+                phrase.use()
         elif kind in RELATION_OF and phrase.kind == "actor":
             state.actor_of(phrase)
         else:

@@ -167,6 +167,10 @@ def _companion(state: State, phrase: NounPhrase, said: str) -> None:
     """ "with a dog" is an actor beside, "with a hat" belongs to the subject; "of", "past", "for" alike."""
     known = phrase.kind == "actor" and phrase.determiner.split(" ")[-1] not in ("of",)
     if not known and not state._named_before(phrase):
+        if said == "between" and phrase.words:
+            # No word of a spec says between; near the first of them is closest to it.
+            phrase.use()
+            give_place(state, PlaceDraft("landmark", phrase.text, "near"), "start")
         state.clause.belonging = said in ("with", "of")
         return
     if said in ("of", "about") and state.clause.group:
@@ -178,6 +182,8 @@ def _companion(state: State, phrase: NounPhrase, said: str) -> None:
         state.take_front()
         state.before = "np"
         return
+    if said == "before":
+        set_relation(state, "facing", other)
     if said in ("with", "along", "together", "accompanied"):
         set_relation_of(other, state.targets())
         if state.clause.has_verb and state.clause.verbs and other.action is None:

@@ -134,6 +134,9 @@ def _joint(state: State) -> bool:
         state.eat(1)
         _front(state)
         return True
+    before_whom = state.phrase(state.at + 1) if text == "before" else None
+    if before_whom is not None and before_whom[0].words and not state.verb_follows(before_whom[1]):
+        return False  # "bows before the king" is where, not when
     if (text in _SEQUENCE and state.text(1) != "to") or (text == "after" and state.text(1) == "that"):
         state.eat(2 if text == "after" else 1)
         state.before = "and" if clause.has_verb else state.before

@@ -127,6 +127,11 @@ UNDERSTOOD: dict[str, list[tuple[str, str, int]]] = {
     "Two robots: one dances, the other waves": [("robot", "dance", 1), ("robot", "wave", 1)],
     "neither a cat nor a dog, but a fox walks": [("fox", "walk", 1)],
     "a policeman runs after a thief who is carrying a bag": [("policeman", "run", 1), ("thief", "run", 1)],
+    "A zombie horde shuffles through the city.": [("zombie", "shuffle", 5)],
+    "A hourse gallops across the meadow": [("horse", "run", 1)],
+    "A knight bows before the king": [("knight", "bow", 1), ("king", "idle", 1)],
+    "Three elephants march through mud, one behind the other": [("elephant", "walk", 3)],
+    "A diver swims and a fish follows him": [("diver", "swim", 1), ("fish", "swim", 1)],
     "a rabbit chased by two bears": [("rabbit", "run", 1), ("bear", "run", 2)],
     "a duck swims and a bear ducks": [("duck", "swim", 1), ("bear", "crouch", 1)],
     # What is no actor.
@@ -247,3 +252,42 @@ def test_turns_of_phrase_are_read_as_plainer_ones() -> None:
         assert wolf.end is not None and (wolf.end.kind, wolf.end.value) == ("side", "near")
     snail = rules_director("a frog and a snail race; the snail wins")
     assert snail.scene.text is None and snail.unused == ()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "actor", "field", "expected"),
+    [
+        ("A bear sleeps and a rabbit lies to its right", 1, "relation", {"kind": "right_of", "actor": 0}),
+        ("A knight bows before the king", 0, "relation", {"kind": "facing", "actor": 1}),
+        ("A penguin waddles after its mother", 0, "relation", {"kind": "follow", "actor": 1}),
+        ("Two wolves sneak up on a deer", 0, "relation", {"kind": "toward", "actor": 1}),
+        ("A fox jumps over a log in slow motion", 0, "speed", {"factor": 0.5, "mps": None}),
+        ("A slow-motion shot of a running dog", 0, "speed", {"factor": 0.5, "mps": None}),
+        (
+            "A cow walks between two barns",
+            0,
+            "start",
+            {"kind": "landmark", "value": "barn", "relation": "near"},
+        ),
+    ],
+)
+def test_turns_of_phrase(prompt: str, actor: int, field: str, expected: Any) -> None:
+    spec = rules_director(prompt).as_json()
+    assert spec["actors"][actor][field] == expected
+    assert not spec["unused"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "around"),
+    [
+        ("A wolf circles a tree", {"kind": "landmark", "value": "tree", "relation": "at"}),
+        ("A wolf circles a deer", {"kind": "actor", "value": 1, "relation": "at"}),
+        ("A hawk circles overhead", None),
+    ],
+)
+def test_circling_is_a_way_of_the_actor_and_of_no_camera(prompt: str, around: Any) -> None:
+    spec = rules_director(prompt).as_json()
+    assert spec["actors"][0]["path"]["shape"] == "circle"
+    assert spec["actors"][0]["path"]["around"] == around
+    assert not spec["camera"]
+    assert rules_director("The camera circles a tree where a dog sleeps").camera[0].move == "orbit"
