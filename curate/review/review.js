@@ -165,7 +165,9 @@ function tile(row, chosen) {
       element("div", { className: "action", textContent: row.action }),
       element("div", { className: `why ${row.verdict}`, textContent: why })));
   made.dataset.row = row.row;
-  if (row.alike) made.append(element("span", { className: "near", textContent: `≈ ${row.alike}`, title: "assets that look alike: d" }));
+  // Of the opened clip, `alike` lists the others; of a tile it counts all.
+  const near = Array.isArray(row.alike) ? row.alike.length + 1 : row.alike;
+  if (near > 1) made.append(element("span", { className: "near", textContent: `≈ ${near}`, title: "assets that look alike: d" }));
   badge(made, row.label);
   made.addEventListener("click", chosen);
   return made;

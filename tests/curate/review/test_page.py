@@ -157,6 +157,10 @@ def test_filters_thresholds_and_clips_that_look_alike(browser: Any, table_path: 
         page.keyboard.press("d")
         page.wait_for_selector("dialog#side[open]")
         assert page.locator("#pairs .tile b").all_inner_texts() == ["asset-003", "asset-000"]
+        assert (
+            page.locator("#pairs .near").all_inner_texts()
+            == page.locator("#grid .near").all_inner_texts()[:2]
+        )
         said = [problem for problem in page.problems if "400" not in problem]
         assert said == []
 
