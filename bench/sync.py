@@ -59,7 +59,8 @@ class Rows:
 def configs(options: argparse.Namespace) -> dict[str, TrainConfig]:
     """Of the base and, from it, of module and control."""
     sets = [f"seed={options.seed}", f"data.resolution={options.size}", "checkpoint_every=250"]
-    sets += [f"validate_every={options.validate}", *(options.set or ())]
+    # The module by itself is measured: what it gains must not come from being told how much a scene moves.
+    sets += [f"validate_every={options.validate}", "views.motion=false", *(options.set or ())]
     config = override(preset("sync-tiny"), sets)
     single, views = (replace(s, steps=max(2, round(s.steps * options.scale))) for s in config.stages)
     base = replace(config, stages=(single,), views=replace(config.views, shift=2.0))

@@ -140,8 +140,8 @@ SYNC_TINY = TrainConfig(
     data=DataSettings(
         resolution=32, frames=4, latents="memory", augment=("channels", "reverse", "mirror"), workers=0
     ),
-    views=ViewSettings(count=2, multi=1.0, images=0.0, single=0.0, curriculum=0.2, shift=3.0),
-    loss=LossSettings(motion_weight=0.0, drop_caption=0.0, drop_motion=0.0),
+    views=ViewSettings(count=2, multi=1.0, images=0.0, single=0.0, curriculum=0.2, shift=3.0, motion=True),
+    loss=LossSettings(motion_weight=0.0, drop_caption=0.0, drop_motion=0.1),
     optim=OptimSettings(
         lr=3e-3, schedule="cosine", warmup=50, weight_decay=0.01, effective_batch=12, batch=12, ema=0.0
     ),
@@ -155,8 +155,8 @@ SYNC_WAN = TrainConfig(
     stages=(Stage("views", 20000),),
     model=ModelSettings(base="wan", variant="text", init=_WAN, autoencoder=_WAN, text_encoder=_WAN),
     data=DataSettings(resolution=480, frames=81, fps=15.0, background="white"),
-    views=ViewSettings(count=2, width=832),
-    loss=LossSettings(motion_weight=0.0, drop_caption=0.0, drop_motion=0.0),
+    views=ViewSettings(count=2, width=832, motion=True),
+    loss=LossSettings(motion_weight=0.0, drop_caption=0.0, drop_motion=0.1),
     optim=OptimSettings(
         lr=1e-4,
         weight_decay=0.01,
@@ -173,7 +173,7 @@ SYNC_ORBIT = replace(
     preset="sync-orbit",
     model=replace(VIDEOMV_TEXT.model, base="unet"),
     data=replace(VIDEOMV_TEXT.data, resolution=256, frames=24),
-    views=ViewSettings(count=4),
+    views=ViewSettings(count=4, motion=True),
     optim=replace(SYNC_WAN.optim, effective_batch=32),
 )
 WAN_ORBIT = TrainConfig(

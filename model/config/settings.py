@@ -142,6 +142,12 @@ class ViewSettings:
     """Shift of flow matching's levels."""
     metres_per_unit: float = 2.0
     """Metres that a unit of the dataset stands for."""
+    motion: bool = False
+    """Tell the network the motion magnitude of a scene: the mean over its views, of a still camera the mean
+    squared difference from its first frame where the index has no other (loss.drop_motion drops it)."""
+    still_camera: bool = False
+    """Take single videos only where the background stands still too (corner tracks; each clip is decoded once
+    at the start), for imported clips whose cameras are not known to be true."""
     shuffle_cameras: bool = False
     """Tell every scene the cameras of another one: a control, which must not learn to use them."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,11 @@ class MotionStatistics:
                 values.append(float(per_frame[even_frames(len(per_frame), config.data.frames)].mean()))
                 if bar:
                     bar.update()
+        return cls.of_values(values)
+
+    @classmethod
+    def of_values(cls, values: Sequence[float]) -> MotionStatistics:
+        """Of raw magnitudes, NaN where one is not known."""
         known = np.array([v for v in values if np.isfinite(v)])
         if not len(known):
             return cls(0.0, 1.0, (), 0)

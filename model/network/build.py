@@ -87,7 +87,8 @@ def build_views(
                 "model.init: the base of a view module is trained; give --init, or a stage single"
             )
         channels = {"in_channels": latent_channels, "out_channels": latent_channels}
-        return OrbitWan(**(channels | given), view_blocks=tuple(blocks) if blocks != "all" else "all")
+        net = OrbitWan(**(channels | given), view_blocks=tuple(blocks) if blocks != "all" else "all")
+        return net.add_motion() if config.views.motion else net
     from orbit4d.model.network.syncammaster import load_syncammaster
 
     net = load_syncammaster(run_network(config.model.init), view_blocks=())
@@ -98,7 +99,7 @@ def build_views(
             f"the network takes {net.config.in_channels} latent channels, the autoencoder "
             f"{config.model.autoencoder} gives {latent_channels}: change model.autoencoder"
         )
-    return net
+    return net.add_motion() if config.views.motion else net
 
 
 def run_network(init: str) -> str:
@@ -108,12 +109,15 @@ def run_network(init: str) -> str:
 
 
 def train_only(network: OrbitUNet | OrbitWan, stage: str, keep: bool) -> None:
-    """Set what a stage trains: "single" the base, "views" the view module. `keep`: checkpoints hold the base
-    too, which an earlier stage of the run has trained."""
+    """Set what a stage trains: "single" the base, "views" the view module (on a Wan base with the part for
+    motion; an OrbitUNet's is its base's). `keep`: checkpoints hold the base too, which an earlier stage of
+    the run has trained."""
     views = network.view_sync if isinstance(network, OrbitWan) else network.view_places
     network.requires_grad_(stage == "single")
     if views is not None:
         views.requires_grad_(stage == "views")
+    if isinstance(network, OrbitWan) and network.motion_embedding is not None:
+        network.motion_embedding.requires_grad_(stage == "views")
     network.kept_names = {name for name, _ in network.named_parameters()} if keep else set()  # type: ignore[assignment]
 
 

@@ -150,6 +150,14 @@ class OrbitWan(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
         self.register_to_config(view_blocks=tuple(sorted(int(name) for name in self.view_sync)))
         return self
 
+    def add_motion(self) -> OrbitWan:
+        """A fresh part for the motion magnitude, which adds 0, where there is none."""
+        if self.motion_embedding is None:
+            like = self.wan.blocks[0].scale_shift_table  # type: ignore[union-attr]
+            self.motion_embedding = MotionEmbedding(like.shape[-1]).to(like.device, like.dtype)
+            self.register_to_config(motion=True)
+        return self
+
     @property
     def motion_mean(self) -> Tensor:
         """Mean of log10(m + 1e-6) over the training clips, a buffer []; AttributeError without motion."""

@@ -130,7 +130,8 @@ def _measured_views(
     net: Any
     with torch.device("meta"):
         if wan:
-            net = OrbitWan(**({"view_blocks": "all"} | channels | dict(config.model.wan)))
+            own = {"view_blocks": "all", "motion": config.views.motion}
+            net = OrbitWan(**(own | channels | dict(config.model.wan)))
         else:
             net = OrbitUNet(**(channels | dict(config.model.unet)), variant="text", view_sync=True)
     train_only(net, config.stages[-1].name, keep=False)

@@ -41,6 +41,7 @@ from orbit4d.model.training.calibrate import (
     orbit_cameras,
 )
 from orbit4d.model.training.optimizers import make_optimizer
+from orbit4d.model.views.motion import is_fresh, scenes_motion
 from orbit4d.model.views.samples import TrainingScenes, collate_scenes
 from orbit4d.model.views.scenes import open_scenes
 
@@ -155,7 +156,10 @@ def load_parts(
         held = open_scenes(dataset, config, frozen, VALIDATION, training=False)
         _place_text(frozen, accelerator, train, held)
         network = build_views(config, frozen.latent_channels, allow_missing)
-        return Parts(accelerator, frozen, scheduler, train, held, network, MotionStatistics(0.0, 1.0, (), 0))
+        motion = scenes_motion(train) if config.views.motion else MotionStatistics(0.0, 1.0, (), 0)
+        if is_fresh(network):
+            network.set_motion_statistics(motion.mean_log10, motion.std_log10)
+        return Parts(accelerator, frozen, scheduler, train, held, network, motion)
     clips = open_clips(dataset, config, frozen, TRAIN)
     validation = open_clips(dataset, config, frozen, VALIDATION)
     unet: Any

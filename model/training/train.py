@@ -206,5 +206,6 @@ def views_model(parts: Parts, config: TrainConfig) -> ViewsModel:
         caption_affixes=(data.caption_prefix, data.caption_suffix),
         reference=config.views.reference > 0,
         views=config.views.count,
+        motion=parts.motion.to_dict() if config.views.motion else None,
     )
     return ViewsModel(parts.unet.eval(), parts.frozen, record, config.preset)

@@ -3,6 +3,7 @@ is encoded twice for pairs."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from orbit4d.datasets.core.errors import InputError
@@ -39,11 +40,15 @@ def encode_scenes(dataset: str, config: TrainConfig, part_clips: int = PART_CLIP
 def _tensors(
     scenes: SceneClips, scene: int, view: int, frozen: FrozenParts, device: torch.device, dtype: str
 ) -> dict[str, torch.Tensor]:
+    video = scenes.video(scene, view)
     try:
-        latents = frozen.to_latents(scenes.video(scene, view)[None], device)[0].transpose(0, 1)
+        latents = frozen.to_latents(video[None], device)[0].transpose(0, 1)
     except ValueError as error:
         raise InputError(f"data.frames={scenes.config.data.frames}: {error}") from error
     tensors = {"frames": as_stored(latents, dtype)}
+    moved = scenes.motion(scene, view, video)
+    if np.isfinite(moved):
+        tensors["motion"] = torch.tensor(moved)
     if frozen.text is not None:
         tensors["text"] = as_stored(frozen.tokens([scenes.caption(scene)])[0], dtype)
     return tensors

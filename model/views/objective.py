@@ -108,6 +108,8 @@ def conditions(
             # The reference keeps its identity; the others are told what the next scene's are.
             camera = torch.cat([camera[:, :1], camera[:, 1:].roll(1, 0)], dim=1)
         given["camera" if config.model.base == "wan" else "view_camera"] = camera.flatten(0, 1)
+        if config.views.motion:
+            given["motion"] = group["motion"].to(device).repeat_interleave(views, 0)
     if frozen.text is not None:
         tokens = group["text"] if "text" in group else frozen.tokens(group["caption"])
         given["encoder_hidden_states"] = tokens.to(device).float().repeat_interleave(views, 0)

@@ -76,6 +76,7 @@ class TrainingScenes(Dataset[dict[str, Any]]):
     target [V, F, C, H, W]   pixels in [0, 1] or latents       camera [V, n, 12] per latent frame
     level []                 number of the noise level, 0 to 999                seed []  of the noise
     clean []                 whether view 0 is given clean                      kind []  number in KINDS
+    motion []                raw motion magnitude of the scene, NaN where it is not told
     within []                whether the views lie within the curriculum's bounds
     text [L, D], caption     of the scene, as in the source
     """
@@ -121,6 +122,8 @@ class TrainingScenes(Dataset[dict[str, Any]]):
         if kind == 2:
             # Copies of one video: the same camera for all.
             sample["camera"] = sample["camera"][:1].expand_as(sample["camera"]).clone()
+        if not self.plain and self._drops_motion(draw.number):
+            sample["motion"] = torch.full_like(sample["motion"], float("nan"))
         told = self.plain or clean < self.config.views.reference
         sample["clean"] = torch.tensor(bool(told and kind == 0 and self.stage.name == "views"))
         return sample | {
@@ -129,15 +132,24 @@ class TrainingScenes(Dataset[dict[str, Any]]):
             "kind": torch.tensor(kind),
         }
 
+    def _drops_motion(self, number: int) -> bool:
+        """A draw of its own, so that it changes no other."""
+        u = np.random.default_rng([self.config.seed, self.key, number, 0xD0]).random()
+        return bool(u < self.config.loss.drop_motion)
+
     def _multi(self, draw: Draw, rng: np.random.Generator) -> dict[str, Any]:
         scene, views = self.source.multi[draw.index], self.config.views
-        first = np.stack([clip.cameras[0].c2w for clip in self.source.scenes[scene].clips])
+        usable = self.source.usable[scene]
+        clips = self.source.scenes[scene].clips
+        first = np.stack([clips[v].cameras[0].c2w for v in usable])
         total, batch = self.stage.steps, self.config.optim.effective_batch
         limits = bounds(views, draw.number // batch, total)
         if self.plain or self.stage.name == "single":
             limits = (180.0, 180.0)
         chosen, within = choose_views(first, views.count, *limits, rng)
-        return self._scene(scene, [(scene, int(v)) for v in chosen]) | {"within": torch.tensor(within)}
+        return self._scene(scene, [(scene, usable[v]) for v in chosen.tolist()]) | {
+            "within": torch.tensor(within)
+        }
 
     def _single(self, draw: Draw, rng: np.random.Generator) -> dict[str, Any]:
         one = self.source.singles[int(rng.integers(len(self.source.singles)))]
@@ -152,7 +164,8 @@ class TrainingScenes(Dataset[dict[str, Any]]):
         chosen = rng.permutation(found["video"].shape[1])[:count]
         found["video"] = found["video"][0, chosen].unsqueeze(1)
         found["c2w"] = found["c2w"][0, chosen * stride][:, None]
-        return found | {"within": torch.tensor(True)}
+        # One frame moves as little as its object.
+        return found | {"within": torch.tensor(True), "motion": torch.zeros(())}
 
     def _scene(self, scene: int, views: list[tuple[int, int]]) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -160,6 +173,9 @@ class TrainingScenes(Dataset[dict[str, Any]]):
             "c2w": np.stack([self.source.c2w(*one) for one in views]),
             "caption": self.source.caption(scene),
         }
+        told = [self.source.motion(*one, v) for one, v in zip(views, found["video"])]
+        known = [m for m in told if np.isfinite(m)]
+        found["motion"] = torch.tensor(float(np.mean(known)) if known else float("nan"))
         tokens = self.source.tokens(scene)
         return found if tokens is None else found | {"text": tokens}
 

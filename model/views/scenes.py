@@ -24,6 +24,7 @@ from orbit4d.datasets.store.schema import SPLITS, row_clip
 from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.data.clip_source import background_rgb
 from orbit4d.model.data.training_clips import even_frames
+from orbit4d.model.views.usable import shows_motion, usable_views
 
 if TYPE_CHECKING:
     from orbit4d.model.data.latent_cache import Identity, LatentCache
@@ -56,12 +57,17 @@ class SceneClips:
             )
         stills = [i for i, scene in enumerate(self.scenes) if scene.clips[0].rig == STILL_RIG]
         moving = [i for i in range(len(self.scenes)) if i not in set(stills)]
-        self.multi = [i for i in moving if len(self.scenes[i].clips) >= count]
+        self.usable = {i: usable_views(self.scenes[i].clips) for i in moving}
+        self.multi = [i for i in moving if len(self.usable[i]) >= count]
         self.too_few = len(moving) - len(self.multi)
         self.stills = [i for i in stills if len(self.scenes[i].clips[0].time) >= count]
         self.singles = [
             (i, v) for i in moving for v, clip in enumerate(self.scenes[i].clips) if is_static(clip)
         ]
+        self.moved = 0
+        if config.views.still_camera:
+            found = [one for one in self.singles if not shows_motion(*self._pixels(*one))]
+            self.moved, self.singles = len(self.singles) - len(found), found
         self._kept: dict[tuple[int, int], Tensor] | None = {} if keep else None
 
     def __len__(self) -> int:
@@ -102,10 +108,29 @@ class SceneClips:
         """[L, D] of the caption, where they are encoded already."""
         return None
 
-    def _read(self, scene: int, view: int) -> Tensor:
+    def motion(self, scene: int, view: int, video: Tensor | None = None) -> float:
+        """Raw motion magnitude of a clip as the index has it, else of a still camera's `video` (read where it
+        is not given); NaN where neither tells."""
+        known = self._measured(scene, view)
+        if np.isfinite(known) or not is_static(self.scenes[scene].clips[view]):
+            return known
+        video = self.video(scene, view) if video is None else video
+        return float((video - video[:1]).square().mean())
+
+    def _measured(self, scene: int, view: int) -> float:
+        """The index' own number, NaN where it has none."""
+        known = self.scenes[scene].clips[view].measures.get("motion_magnitude")
+        return float("nan") if known is None else float(known)
+
+    def _pixels(self, scene: int, view: int) -> tuple[np.ndarray, float]:
+        """Frames [F, H, W, 4] uint8 of a clip as they are stored, and their rate."""
         row = self.index.row(self.scenes[scene].rows[view])
-        members = read_members(self.index.shard_store, row)
-        rgba = row_clip(row, members).pixels()[self.frames_of(scene)]
+        clip = row_clip(row, read_members(self.index.shard_store, row))
+        span = clip.seconds[-1] - clip.seconds[0]
+        return clip.pixels(), (len(clip.seconds) - 1) / span if span > 0 else self.config.data.fps
+
+    def _read(self, scene: int, view: int) -> Tensor:
+        rgba = self._pixels(scene, view)[0][self.frames_of(scene)]
         values = torch.from_numpy(np.ascontiguousarray(rgba)).permute(0, 3, 1, 2).float() / 255
         rgb = over(values[:, :3], values[:, 3:], self.colour)
         return fitted(
@@ -164,6 +189,11 @@ class CachedScenes(SceneClips):
     def video(self, scene: int, view: int) -> Tensor:
         return self._tensors(scene, view)["frames"].float()
 
+    def motion(self, scene: int, view: int, video: Tensor | None = None) -> float:
+        known = self._measured(scene, view)
+        found = self._tensors(scene, view).get("motion")
+        return known if found is None or np.isfinite(known) else float(found)
+
     def tokens(self, scene: int) -> Tensor | None:
         found = self._tensors(scene, 0).get("text")
         return None if found is None else found.float()
@@ -189,6 +219,8 @@ def open_scenes(dataset: str, config: TrainConfig, frozen: Any, split: str, trai
                 f"{dataset}: no scene of the {split} split has {config.views.count} views "
                 f"({source.too_few} have fewer): render a rig such as sync:6, or set views.count lower"
             )
+        if source.moved:
+            print(f"note: the background of {source.moved} clips of still cameras moves: left out as singles")
         if source.too_few:
             print(f"note: {source.too_few} scenes have fewer than {config.views.count} views: left out")
     return source

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from scipy.stats import chisquare
 
 from orbit4d.datasets.cameras.camera import orbit_c2w
@@ -25,6 +26,7 @@ from orbit4d.model.views.samples import (
     shares_of,
 )
 from orbit4d.model.views.scenes import SceneClips, fitted
+from orbit4d.model.views.usable import shows_motion, usable_views
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,10 @@ def test_samples_depend_on_their_number_alone(scenes: SceneClips, config: TrainC
     again = TrainingScenes(scenes, config, 1, 1)
     for n in reversed(range(12)):
         other = again[Draw(n % len(scenes), n)]
-        assert all(torch.equal(other[k], v) for k, v in first[n].items() if torch.is_tensor(v))
+        for k, v in first[n].items():
+            # Motion that is not told is NaN.
+            if torch.is_tensor(v):
+                torch.testing.assert_close(other[k], v, rtol=0, atol=0, equal_nan=True)
     shapes = {KINDS[int(s["kind"])]: tuple(s["target"].shape) for s in first}
     assert shapes == {"multi": (2, 4, 3, 16, 16), "images": (2, 1, 3, 16, 16), "single": (2, 4, 3, 16, 16)}
     for sample in first:
@@ -87,6 +92,43 @@ def test_samples_depend_on_their_number_alone(scenes: SceneClips, config: TrainC
     groups = collate_scenes(first)["groups"]
     assert sorted(len(g["seed"]) for g in groups) == sorted([lengths.count(1), lengths.count(4)])
     assert all(len(g["caption"]) == len(g["seed"]) for g in groups)
+
+
+def test_motion_is_the_index_own_and_dropped_now_and_then(scenes: SceneClips, config: TrainConfig) -> None:
+    samples = TrainingScenes(scenes, config, 1, 1)
+    told = np.array([float(samples[Draw(0, n)]["motion"]) for n in range(200)])
+    dropped = int(np.isnan(told).sum())
+    assert 20 - 17 < dropped < 20 + 17  # 4 standard deviations
+    scene = scenes.multi[0]
+    own = [scenes.motion(scene, v) for v in range(len(scenes.scenes[scene].clips))]
+    known = told[~np.isnan(told)]
+    assert own[0] > 0 and min(own) - 1e-7 <= known.min() and known.max() <= max(own) + 1e-7
+    plain = TrainingScenes(scenes, config, 1, 1, plain=True)
+    assert not any(torch.isnan(plain[Draw(0, n)]["motion"]) for n in range(20))
+
+
+def test_usable_views_see_the_object_through_one_lens(scenes: SceneClips) -> None:
+    clips = scenes.scenes[scenes.multi[0]].clips
+    assert usable_views(clips) == list(range(len(clips)))
+    hidden = replace(clips[1], measures=clips[1].measures | {"coverage": 0.009})
+    other = replace(clips[2], cameras=[replace(c, fl_x=2 * c.fl_x) for c in clips[2].cameras])
+    assert usable_views([clips[0], hidden, other, clips[3]]) == [0, 3]
+
+
+def test_background_that_moves_is_no_still_camera() -> None:
+    rng = np.random.default_rng(0)
+    wall = ndimage.gaussian_filter(rng.uniform(0, 255, (48, 72)), 1.2)
+    wall = np.clip((wall - wall.mean()) * 4 + 128, 0, 255).astype(np.uint8)
+
+    def clip(step: int) -> np.ndarray:
+        frames = np.stack([wall[:, i * step : i * step + 48] for i in range(5)])
+        return np.concatenate(
+            [np.repeat(frames[..., None], 3, -1), np.full((5, 48, 48, 1), 255, np.uint8)], -1
+        )
+
+    assert not shows_motion(clip(0), 8.0) and shows_motion(clip(2), 8.0)
+    # Nothing to follow is no proof of motion.
+    assert not shows_motion(np.full((5, 48, 48, 4), 255, np.uint8), 8.0)
 
 
 def test_reference_is_clean_nine_times_of_ten(scenes: SceneClips, config: TrainConfig) -> None:

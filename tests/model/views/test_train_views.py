@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.videos.video import read_video
 from orbit4d.model import OrbitUNet, OrbitWan, TrainConfig, override, preset, train
+from orbit4d.model.network.build import build_views
 from orbit4d.model.sampling.multicam import MulticamRequest, multicam
 from orbit4d.model.views.encode import encode_scenes
 
@@ -57,15 +59,43 @@ def finished(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_stages_train_what_they_say(finished: Path, dataset: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def base_run(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first stage alone, of a network without a part for motion, as runs before it had."""
+    run, config = tmp_path_factory.mktemp("base") / "r", micro("views.motion=false", "loss.drop_motion=0")
+    train(replace(config, stages=config.stages[:1]), dataset, run)
+    return run
+
+
+def test_stages_train_what_they_say(finished: Path, base_run: Path) -> None:
     rows = losses(finished)
     assert [row[1] for row in rows] == ["single"] * 2 + ["views"] * 4
     assert all(row[2] > 0 for row in rows)
-    base_only = micro()
-    train(replace(base_only, stages=base_only.stages[:1]), dataset, tmp_path / "base")
-    base, both = weights(tmp_path / "base"), weights(finished)
+    base, both = weights(base_run), weights(finished)
     assert all(torch.equal(base[k], both[k]) for k in base if k.startswith("wan."))
     assert any(not torch.equal(base[k], both[k]) for k in base if k.startswith("view_sync."))
+    assert not any(k.startswith("motion_embedding.") for k in base)
+    assert both["motion_embedding.mlp.2.weight"].any()
+
+
+def test_motion_is_told_and_begins_at_nothing(finished: Path, base_run: Path, dataset: str) -> None:
+    told = json.loads((finished / "motion.json").read_text())
+    assert told["clips"] > 1 and told["mean_log10"] < 0
+    trained = OrbitWan.from_pretrained(finished / "model" / "network").eval()
+    assert float(trained.motion_mean) == pytest.approx(told["mean_log10"], rel=1e-6)
+    assert float(trained.motion_std) == pytest.approx(told["std_log10"], rel=1e-6)
+    # An older run takes the part for motion on, which adds exactly nothing.
+    older = micro("views.motion=true")
+    net = build_views(replace(older, model=replace(older.model, init=str(base_run))), 48)
+    assert isinstance(net, OrbitWan) and net.motion_embedding is not None
+    x, camera, t = torch.randn(2, 48, 4, 4, 4), torch.randn(2, 4, 12), torch.full((2,), 500.0)
+    with torch.no_grad():
+        for network, same in ((net.eval(), True), (trained, False)):
+            with_it = network(x, t, camera=camera, views=2, motion=[0.02, 0.02]).sample
+            without = network(x, t, camera=camera, views=2).sample
+            assert torch.equal(with_it, without) == same
+            unknown = network(x, t, camera=camera, views=2, motion=[None, None]).sample
+            assert torch.equal(unknown, without)
 
 
 @pytest.mark.parametrize("stop", [1, 3])
@@ -107,6 +137,23 @@ def test_cache_gives_the_same_losses(finished: Path, dataset: str, tmp_path: Pat
         train(micro(*plain, "data.frames=3"), dataset, tmp_path / "other")
 
 
+def test_old_run_resumes_with_its_own_settings(base_run: Path, dataset: str, tmp_path: Path) -> None:
+    old = micro("views.motion=false", "loss.drop_motion=0")
+    old = replace(old, stages=old.stages[:1])
+    shutil.copytree(base_run, tmp_path / "r")
+    settings = json.loads((tmp_path / "r" / "config.json").read_text())
+    for name in ("motion", "still_camera"):
+        # A run that was started before these were settings.
+        del settings["views"][name]
+    (tmp_path / "r" / "config.json").write_text(json.dumps(settings))
+    train(old, dataset, tmp_path / "r", resume=True)
+    before, after = weights(base_run), weights(tmp_path / "r")
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    now = replace(old, views=replace(old.views, motion=True))
+    with pytest.raises(InputError, match=r"views\.motion=false, now asked for true"):
+        train(now, dataset, tmp_path / "r", resume=True)
+
+
 def test_init_freezes_the_base_of_another_run(finished: Path, dataset: str, tmp_path: Path) -> None:
     config = micro("optim.ema=0")
     config = replace(config, stages=config.stages[1:], model=replace(config.model, init=str(finished)))
@@ -120,7 +167,7 @@ def test_init_freezes_the_base_of_another_run(finished: Path, dataset: str, tmp_
 
 
 def test_multicam_of_a_run(finished: Path, tmp_path: Path) -> None:
-    request = MulticamRequest(rig="ring:3", steps=2, seed=1)
+    request = MulticamRequest(rig="ring:3", steps=2, seed=1, motion="q0.5")
     (folder,) = multicam(str(finished), str(tmp_path / "out"), request)
     videos = [read_video(folder / "views" / f"cam0{k}.mp4").frames for k in (1, 2, 3)]
     assert all(video.shape == (4, 16, 16, 3) for video in videos)
