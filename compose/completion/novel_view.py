@@ -247,6 +247,7 @@ def _report(
         "seen_pixels": [round(float(frame.mean()), 6) for frame in seen.seen],
         "seen_latents": [round(float(frame.mean()), 6) for frame in seen.latent_seen],
         "given": list(seen.given),
+        "channels_left_out": {str(step): channels for step, channels in guide.left_out},
         "evaluations": sum(guide.evaluations),
         "seconds": clock.seconds | {"per_step": round(clock.seconds["sampling"] / steps, 4)},
         "peak_memory_bytes": _peak(),

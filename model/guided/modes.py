@@ -6,7 +6,7 @@ are those of its released code, slips included, for parity.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -43,6 +43,8 @@ class Problem:
     generator: torch.Generator | None
     whole: tuple[int, ...]
     """Frames that the released rules take as given, hidden parts included."""
+    left_out: list[tuple[int, list[int]]] = field(default_factory=list)
+    """Of "worldforge", appended to: a step, and the channels that kept the model's own estimate there."""
 
     @property
     def steps(self) -> int:

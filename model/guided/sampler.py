@@ -7,7 +7,7 @@ network's output goes to the schedule as it is, so that weights of 0 are the ung
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -56,6 +56,8 @@ class Guide:
     settings: Settings = field(default_factory=Settings)
     evaluations: list[int] = field(default_factory=list)
     """Calls of the network, one number for each sampling that this guided."""
+    left_out: list[tuple[int, list[int]]] = field(default_factory=list)
+    """Of "worldforge": a step and the channels that kept the model's own estimate there, per sample."""
 
     def sample(
         self,
@@ -68,7 +70,7 @@ class Guide:
         """`guided_sample` with this guide; `generator` draws the noise of "worldforge"."""
         return guided_sample(
             denoiser, schedule, x, self.warp, self.seen, self.weights, self.mode, generator,
-            **asdict(self.settings), callback=callback,
+            **asdict(self.settings), callback=callback, left_out=self.left_out,
         )  # fmt: skip
 
 
@@ -91,6 +93,7 @@ def guided_sample(
     tile_row: int = 32,
     soften: float = 0.0,
     callback: Callable[[int, Tensor], Tensor] | None = None,
+    left_out: list[tuple[int, list[int]]] | None = None,
 ) -> Tensor:
     """Sample from noise to the schedule's last level, pulled towards a warp where it sees something.
 
@@ -115,7 +118,8 @@ def guided_sample(
             `until`. products: "symmetric" averages products with the Jacobian and its transpose. tile_row:
             where the lower tiles of "repo-posterior" begin in latents of 72 x 128 (24 for a video or two
             views). soften: latents over which "worldforge" fades what is seen towards its border.
-        callback: `callback(i, x) -> x` after each step.
+        callback: `callback(i, x) -> x` after each step. left_out: takes, of "worldforge" on at least 16
+            channels, a step and the channels that kept the model's own estimate, for each sample.
 
     Returns:
         x at the schedule's last level, float32 (float64 where x is): half precision stays in the denoiser.
@@ -134,6 +138,7 @@ def guided_sample(
     table = weight_table(None if name == "none" else lam, count, x.shape[2])
     settings = Settings(iterations, lr, clamp, omega, until, products, tile_row, soften)
     problem = _problem(denoiser, steps, x, warp, seen, table, settings, generator)
+    problem = problem if left_out is None else replace(problem, left_out=left_out)
     for i in range(count):
         if table[i].any():
             weights = torch.from_numpy(table[i]).to(x.device, x.dtype).view(1, 1, -1, 1, 1)

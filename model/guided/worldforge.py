@@ -7,6 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from orbit4d.model.guided.gating.channels import LEAST_CHANNELS, channel_scores, left_out
 from orbit4d.model.guided.modes import Problem, kept
 from orbit4d.model.guided.soft_mask import soft_mask
 
@@ -15,7 +16,8 @@ def refined(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tensor:
     """One step by recursive refinement, while sigma is at least `until`; a plain step after.
 
     The clean estimate is fused with the warp where it is seen and noised again to the same level; the output
-    there is pushed away from the first one, which the warp had not entered.
+    there is pushed away from the first one, which the warp had not entered. Channels that the fusion makes
+    move otherwise keep the model's own estimate, where there are at least 16.
     """
     schedule, sigma = problem.schedule, problem.sigma(i)
     with torch.no_grad():
@@ -24,6 +26,7 @@ def refined(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tensor:
             return schedule.step(first, i, x)
         mu = schedule.to_x0(first, i, x)
         fused = torch.where(problem.seen, torch.lerp(mu, problem.warp, weights * _softened(problem, x)), mu)
+        fused = _gated(problem, i, mu, fused)
         noise = torch.randn(x.shape, generator=problem.generator, dtype=x.dtype, device=_home(problem, x))
         again = kept(x, schedule.from_ve(fused + sigma * noise.to(x.device), i), weights)
         second = problem.output(again, i)
@@ -52,6 +55,18 @@ def self_corrected(good: Tensor, worse: Tensor, omega: float) -> Tensor:
     ratio = norm_good / norm_worse.clamp(min=torch.finfo(good.dtype).tiny) * cosine
     across = good - ratio.view(shape) * worse
     return good + omega * (1 - cosine.square()).clamp(min=0).sqrt().view(shape) * across
+
+
+def _gated(problem: Problem, i: int, mu: Tensor, fused: Tensor) -> Tensor:
+    """The fused estimate [B, C, F, h, w] without the channels that it makes move otherwise, per sample."""
+    if mu.shape[1] < LEAST_CHANNELS or not left_out(torch.ones(mu.shape[1]), i, problem.steps):
+        return fused
+    fused = fused.clone()
+    for k, (own, mixed) in enumerate(zip(mu.detach().cpu(), fused.detach().cpu())):
+        channels = left_out(channel_scores(own.numpy(), mixed.numpy()), i, problem.steps)
+        fused[k, channels] = mu[k, channels]
+        problem.left_out.append((i, channels))
+    return fused
 
 
 def _softened(problem: Problem, x: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Which latent channels take part in WorldForge's fusion: those whose motion it does not upset."""
