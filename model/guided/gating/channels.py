@@ -1,4 +1,4 @@
-"""WorldForge's choice of channels (FLF): a channel that moves otherwise once the warp is fused in is left out.
+"""WorldForge's choice of channels (FLF): one that moves otherwise after the fusion is left out.
 
 The optical flow between successive latent frames of the fused estimate is held against that of the model's
 own, channel by channel; the score is 1 where both agree.

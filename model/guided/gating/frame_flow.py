@@ -96,7 +96,7 @@ def _expanded(image: Array) -> Array:
 
 
 def _equations(first: Array, second: Array, flow: Array) -> Array:
-    """Normal equations of the offset at each pixel [H, W, 5]: the matrix (yy, xy, xx), then its right side."""
+    """Normal equations of the offset at each pixel [H, W, 5]: matrix (yy, xy, xx), then right side."""
     h, w = flow.shape[:2]
     rows, columns = np.mgrid[:h, :w]
     dx, dy = flow[..., 0], flow[..., 1]
