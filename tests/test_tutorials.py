@@ -69,19 +69,15 @@ def smaller(words: list[str]) -> list[str]:
     return [*words, *SMALLER.get(name, [])]
 
 
-#: Commands that spend most of a process on imports; the others run as a user starts them.
-HERE_TOO = ("encode", "train", "generate", "eval")
-
-
 def run(words: list[str], folder: Path) -> str:
     """What a line says; its exit code must be 0. `view`, which serves for ever, is stopped by Ctrl-C.
 
-    The model's commands run in this process, which imports torch once for all of them.
+    What starts no Blender runs in this process, which has imported torch already.
     """
     command = [sys.executable, "-m", "orbit4d.app", *smaller(words)[1:]]
     if words[1] == "view":
         return view(command, folder)
-    if words[1] in HERE_TOO:
+    if words[1] not in ("curate", "render"):
         return run_here(words, folder)
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
