@@ -105,7 +105,7 @@ class FrozenParts:
 
         text = load_text_encoder(spec.text_encoder) if spec.text_encoder else None
         if text is not None:
-            text.to(text_device or device)
+            text.place(text_device or device)
         image = load_image_encoder(spec.image_encoder).to(device) if spec.image_encoder else None
         if spec.variant == "text" and text is None:
             raise InputError("a text model needs model.text_encoder: a hub name, a folder, or minilm")
@@ -122,9 +122,11 @@ class FrozenParts:
 
     def to(self, device: torch.device) -> FrozenParts:
         """Move the parts, in place."""
-        for part in (self.autoencoder, self.text, self.image):
+        for part in (self.autoencoder, self.image):
             if part is not None:
                 part.to(device)
+        if self.text is not None:
+            self.text.place(device)
         return self
 
     @property

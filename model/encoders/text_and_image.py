@@ -55,6 +55,10 @@ class TextEncoder(nn.Module, ABC):
     def config_hash(self) -> str:
         """Changes whenever tokens would."""
 
+    def place(self, device: torch.device) -> TextEncoder:
+        """Move it to where captions are encoded, in place."""
+        return self.to(device)
+
 
 class ClipTextEncoder(TextEncoder):
     """CLIP's text tower up to its last but one layer, then the final layer norm (OpenCLIP's "penultimate").
@@ -142,6 +146,14 @@ class Umt5TextEncoder(TextEncoder):
     @property
     def config_hash(self) -> str:
         return self._hash
+
+    def place(self, device: torch.device) -> TextEncoder:
+        """On a CUDA card in bf16, as Wan runs it: 10.6 GiB for 21.2. The hash is that of the float32 weights,
+        so it is read first."""
+        if torch.device(device).type == "cuda":
+            _ = self.config_hash
+            self.to(torch.bfloat16)
+        return self.to(device)
 
 
 class ClipImageEncoder(nn.Module):

@@ -153,7 +153,7 @@ class OrbitWan(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
     def add_motion(self) -> OrbitWan:
         """A fresh part for the motion magnitude, which adds 0, where there is none."""
         if self.motion_embedding is None:
-            like = self.wan.blocks[0].scale_shift_table  # type: ignore[union-attr]
+            like = cast(WanTransformerBlock, self.wan.blocks[0]).scale_shift_table
             self.motion_embedding = MotionEmbedding(like.shape[-1]).to(like.device, like.dtype)
             self.register_to_config(motion=True)
         return self

@@ -52,8 +52,8 @@ class MemoryEstimate:
     activations: int
     """What the backward pass of one micro-batch needs."""
     frozen: int
-    """Autoencoder and encoders: float32, and on the device whether latents come from a cache or not. What
-    encoding needs beside them is less than the backward pass needs later, and free by then."""
+    """Autoencoder and encoders: float32 (UMT5 bf16), and on the device whether latents come from a cache or
+    not. What encoding needs beside them is less than the backward pass needs later, and free by then."""
     buckets: int = 0
     """Second copy of the gradients, which DistributedDataParallel exchanges; 0 with one process."""
     together: int = 0
@@ -177,15 +177,20 @@ def estimate_of(
         optimizer=weights.optimizer,
         ema=weights.trained * 4 if o.ema else 0,
         activations=activations,
-        frozen=4
-        * sum(
-            _frozen(getattr(config.model, name), n)
+        frozen=sum(
+            _bytes_a_weight(config, name) * _frozen(getattr(config.model, name), n)
             for name, n in around.items()
             if not (name == "text_encoder" and text_stays_off(config))
         ),
         buckets=weights.trained * 4 if processes > 1 and not half else 0,
         together=together,
     )
+
+
+def _bytes_a_weight(config: TrainConfig, name: str) -> int:
+    """UMT5 is bf16 on a card (`Umt5TextEncoder.place`), the other frozen parts float32."""
+    umt5 = config.model.base == "wan" and config.model.text_encoder != "minilm"
+    return 2 if umt5 and name == "text_encoder" else 4
 
 
 def text_stays_off(config: TrainConfig) -> bool:
@@ -273,11 +278,15 @@ def _frozen_line(config: TrainConfig) -> str:
     """What of the frozen parts is on the card."""
     if config.model.base != "wan" or not config.model.text_encoder:
         return "frozen: autoencoder and encoders in float32, which stay on the card with a latent cache too"
-    size = 4 * _frozen(config.model.text_encoder, WAN_PARAMETERS["text_encoder"]) / GIB
+    count = _frozen(config.model.text_encoder, WAN_PARAMETERS["text_encoder"])
+    size = _bytes_a_weight(config, "text_encoder") * count / GIB
+    kind = "bf16" if config.model.text_encoder != "minilm" else "float32"
     if text_stays_off(config):
-        return f"frozen: autoencoder in float32; the text encoder ({size:.1f} GiB) stays on the CPU"
+        return (
+            f"frozen: autoencoder in float32; the text encoder ({4 * count / GIB:.1f} GiB) stays on the CPU"
+        )
     return (
-        f"frozen: autoencoder and text encoder ({size:.1f} GiB) in float32; with cached latents "
+        f"frozen: autoencoder in float32 and text encoder ({size:.1f} GiB) in {kind}; with cached latents "
         "(`orbit4d encode`) the text encoder stays on the CPU"
     )
 

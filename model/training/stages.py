@@ -182,7 +182,7 @@ def _place_text(frozen: FrozenParts, accelerator: Accelerator, *clips: Any) -> N
     if all(source.is_latent or not len(source) for source in clips):
         frozen.remember([frozen.spec.negative_prompt])
     else:
-        frozen.text.to(accelerator.device)
+        frozen.text.place(accelerator.device)
 
 
 def write_facts(parts: Parts, config: TrainConfig, dataset: str, run: Path) -> None:

@@ -16,8 +16,7 @@ _SAMPLE = 256
 def scenes_motion(scenes: SceneClips) -> MotionStatistics:
     """Of one camera of up to 256 scenes, spread evenly."""
     count = min(len(scenes.multi), _SAMPLE)
-    looked_at = np.linspace(0, len(scenes.multi) - 1, count).astype(int) if count else []
-    chosen = [scenes.multi[i] for i in looked_at]
+    chosen = [scenes.multi[i] for i in np.linspace(0, len(scenes.multi) - 1, count).astype(int)]
     return MotionStatistics.of_values([scenes.motion(i, scenes.usable[i][0]) for i in chosen])
 
 

@@ -70,6 +70,19 @@ def test_encoders_of_wan(wan: Path) -> None:
     tokens = text.encode(["a dancer", "a dancer turns  "])
     assert tokens.shape == (2, 512, WIDTH)
     assert not tokens[0, 2:].any() and tokens[1, 2].any() and not tokens[1, 3:].any()
+    # On a card the weights are bf16, and the hash still that of the float32 weights.
+    placed, moved = load_text_encoder(wan), []
+    placed.to = lambda to: moved.append(to) or placed  # type: ignore[method-assign, assignment, func-returns-value, return-value]
+    placed.place(torch.device("cuda"))
+    assert moved == [torch.bfloat16, torch.device("cuda")] and "_hash" in vars(placed)
+    del placed.to
+    placed.to(torch.bfloat16)
+    assert placed.config_hash == text.config_hash
+    assert next(text.place(torch.device("cpu")).parameters()).dtype == torch.float32
+    half = placed.encode(["a dancer"])
+    assert half.dtype == torch.float32
+    # Eight bits of mantissa through one layer.
+    torch.testing.assert_close(half, tokens[:1], atol=0.05 * float(tokens.abs().max()), rtol=0)
     vae = load_autoencoder(wan)
     assert (vae.channels, vae.factor, vae.time_factor) == (16, 8, 4)
     frames = torch.rand(2, 9, 3, 16, 24)
