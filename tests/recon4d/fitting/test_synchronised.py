@@ -13,6 +13,8 @@ import pytest
 
 from orbit4d.datasets.cameras.camera import Camera, focal_from_fov, orbit_c2w
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.model.sampling.camera_choice import ChosenCamera
+from orbit4d.model.sampling.multicam import Clock, write_views
 from orbit4d.recon4d import ViewOptions, load_scene, reconstruct
 from orbit4d.recon4d.deformation.residual import ResidualField
 from orbit4d.recon4d.fitting import optimize, reconstruction
@@ -149,10 +151,12 @@ def test_where_enough_cameras_see_a_time_each_gaussian_may_differ_and_a_killed_r
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+@pytest.mark.parametrize("source", ["array", "multicam"])
 def test_an_open_scene_keeps_its_background(
-    rgba: Any, cameras: Any, tiny_settings: Any, tmp_path: Path, draw_views: Any
+    source: str, rgba: Any, tiny_settings: Any, tmp_path: Path, draw_views: Any
 ) -> None:
-    """Six cameras side by side before an object and a textured wall behind it."""
+    """Six cameras side by side before an object and a textured wall behind it; as `orbit4d multicam` writes
+    them, too."""
     focal = focal_from_fov(60, SIZE)
     near = [
         Camera(orbit_c2w(a, e, 2.0), focal, focal, SIZE / 2, SIZE / 2, SIZE, SIZE)
@@ -163,9 +167,12 @@ def test_an_open_scene_keeps_its_background(
     options = ViewOptions(hold_cameras="7")
     inputs = read_inputs(views, None, near, None, 0.0, None, None, "none", options=options)
     assert inputs.dynamic.rgba[..., 3].min() == 1
-    scene = reconstruct(
-        views, tmp_path / "s", cameras=near, settings=tiny_settings, matte="none", views=options
-    )
+    given: dict[str, Any] = {"video_or_frames": views, "cameras": near}
+    if source == "multicam":
+        chosen = [ChosenCamera(str(i), (camera,) * 3) for i, camera in enumerate(near)]
+        write_views(tmp_path / "out", views, chosen, Clock(3, (SIZE, SIZE), 8.0, 2.0), {})
+        given = {"video_or_frames": tmp_path / "out" / "views"}
+    scene = reconstruct(out=tmp_path / "s", settings=tiny_settings, matte="none", views=options, **given)
     held = scene.metrics["heldout"]["cam07"]["psnr"]
     assert held > scene.metrics["baselines"]["nearest_training_frame"]["cam07"]["psnr"] + 1
     assert scene.info["run"]["settings"]["weights"]["alpha"] == 0
