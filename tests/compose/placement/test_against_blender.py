@@ -68,7 +68,7 @@ for t in range(len(data["c2w"])):
     for who in shown:
         for k, (thing, _, _) in enumerate(meshes):
             thing.hide_render = k not in who
-        studio.take(camera)
+        studio.render(camera)
         passes = studio.last_passes
         found["mask"].append(passes["mask"])
         found["depth"].append(passes["depth"])
