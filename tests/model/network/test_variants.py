@@ -11,10 +11,11 @@ import torch
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model import OrbitPipeline
 from orbit4d.model.encoders.frozen import FrozenParts, PartsSpec
+from orbit4d.model.encoders.text_and_image import TextEncoder
 from orbit4d.model.training.train import train
 
 
-class WordEncoder(torch.nn.Module):
+class WordEncoder(TextEncoder):
     """A text encoder without weights: each word is a fixed random token."""
 
     dim, length, config_hash = 16, 6, "words"
