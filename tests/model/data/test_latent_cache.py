@@ -50,9 +50,9 @@ def test_under_autocast_the_loop_makes_what_the_cache_holds(dataset, tmp_path, m
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     from orbit4d.model.data.latent_cache import as_stored
-    from orbit4d.model.encoders.text_and_image import ClipImageEncoder
+    from orbit4d.model.encoders.text_and_image import ClipImageEncoder, TextEncoder
 
-    class Letters(torch.nn.Module):
+    class Letters(TextEncoder):
         dim, length, config_hash = 16, 4, "letters"
 
         def __init__(self):
