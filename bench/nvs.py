@@ -177,6 +177,7 @@ def view(clip: Any, i: int) -> dict[str, Any]:
 
 def judged(sources: list[dict[str, Any]], target: dict[str, Any], rule: str) -> tuple[float, float]:
     """PSNR in dB where seen, co-visible and opaque; IoU of seen with co-visibility inside the silhouette."""
+    from orbit4d.datasets.images.measures import decibels
     from orbit4d.model.guided.warp import Source, forward_warp, warp_sources
 
     camera = target["camera"]
@@ -205,7 +206,7 @@ def judged(sources: list[dict[str, Any]], target: dict[str, Any], rule: str) -> 
     error = float(((image - wanted)[compared] ** 2).mean())
     inside = seen & solid
     iou = float((inside & true).sum() / max((inside | (true & solid)).sum(), 1))
-    return -10 * float(np.log10(max(error, 1e-10))), iou
+    return decibels(error), iou
 
 
 def covisible(source: dict[str, Any], target: dict[str, Any]) -> Any:

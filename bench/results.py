@@ -22,7 +22,7 @@ from pathlib import Path
 
 from orbit4d.datasets.cameras.camera import orbit
 from orbit4d.datasets.cameras.transforms import cameras_record
-from orbit4d.recon4d.fitting.settings import PRESETS, Settings
+from orbit4d.recon4d.fitting.settings import PRESETS, ReconstructionSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from parts import results_model, results_rows, results_table
@@ -96,7 +96,7 @@ def tiny(work: Path, options: argparse.Namespace) -> None:
     options.guided_rig = "static_orbit"
 
 
-def chosen(options: argparse.Namespace) -> Settings:
+def chosen(options: argparse.Namespace) -> ReconstructionSettings:
     """The preset at the size asked for."""
     settings = replace(PRESETS[options.preset], resolution=options.resolution)
     if options.steps:

@@ -284,7 +284,15 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
-@click.command(cls=Command, short_help="Film a scene along a camera path.")
+@click.command(
+    cls=Command,
+    short_help="Film a scene along a camera path.",
+    groups={
+        "Input and output": "--out --overwrite --input-axes --device",
+        "Camera path": "--rig --elevation --radius --time",
+        "Video": "--frames --size --fps --credits",
+    },
+)
 @click.argument("scene", type=Place(), metavar="SCENE|SPLATS")
 @click.option("--out", required=True, type=Place("file"), help="Video file or URI, such as clip.mp4.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
@@ -390,7 +398,15 @@ def view(source: str, port: int, host: str, frames: int, input_axes: str | None)
         click.echo("closed")
 
 
-@click.command(cls=Command, short_help="Write a scene in another layout.")
+@click.command(
+    cls=Command,
+    short_help="Write a scene in another layout.",
+    groups={
+        "Input and output": "--out --format",
+        "What is written": "--frames --time --rig --size --fps",
+        "Axes": "--up --axes --input-axes",
+    },
+)
 @click.argument("scene", type=Place(), metavar="SCENE|SPLATS")
 @click.option("--out", required=True, type=Place("file"), help="File or URI; a folder for some layouts.")
 @click.option(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from orbit4d.datasets.core.cores import usable_cores
-from orbit4d.datasets.images.measures import LEAST_ERROR
+from orbit4d.datasets.images.measures import decibels
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -56,7 +56,7 @@ def load_clips(dataset: str, config, split: str, limit: int, where: str) -> Clip
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Of two arrays in [0, 1]."""
-    return float(-10 * np.log10(max(np.mean((a - b) ** 2), LEAST_ERROR)))
+    return decibels(float(np.mean((a - b) ** 2)))
 
 
 def sample(

@@ -27,6 +27,9 @@ from orbit4d.datasets.cameras.moving_rig import SENSOR_MM, moving_camera, scene_
 from orbit4d.datasets.cameras.sampling import rng
 from orbit4d.datasets.core.errors import InputError
 
+#: Rigs of one camera, which every dataset may hold: around the object at rest, around it in motion, and
+#: standing still at the first view.
+RIGS = ("static_orbit", "dynamic_orbit", "front_view")
 METRES_PER_UNIT = 2.0
 #: Lens of the static rigs: focal length in mm and f-number.
 STATIC_LENS = (24.0, 5.0)

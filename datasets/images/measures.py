@@ -5,6 +5,7 @@ Images are uint8 or floats in [0, 1]; straight RGBA where an alpha is needed. No
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,11 @@ def squared_difference(a: Any, b: Any) -> Any:
     """
     difference = a - b
     return difference * difference
+
+
+def decibels(error: float) -> float:
+    """PSNR in dB of a mean squared error of values in [0, 1]: at most 100, that of `LEAST_ERROR`."""
+    return -10 * math.log10(max(error, LEAST_ERROR))
 
 
 def psnr(a: npt.ArrayLike, b: npt.ArrayLike) -> float:

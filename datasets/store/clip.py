@@ -12,14 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.datasets.cameras.rigs import RIGS
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.codec import Pixels, decode, encode_webp, suffix
 from orbit4d.datasets.store.passes import decode_pass, missing_pass
 
 __all__ = ["RIGS", "Clip", "ClipKey", "decode", "encode_webp", "member_names"]
-
-#: Rigs every dataset may hold; others (rings of synchronised cameras) may be added under new names.
-RIGS = ("static_orbit", "dynamic_orbit", "front_view")
 
 #: (uid, action_index, rig, orbit), and the light where it is not 0: what makes a clip unique in a dataset.
 ClipKey = tuple[str, int, str, int] | tuple[str, int, str, int, int]

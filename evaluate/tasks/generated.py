@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.schema import SPLITS, split_of
@@ -201,4 +202,4 @@ def _generate(path: Path, done: Path, clip: Clip, still: Ref | None, asked: Aske
     used = sampling(asked)
     about |= {k: used[k] for k in ("steps", "w1", "w2", "w_motion")}
     write_orbit(path, frames, cameras, 8.0, about, pipeline.background)
-    done.write_text(json.dumps({**about, "seconds": seconds}), encoding="utf-8")
+    write_json(done, {**about, "seconds": seconds})

@@ -19,6 +19,7 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from torch import Tensor
 
+from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.nearest import or_known
 from orbit4d.model.network.wan import OrbitWan
@@ -229,7 +230,6 @@ def _sizes(
 def save_views(net: OrbitWan, folder: str | Path) -> None:
     """Write the view module alone (config.json, model.safetensors); `load_syncammaster(folder, base=...)`
     puts it onto a base. InputError for a network that has none."""
-    import json
 
     from safetensors.torch import save_file
 
@@ -248,7 +248,7 @@ def save_views(net: OrbitWan, folder: str | Path) -> None:
     }
     with replacing_folder(Path(folder)) as draft:
         save_file(state, draft / "model.safetensors")
-        (draft / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        write_json(draft / "config.json", config)
 
 
 def export_syncammaster(net: OrbitWan, path: str | Path) -> None:

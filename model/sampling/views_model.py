@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.config.presets import WAN_NEGATIVE
 from orbit4d.model.data.motion_statistics import MotionStatistics
@@ -129,8 +130,7 @@ class ViewsModel:
         """Write RUN/model, into an empty folder."""
         self.network.save_pretrained(folder / "network")
         record = replace(self.record, hashes=self.frozen.identity())
-        text = json.dumps(asdict(record), indent=1, ensure_ascii=False)
-        (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+        write_json(folder / RECORD, asdict(record), ascii_only=False)
 
     # -- what a caller needs to know ---------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ the slow twin.
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.jit import jit
+from orbit4d.datasets.images.measures import decibels
 from orbit4d.datasets.images.over import over_premultiplied
 from orbit4d.recon4d.raster import threads
 from orbit4d.recon4d.raster.simd import fma, load, reciprocal, splat, splat_at, store, take_next, total
@@ -141,7 +141,7 @@ class Comparison:
         """Of the images that `terms` compared last."""
         _, apart, far, square, ours, theirs, solid = self._totals
         pixels = self.h * self.w
-        psnr = -10 * math.log10(max(square / (pixels * CHANNELS), 1e-10))
+        psnr = decibels(square / (pixels * CHANNELS))
         return Judged((far + apart) / (4 * pixels), psnr, ours, theirs, solid)
 
     def pull(self, by_l1: float, by_alpha: float, by_ssim: float) -> tuple[Any, Any]:

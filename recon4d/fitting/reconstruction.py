@@ -31,7 +31,7 @@ from orbit4d.recon4d.fitting.refine_cameras.poses import following, refine_poses
 from orbit4d.recon4d.fitting.scores import failure, measure
 from orbit4d.recon4d.fitting.scores import nearest_frame as nearest_frame
 from orbit4d.recon4d.fitting.scores import score as score
-from orbit4d.recon4d.fitting.settings import PRESETS, Settings
+from orbit4d.recon4d.fitting.settings import PRESETS, ReconstructionSettings
 from orbit4d.recon4d.fitting.state import Fit, load_checkpoint, new_fit
 from orbit4d.recon4d.gaussians import from_points
 from orbit4d.recon4d.inputs.confidence import HIDDEN
@@ -69,7 +69,7 @@ def reconstruct(
     spec: OrbitSpec | None = None,
     mask: str | Path | None = None,
     matte: str = "flat",
-    settings: Settings | None = None,
+    settings: ReconstructionSettings | None = None,
     threads: int | None = None,
     device: str = "auto",
     views: ViewOptions | None = None,
@@ -141,7 +141,12 @@ def reconstruct(
 
 
 def _fitted(
-    folder: Path, inputs: Inputs, chosen: Settings, seed: int, run: dict[str, Any], device: torch.device
+    folder: Path,
+    inputs: Inputs,
+    chosen: ReconstructionSettings,
+    seed: int,
+    run: dict[str, Any],
+    device: torch.device,
 ) -> Scene:
     """The scene of checked inputs, fitted, measured and written to `folder`."""
     world = find_world((inputs.dynamic, inputs.static), is_open(inputs))
@@ -173,8 +178,8 @@ def _fitted(
 
 
 def _completed(
-    folder: Path, first: Scene, inputs: Inputs, settings: Settings, seed: int, run: dict[str, Any],
-    device: torch.device, completion: CompletionSettings, make: Completer,
+    folder: Path, first: Scene, inputs: Inputs, settings: ReconstructionSettings, seed: int,
+    run: dict[str, Any], device: torch.device, completion: CompletionSettings, make: Completer,
 ) -> Scene:  # fmt: skip
     """Complete what a first scene leaves unseen, fit again, and report both, also where it does not help."""
     begun = clock.monotonic()
@@ -207,7 +212,7 @@ def _searched(inputs: Inputs, spec: OrbitSpec | None, refine: bool | None) -> In
     return with_found_orbit(inputs, spec, refine is None)
 
 
-def _refined(fitted: Inputs, settings: Settings, seed: int) -> Inputs:
+def _refined(fitted: Inputs, settings: ReconstructionSettings, seed: int) -> Inputs:
     """Inputs in the world of the fit with free poses; made again, to the same bits, by a resumed run."""
     refined = refine_poses(fitted, first_gaussians(fitted, settings, seed), settings, seed)
     print(refined.notes[-1])
@@ -238,7 +243,7 @@ def in_world(inputs: Inputs, world: World) -> Inputs:
     return replace(inputs, dynamic=frames_in(world, inputs.dynamic), static=still)
 
 
-def as_scene(fit: Fit, inputs: Inputs, settings: Settings, world: World) -> Scene:
+def as_scene(fit: Fit, inputs: Inputs, settings: ReconstructionSettings, world: World) -> Scene:
     """The measured scene of a finished fit."""
     orbit = inputs.dynamic
     scene = Scene(fit.gaussians, fit.field.requires_grad_(False), orbit.cameras, orbit.time)
@@ -272,16 +277,17 @@ def _of_still(fit: Fit) -> float | None:
     return float(rows[-1]["psnr"]) if rows else None
 
 
-def exposed(settings: Settings, inputs: Inputs) -> Settings:
+def exposed(settings: ReconstructionSettings, inputs: Inputs) -> ReconstructionSettings:
     """Exposure decided where it is left open: on for a static orbit that may be lit unlike the video."""
     if settings.exposure is not None:
         return settings
     return replace(settings, exposure=inputs.static is not None and not inputs.one_light)
 
 
-def for_views(settings: Settings, inputs: Inputs) -> Settings:
-    """Settings of synchronised cameras: their still moment is part of the video, and an open scene has no
-    mattes to fit. Where enough cameras see every moment, nodes are held less and each Gaussian may differ.
+def for_views(settings: ReconstructionSettings, inputs: Inputs) -> ReconstructionSettings:
+    """Settings of synchronised cameras: the time at which the shape is found is part of the video, and an
+    open scene has no mattes to fit. Where enough cameras see every time, nodes are held less and each
+    Gaussian may differ.
     """
     if inputs.views is None:
         return settings
@@ -299,7 +305,7 @@ def for_views(settings: Settings, inputs: Inputs) -> Settings:
     )
 
 
-def _freely_moved(settings: Settings, inputs: Inputs) -> bool:
+def _freely_moved(settings: ReconstructionSettings, inputs: Inputs) -> bool:
     """Whether each time was seen by `FREE_CAMERAS`, in the median, and the settings move by nodes alone."""
     seen = Counter(inputs.dynamic.time)
     enough = len(seen) > 1 and float(np.median(list(seen.values()))) >= FREE_CAMERAS
@@ -311,7 +317,7 @@ def is_open(inputs: Inputs) -> bool:
     return inputs.views is not None and inputs.views.open_scene
 
 
-def anchored(settings: Settings, inputs: Inputs) -> Settings:
+def anchored(settings: ReconstructionSettings, inputs: Inputs) -> ReconstructionSettings:
     """With a static orbit the canonical shape is the shape it shows: the field is the identity there."""
     field = settings.deformation
     if inputs.static is None or field["kind"] != "nodes" or "anchor" in field:
@@ -319,7 +325,7 @@ def anchored(settings: Settings, inputs: Inputs) -> Settings:
     return replace(settings, deformation={**field, "anchor": inputs.static.time[0]})
 
 
-def affordable(settings: Settings, notes: list[str]) -> Settings:
+def affordable(settings: ReconstructionSettings, notes: list[str]) -> ReconstructionSettings:
     """The settings without LPIPS where its weights are absent; says so."""
     why = why_no_lpips() if settings.weights.lpips else None
     if why is None:
@@ -362,7 +368,7 @@ def fingerprint(inputs: Inputs) -> str:
     return digest.hexdigest()
 
 
-def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
+def first_gaussians(inputs: Inputs, settings: ReconstructionSettings, seed: int) -> Any:
     """Gaussians on the visual hull (static orbit if given). Says when the cameras do not fit."""
     if is_open(inputs):
         return _open_gaussians(inputs, settings, seed)
@@ -383,7 +389,7 @@ def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
     return from_points(points, colors, sh_degree=settings.sh_degree)
 
 
-def _open_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
+def _open_gaussians(inputs: Inputs, settings: ReconstructionSettings, seed: int) -> Any:
     """Gaussians of an open scene, where the cameras of its still moment agree on depth."""
     assert inputs.views is not None
     if inputs.static is None:
@@ -422,7 +428,9 @@ def start_hull(inputs: Inputs) -> Hull:
     return hull
 
 
-def with_steps(settings: Settings, coarse: int | None, fine: int | None) -> Settings:
+def with_steps(
+    settings: ReconstructionSettings, coarse: int | None, fine: int | None
+) -> ReconstructionSettings:
     """The settings with other numbers of steps where given."""
     return replace(
         settings,

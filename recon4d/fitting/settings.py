@@ -70,7 +70,7 @@ class DensitySettings:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReconstructionSettings:
     """A whole reconstruction."""
 
     n_gaussians: int = 10_000
@@ -142,14 +142,14 @@ class Settings:
         return asdict(self)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Settings:
+    def from_config(cls, config: dict[str, Any]) -> ReconstructionSettings:
         """Inverse of `as_config`."""
         nested = {"weights": LossWeights, "rates": LearningRates, "density": DensitySettings}
         return cls(**{k: nested[k](**v) if k in nested else v for k, v in config.items()})
 
 
-_DEFAULT = Settings()
-PRESETS: dict[str, Settings] = {
+_DEFAULT = ReconstructionSettings()
+PRESETS: dict[str, ReconstructionSettings] = {
     "fast": replace(
         _DEFAULT,
         preset="fast",

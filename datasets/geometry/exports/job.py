@@ -19,6 +19,7 @@ from orbit4d.datasets.geometry.action import ActionMesh
 from orbit4d.datasets.geometry.clip import ClipGeometry
 from orbit4d.datasets.geometry.reader import Geometry
 from orbit4d.datasets.images.codec import decode
+from orbit4d.datasets.images.over import over_bytes
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_members
 from orbit4d.datasets.store.clip import Clip
@@ -87,9 +88,7 @@ class ExportClip:
 
     def rgb(self, frame: int) -> npt.NDArray[np.uint8]:
         """[H, W, 3] over white."""
-        pixels = self.rgba(frame).astype(np.uint32)
-        alpha = pixels[..., 3:]
-        return ((pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        return over_bytes(self.rgba(frame), (255, 255, 255))
 
 
 @dataclass(frozen=True)
