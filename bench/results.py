@@ -8,7 +8,7 @@
 Rows: a single orbit with its cameras, one without them (their errors), 8 and 16 synchronised views, and,
 where given, a trained model (its orbits, and the scenes made from them) and guided novel views. Held out of
 every reconstruction are four cameras of a rig `held`, at all times. Everything is kept in --work: the same
-command goes on after any stop, and what is finished is not made again.
+command continues after any stop, and what is finished is not made again.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def chosen(options: argparse.Namespace) -> ReconstructionSettings:
 
 
 def rendered(work: Path, options: argparse.Namespace) -> str:
-    """The truth: an orbit, a ring of 16 cameras and four held-out ones, with depth and geometry. Goes on
+    """The truth: an orbit, a ring of 16 cameras and four held-out ones, with depth and geometry. Resumes
     where it stopped."""
     sources = [ROOT.parent / "shared" / "assets" / name for name in ASSETS]
     if missing := [source for source in sources if not source.is_file()]:

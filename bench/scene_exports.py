@@ -1,7 +1,7 @@
 """What a scene's exports keep: python bench/scene_exports.py SCENE [DATASET:uid:action]
 
-Bytes a Gaussian and PSNR of the picture per splat format; size and motion of the HTML page; for the mesh PSNR
-against the scene's own picture and, where the dataset holds geometry, Chamfer distance and IoU of silhouettes
+Bytes a Gaussian and PSNR of the image per splat format; size and motion of the HTML page; for the mesh PSNR
+against the scene's own image and, where the dataset holds geometry, Chamfer distance and IoU of silhouettes
 against the asset at each time. Prints a table and ends with one line of JSON.
 """
 

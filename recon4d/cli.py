@@ -21,7 +21,7 @@ _INPUT_AXES = click.option(
     show_default="as the format has them",
     help="Axes of a file of static splats (PLY, SPZ, SOG, .splat, GLB, USD), which is turned from them.",
 )  # fmt: skip
-#: Layouts of `export`; told here too, because their modules load torch.
+#: Layouts of `export`; listed here too, because their modules load torch.
 EXPORTS = (
     "ply-sequence", "splat", "spz", "frames", "ply", "compressed-ply", "sog", "glb", "usd", "4dgs", "mp4",
     "webm", "mov", "html", "viewer", "mesh-glb", "mesh-usd", "mesh-alembic", "mesh-obj",
@@ -324,7 +324,7 @@ def film(
     from orbit4d.datasets.core.remote import refuse_taken
     from orbit4d.recon4d.devices import choose_device
     from orbit4d.recon4d.export.readers import open_scene
-    from orbit4d.recon4d.filming import film as shoot
+    from orbit4d.recon4d.filming import film as film_scene
 
     if out.suffix.lower() != ".mp4":
         raise InputError(f"--out {out}: give a file name that ends in .mp4")
@@ -335,11 +335,11 @@ def film(
     if rig == "director":
         from orbit4d.recon4d.filming import film_directed
 
-        shots = film_directed(loaded, scene, out, size, credits=credits)
-        click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
+        made = film_directed(loaded, scene, out, size, credits=credits)
+        click.echo(f"{out}: {len(made)} frames of {made.shape[2]}x{made.shape[1]}")
         return
-    shots = shoot(loaded, out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time)
-    click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
+    made = film_scene(loaded, out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time)
+    click.echo(f"{out}: {len(made)} frames of {made.shape[2]}x{made.shape[1]}")
 
 
 @click.command(cls=Command, short_help="Inspect a scene or a dataset in the browser, with a time slider.")

@@ -110,7 +110,7 @@ def measure_orbit(pipeline, clips: Clips, train: Clips, own: bool) -> dict[str, 
 
 
 def measure_motion(pipeline, clips: Clips, static: bool, **weights) -> dict[str, Any]:
-    """How the motion that was asked for comes out, held against the same clip generated with m = 0.
+    """How the motion that was asked for comes out, compared with the same clip generated with m = 0.
 
     And, with the clip's own m asked for, against ground truth: the cosine of generated and true motion, and
     the PSNR of the dynamic orbit beside that of the true static orbit.

@@ -2,8 +2,8 @@
 
 The dataset holds a ring of cameras (`--rigs ring:16@15`) and a rig of held-out ones (`--cameras held.json`).
 Of the ring every k-th camera is trained on. Beside the fit stand the same images through the path of one
-orbit (no moment where the shape is found, times as if every image were one), and static Gaussians of single
-moments. Every number is PSNR in dB on white, mean over the held-out cameras' images.
+orbit (no time where the shape is found, times as if every image were one), and static Gaussians of single
+times. Every number is PSNR in dB on white, mean over the held-out cameras' images.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def fit_of(inputs: rec.Inputs, settings: ReconstructionSettings, seed: int) -> S
 def of_moments(
     name: str, inputs: rec.Inputs, settings: ReconstructionSettings, moments: int, seed: int
 ) -> dict[str, Any]:
-    """Static Gaussians of single moments, evenly spread over the clip: nothing is shared over time."""
+    """Static Gaussians of single times, evenly spread over the clip: nothing is shared over time."""
     times = np.unique(inputs.dynamic.time)
     picked = times[np.linspace(0, len(times) - 1, moments + 2).round().astype(int)[1:-1]]
     still = replace(settings, coarse_steps=2 * settings.coarse_steps, fine_steps=0, deform_from=2.0)

@@ -78,12 +78,12 @@ class Clock:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str, told: str = "") -> Iterator[None]:
+    def stage(self, name: str, known: str = "") -> Iterator[None]:
         begun = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - begun, 3)
-        if told:
-            print(f"{told} ({self.seconds[name]:.1f} s)")
+        if known:
+            print(f"{known} ({self.seconds[name]:.1f} s)")
 
 
 def make(request: Request, model: VideoModel | None = None, given: Given | None = None) -> Made:

@@ -1,8 +1,8 @@
 """Refinement by a prior over images: scale at the first location, then every location (C3V, 6 and 7).
 
-The picture is of everything at once, so that what stands in front decides. Gradients reach the scale and the
+The image is of everything at once, so that what stands in front decides. Gradients reach the scale and the
 place of one actor alone; all Gaussians stay as they are. A coordinate that comes to its bound stops there,
-and the others go on: the picture has no more to say of it.
+and the others continue: the image has no more to say of it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Union:
 
 @dataclass(frozen=True)
 class Prior:
-    """A score model with its encoder and what it is told."""
+    """A score model with its encoder and what it is given."""
 
     model: Any
     encode: Callable[[Tensor], Tensor]

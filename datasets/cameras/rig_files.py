@@ -28,10 +28,10 @@ class FileCamera:
     c2w: tuple[tuple[float, ...], ...]
     """Camera-to-world matrices row by row, 16 numbers each, OpenGL axes, units of the normalised scene."""
     intrinsics: tuple[float, float, float, float, int, int]
-    """fl_x, fl_y, cx, cy in pixels of a picture of w x h."""
+    """fl_x, fl_y, cx, cy in pixels of an image of w x h."""
 
     def at(self, frames: int, edge: int) -> tuple[Camera, ...]:
-        """`frames` cameras for pictures whose longer side has `edge` pixels."""
+        """`frames` cameras for images whose longer side has `edge` pixels."""
         fl_x, fl_y, cx, cy, w, h = self.intrinsics
         scale = edge / max(w, h)
         size = (max(1, round(w * scale)), max(1, round(h * scale)))
@@ -59,7 +59,7 @@ class FileRig:
                 )
 
     def rig_cameras(self, frames: int, edge: int) -> list[RigCamera]:
-        """As `rigs.rig_cameras`, for pictures whose longer side has `edge` pixels."""
+        """As `rigs.rig_cameras`, for images whose longer side has `edge` pixels."""
         self.check_frames(frames)
         found = []
         for camera in self.cameras:

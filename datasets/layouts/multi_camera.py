@@ -199,7 +199,7 @@ def import_scenes(
     """Import scenes of a layout of READERS, folders or tars (read as streams), into a dataset at `out`.
 
     What `orbit4d export` wrote comes back as the clips it was, but for what a video loses; of published sets
-    each scene becomes an asset, each camera an orbit. Broken scenes become rejections. Run again, it goes on.
+    each scene becomes an asset, each camera an orbit. Broken scenes become rejections. Run again, it resumes.
     InputError for an unknown layout, or a source that holds no scene of it.
     """
     if layout not in READERS:

@@ -78,7 +78,7 @@ class OrbitDataset(Dataset[OrbitSample]):
         geometry: kinds to derive: flow, scene_flow, tracks, pointmap, pointmap_camera, pointmap_first, depth,
             normal, nocs, object, material, triangle. Samples whose action has no geometry, or had it
             refused, are left out; `left_out` counts them by reason.
-        track_points: points that `tracks` follows, drawn anew for each sample and epoch.
+        track_points: points that `tracks` follows, drawn again for each sample and epoch.
         threads: decode the frames of an item side by side; loader workers are the other way to use cores.
 
     InputError for an unknown split, background, clip name or column, and for a pass that is not stored. Each

@@ -51,7 +51,7 @@ class Clip:
     seconds: tuple[float, ...]
     """N times in seconds on the asset's clock."""
     window: tuple[float, float]
-    """First and last moment that moves, seconds."""
+    """Start and end of what moves, seconds."""
     scale: float
     """World units of the clip per asset unit."""
     centre: tuple[float, float, float]
@@ -86,7 +86,7 @@ class Clip:
     rig_draw: int | None = None
     """Which draw of the rig's cameras, from 0."""
     metres_per_unit: float | None = None
-    """Metres that a unit of the clip's world stands for, where a rig is told in metres."""
+    """Metres that a unit of the clip's world stands for, where a rig is given in metres."""
     lens_mm: float | None = None
     """Focal length in mm, for a sensor of `sensor_mm` width."""
     sensor_mm: float | None = None

@@ -39,7 +39,7 @@ def tests(
 ) -> Iterator[Test]:
     """The test views of every scene of a layout, drawn by a scene that was fitted to its training views.
 
-    Scenes are kept as `folder`/<scene>; one that is finished is loaded, one that was interrupted goes on.
+    Scenes are kept as `folder`/<scene>; one that is finished is loaded, one that was interrupted is resumed.
     Images are measured at the size of the fit. Raises InputError where `root` is not of the layout, or a
     scene has no test view.
     """

@@ -116,7 +116,7 @@ def _pair(name: str, ref: Ref, still: Ref | None, asked: Asked) -> Pair:
     from orbit4d.model.data.training_clips import even_frames
 
     clip = ref.read()
-    told, folder = answer(clip, still, asked)
+    record, folder = answer(clip, still, asked)
     made = load_frames(str(folder / "frames"))
     chosen = even_frames(len(clip.frames), len(made))
     size = made.rgb.shape[-1]
@@ -125,7 +125,7 @@ def _pair(name: str, ref: Ref, still: Ref | None, asked: Asked) -> Pair:
     real = resized(clip_frames(clip, behind).rgb[chosen], size)
     static = None if still is None else resized(clip_frames(still.read(), behind).rgb[chosen], size)
     extra: dict[str, Any] = {
-        "seconds": float(told["seconds"]),
+        "seconds": float(record["seconds"]),
         "train_split": split_of(clip.uid) == SPLITS[0],
     }
     if static is not None:

@@ -42,7 +42,7 @@ class State:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run needs to go on."""
+    """What a run needs to continue."""
 
     state: State
     model: dict[str, Tensor]

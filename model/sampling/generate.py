@@ -168,7 +168,7 @@ def _static_condition(pipeline: Any, request: Request) -> tuple[dict[str, Any], 
 
 
 def caption_of(pipeline: OrbitPipeline, clip: Clip) -> dict[str, str]:
-    """The argument `prompt` that goes with a static orbit: its caption, where the model was told captions."""
+    """The argument `prompt` that goes with a static orbit: its caption, if the model knows captions."""
     return {"prompt": clip.caption} if pipeline.takes_text and clip.caption else {}
 
 

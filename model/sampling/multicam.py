@@ -211,7 +211,7 @@ def notes_of(model: Any, request: MulticamRequest, chosen: Sequence[ChosenCamera
         lens = lens_of(camera.fl_x, (camera.w, camera.h))
         if abs(lens / LENS_MM - 1) > 0.02:
             notes.append(
-                f"a lens of {lens:.1f} mm: the released network is told no lens and knows {LENS_MM:g} mm"
+                f"a lens of {lens:.1f} mm: the released network is given no lens and knows {LENS_MM:g} mm"
             )
         if len(chosen) > model.record.views:
             notes.append(f"{len(chosen)} views: the released network was trained with {model.record.views}")

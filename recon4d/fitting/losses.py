@@ -60,7 +60,7 @@ class Perceptual:
             self.net.to(device)
 
     def __call__(self, color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor) -> Tensor:
-        """Distance [] of the pictures that `image_terms` compares; H and W at least 32."""
+        """Distance [] of the images that `image_terms` compares; H and W at least 32."""
         drawn = over_premultiplied(color, alpha, background)
         wanted = over_premultiplied(truth[..., :3], truth[..., 3:], background)
         images = [image.permute(2, 0, 1)[None] for image in (drawn, wanted)]

@@ -48,13 +48,13 @@ from orbit4d.recon4d.raster import threads
 from orbit4d.recon4d.scene import place
 
 STAGES = ("coarse", "fine")
-#: Steps between two times that the gains of the views are made anew.
+#: Steps between two times that the gains of the views are made again.
 SETTLE_EVERY = 10
-#: Steps between two times that the centres are skinned anew.
+#: Steps between two times that the centres are skinned again.
 REBIND_EVERY = 250
 #: Steps of the fine stage over which the field's rate rises.
 FIELD_RISE = 200
-#: Times that a field may be begun anew, at half the rate of the time before.
+#: Times that a field may be begun again, at half the rate of the time before.
 MOST_RESTARTS = 3
 
 
@@ -95,7 +95,7 @@ def optimise(
         for stage in STAGES[STAGES.index(fit.stage) :]:
             _enter(fit, stage)
             warm = settings.warmup_share * steps[stage]
-            # Synchronised cameras have their still moment among the video's images.
+            # Synchronised cameras have their time of rest among the video's images.
             still = static if stage == "coarse" or settings.static_share > 0 else None
             pools = {half: _pools(dynamic, still, half, device) for half in (True, False)}
             n_frames = len(dict.fromkeys(dynamic.time))
@@ -195,10 +195,10 @@ def _choose(
 
 
 def _within_reach(pool: list[View], settings: ReconstructionSettings, progress: float) -> list[View]:
-    """The views near enough to the anchored moment: motion is followed outwards from what is known.
+    """The views near enough to the anchored time: motion is followed outwards from what is known.
 
     A limb that has moved further than its own width gives no gradient towards where it is; one frame on from
-    a moment that already fits, it has not.
+    a time that already fits, it has not.
     """
     anchor = settings.deformation.get("anchor")
     if anchor is None or progress >= settings.unroll_share:
@@ -315,13 +315,13 @@ def _gradients(fit: Fit, settings: ReconstructionSettings, tasks: list[Task]) ->
 
 
 def _renew(fit: Fit, density: Density, before: int, steps: int, n_views: int, moving: bool) -> None:
-    """After an update: density control, skinning anew, fading, each where one of its steps is due."""
+    """After an update: density control, skinning again, fading, each where one of its steps is due."""
     done = range(before + 1, fit.step + 1)
     if any(density.due(step, steps, n_views) for step in done):
         grown, origin = density.round(fit.gaussians, fit.density, fit.generator)
         replace_gaussians(fit, grown, origin)
     elif moving and _crossed(REBIND_EVERY, before, fit.step):
-        # Centres have drifted: skin them anew.
+        # Centres have drifted: skin them again.
         fit.field.bind(fit.gaussians.means)
     if any(density.fades(step, steps) for step in done):
         density.fade(fit.gaussians)

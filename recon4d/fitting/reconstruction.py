@@ -86,7 +86,7 @@ def reconstruct(
     them. `static_time` is the time that a
     static orbit shows (a dataset's clips know it). A static orbit of as many frames as the video takes the
     video's cameras, unless it has its own; of another number it needs them. An interrupted run with the same
-    inputs and settings goes on; a finished one is loaded. `device` is auto (a GPU where gsplat can draw on
+    inputs and settings resumes; a finished one is loaded. `device` is auto (a GPU where gsplat can draw on
     one, else the CPU), cpu, cuda or cuda:INDEX, also for a run that began on another one; the scene that is
     returned is drawn there. `threads` are those of the CPU's kernels (None: as many as cores). With
     `completion` what the first fit leaves unseen is completed and fitted again; the first fit stays in
@@ -262,7 +262,7 @@ def as_scene(fit: Fit, inputs: Inputs, settings: ReconstructionSettings, world: 
         )
     if fit.restarts:
         scene.metrics["restarted"] = (
-            f"the motion had left all views at fine step {fit.restarts[-1]} and was begun anew, "
+            f"the motion had left all views at fine step {fit.restarts[-1]} and was begun again, "
             f"at {2 ** -len(fit.restarts):g} of its rate"
         )
     still = None if inputs.static is not None else _of_still(fit)
@@ -390,11 +390,11 @@ def first_gaussians(inputs: Inputs, settings: ReconstructionSettings, seed: int)
 
 
 def _open_gaussians(inputs: Inputs, settings: ReconstructionSettings, seed: int) -> Any:
-    """Gaussians of an open scene, where the cameras of its still moment agree on depth."""
+    """Gaussians of an open scene, where the cameras of one time agree on depth."""
     assert inputs.views is not None
     if inputs.static is None:
         raise InputError(
-            f"{inputs.dynamic.name}: --matte none needs a moment that {LEAST_CAMERAS} cameras or more saw"
+            f"{inputs.dynamic.name}: --matte none needs a time that {LEAST_CAMERAS} cameras or more saw"
         )
     world, depths = find_world((inputs.views.train, inputs.views.still), True), inputs.views.depths
     within = None if depths is None else (depths[0] / world.scale, depths[1] / world.scale)
@@ -419,7 +419,7 @@ def start_hull(inputs: Inputs) -> Hull:
                 break
             hull = carve(inputs.static, agree=agree)
         return hull
-    # What moves is outside the hull of some moments: ask for fewer views until something is left.
+    # What moves is outside the hull of some times: ask for fewer views until something is left.
     hull = carve(inputs.dynamic, agree=0.9)
     for agree in (0.8, 0.7):
         if hull.coverage >= _FIT_DYNAMIC:

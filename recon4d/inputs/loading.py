@@ -62,7 +62,7 @@ class Frames:
         return len(self.rgba)
 
     def at_time(self, time: float) -> Frames:
-        """The same images, all at one moment: a static orbit."""
+        """The same images, all at one time: a static orbit."""
         return replace(self, time=(time,) * len(self))
 
     def picked(self, index: Sequence[int]) -> Frames:

@@ -54,7 +54,8 @@ class Refused(Exception):
         self.code = code
 
 
-#: What leaves one action or clip out and lets the others go on: a format's refusal, or no surface to sample.
+#: What leaves one action or clip out and lets the others continue: a format's refusal, or no surface to
+#: sample.
 LEFT_OUT = (Refused, InputError)
 
 
@@ -136,7 +137,7 @@ class ExportAction:
     def meta(self, moments: Iterable[int], up: str, **more: Any) -> bytes:
         """meta.json: what the layout itself has no place for."""
         row = self.rows[0]
-        told = {
+        given = {
             "uid": row["uid"],
             "action": row["action"],
             "action_index": row["action_index"],
@@ -150,7 +151,7 @@ class ExportAction:
             "coordinate_bound": self.mesh.bound,
             **more,
         }
-        return json.dumps(told, indent=1, default=_plain).encode()
+        return json.dumps(given, indent=1, default=_plain).encode()
 
 
 #: What `--up` means, in words.

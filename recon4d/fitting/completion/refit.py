@@ -33,7 +33,7 @@ def refitted(
     seed: int,
     device: torch.device,
 ) -> tuple[Fit, ReconstructionSettings]:
-    """Go on from a scene's Gaussians and field with completed views among the video's.
+    """Continue from a scene's Gaussians and field with completed views among the video's.
 
     `fitted` and `made` are in the world of the fit. Gains of views are not fitted again: where the first fit
     found some, the images are divided by them.

@@ -129,7 +129,7 @@ def _clips(source: str) -> tuple[Clip, dict[str, Clip]]:
     """The static orbit of an action, and its other clips by name."""
     dataset, uid, action = split_reference(source)
     if uid is None:
-        raise InputError(f"{source}: --rig needs DATASET:uid[:action], whose scale and moment are known")
+        raise InputError(f"{source}: --rig needs DATASET:uid[:action], whose scale and time are known")
     try:
         static = read_clip(dataset, uid, action, "static_orbit", 0)
     except InputError as error:
