@@ -1,4 +1,4 @@
-"""The umbrella command. Rooms are imported only when one of their commands runs, so `--help` is instant."""
+"""The umbrella command. Packages are imported when one of their commands runs, so `--help` is instant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`orbit4d export`: a dataset or a scene, told apart by what lies in the folder."""
+"""`orbit4d export`: a dataset or a scene, distinguished by what lies in the folder."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
 
 From one static network, a dynamic stage for each ω of L_mr (0 turns it off); each is measured without
 guidance, with the 3D-aware guidance of the paper (w2, away from the frozen static network), and with motion
-guidance (away from itself told m = 0). One row each: Spearman of asked and measured motion, lowest over
-highest, measured over asked (geometric mean over five levels), change of frame 0, cosine with the true
+guidance (away from itself conditioned on m = 0). One row each: Spearman of asked and measured motion, lowest
+over highest, measured over asked (geometric mean over five levels), change of frame 0, cosine with the true
 motion, PSNR of the dynamic orbit. The last line is one line of JSON.
 """
 

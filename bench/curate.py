@@ -205,7 +205,7 @@ def bench_share(table: pa.Table, n: int, folder: Path) -> dict[str, object]:
 
 
 def bench_deciding(rows: int, preview: bytes | None, folder: Path) -> dict[str, object]:
-    """Deciding many rows in a fresh process, and a report of 10,000 with pictures."""
+    """Deciding many rows in a fresh process, and a report of 10,000 with images."""
     from orbit4d.curate.report.page import write_report
     from orbit4d.curate.rules import decide
 

@@ -1,7 +1,7 @@
 """make bench-curate_labels: curation rules against labels given by eye; tables, then one line of JSON.
 
 tests/curate/labels.csv holds clips of two folders of real assets with the verdict after looking at contact
-sheets (six moments at the scale of the render, and the largest difference to the first): keep is 1 when
+sheets (six frames at the scale of the render, and the largest difference to the first): keep is 1 when
 motion can be seen and the object stays in view at a useful size. Set 1 came first. Set 2 was drawn later, by
 hash, from other clips of 63 of the assets, and labelled without a number in sight: 14 that move little, 10 on
 which the defaults of then and the published rule disagreed, 8 of any kind. The measures in the file are those
@@ -148,7 +148,7 @@ def candidates() -> dict[str, Rules]:
     return found
 
 
-#: Thresholds of the default rules that are chosen anew when an asset is left out.
+#: Thresholds of the default rules that are chosen again when an asset is left out.
 GRID = {
     "min_motion": np.geomspace(0.004, 0.06, 28),
     "min_fit": np.geomspace(0.003, 0.06, 28),

@@ -39,7 +39,7 @@ Metric = Callable[[], np.ndarray]
 
 
 def clips(n: int, frames: int, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Pairs [F, 3, H, W]: low-frequency pictures and noisy copies, float32 in [0, 1]."""
+    """Pairs [F, 3, H, W]: low-frequency images and noisy copies, float32 in [0, 1]."""
     generator = torch.Generator().manual_seed(0)
     out = []
     for _ in range(n):
@@ -212,7 +212,7 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def stream(n: int) -> None:
-    """Measure n drawn clips of 8 frames at 32^2 and count the frames that are alive at any moment."""
+    """Measure n drawn clips of 8 frames at 32^2 and count the frames that are alive at any time."""
     import psutil
 
     from orbit4d.evaluate.metrics.suite import Pair, Suite

@@ -58,7 +58,7 @@ def _finished_dataset(folder: Path, n: int) -> str:
 
 def refused_run(n: int) -> dict[str, float]:
     """`render_assets` on n small files that the look before Blender refuses: sources, driver, actors, and
-    rejections as they are, without a picture. Then the same command again, which finds nothing to do."""
+    rejections as they are, without an image. Then the same command again, which finds nothing to do."""
     import psutil
 
     with tempfile.TemporaryDirectory() as folder:

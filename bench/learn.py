@@ -11,7 +11,7 @@ camera   Orbits generated with the cameras reversed match the reversed static or
          index as this one does.
 orbit    Orbits of training assets from their first view, by the static network, beat repeating the input by
          3 dB; beside it the training clip whose first view is nearest, the mean orbit, and the dynamic
-         network told m = 0; assets never seen are reported.
+         network conditioned on m = 0; assets never seen are reported.
 motion   Five levels of m, 16 clips each: the motion of a generated orbit against the same clip's orbit
          generated with m = 0 from the same noise. Spearman over all pairs at least 0.9, lowest under a
          quarter of the highest, amplitude within a factor of 2 of what was asked for, frame 0 as it was; a
@@ -45,7 +45,7 @@ from parts.learn_measures import (
 ROOT = Path(__file__).resolve().parents[1]
 #: Eleven assets of one kind, six actions each.
 WHERE = "uid > 'cute' and uid < 'cute_fish_pack_cowfish'"
-#: At 30 degrees an asset fills the picture: 32 pixels are few. Four of the five orbits start at the front and
+#: At 30 degrees an asset fills the image: 32 pixels are few. Four of the five orbits start at the front and
 #: play different shares of the window, so that a first view does not tell how much moves.
 RENDER = (
     "--preset draft --frames 8 --resolution 32 --samples 16 --fov 30 --rigs static_orbit,dynamic_orbit "
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def rendered_pool(data: Path) -> str:
-    """The fish of the pool beside the checkout as clips of 8 x 32 x 32; goes on where it stopped."""
+    """The fish of the pool beside the checkout as clips of 8 x 32 x 32; resumes where it stopped."""
     pool = ROOT.parent / "shared" / "pool"
     fish = sorted(map(str, pool.glob("cute_fish_pack_*.glb")))
     if not (data / "dataset.json").exists() or not (data.parent / "rendered").exists():
@@ -121,7 +121,7 @@ def configurations(args: argparse.Namespace, folder: Path) -> dict:
 
 
 def train_here(run: Path, config, dataset: str) -> None:
-    """One training in this process; it goes on where it stopped."""
+    """One training in this process; it resumes where it stopped."""
     import torch
 
     from orbit4d.model.training.train import train
@@ -184,10 +184,12 @@ def measure(report: Report, folder: Path, dataset: str, config, count: int) -> N
     if len(unseen.static):
         found = measure_orbit(static, unseen, seen, own=False)
         report.table("orbit of the static network, unseen assets", found)
-    report.table("orbit of the dynamic network told m = 0", measure_orbit(pipeline, seen, seen, own=True))
+    report.table(
+        "orbit of the dynamic network conditioned on m = 0", measure_orbit(pipeline, seen, seen, own=True)
+    )
     camera = measure_camera(static, seen)
     report.table("camera, static network", camera)
-    report.table("camera, dynamic network told m = 0", measure_camera(pipeline, seen))
+    report.table("camera, dynamic network conditioned on m = 0", measure_camera(pipeline, seen))
     report.verdict("reversed cameras give the reversed orbit, 2 dB", camera["margin_db"] >= 2)
     if (folder / "no-cameras" / "log.jsonl").exists():
         rows = {name: read(folder / name / "log.jsonl") for name in ("main", "no-cameras")}

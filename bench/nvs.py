@@ -95,7 +95,7 @@ def fish() -> list[str]:
 
 
 def rendered(out: Path, assets: list[str], how: str) -> str:
-    """A dataset of assets; goes on where it stopped."""
+    """A dataset of assets; resumes where it stopped."""
     missing = [asset for asset in assets if not Path(asset).exists()]
     if missing:
         sys.exit(f"error: {missing[0]}: not there; give --truth and --clips")
@@ -177,6 +177,7 @@ def view(clip: Any, i: int) -> dict[str, Any]:
 
 def judged(sources: list[dict[str, Any]], target: dict[str, Any], rule: str) -> tuple[float, float]:
     """PSNR in dB where seen, co-visible and opaque; IoU of seen with co-visibility inside the silhouette."""
+    from orbit4d.datasets.images.measures import decibels
     from orbit4d.model.guided.warp import Source, forward_warp, warp_sources
 
     camera = target["camera"]
@@ -205,7 +206,7 @@ def judged(sources: list[dict[str, Any]], target: dict[str, Any], rule: str) -> 
     error = float(((image - wanted)[compared] ** 2).mean())
     inside = seen & solid
     iou = float((inside & true).sum() / max((inside | (true & solid)).sum(), 1))
-    return -10 * float(np.log10(max(error, 1e-10))), iou
+    return decibels(error), iou
 
 
 def covisible(source: dict[str, Any], target: dict[str, Any]) -> Any:
@@ -345,7 +346,7 @@ def end_to_end(
 ) -> dict[str, Any]:
     """PSNR and SSIM to the rendered orbit, mean and standard error over clips and seeds, for every row.
 
-    Each sample is a line of `kept` as it is made: a run that was cut goes on where it stopped. `names`
+    Each sample is a line of `kept` as it is made: a run that was cut resumes where it stopped. `names`
     keeps the rows whose name begins with one of them, separated by semicolons.
     """
     import torch
@@ -408,7 +409,7 @@ def keep(kept: Path, line: dict[str, Any]) -> None:
 
 
 def sampled(model: Any, run: str, clip: Any, steps: int, seed: int, how: dict[str, str]) -> dict[str, Any]:
-    """One video of one row, held against the rendered orbit."""
+    """One video of one row, compared with the rendered orbit."""
     import contextlib
     import io
 

@@ -163,7 +163,7 @@ def row(n: int, size: int, kind: str) -> dict:
 
 
 def start_up() -> dict[str, float]:
-    """CPU seconds of the first picture and gradient in a process, with an empty and then a filled cache."""
+    """CPU seconds of the first image and gradient in a process, with an empty and then a filled cache."""
     import torch
 
     torch.set_num_threads(1)

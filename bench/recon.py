@@ -34,7 +34,7 @@ import torch
 from orbit4d.datasets import Index
 from orbit4d.recon4d.fitting import losses, optimize
 from orbit4d.recon4d.fitting import reconstruction as rec
-from orbit4d.recon4d.fitting.settings import PRESETS, Settings
+from orbit4d.recon4d.fitting.settings import PRESETS, ReconstructionSettings
 from orbit4d.recon4d.fitting.state import new_fit
 from orbit4d.recon4d.inputs.loading import Frames
 from orbit4d.recon4d.raster import threads
@@ -94,7 +94,7 @@ def main() -> None:
     print(json.dumps(record))
 
 
-def grids(pairs: list[str], settings: Settings, options: argparse.Namespace) -> None:
+def grids(pairs: list[str], settings: ReconstructionSettings, options: argparse.Namespace) -> None:
     """Rows of synchronised cameras, and their baselines, as one record."""
     counts = [int(count) for count in options.cameras.split(",")]
     wanted = (
@@ -111,7 +111,9 @@ def grids(pairs: list[str], settings: Settings, options: argparse.Namespace) -> 
     print(json.dumps({"bench": "recon, cameras", "preset": options.preset, "rows": rows}))
 
 
-def monocular(folder: Path, scratch: Path, settings: Settings, options: argparse.Namespace) -> None:
+def monocular(
+    folder: Path, scratch: Path, settings: ReconstructionSettings, options: argparse.Namespace
+) -> None:
     """Rows of D-NeRF-like sets (`parts/recon_dnerf.py`), as one record. `folder` keeps the sets."""
     fields = {f"fit, {kind}": recon_dnerf.moved_by(settings, kind) for kind in options.fields.split(",")}
     rows = []
@@ -152,7 +154,9 @@ def references(dataset: str, wanted: list[str] | None = None) -> list[str]:
     return [found[name] for name in wanted or found if wanted or ":" not in name]
 
 
-def fits(reference: str, settings: Settings, fields: list[str], wanted: list[str]) -> list[dict[str, Any]]:
+def fits(
+    reference: str, settings: ReconstructionSettings, fields: list[str], wanted: list[str]
+) -> list[dict[str, Any]]:
     """Rows of one asset: a fit per field, and the baselines."""
     inputs = rec.read_inputs(reference, None, None, None, 0.0, None, None)
     inputs = rec.Inputs(
@@ -202,7 +206,7 @@ def with_held_out(
     return show(row)
 
 
-def field(settings: Settings, kind: str) -> dict[str, Any]:
+def field(settings: ReconstructionSettings, kind: str) -> dict[str, Any]:
     return settings.deformation if settings.deformation["kind"] == kind else {"kind": kind}
 
 
@@ -228,7 +232,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return means
 
 
-def step_cost(reference: str, settings: Settings, counts: list[int], updates: int = 12) -> dict[str, Any]:
+def step_cost(
+    reference: str, settings: ReconstructionSettings, counts: list[int], updates: int = 12
+) -> dict[str, Any]:
     """Milliseconds a view of whole fine updates by number of threads, and of the rasteriser alone.
 
     Bursts of updates take turns, so that a busy machine slows every number of threads. `wall` is the quickest

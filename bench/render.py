@@ -1,8 +1,8 @@
-"""What a picture, an object and a job cost: `make bench-render` (add BENCH_ARGS="--full" for the long
+"""What an image, an object and a job cost: `make bench-render` (add BENCH_ARGS="--full" for the long
 version).
 
 Sections, each skipped with --skip NAME:
-  engine    presets and single settings against a picture of many samples with the same pixel filter
+  engine    presets and single settings against an image of many samples with the same pixel filter
   objects   whole objects, from file to committed clips, against the published script's way
   workers   two workers of one thread against one
   fleet     jobs that render nothing: what the driver adds, and how fast finished work is recognised
@@ -94,7 +94,7 @@ def truths_of(
 
 
 def engine_section(assets: list[Path], args: argparse.Namespace) -> dict[str, Any]:
-    """Speed and quality of single pictures."""
+    """Speed and quality of single images."""
     trials = {name: replace(PRESETS[name], resolution=args.resolution) for name in PRESETS}
     for n in args.samples:
         trials[f"{n} samples"] = preset("default", resolution=args.resolution, samples=n)
@@ -104,7 +104,7 @@ def engine_section(assets: list[Path], args: argparse.Namespace) -> dict[str, An
     with BlenderChild() as child:
         for asset in assets:
             truth_pictures = {
-                name: [composite(picture) for picture in pictures]
+                name: [composite(image) for image in pictures]
                 for name, pictures in truths_of(child, asset, trials["default"], truths, args).items()
             }
             if args.truths_only:
@@ -170,7 +170,7 @@ def engine_section(assets: list[Path], args: argparse.Namespace) -> dict[str, An
 def objects_section(assets: list[Path], args: argparse.Namespace) -> dict[str, Any]:
     """Objects per hour: all rigs of the first action, imported, framed, rendered, encoded, committed.
 
-    The published way is one Blender start and one import per asset and 72 pictures of 128 denoised samples;
+    The published way is one Blender start and one import per asset and 72 images of 128 denoised samples;
     `--published-pictures` of them are taken, the rest is multiplied.
     """
     ours = preset("default", resolution=args.resolution)
@@ -242,7 +242,7 @@ def replace_samples(settings: RenderSettings, samples: int) -> RenderSettings:
 def tracing_seconds(result: dict[str, Any], floor: float) -> float:
     """Seconds of path tracing behind a worker's answer, given the same job's render seconds at one sample.
 
-    What grows with the samples is path tracing, of the pictures and of the probe's; all else is not.
+    What grows with the samples is path tracing, of the images and of the probe's; all else is not.
     """
     n = result["images"]
     per_sample = (result["timings"]["render"] - floor) / (n * (result["samples"] - 1))

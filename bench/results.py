@@ -8,7 +8,7 @@
 Rows: a single orbit with its cameras, one without them (their errors), 8 and 16 synchronised views, and,
 where given, a trained model (its orbits, and the scenes made from them) and guided novel views. Held out of
 every reconstruction are four cameras of a rig `held`, at all times. Everything is kept in --work: the same
-command goes on after any stop, and what is finished is not made again.
+command continues after any stop, and what is finished is not made again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from orbit4d.datasets.cameras.camera import orbit
 from orbit4d.datasets.cameras.transforms import cameras_record
-from orbit4d.recon4d.fitting.settings import PRESETS, Settings
+from orbit4d.recon4d.fitting.settings import PRESETS, ReconstructionSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from parts import results_model, results_rows, results_table
@@ -96,7 +96,7 @@ def tiny(work: Path, options: argparse.Namespace) -> None:
     options.guided_rig = "static_orbit"
 
 
-def chosen(options: argparse.Namespace) -> Settings:
+def chosen(options: argparse.Namespace) -> ReconstructionSettings:
     """The preset at the size asked for."""
     settings = replace(PRESETS[options.preset], resolution=options.resolution)
     if options.steps:
@@ -106,7 +106,7 @@ def chosen(options: argparse.Namespace) -> Settings:
 
 
 def rendered(work: Path, options: argparse.Namespace) -> str:
-    """The truth: an orbit, a ring of 16 cameras and four held-out ones, with depth and geometry. Goes on
+    """The truth: an orbit, a ring of 16 cameras and four held-out ones, with depth and geometry. Resumes
     where it stopped."""
     sources = [ROOT.parent / "shared" / "assets" / name for name in ASSETS]
     if missing := [source for source in sources if not source.is_file()]:

@@ -37,7 +37,7 @@ def preview() -> bytes:
 
 
 def questions(url: str, rng: np.random.Generator, n: int) -> dict[str, Callable[[], bytes]]:
-    """What is asked, each time anew."""
+    """What is asked, each time again."""
 
     def post(path: str, **asked: object) -> bytes:
         head = {"Content-Type": "application/json"}

@@ -1,7 +1,7 @@
 """What a scene's exports keep: python bench/scene_exports.py SCENE [DATASET:uid:action]
 
-Bytes a Gaussian and PSNR of the picture per splat format; size and motion of the HTML page; for the mesh PSNR
-against the scene's own picture and, where the dataset holds geometry, Chamfer distance and IoU of silhouettes
+Bytes a Gaussian and PSNR of the image per splat format; size and motion of the HTML page; for the mesh PSNR
+against the scene's own image and, where the dataset holds geometry, Chamfer distance and IoU of silhouettes
 against the asset at each time. Prints a table and ends with one line of JSON.
 """
 
@@ -19,6 +19,7 @@ import torch
 
 from orbit4d.datasets import orbit
 from orbit4d.datasets.core.jit import jit
+from orbit4d.datasets.images.measures import decibels
 from orbit4d.recon4d import Scene, load_scene, read_splats, write_splats
 from orbit4d.recon4d.export.html.packing import player_data
 from orbit4d.recon4d.export.html.pages import page
@@ -30,7 +31,7 @@ SIZE, FRAMES = 256, 24
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(-10 * np.log10(max(np.square(a - b).mean(), 1e-12)))
+    return decibels(float(np.square(a - b).mean()))
 
 
 def white(gaussians: Any, camera: Any, eps2d: float) -> np.ndarray:

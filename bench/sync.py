@@ -5,9 +5,9 @@
     python bench/sync.py --size 16 --scale 0.02 --scenes 0.1     whether the wiring holds
 
 160 scenes of two or three balls (parts/sync_scenes.py), six cameras each: 128 train, 32 validate. Three runs
-of `sync-tiny`: the base on single views; the module on it, frozen; the control, which is told the cameras of
-other scenes. Every result is a line of WORK/rows.jsonl as soon as it is known; the same command goes on where
-it was cut, from the newest checkpoint of a run. The last line is one line of JSON; --out writes it.
+of `sync-tiny`: the base on single views; the module on it, frozen; the control, which is given the cameras of
+other scenes. Every result is a line of WORK/rows.jsonl as soon as it is known; the same command continues
+where it was cut, from the newest checkpoint of a run. The last line is one line of JSON; --out writes it.
 
 E is the mean squared error of the velocity on view 1 over all ordered pairs of the validation scenes with
 fixed noise, view 0 clean; H its mean at sigma 0.7, 0.9 and 0.97.
@@ -59,7 +59,7 @@ class Rows:
 def configs(options: argparse.Namespace) -> dict[str, TrainConfig]:
     """Of the base and, from it, of module and control."""
     sets = [f"seed={options.seed}", f"data.resolution={options.size}", "checkpoint_every=250"]
-    # The module by itself is measured: what it gains must not come from being told how much a scene moves.
+    # The module by itself is measured: what it gains must not come from being given how much a scene moves.
     sets += [f"validate_every={options.validate}", "views.motion=false", *(options.set or ())]
     config = override(preset("sync-tiny"), sets)
     single, views = (replace(s, steps=max(2, round(s.steps * options.scale))) for s in config.stages)
@@ -105,8 +105,8 @@ def sheet(kept: dict[str, Tensor], path: Path, count: int = 8) -> None:
     some = np.linspace(0, len(kept["truth"]) - 1, count).astype(int)
     rows = [torch.cat([v[i, f] for v in kept.values() for f in (0, -1)], dim=-1) for i in some for f in (0,)]
     pixels = (torch.cat(rows, dim=-2).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    picture = Image.fromarray(pixels)
-    picture.resize((4 * picture.width, 4 * picture.height), Image.Resampling.NEAREST).save(path)
+    image = Image.fromarray(pixels)
+    image.resize((4 * image.width, 4 * image.height), Image.Resampling.NEAREST).save(path)
 
 
 def measured(rows: Rows, options: argparse.Namespace, dataset: Path) -> dict[str, Any]:

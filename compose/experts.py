@@ -123,7 +123,7 @@ def _load_entry_points() -> None:
             loaded = point.load()
             if not callable(loaded):
                 raise TypeError(f"{point.value} is not callable")
-        except Exception as error:  # foreign code may raise anything; the run goes on without it
+        except Exception as error:  # foreign code may raise anything; the run continues without it
             what = f"{type(error).__name__}: {printable(error, 120)}"
             line = f"expert {printable(point.name, 60)} of {where}: {what}"
             _problems.append(line)

@@ -240,7 +240,7 @@ def _labelled(table: pa.Table, paths: tuple[str, ...]) -> pa.Table:
     table = without_labels(table)
     if not paths:
         if had:
-            click.echo("note: the table's labels are not taken over: give --labels FILE again", err=True)
+            click.echo("note: the table's labels are not reused: give --labels FILE again", err=True)
         return table
     table, notes = apply_labels(table, [label for path in paths for label in read_labels(path)])
     for note in notes:

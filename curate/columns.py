@@ -43,8 +43,8 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "detail": (_S, "one line about the failure"),
     "attempts": (_I, "times measuring was tried"),
     "seconds": (_F, "length of the action, seconds"),
-    "window_start": (_F, "first moment that moves, seconds on the file's clock; null when nothing moves"),
-    "window_end": (_F, "last moment that moves, seconds on the file's clock"),
+    "window_start": (_F, "start of what moves, seconds on the file's clock; null when nothing moves"),
+    "window_end": (_F, "end of what moves, seconds on the file's clock"),
     "n_samples": (_I, "moments at which the action was evaluated"),
     "motion_geometry": (_F, "largest RMS vertex displacement from the window's start, in diameters there"),
     "motion_rigid": (_F, "the part that one rotation and translation of the whole explain (Procrustes)"),
@@ -63,7 +63,7 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "drift": (_F, "how far the box's centre leaves its first place, in longest edges of the first box"),
     "out_of_frame": (_F, "largest share of vertices outside the frame in any view of the orbit"),
     "out_of_frame_views": (_VIEWS, "per view of the default orbit: largest share of vertices outside the"
-                                   " frame at any moment, with the first box scaled to 1"),
+                                   " frame at any time, with the first box scaled to 1"),
     "coverage_min": (_F, "smallest of coverage_views"),
     "coverage_mean": (_F, "mean over views of the share of the frame that the silhouette covers"),
     "coverage_views": (_VIEWS, "per view of the default orbit: share of the frame that the silhouette covers"
@@ -85,7 +85,7 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "ssim_object_quarter": (_F, "as ssim_quarter, within the box that the object covers in the two previews"),
     "ssim_object_half": (_F, "as ssim_half, within the box that the object covers in the two previews"),
     "ssim_object_peak": (_F, "SSIM within the object's box of the previews at the window's start and at"
-                             " the moment of the largest displacement; where all previews are one and the"
+                             " the time of the largest displacement; where all previews are one and the"
                              " same image, the least over the left, the back and the right"),
     "alpha_coverage": (_F, "largest share of the preview that is covered"),
     "alpha_touch": (_F, "largest share of the preview's border that is covered"),
@@ -110,7 +110,7 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     "split": (_S, "test for objects of benchmarks that are kept for testing; null: drawn from the uid"),
     "import_seconds": (_F, "time to load the asset, seconds"),
     "measure_seconds": (_F, "time to measure the action, previews included, seconds"),
-    "preview": (pa.binary(), "WebP, three pictures side by side: the window's start, a quarter, half"),
+    "preview": (pa.binary(), "WebP, three images side by side: the window's start, a quarter, half"),
 }  # fmt: skip
 
 SCHEMA = pa.schema(

@@ -31,9 +31,9 @@ def look_hash(rgba: np.ndarray) -> str | None:
     if not covered.any():
         return None
     rows, columns = object_box(alpha)
-    picture = (composite(rgba)[rows, columns] * 255.0).round().astype(np.uint8)
+    image = (composite(rgba)[rows, columns] * 255.0).round().astype(np.uint8)
     colour = rgba[..., :3][covered].mean(axis=0).round().astype(int)
-    return f"{imagehash.phash(Image.fromarray(picture))}-{''.join(f'{c:02x}' for c in colour)}"
+    return f"{imagehash.phash(Image.fromarray(image))}-{''.join(f'{c:02x}' for c in colour)}"
 
 
 def strip_hash(preview: bytes) -> str | None:

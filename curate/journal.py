@@ -1,4 +1,4 @@
-"""Rows of assets that are measured already, kept while a run goes on, so that the next one resumes it.
+"""Rows of assets that are measured already, kept during a run, so that the next one resumes it.
 
 A local journal is one file, to which lines are appended. Object storage cannot append: there it is a folder
 of small files, one for each few seconds of work.

@@ -1,4 +1,4 @@
-"""From sources to a table of measures: resolve, look into files, fan out over Blender children, collect.
+"""From sources to a table of measures: resolve, inspect files, fan out over Blender children, collect.
 
 `look_first` and `add_look` run inside the fleet's actors, around the task `measure` of the Blender child.
 """
@@ -44,7 +44,7 @@ class MeasureSettings:
     """What is measured. Two tables measured alike can be compared, and merged."""
 
     previews: str = "window"
-    """Which moments are pictured: none, window (the moving window), raw (published scene frames), both."""
+    """Which times previews show: none, window (the moving window), raw (published scene frames), both."""
     preview_size: int = 128
     """Pixels a side of a preview. The published rule names no size."""
     preview_samples: int = 4
@@ -90,10 +90,10 @@ def measure_sources(
     known: Mapping[tuple[str, str], list[dict[str, Any]]] | None = None,
     journal: str | os.PathLike[str] | None = None,
 ) -> Measured:
-    """`measure`, with rows already `known` under (uid, sha256) taken over.
+    """`measure`, with rows already `known` under (uid, sha256) reused.
 
     With `journal` (path or URI), rows are written there as they come, and found again by the next call with
-    the same settings, so that an interrupted run goes on where it stopped; the caller removes it in the end.
+    the same settings, so that an interrupted run resumes where it stopped; the caller removes it in the end.
     """
     from orbit4d.render.fleet.driver import run_fleet
     from orbit4d.render.fleet.settings import FleetSettings, StorageCheck
@@ -125,7 +125,7 @@ def measure_sources(
     def collect(outcome: Outcome) -> None:
         asset = jobs[outcome.job.key][0]
         found = _rows(asset, outcome)
-        # What another attempt might mend is not written down: the next run tries it again.
+        # What another attempt might fix is not written down: the next run tries it again.
         final = found[0]["status"] != "failed" and found[0].get("failure") not in PASSING
         contents = contents_of(asset.sha256, asset.path, asset.version)
         if book is not None and final and contents:
@@ -168,7 +168,7 @@ def software_versions() -> dict[str, str]:
 
 
 def look_first(job: Job) -> dict[str, Any]:
-    """In the actor, before Blender: fetch the file and look into it. Raises RefusedInput with its code."""
+    """In the actor, before Blender: fetch the file and inspect it. Raises RefusedInput with its code."""
     payload = dict(job.payload)
     try:
         payload["path"], found = fetch_asset(

@@ -1,6 +1,6 @@
 """Measure a rendered dataset on its images: border, coverage, blank and flat frames, motion, preview rule.
 
-One row per (uid, action). What was measured on the geometry before rendering is taken over from the index.
+One row per (uid, action). What was measured on the geometry before rendering is reused from the index.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Rules:
     keep: str = _rule("", "keep: rows that this SQL expression over tags and measures is not true for")
     max_ssim: float | None = _rule(None, "ssim_still: both SSIM of the preview rule above this")
     min_ssim: float | None = _rule(None, "ssim_drastic: either SSIM of the preview rule below this")
-    ssim_frames: str = _rule("window", "window or raw: which moments the preview rule compares")
+    ssim_frames: str = _rule("window", "window or raw: which times the preview rule compares")
     still: str = _rule("drop", "keep or drop what does not move at all (reason static)")
 
     def __post_init__(self) -> None:

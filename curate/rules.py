@@ -1,7 +1,7 @@
 """From measures to a verdict: named thresholds, every reason that applies, nothing measured again.
 
 A rule looks at one or two columns and says which rows it rejects. A null measure rejects nothing: what was
-not measured is not held against an asset. All rules are monotone: a looser threshold never rejects more.
+not measured does not count against an asset. All rules are monotone: a looser threshold never rejects more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from orbit4d.datasets.core.errors import InputError
 Mask = npt.NDArray[np.bool_]
 
 
-#: Moments whose previews are compared with the one at the window's start.
+#: Times whose previews are compared with the one at the window's start.
 MOMENTS = ("quarter", "half", "peak")
 #: SSIM above which two previews are the same image: they are drawn with one seed, without noise of their own.
 SAME_IMAGE = 1.0 - 1e-6
@@ -40,7 +40,7 @@ REASONS = {
     "boundary": "it reaches out of the frame",
     "empty": "next to nothing of the frame is covered",
     "small": "it is a speck once all that it does fits the frame",
-    "unseen": "it looks the same at every moment compared: it slides along its own surface, or what moves is"
+    "unseen": "it looks the same at every time compared: it slides along its own surface, or what moves is"
     " hidden",
     "exploded": "the skin tears",
     "too_short": "the moving window is too short",

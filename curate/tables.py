@@ -1,4 +1,4 @@
-"""Reading and writing curated tables, and what may be taken over from one that is there."""
+"""Reading and writing curated tables, and what may be reused from one that is there."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_table(table: pa.Table, path: str) -> None:
 def read_table(path: str) -> pa.Table:
     """A table of measures: written by `write_table`, or by another program that kept its columns.
 
-    Assets that look like one that is not in the table any more are held against those that are. Raises
+    Assets that look like one that is not in the table any more are compared with those that are. Raises
     InputError where it is none, or damaged.
     """
     store, name = _place(path)
@@ -99,7 +99,7 @@ def is_measured(schema: pa.Schema) -> bool:
 
 
 def unheeded(source: str) -> str | None:
-    """The note on a Parquet table whose measures cannot be taken over, since some of its columns are gone."""
+    """The note on a Parquet table whose measures cannot be reused, since some of its columns are gone."""
     if not source.endswith(".parquet"):
         return None
     store, name = _place(source)

@@ -11,10 +11,12 @@ from orbit4d.datasets.exports.settings import ExportSettings as ExportSettings
 from orbit4d.datasets.geometry.reader import read_geometry as read_geometry
 from orbit4d.datasets.images.codec import decode as decode
 from orbit4d.datasets.images.codec import encode_webp as encode_webp
+from orbit4d.datasets.images.folders import read_images as read_images
 from orbit4d.datasets.images.lpips import LPIPS as LPIPS
 from orbit4d.datasets.images.measures import motion_magnitude as motion_magnitude
 from orbit4d.datasets.images.measures import psnr as psnr
 from orbit4d.datasets.images.measures import ssim as ssim
+from orbit4d.datasets.images.over import over as over
 from orbit4d.datasets.index.index import Index as Index
 from orbit4d.datasets.index.reader import read_clip as read_clip
 from orbit4d.datasets.index.reference import open_reference as open_reference

@@ -47,7 +47,7 @@ def verify(ctx: click.Context, dataset: str, repair: bool) -> None:
     for finding in seen.findings:
         click.echo(f"{finding.kind}: {finding.file}: {finding.what}")
     if any(finding.kind == "uncommitted" for finding in seen.findings):
-        click.echo("rests of an interrupted run: `orbit4d verify --repair` removes them")
+        click.echo("leftovers of an interrupted run: `orbit4d verify --repair` removes them")
     click.echo(
         f"{seen.assets} assets, {seen.clips} clips, {seen.shards} shards, {seen.bytes / 1e6:.1f} MB, "
         f"{seen.staged} staged, {seen.rejected} rejected: "
@@ -85,7 +85,7 @@ def stats(dataset: str, as_json: bool) -> None:
     "--watch", type=float, metavar="SECONDS", help="Look again every so often, until the run ends or Ctrl-C."
 )
 @click.option(
-    "--html", "page", metavar="FILE", help="Page (path or URI) to write and keep current while a run goes on."
+    "--html", "page", metavar="FILE", help="Page (path or URI) to write and keep current during a run."
 )
 def status(
     dataset: str, as_json: bool, every: bool, log_lines: int, watch: float | None, page: str | None

@@ -107,6 +107,14 @@ _truth_options = _options(
 )
 
 
+#: Sections of the help of what is measured against a ground truth.
+_SHARED = {
+    "Rendered ground truth": "--assets --cache --preset --frames --resolution --samples",
+    "Metrics": "--weights --fetch-weights --clip --no-learned --protocol --device",
+    "Workers": "--workers --address --shared-paths",
+}
+
+
 @click.group(cls=Group, short_help="Evaluate datasets, videos, scenes and runs with the published protocols.")
 def command() -> None:
     """Evaluate with the published protocols.
@@ -142,7 +150,12 @@ def dataset_(dataset: str, split: str | None, ids: Path | None, **shared: Any) -
     _evaluate(settings, cases, lacking, shared, dataset, f"Quality of {dataset}")
 
 
-@command.command("video", cls=Command, on_interrupt=RESUMED)
+@command.command(
+    "video",
+    cls=Command,
+    on_interrupt=RESUMED,
+    groups={"Input and output": "--truth --rig --orbit --caption --out", **_SHARED},
+)
 @click.argument("generated", type=Place(as_text=True))
 @click.option(
     "--truth",
@@ -180,7 +193,12 @@ def video_(generated: str, truth: str, rig: str, orbit_index: int, caption: str,
     _evaluate(settings | {"caption": caption}, cases, failures, shared, truth)
 
 
-@command.command("scene", cls=Command, on_interrupt=RESUMED)
+@command.command(
+    "scene",
+    cls=Command,
+    on_interrupt=RESUMED,
+    groups={"Input and output": "--truth --views --held-out-orbit --grid --out", **_SHARED},
+)
 @click.argument("scene", type=Place(as_text=True))
 @click.option("--truth", required=True, help="DATASET or SOURCE, with :uid[:action]: the scene's asset.")
 @click.option(
@@ -212,7 +230,7 @@ def scene_(scene: str, truth: str, views: str, held_out_orbit: int, grid: str, *
         raise InputError(f"--views {', '.join(sorted(unknown))}: choose from {', '.join(PROTOCOLS)}")
     sides = re.fullmatch(r"(\d+)x(\d+)", grid)
     if sides is None or min(int(side) for side in sides.groups()) < 2:
-        raise InputError(f"--grid {grid}: write VIEWSxMOMENTS, at least 2x2, such as 9x21")
+        raise InputError(f"--grid {grid}: write VIEWSxTIMES, at least 2x2, such as 9x21")
     size = int(sides[1]), int(sides[2])
     settings = {"task": "scene", "scene": scene, "truth": truth, "views": views, "orbit": held_out_orbit}
     cases, failures = scene_cases(
@@ -221,7 +239,16 @@ def scene_(scene: str, truth: str, views: str, held_out_orbit: int, grid: str, *
     _evaluate(settings | {"grid": grid}, cases, failures, shared, truth)
 
 
-@command.command("run", cls=Command, on_interrupt=RESUMED)
+@command.command(
+    "run",
+    cls=Command,
+    on_interrupt=RESUMED,
+    groups={
+        "Input and output": "--dataset --split --ids --reconstruct --out",
+        "Sampling": "--task --motion --steps --w1 --w2 --w-motion --seed",
+        **_SHARED,
+    },
+)
 @click.argument("run", type=Place(as_text=True, leave_out=_NOT_THE_MODEL))
 @click.option("--dataset", "--truth", "dataset", required=True, help="Dataset or asset files: ground truth.")
 @click.option("--split", default="test", show_default=True, help="Split to generate for; all: every asset.")

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from orbit4d.datasets.core.atomic import write_bytes
 from orbit4d.datasets.core.cores import limit_torch_threads
 from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.core.errors import InputError, OrbitError, WorkError
@@ -101,7 +102,7 @@ def _keep(results: Results, row: Row, number: int, videos: dict[str, bytes]) -> 
     for kind, data in videos.items():
         path = results.folder / "videos" / f"{video_stem(row.name)}_{kind}.mp4"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+        write_bytes(path, data)
     crash_point("eval_before_row")
     results.add(row, number)
 

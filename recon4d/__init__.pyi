@@ -8,6 +8,7 @@ from orbit4d.recon4d.export.readers import write_splats as write_splats
 from orbit4d.recon4d.filming import film as film
 from orbit4d.recon4d.fitting.reconstruction import reconstruct as reconstruct
 from orbit4d.recon4d.fitting.settings import PRESETS as PRESETS
+from orbit4d.recon4d.fitting.settings import ReconstructionSettings as ReconstructionSettings
 from orbit4d.recon4d.gaussians import Gaussians as Gaussians
 from orbit4d.recon4d.inputs.loading import OrbitSpec as OrbitSpec
 from orbit4d.recon4d.inputs.open_views import ViewOptions as ViewOptions

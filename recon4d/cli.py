@@ -21,7 +21,7 @@ _INPUT_AXES = click.option(
     show_default="as the format has them",
     help="Axes of a file of static splats (PLY, SPZ, SOG, .splat, GLB, USD), which is turned from them.",
 )  # fmt: skip
-#: Layouts of `export`; told here too, because their modules load torch.
+#: Layouts of `export`; listed here too, because their modules load torch.
 EXPORTS = (
     "ply-sequence", "splat", "spz", "frames", "ply", "compressed-ply", "sog", "glb", "usd", "4dgs", "mp4",
     "webm", "mov", "html", "viewer", "mesh-glb", "mesh-usd", "mesh-alembic", "mesh-obj",
@@ -284,7 +284,15 @@ def _summary(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
-@click.command(cls=Command, short_help="Film a scene along a camera path.")
+@click.command(
+    cls=Command,
+    short_help="Film a scene along a camera path.",
+    groups={
+        "Input and output": "--out --overwrite --input-axes --device",
+        "Camera path": "--rig --elevation --radius --time",
+        "Video": "--frames --size --fps --credits",
+    },
+)
 @click.argument("scene", type=Place(), metavar="SCENE|SPLATS")
 @click.option("--out", required=True, type=Place("file"), help="Video file or URI, such as clip.mp4.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
@@ -316,7 +324,7 @@ def film(
     from orbit4d.datasets.core.remote import refuse_taken
     from orbit4d.recon4d.devices import choose_device
     from orbit4d.recon4d.export.readers import open_scene
-    from orbit4d.recon4d.filming import film as shoot
+    from orbit4d.recon4d.filming import film as film_scene
 
     if out.suffix.lower() != ".mp4":
         raise InputError(f"--out {out}: give a file name that ends in .mp4")
@@ -327,11 +335,11 @@ def film(
     if rig == "director":
         from orbit4d.recon4d.filming import film_directed
 
-        shots = film_directed(loaded, scene, out, size, credits=credits)
-        click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
+        made = film_directed(loaded, scene, out, size, credits=credits)
+        click.echo(f"{out}: {len(made)} frames of {made.shape[2]}x{made.shape[1]}")
         return
-    shots = shoot(loaded, out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time)
-    click.echo(f"{out}: {len(shots)} frames of {shots.shape[2]}x{shots.shape[1]}")
+    made = film_scene(loaded, out, rig, frames, size, fps, elevation_deg=elevation, radius=radius, time=time)
+    click.echo(f"{out}: {len(made)} frames of {made.shape[2]}x{made.shape[1]}")
 
 
 @click.command(cls=Command, short_help="Inspect a scene or a dataset in the browser, with a time slider.")
@@ -390,7 +398,15 @@ def view(source: str, port: int, host: str, frames: int, input_axes: str | None)
         click.echo("closed")
 
 
-@click.command(cls=Command, short_help="Write a scene in another layout.")
+@click.command(
+    cls=Command,
+    short_help="Write a scene in another layout.",
+    groups={
+        "Input and output": "--out --format",
+        "What is written": "--frames --time --rig --size --fps",
+        "Axes": "--up --axes --input-axes",
+    },
+)
 @click.argument("scene", type=Place(), metavar="SCENE|SPLATS")
 @click.option("--out", required=True, type=Place("file"), help="File or URI; a folder for some layouts.")
 @click.option(

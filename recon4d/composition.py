@@ -93,7 +93,7 @@ class Track:
         return np.concatenate([[0.0], np.cumsum(steps)])
 
     def place(self, seconds: float) -> tuple[Floats, Floats]:
-        """([3] contact point, [3, 3] rotation) at a moment."""
+        """([3] contact point, [3, 3] rotation) at a time."""
         marks, way = self._marks, self.travelled(seconds)
         if len(marks) < 2 or marks[-1] == 0:
             return self.points[0], self.turns[0]
@@ -105,7 +105,7 @@ class Track:
         return point, between(self.turns[i], self.turns[i + 1], u)
 
     def clip_seconds(self, seconds: float) -> float:
-        """Seconds of the clip, not yet wrapped, at a moment of the film."""
+        """Seconds of the clip, not yet wrapped, at a time of the film."""
         if self.stride > 0:
             return self.phase + self.travelled(seconds) / self.stride
         return self.phase + seconds * self.rate
@@ -137,7 +137,7 @@ class Part:
 
     @torch.no_grad()
     def at(self, seconds: float) -> Gaussians:
-        """Its Gaussians in the world at a moment of the film, on the CPU."""
+        """Its Gaussians in the world at a time of the film, on the CPU."""
         if self.track is None:
             return self.scene.at(0.0)
         posed = self._posed(self.track.clip_seconds(seconds))
@@ -155,7 +155,7 @@ class Part:
 
 
 def joint_maps(field: RigField, action: str, clip_seconds: float, loop: str) -> Floats:
-    """[J, 4, 4] of an action that goes on: in a cycle, led back to its beginning, or held at its end."""
+    """[J, 4, 4] of an action that continues: in a cycle, led back to its beginning, or held at its end."""
     rig = field._rig()
     motion = rig.motion(action) if action else None
     if motion is None or motion.seconds <= 0:

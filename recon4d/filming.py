@@ -94,11 +94,11 @@ def film(
     """
     from orbit4d.datasets.videos.video import write_video
 
-    shots = [
+    images = [
         on_colour(scene.render(camera, time), background)
         for camera, time in track(camera_path(scene, rig, frames, size, **path), f"film {rig}", unit="frame")
     ]
-    stacked = np.stack(shots)
+    stacked = np.stack(images)
     write_video(out, stacked, fps)
     return stacked
 

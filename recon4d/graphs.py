@@ -1,4 +1,4 @@
-"""Functions recorded as CUDA graphs, anew whenever the shapes of their arguments change.
+"""Functions recorded as CUDA graphs, again whenever the shapes of their arguments change.
 
 A step of a fit is some seven hundred small kernels, and launching them takes five times as long as they run.
 A graph launches them at once. It holds for one set of shapes and for the memory that it was recorded with:

@@ -170,7 +170,7 @@ def load_scene(folder: str | os.PathLike[str], device: torch.device | str = "cpu
     root = local_path(folder)
     if not (root / "scene.json").is_file():
         if (root / "run.json").is_file():
-            raise InputError(f"{root}: a scene that is not finished; run the same recon4d command to go on")
+            raise InputError(f"{root}: a scene that is not finished; run the same recon4d command to resume")
         raise InputError(
             f"{root}: not a scene (no scene.json); make one with `orbit4d recon4d VIDEO --out {root}`"
         )

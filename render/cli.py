@@ -243,10 +243,10 @@ def command(sources: tuple[str, ...], out: str, preset: str, **options: object) 
 def _say_reasons(summary: RenderSummary) -> None:
     """Why inputs, actions and passes are not there."""
     for reason, count in sorted(summary.reasons.items()):
-        mend = " (--rigs static_orbit renders what does not move)" if reason == "still" else ""
+        fix = " (--rigs static_orbit renders what does not move)" if reason == "still" else ""
         if reason.startswith("quarantined:"):
-            mend = " (--retry-quarantined gives new attempts; `orbit4d status` shows details and logs)"
-        click.echo(f"  {reason}: {count}{mend}")
+            fix = " (--retry-quarantined gives new attempts; `orbit4d status` shows details and logs)"
+        click.echo(f"  {reason}: {count}{fix}")
     for reason, count in sorted(summary.refused_passes.items()):
         click.echo(f"  {reason}: {count} actions, whose images were rendered without this pass")
     if summary.added is not None:

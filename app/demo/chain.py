@@ -1,7 +1,7 @@
 """`orbit4d demo`: the whole chain on built-in assets, by running the real commands one after another.
 
 Every stage but the first and the last is a subprocess that runs an `orbit4d` command as a person would type
-it. DIR/demo.json records each finished stage, so a run that was stopped goes on where it stood, and the
+it. DIR/demo.json records each finished stage, so a run that was stopped resumes where it stood, and the
 commands themselves take up what they had half done.
 """
 
@@ -86,8 +86,8 @@ class Stage:
     always: bool = False
     """Run again even when it was done: cheap, and its answer is the point."""
     clear: str = ""
-    """Folder that is emptied before a finished stage is run again: its command would rightly refuse to go on
-    from other input. An unfinished stage keeps it and goes on."""
+    """Folder that is emptied before a finished stage is run again: its command would rightly refuse to
+    continue from other input. An unfinished stage keeps it and continues."""
 
 
 @dataclass
@@ -110,7 +110,7 @@ def stages(out: Path, plan: Plan, workers: int) -> list[Stage]:
 
     at = {name: str(out / name) for name in ("assets", "table.parquet", "report", "dataset", "run", "scene")}
     reference = f"{at['dataset']}:{plan.subject}"
-    picture, film = str(out / "generated" / "input.png"), str(out / "film.mp4")
+    image, film = str(out / "generated" / "input.png"), str(out / "film.mp4")
     size = ("--resolution", plan.resolution, "--frames", plan.frames, "--samples", plan.samples)
     captions = out / "assets" / "captions.csv"
     steps = ("--steps", plan.recon_steps) if plan.recon_steps else ()
@@ -131,7 +131,7 @@ def stages(out: Path, plan: Plan, workers: int) -> list[Stage]:
 
     def generate(level: str, quantile: str) -> Stage:
         video = str(out / "generated" / f"{level}.mp4")
-        argv = ("generate", at["run"], "--image", picture, "--motion", quantile, "--out", video)
+        argv = ("generate", at["run"], "--image", image, "--motion", quantile, "--out", video)
         made = (f"generated/{level}.mp4",)
         return Stage(
             f"generate_{level}", f"Generate, {level} motion", argv, made, None, tell.generated(level)
@@ -172,7 +172,7 @@ def command(out: str, small: bool, workers: int) -> int:
     """Run the whole chain on built-in animated assets and show it all in DIR/index.html.
 
     Builds the assets, curates, renders, verifies, trains the tiny model, generates with low and high motion,
-    reconstructs one orbit in 4D and films it. The same command again goes on where a stopped run stood.
+    reconstructs one orbit in 4D and films it. The same command again resumes a stopped run.
     """
     folder, plan = Path(out), small_plan() if small else FULL
     book = Book.open(folder, plan)
@@ -328,7 +328,7 @@ def _run(stage: Stage, argv: Sequence[str], folder: Path) -> list[str]:
         end = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         raise WorkError(
             f"stage {stage.name} failed ({end}, its own message stands above); "
-            f"`orbit4d demo --out {shlex.quote(str(folder))}` goes on from here"
+            f"`orbit4d demo --out {shlex.quote(str(folder))}` continues from here"
         )
     return lines
 

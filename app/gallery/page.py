@@ -59,11 +59,11 @@ def _take_table(folder: Path, material: Material) -> None:
     stored = (table.schema.metadata or {}).get(b"orbit4d.curate")
     material.rules = dict(json.loads(stored).get("rules") or {}) if stored else {}
     for number, row in enumerate(table.to_pylist()):
-        picture = media.first_picture(row.pop("preview", None))
+        image = media.first_picture(row.pop("preview", None))
         row["thumb"] = None
-        if picture is not None:
+        if image is not None:
             row["thumb"] = f"{MEDIA}/asset-{number:03d}.webp"
-            media.put(folder / row["thumb"], picture)
+            media.put(folder / row["thumb"], image)
         material.rows.append(row)
 
 

@@ -109,7 +109,7 @@ def clips(m: Material) -> str:
     return _section(
         "clips",
         "The clips",
-        "One camera circles while the object moves, one circles it frozen in its first moment, one looks at "
+        "One camera circles while the object moves, one circles it frozen at its start, one looks at "
         "it from the front. All three share scale, window and lights.",
         f'<div class="cards">{cards}</div>',
     )

@@ -334,7 +334,7 @@ def sampling(options: argparse.Namespace) -> None:
         )  # fmt: skip
         pipeline._parts = frozen
         edge = config.data.resolution
-        picture = np.random.default_rng(0).integers(0, 255, (edge, edge, 3), dtype=np.uint8)
+        pixels = np.random.default_rng(0).integers(0, 255, (edge, edge, 3), dtype=np.uint8)
         times: list[float] = []
 
         def tick(pipe: Any, i: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -344,7 +344,7 @@ def sampling(options: argparse.Namespace) -> None:
 
         def draw(steps: int) -> Any:
             return pipeline(
-                image=picture, motion=0.01, num_inference_steps=steps, output_type="latent",
+                image=pixels, motion=0.01, num_inference_steps=steps, output_type="latent",
                 generator=torch.Generator().manual_seed(0), callback_on_step_end=tick,
             ).frames  # fmt: skip
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from orbit4d.datasets.core.cores import usable_cores
-from orbit4d.datasets.images.measures import LEAST_ERROR
+from orbit4d.datasets.images.measures import decibels
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -56,7 +56,7 @@ def load_clips(dataset: str, config, split: str, limit: int, where: str) -> Clip
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Of two arrays in [0, 1]."""
-    return float(-10 * np.log10(max(np.mean((a - b) ** 2), LEAST_ERROR)))
+    return decibels(float(np.mean((a - b) ** 2)))
 
 
 def sample(
@@ -110,7 +110,7 @@ def measure_orbit(pipeline, clips: Clips, train: Clips, own: bool) -> dict[str, 
 
 
 def measure_motion(pipeline, clips: Clips, static: bool, **weights) -> dict[str, Any]:
-    """How the motion that was asked for comes out, held against the same clip generated with m = 0.
+    """How the motion that was asked for comes out, compared with the same clip generated with m = 0.
 
     And, with the clip's own m asked for, against ground truth: the cosine of generated and true motion, and
     the PSNR of the dynamic orbit beside that of the true static orbit.

@@ -14,6 +14,7 @@ Done = dict[tuple[str, str, int], dict[str, Any]]
 def against(frames: Any, truth: Any, seen: Any) -> dict[str, Any]:
     """PSNR over all and over unseen pixels, SSIM, and PSNR in thirds of the distance, without frame 0."""
     from orbit4d.datasets import psnr, ssim
+    from orbit4d.datasets.images.measures import decibels
 
     frames, truth, seen = frames[1:], truth[1:], seen[1:]
     each = [psnr(a, b) for a, b in zip(frames, truth)]
@@ -27,7 +28,7 @@ def against(frames: Any, truth: Any, seen: Any) -> dict[str, Any]:
     thirds = [float(np.mean([each[i] for i in part])) for part in np.array_split(order, 3)]
     return {
         "psnr": float(np.mean(each)),
-        "unseen": -10 * float(np.log10(max(hidden, 1e-10))),
+        "unseen": decibels(hidden),
         "ssim": float(np.mean([ssim(a, b) for a, b in zip(frames, truth)])),
         "thirds": thirds,
     }

@@ -27,7 +27,7 @@ from orbit4d.datasets import Camera, Index, read_clip
 from orbit4d.datasets.cameras.moves import look_at_origin
 from orbit4d.datasets.images.codec import encode_png
 from orbit4d.recon4d import reconstruct
-from orbit4d.recon4d.fitting.settings import LossWeights, Settings
+from orbit4d.recon4d.fitting.settings import LossWeights, ReconstructionSettings
 
 FRAMES, EVERY = 120, 6
 RADIUS, FOV_X = 2.0, 39.5978
@@ -40,7 +40,7 @@ class KeyframeWeights(LossWeights):
     time_tv: float = 1.0
 
 
-def moved_by(settings: Settings, kind: str) -> Settings:
+def moved_by(settings: ReconstructionSettings, kind: str) -> ReconstructionSettings:
     """The settings with another field. A table of keys has no network between it and Adam, whose steps are
     then lengths: a rate of 1e-3, of an object that is 1 long.
     """
@@ -125,7 +125,8 @@ def write(folder: Path, pixels: np.ndarray, cameras: Sequence[Camera], times: Se
 
 
 def rows(
-    scenes: Sequence[Path], settings: Settings, fields: dict[str, Settings], scratch: Path,
+    scenes: Sequence[Path], settings: ReconstructionSettings, fields: dict[str, ReconstructionSettings],
+    scratch: Path,
     show: Callable[[dict[str, Any]], dict[str, Any]], seed: int = 0, threads: int | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row per scene and field, and its baselines: static Gaussians and the nearest training frame."""

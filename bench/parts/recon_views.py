@@ -2,8 +2,8 @@
 
 The dataset holds a ring of cameras (`--rigs ring:16@15`) and a rig of held-out ones (`--cameras held.json`).
 Of the ring every k-th camera is trained on. Beside the fit stand the same images through the path of one
-orbit (no moment where the shape is found, times as if every image were one), and static Gaussians of single
-moments. Every number is PSNR in dB on white, mean over the held-out cameras' images.
+orbit (no time where the shape is found, times as if every image were one), and static Gaussians of single
+times. Every number is PSNR in dB on white, mean over the held-out cameras' images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from orbit4d.recon4d.fitting import optimize
 from orbit4d.recon4d.fitting import reconstruction as rec
 from orbit4d.recon4d.fitting.scores import each_compared, renders
-from orbit4d.recon4d.fitting.settings import Settings
+from orbit4d.recon4d.fitting.settings import ReconstructionSettings
 from orbit4d.recon4d.fitting.state import new_fit
 from orbit4d.recon4d.inputs.loading import Frames
 from orbit4d.recon4d.inputs.open_views import ViewOptions
@@ -30,8 +30,8 @@ Show = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def rows(
-    reference: str, settings: Settings, counts: Sequence[int], wanted: Sequence[str], rig: str, held: str,
-    moments: int, show: Show, seed: int = 0,
+    reference: str, settings: ReconstructionSettings, counts: Sequence[int], wanted: Sequence[str], rig: str,
+    held: str, moments: int, show: Show, seed: int = 0,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Rows of one action: a fit and its baselines per number of cameras."""
     found = []
@@ -64,7 +64,9 @@ def grid(reference: str, count: int, rig: str, held: str, resolution: int) -> re
     )
 
 
-def fitted(name: str, what: str, inputs: rec.Inputs, settings: Settings, seed: int) -> dict[str, Any]:
+def fitted(
+    name: str, what: str, inputs: rec.Inputs, settings: ReconstructionSettings, seed: int
+) -> dict[str, Any]:
     """A row of one fit."""
     wall, cpu = time.monotonic(), time.process_time()
     scene = fit_of(inputs, settings, seed)
@@ -79,15 +81,17 @@ def fitted(name: str, what: str, inputs: rec.Inputs, settings: Settings, seed: i
     return row
 
 
-def fit_of(inputs: rec.Inputs, settings: Settings, seed: int) -> Scene:
+def fit_of(inputs: rec.Inputs, settings: ReconstructionSettings, seed: int) -> Scene:
     with contextlib.redirect_stderr(io.StringIO()):
         fit = new_fit(rec.first_gaussians(inputs, settings, seed), settings, seed)
         optimize.optimise(fit, inputs.dynamic, inputs.static, settings)
     return Scene(fit.gaussians, fit.field.requires_grad_(False), inputs.dynamic.cameras, inputs.dynamic.time)
 
 
-def of_moments(name: str, inputs: rec.Inputs, settings: Settings, moments: int, seed: int) -> dict[str, Any]:
-    """Static Gaussians of single moments, evenly spread over the clip: nothing is shared over time."""
+def of_moments(
+    name: str, inputs: rec.Inputs, settings: ReconstructionSettings, moments: int, seed: int
+) -> dict[str, Any]:
+    """Static Gaussians of single times, evenly spread over the clip: nothing is shared over time."""
     times = np.unique(inputs.dynamic.time)
     picked = times[np.linspace(0, len(times) - 1, moments + 2).round().astype(int)[1:-1]]
     still = replace(settings, coarse_steps=2 * settings.coarse_steps, fine_steps=0, deform_from=2.0)

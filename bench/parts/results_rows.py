@@ -24,7 +24,7 @@ from orbit4d.evaluate import Pair, Suite, actionbench, camera_errors, chamfer, f
 from orbit4d.evaluate.geometry.surfaces import points_on, sample_surface
 from orbit4d.evaluate.tasks.frames import clip_frames, on_background
 from orbit4d.recon4d import Scene, ViewOptions, reconstruct
-from orbit4d.recon4d.fitting.settings import Settings
+from orbit4d.recon4d.fitting.settings import ReconstructionSettings
 
 #: Kind -> what the table calls it.
 KINDS = {
@@ -47,7 +47,9 @@ def first_actions(dataset: str) -> list[str]:
     return [f"{uid}:{action}" for uid, (_, action) in sorted(found.items())]
 
 
-def row(dataset: str, case: str, kind: str, settings: Settings, work: Path, align: Any) -> dict[str, Any]:
+def row(
+    dataset: str, case: str, kind: str, settings: ReconstructionSettings, work: Path, align: Any
+) -> dict[str, Any]:
     """The numbers of one reconstruction; kept in `work`, and read from there the next time."""
     name = f"{case.replace(':', '__').replace('/', '_')}__{kind}"
     key = {"dataset": str(Path(dataset).absolute()), "align": align, "settings": settings.as_config()}
@@ -82,7 +84,7 @@ def _count(index: Index, uid: str, number: int, rig: str) -> int:
 
 
 def fitted(
-    index: Index, dataset: str, case: str, number: int, kind: str, settings: Settings, out: Path
+    index: Index, dataset: str, case: str, number: int, kind: str, settings: ReconstructionSettings, out: Path
 ) -> Scene:
     """The scene of one row; a finished one is loaded."""
     how: dict[str, Any] = {"preset": settings.preset, "settings": settings, "seed": SEED}

@@ -13,7 +13,7 @@ import numpy as np
 from parts.results_rows import KINDS
 
 from orbit4d.datasets import Index
-from orbit4d.recon4d.fitting.settings import Settings
+from orbit4d.recon4d.fitting.settings import ReconstructionSettings
 
 BEGIN, END = "<!-- bench-results: begin -->", "<!-- bench-results: end -->"
 #: Column -> (heading, digits).
@@ -59,7 +59,7 @@ def bare(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def size_of(
-    dataset: str, cases: Sequence[str], settings: Settings, rows: Sequence[Mapping[str, Any]]
+    dataset: str, cases: Sequence[str], settings: ReconstructionSettings, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What was measured, at which size."""
     frames = next(part["n_frames"][0].as_py() for _, part in Index(dataset).read(["n_frames"]) if len(part))

@@ -69,8 +69,8 @@ class Pairs:
             x = flow_noised(x0, noise, sigma)
             if clean:
                 x = torch.cat([x0[:, :1], x[:, 1:]], 1)
-            told = None if camera is None else camera[i : i + ROWS].flatten(0, 1)
-            out = net(x.flatten(0, 1), torch.tensor([1000 * sigma]), None, told, views=2).sample
+            known = None if camera is None else camera[i : i + ROWS].flatten(0, 1)
+            out = net(x.flatten(0, 1), torch.tensor([1000 * sigma]), None, known, views=2).sample
             wrong = out.unflatten(0, (-1, 2)) - flow_target(x0, noise)
             total += float(wrong[:, 1].square().mean()) * len(x0)
         return total / len(self.x0)
@@ -81,14 +81,14 @@ class Pairs:
         """E at each sigma."""
         return {str(sigma): self.error(net, sigma, camera, clean) for sigma in sigmas}
 
-    def generated(self, net: OrbitWan, told: bool) -> Tensor:
+    def generated(self, net: OrbitWan, known: bool) -> Tensor:
         """View 1 of the chosen pairs in 12 Euler steps, view 0 clean, no guidance: pixels."""
         schedule, found = FlowEuler(flow_levels(STEPS, SHIFT)), []
         for i in self.chosen:
 
             def predict(x: Tensor, step: int, texts: Any, i: int = i) -> Tensor:
                 t = torch.tensor([1000 * float(schedule.s[step])])
-                return net(x, t, None, self.camera[i] if told else None, views=2).sample
+                return net(x, t, None, self.camera[i] if known else None, views=2).sample
 
             branches = branches_of(1.0, 1.0, True, text=False)
             found.append(sample_views(predict, schedule, self.noise[i], branches, self.x0[i, :1])[1])
@@ -145,7 +145,7 @@ def cost(net: OrbitWan, x0: Tensor, camera: Tensor, turns: int) -> dict[str, Any
     """CPU seconds of a forward pass and of a training step, module on and off at equal rows, in turns."""
     pairs = 12
     x = x0[:pairs].flatten(0, 1)
-    told, t = camera[:pairs].flatten(0, 1), torch.full((len(x),), 700.0)
+    known, t = camera[:pairs].flatten(0, 1), torch.full((len(x),), 700.0)
 
     def forward(camera: Tensor | None) -> None:
         with torch.no_grad():
@@ -166,7 +166,7 @@ def cost(net: OrbitWan, x0: Tensor, camera: Tensor, turns: int) -> dict[str, Any
     for name, work in (("forward", forward), ("step", step)):
         times: dict[str, list[float]] = {"on": [], "off": []}
         for turn in range(turns + 1):
-            for key, given in (("on", told), ("off", None)):
+            for key, given in (("on", known), ("off", None)):
                 begin = time.process_time()
                 work(given)
                 if turn:

@@ -1,8 +1,8 @@
 """CPU seconds of this process and of all that it started, part by part, read from /proc while they run.
 
 Wall seconds of a machine that others use say little of how work divides. What a process computed, how long it
-stood ready without a core, and how long it waited for something else can be told apart: only the last is what
-serialises. A process that lives for less than the sampling's `interval` may be missed.
+stood ready without a core, and how long it waited for something else can be distinguished: only the last is
+what serialises. A process that lives for less than the sampling's `interval` may be missed.
 """
 
 from __future__ import annotations

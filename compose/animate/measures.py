@@ -13,7 +13,7 @@ import torch
 
 from orbit4d.compose.animate.priors.truth import Mannequin, Truth
 from orbit4d.compose.animate.sampling import View
-from orbit4d.datasets.images.measures import LEAST_ERROR
+from orbit4d.datasets.images.measures import decibels
 from orbit4d.recon4d.scene import Scene
 
 SIZE, FOV, RADIUS = 96, 39.5978, 2.0
@@ -34,7 +34,7 @@ def psnr_at(scene: Scene, truth: Truth, time: float, views: tuple[View, ...]) ->
 def _psnr(scene: Scene, truth: Truth, view: View, time: float) -> float:
     camera = view.camera(SIZE, FOV)
     ours, theirs = (_on_white(source.render(camera, time)) for source in (scene, truth))
-    return -10 * math.log10(max(float(np.mean((ours - theirs) ** 2)), LEAST_ERROR))
+    return decibels(float(np.mean((ours - theirs) ** 2)))
 
 
 def _on_white(rgba: Any) -> Any:
@@ -133,6 +133,6 @@ def reference_scores(scene: Scene, rgba: torch.Tensor, view: View, fov: float) -
     ours, theirs = drawn[..., 3] > 0.5, wanted[..., 3] > 0.5
     union = int((ours | theirs).sum())
     return {
-        "psnr": round(-10 * math.log10(max(mse, LEAST_ERROR)), 3),
+        "psnr": round(decibels(mse), 3),
         "alpha_iou": round(float((ours & theirs).sum() / union), 4) if union else 1.0,
     }

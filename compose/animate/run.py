@@ -226,7 +226,7 @@ class _Run:
             try:
                 copy.restore(state.copy)
             except (ValueError, KeyError) as error:
-                raise WorkError(f"{path}: damaged checkpoint ({error}); delete it to start anew") from None
+                raise WorkError(f"{path}: damaged checkpoint ({error}); delete it to start again") from None
         self.say(f"resumed at {state.stage} step {state.step}")
         return state
 
@@ -236,7 +236,7 @@ class _Run:
         if state is None and first != "static" and not (first == "motion" and self.still is not None):
             before = STAGES[STAGES.index(first) - 1]
             raise InputError(
-                f"--stages {','.join(self.plan.stages)}: {first} goes on from {before}, which {self.out} "
+                f"--stages {','.join(self.plan.stages)}: {first} continues from {before}, which {self.out} "
                 "does not hold; run the stages from the first, or give --static"
             )
         if state is not None and STAGES.index(first) > STAGES.index(state.stage) + 1:

@@ -52,7 +52,7 @@ class View:
         return Camera(c2w, focal, focal, size / 2, size / 2, size, size)
 
     def as_tuple(self) -> tuple[float, float, float]:
-        """(elevation, azimuth, distance): what view priors are told."""
+        """(elevation, azimuth, distance): what view priors are given."""
         return self.elevation, self.azimuth, self.radius
 
     def angle_to(self, other: View) -> float:
@@ -91,6 +91,6 @@ def draw_clip_views(rng: random.Random, rig: Rig, n_frames: int) -> tuple[list[V
 
 
 def side_of(view: View) -> str:
-    """front, side or back view: what prompts of a standing camera are told."""
+    """front, side or back view: what prompts of a standing camera say."""
     azimuth = abs((view.azimuth + 180.0) % 360.0 - 180.0)
     return "front view" if azimuth < 45 else "back view" if azimuth > 135 else "side view"

@@ -66,12 +66,12 @@ def learn_token(request: TokenRequest, say: Callable[[str], None] = print) -> Pa
     began = time.monotonic()
     with Progress("token", request.lesson.steps, "step") as progress:
 
-        def told(step: int, loss: float) -> None:
+        def given(step: int, loss: float) -> None:
             losses.append(loss)
             progress.update(1)
 
         images = [reference.rgba for reference in references]
-        row = learn_word(score, images, request.token, request.init, request.lesson, told)
+        row = learn_word(score, images, request.token, request.init, request.lesson, given)
     _write(request, row)
     tenth = max(1, len(losses) // 10)
     means = [sum(part) / tenth for part in (losses[:tenth], losses[-tenth:])]

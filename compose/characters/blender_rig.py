@@ -41,10 +41,10 @@ def read_with_blender(path: str, scale: float, centre: Sequence[float]) -> Chara
         found = []
         for number, (_, start, end) in enumerate(actions):
             seconds = moments(start, end)
-            told = _told(child, asked, number, seconds.tolist(), path)
-            found.append((seconds, read_skeleton_file(Path(scratch) / told["skeleton"]["file"])))
+            given = _told(child, asked, number, seconds.tolist(), path)
+            found.append((seconds, read_skeleton_file(Path(scratch) / given["skeleton"]["file"])))
             if number == 0:
-                geometry = read_geometry_file(Path(scratch) / told["geometry"]["file"])
+                geometry = read_geometry_file(Path(scratch) / given["geometry"]["file"])
     names = [str(name) for name, _, _ in actions]
     return _character(path, names, found, np.asarray(geometry["faces"], np.int64))
 
@@ -59,20 +59,20 @@ def moments(start: float, end: float) -> Floats:
 
 def _told(child: BlenderChild, asked: dict[str, Any], action: int, seconds: list[float], path: str) -> Any:
     try:
-        told = child.call("skeleton", {**asked, "action": action, "seconds": seconds}, TIMEOUT)
+        given = child.call("skeleton", {**asked, "action": action, "seconds": seconds}, TIMEOUT)
     except TaskRefused as error:
         raise InputError(f"{path}: {error.reason} ({error.detail})"[:300]) from None
     except ChildError as error:
         raise WorkError(f"{path}: Blender gave no skeleton ({error.reason}: {error})"[:300]) from None
     for part in ("geometry", "skeleton"):
-        if "refused" in told[part]:
-            why = told[part]
+        if "refused" in given[part]:
+            why = given[part]
             raise InputError(
                 f"{path}: no skeleton that moves it ({why['refused']}: {why['detail']}); leave --rig out"[
                     :300
                 ]
             )
-    return told
+    return given
 
 
 def _character(path: str, names: list[str], found: list[tuple[Floats, Any]], faces: Any) -> Character:

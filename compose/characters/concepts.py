@@ -44,7 +44,7 @@ class Clip:
     action: str
     seconds: float
     height: float
-    """Extent of z at the action's first moment, concept units."""
+    """Extent of z where the action starts, concept units."""
     ground: float
     """Height of the concept that stands on the ground: 2nd percentile of its lowest vertex over the clip."""
     radius: float
@@ -57,12 +57,12 @@ class Clip:
     closes: bool
     """Whether its first and last pose are one, to 1 % of the diagonal."""
     lowest: tuple[float, ...] = ()
-    """z of the lowest vertex at `SAMPLES` moments of the clip."""
+    """z of the lowest vertex at `SAMPLES` times of the clip."""
     slides: tuple[float, ...] = ()
-    """What its feet slide by themselves at moments evenly over the clip, as a share of its speed."""
+    """What its feet slide by themselves at times evenly over the clip, as a share of its speed."""
 
 
-#: Moments at which a clip is looked at.
+#: Times at which a clip is looked at.
 SAMPLES = 33
 
 
@@ -78,7 +78,7 @@ class Concept:
 
 
 def concept_key(path: str, action: int, moment: float | None, motion_of: str = "") -> str:
-    """32 hex digits of the asset's bytes, the moment of the fit and the settings."""
+    """32 hex digits of the asset's bytes, the time of the fit and the settings."""
     digest = hashlib.sha256(Path(path).read_bytes())
     settings = static_settings(PRESETS["default"]).as_config()
     made = [_MADE, version("orbit4d"), ORBITS, settings, action, moment, motion_of]
@@ -87,7 +87,7 @@ def concept_key(path: str, action: int, moment: float | None, motion_of: str = "
 
 
 def fit_concept(path: str, uid: str, action: int, cache: Path, seed: int = 0) -> Concept:
-    """The asset fitted at the first moment of an action; from the cache where it is there and whole.
+    """The asset fitted where an action starts; from the cache where it is there and whole.
 
     Raises InputError for a file without a rig, WorkError where Blender fails.
     """
@@ -127,7 +127,7 @@ def _still(scene: Scene, seconds: float, frames: Frames) -> Any:
 
 
 def static_orbit(path: str, uid: str, action: int) -> tuple[Frames, float, tuple[float, ...], float]:
-    """(frames, scale, centre, seconds) of an asset rendered around its action's first moment."""
+    """(frames, scale, centre, seconds) of an asset rendered where its action starts."""
     found = []
     with scratch_folder() as scratch, BlenderChild() as child:
         for elevation, views in ORBITS:
@@ -176,12 +176,12 @@ def clip_of(character: Character, action: str) -> Clip:
     ground = float(np.percentile(lowest, 2))
     half = np.abs(posed[..., :2]).max(axis=(0, 1))
     closes = float(np.linalg.norm(posed[-1] - first, axis=1).max()) <= 0.01 * diagonal
-    moments, vertices = posed_clip(character, action)
-    walked = gait(moments, vertices)
+    times, vertices = posed_clip(character, action)
+    walked = gait(times, vertices)
     return Clip(
         motion.name, motion.seconds, float(np.ptp(first[:, 2])), ground, float(np.linalg.norm(size[:2]) / 2),
         (float(half[0]), float(half[1])), float(posed[..., 2].max() - ground), walked,
-        closes, tuple(float(z) for z in lowest), own_slides(moments, vertices, walked),
+        closes, tuple(float(z) for z in lowest), own_slides(times, vertices, walked),
     )  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def with_motion(concept: Concept, source: Character, motion: Motion, cache: Path
 
 
 def rest_action(names: tuple[str, ...] | list[str]) -> int:
-    """Index of the action at whose first moment an asset is fitted: an idle one, else its first."""
+    """Index of the action at whose start an asset is fitted: an idle one, else its first."""
     plain = [name.rpartition("|")[2].lower().replace("_", "").replace(".", "") for name in names]
     idle = [i for i, name in enumerate(plain) if "idle" in name]
     return min(idle, key=lambda i: (len(plain[i]), i)) if idle else 0

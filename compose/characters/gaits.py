@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-#: Moments of a clip at which a gait is measured.
+#: Times of a clip at which a gait is measured.
 MOMENTS = 97
 #: Share of height by which a foot vertex lifts, and within which of the ground it comes.
 LIFT, NEAR = 0.03, 0.08
@@ -86,7 +86,7 @@ def posed_clip(character: Any, action: str | int, moments: int = MOMENTS) -> tup
 
 
 def own_slides(seconds: Floats, vertices: Floats, found: dict[str, Any]) -> tuple[float, ...]:
-    """What the feet of a clip slide at each of its moments, as a share of the speed in `found`, its gait.
+    """What the feet of a clip slide at each of its times, as a share of the speed in `found`, its gait.
 
     The median over contact vertices; NaN where none touches. Empty for a gait that is not usable.
     """

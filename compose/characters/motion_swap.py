@@ -85,7 +85,7 @@ def moved_joints(rig: Rig, motion: Motion) -> list[int]:
 
 
 def swapped(source: Rig, motion: Motion, target: Rig, samples: int | None = None) -> tuple[Motion, Match]:
-    """The motion as the target's own, sampled at `samples` moments (default: 48 a second), and the match.
+    """The motion as the target's own, sampled at `samples` times (default: 48 a second), and the match.
 
     Rotations R' = R_bind,target R_bind,sourceᵀ R(t); translations of every joint, in the ratio of the bind
     translations' lengths; scales stay the target's. InputError below a coverage of 0.6, naming three joints.
@@ -109,8 +109,8 @@ def swapped(source: Rig, motion: Motion, target: Rig, samples: int | None = None
         root = above_t[j] < 0 or above_s[s] < 0
         turn, shift = _transfer(posed[:, s], theirs[s], ours[j], ratio, root)
         channels += _channels(target, j, above_t, rest, turn, shift, ours[j], times)
-    told = {"retargeted": True, "coverage": round(found.coverage, 3)}
-    return replace(motion, channels=tuple(channels), facts={**motion.facts, **told}), found
+    given = {"retargeted": True, "coverage": round(found.coverage, 3)}
+    return replace(motion, channels=tuple(channels), facts={**motion.facts, **given}), found
 
 
 def _bind_world(rig: Rig) -> Floats:
@@ -132,7 +132,7 @@ def _extent(rig: Rig) -> float:
 
 
 def _joint_locals(rig: Rig, motion: Motion, seconds: float, above: Any) -> Floats:
-    """[J, 4, 4] joint to the joint above at a moment; of a root, its world matrix."""
+    """[J, 4, 4] joint to the joint above at a time; of a root, its world matrix."""
     world = rig.worlds(rig.locals_at(motion, seconds))[rig.joints]
     found = world.copy()
     below = np.flatnonzero(above >= 0)

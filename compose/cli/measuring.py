@@ -1,4 +1,4 @@
-"""What a film shows, measured on the posed surfaces: feet, sliding, facing, and who is in the picture."""
+"""What a film shows, measured on the posed surfaces: feet, sliding, facing, and who is in the image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orbit4d.recon4d.composition import Composition, Track
 
 Floats = npt.NDArray[np.float64]
 
-#: Moments of a film at which feet are looked at.
+#: Times of a film at which feet are looked at.
 MOMENTS = 97
 
 
@@ -43,7 +43,7 @@ def boxes_of(plan: Plan, frames: int) -> tuple[Floats, Floats, list[int]]:
 def posed_in_world(
     character: Character, action: str, track: Track, seconds: float, loop: bool = True
 ) -> Floats:
-    """[V, 3] vertices of an actor at a moment of the film."""
+    """[V, 3] vertices of an actor at a time of the film."""
     motion = character.rig.motion(action)
     clip = track.clip_seconds(seconds)
     inside = (
@@ -57,7 +57,7 @@ def posed_in_world(
 
 
 def film_metrics(plan: Plan, characters: dict[int, Character], film: Composition) -> dict[str, Any]:
-    """Of each individual feet, sliding and facing; of the film who is inside the picture."""
+    """Of each individual feet, sliding and facing; of the film who is inside the image."""
     rows = [_individual(one, characters[one.actor], plan.seconds, plan.above(one) > 0) for one in plan.placed]
     boxes, _, _ = boxes_of(plan, len(film.shots))
     share, least = inside_share([camera for camera, _ in film.shots], boxes)
@@ -79,7 +79,7 @@ def film_metrics(plan: Plan, characters: dict[int, Character], film: Composition
 
 
 def overlapping(plan: Plan) -> list[list[int]]:
-    """Pairs of individuals whose discs overlap at some moment."""
+    """Pairs of individuals whose discs overlap at any time."""
     times = np.linspace(0, plan.seconds, 25)
     places = np.array([[one.track.place(float(t))[0][:2] for t in times] for one in plan.placed])
     found = []

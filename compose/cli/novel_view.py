@@ -128,10 +128,10 @@ def command(
 
     if out.suffix.lower() != ".mp4":
         raise InputError(f"--out {out}: give a file name that ends in .mp4")
-    told = report or out.with_suffix(".json")
-    for path in (out, out.with_suffix(""), told):
+    given = report or out.with_suffix(".json")
+    for path in (out, out.with_suffix(""), given):
         refuse_taken(path, overwrite)
     settings = Settings(iterations, lr, omega=omega, until=until, soften=soften)
     made = make(Request(inputs=inputs, settings=settings, **options))
-    write(made, out, told, fps, keep_warp)
+    write(made, out, given, fps, keep_warp)
     click.echo(f"wrote {out}")

@@ -78,7 +78,7 @@ def played(spec: Spec, picked: Picked, library: Library, cache: Path) -> Part:
     path = Path(entry.file)
     if not path.is_file():
         raise InputError(
-            f"{entry.uid}: its file {entry.file[:100]!r} is not there; mend the library's column `file`"
+            f"{entry.uid}: its file {entry.file[:100]!r} is not there; fix the library's column `file`"
         )
     character = read_character(str(path))
     names = [motion.name for motion in character.rig.motions]

@@ -29,6 +29,7 @@ SECONDS = 2.0
     groups={
         "Director": "--director --chat-url --chat-model --chat-timeout --chat-repairs",
         "Library": "--library --license --strict --encoder",
+        "Plan": "--seed --json",
     },
 )
 @click.argument("prompt")

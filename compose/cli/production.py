@@ -87,9 +87,7 @@ def produce(
     lines = assemble(spec, parts, wanted, out, kept, asked=done.chat)
     lines[0] = f"director  {done.who}"
     lines[1:1] = [*(f"          {note}" for note in done.notes), *spelling_lines(done)]
-    lines += [
-        f"film {out / 'film.mp4'}: {wanted.frames} frames in {time.monotonic() - began:.1f} s, all told"
-    ]
+    lines += [f"film {out / 'film.mp4'}: {wanted.frames} frames in {time.monotonic() - began:.1f} s in all"]
     return lines
 
 
@@ -161,7 +159,7 @@ def assemble(
 
 
 def _given(wanted: Wanted) -> Gaussians | None:
-    """The Gaussians of the scene folder that --scene names, at its first moment."""
+    """The Gaussians of the scene folder that --scene names, at time 0."""
     if wanted.scene is None or not Path(wanted.scene).is_dir():
         return None
     return load_scene(wanted.scene).at(0.0)
@@ -179,7 +177,7 @@ def _prior(spec: str) -> Any:
 
 
 def _by_prior(spec: Spec, parts: Sequence[Part], placed: Plan, wanted: Wanted) -> list[str]:
-    """Refine a plan by a text-to-image model, each actor told its own words."""
+    """Refine a plan by a text-to-image model, each actor by its own words."""
     from orbit4d.compose.placement.scored import Prior, refined_by_score
 
     model = _prior(wanted.refine_model)

@@ -10,7 +10,18 @@ from orbit4d.compose.cli.options import ENCODER, chat_settings, directing
 from orbit4d.datasets.commands.options import RESUMED, Command, Place
 
 
-@click.command(cls=Command, short_help="Compose a film from a sentence.", on_interrupt=RESUMED)
+@click.command(
+    cls=Command,
+    short_help="Compose a film from a sentence.",
+    on_interrupt=RESUMED,
+    groups={
+        "Input and output": "--out --cache",
+        "Library": "--library --license --strict --encoder",
+        "Director": "--director --chat-url --chat-model --chat-timeout --chat-repairs --depth-model",
+        "Scene": "--scene --refine --refine-model --tau-units",
+        "Film": "--frames --fps --size --seed",
+    },
+)
 @click.argument("prompt")
 @click.option(
     "--out", required=True, type=Place("run"), help="Folder; an existing run of the prompt resumes."

@@ -9,15 +9,23 @@ import click
 from orbit4d.datasets.commands.options import RESUMED, Command, Place
 
 
-@click.command(cls=Command, short_help="Exchange one concept of a film.", on_interrupt=RESUMED)
+@click.command(
+    cls=Command,
+    short_help="Exchange one concept of a film.",
+    on_interrupt=RESUMED,
+    groups={
+        "What is exchanged": "--actor --object --action --scene --path --replace",
+        "Input and output": "--cache --out",
+    },
+)
 @click.argument("film", type=Place())
 @click.option("--actor", type=int, help="Id of the actor.")
 @click.option("--object", "object_", help="What plays it from now on, such as `a wolf`.")
 @click.option("--action", help="What it does from now on, such as `gallop`.")
-@click.option("--scene", help="Another scene, such as `a beach`; paths are planned anew.")
+@click.option("--scene", help="Another scene, such as `a beach`; paths are planned again.")
 @click.option("--path", "path_", help="Another way, such as `from left to right`.")
 @click.option("--cache", type=Place("run"), help="Folder of fitted concepts. Default: OUT/concepts.")
-@click.option("--replace", is_flag=True, help="Place the actor anew.")
+@click.option("--replace", is_flag=True, help="Place the actor again.")
 @click.option("--out", required=True, type=Place("run"), help="Folder of the new film.")
 def swap(
     film: Path, actor: int | None, object_: str | None, action: str | None, scene: str | None,

@@ -70,7 +70,7 @@ def swap_film(
     tracks = None if scene or path or place_anew else film
     lines = assemble(changed, parts, wanted, out, cache, tracks, actor)
     if scene:
-        lines.append("paths     planned anew for the new scene")
+        lines.append("paths     planned again for the new scene")
     return lines
 
 

@@ -64,7 +64,7 @@ def write_composition(
     if not anybody(cameras, boxes):
         asked = ", ".join(shot.move or shot.shot or "wide" for shot in spec.camera) or "establishing"
         raise WorkError(
-            f"no actor is in the picture in any of {wanted.frames} frames of camera {asked}; say another"
+            f"no actor is in the image in any of {wanted.frames} frames of camera {asked}; say another"
         )
     times = np.linspace(0, 1, wanted.frames, endpoint=False)
     record = {

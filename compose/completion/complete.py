@@ -22,6 +22,7 @@ from orbit4d.compose.completion.view import View
 from orbit4d.compose.completion.weights import weight_table
 from orbit4d.datasets.cameras.camera import Array, Camera, orbit_c2w
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.images.resize import resampled
 from orbit4d.model.guided.models.video_model import VideoModel
 from orbit4d.recon4d.fitting.completion.slot import Completed, Completer, CompletionSettings
 from orbit4d.recon4d.inputs.loading import Frames
@@ -283,10 +284,4 @@ def _resized(planes: Any, w: int, h: int) -> Any:
     """[h', w', C] floats at another size."""
     if planes.shape[:2] == (h, w):
         return planes
-    shrink = w < planes.shape[1]
-    kind = Image.Resampling.BOX if shrink else Image.Resampling.BILINEAR
-    parts = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(planes[..., c])).resize((w, h), kind))
-        for c in range(planes.shape[-1])
-    ]
-    return np.stack(parts, -1).astype(np.float32)
+    return resampled(planes, (w, h), w < planes.shape[1], Image.Resampling.BILINEAR).astype(np.float32)

@@ -68,7 +68,7 @@ def _known(given: Given) -> tuple[Floats | None, str]:
         return np.stack([nothing if v.depth is None else v.solid_depth for v in views]), "known depths"
     cameras = [view.camera for view in views if view.camera is not None]
     apart = max(float(np.linalg.norm(c.position - cameras[0].position)) for c in cameras)
-    # Frames of a video show other moments: its points may have moved.
+    # Frames of a video show other times: its points may have moved.
     if given.video or len(cameras) < 2 or apart < 1e-6:
         return None, ""
     from orbit4d.model.guided.depth.matched import matched_depth
@@ -93,8 +93,8 @@ def _fitted(disparity: Floats, known: Floats, what: str, name: str) -> tuple[lis
         raise InputError(f"{name}: {error}: give --depth, or --depth-centre Z") from None
     valid = np.isfinite(known)
     off = np.abs(maps[valid] / known[valid] - 1)
-    told = f"fitted to {count} {what}, {np.median(off):.1%} off in the median"
-    return list(maps), told
+    record = f"fitted to {count} {what}, {np.median(off):.1%} off in the median"
+    return list(maps), record
 
 
 def _solid(views: Sequence[View], otherwise: bool) -> npt.NDArray[np.bool_]:

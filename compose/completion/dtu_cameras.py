@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from orbit4d.datasets.cameras.camera import Camera, w2c_opencv_to_c2w
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.paths import naturally
 
 #: The image that the files' intrinsics are a quarter of.
 SIZE, QUARTER = (640, 512), 4
@@ -22,11 +23,11 @@ def is_dtu(path: Path) -> bool:
 
 
 def read_dtu_cameras(path: Path, count: int, size: tuple[int, int]) -> list[Camera]:
-    """One camera for each of `count` images of `size` (width, height): a file, or a folder's in name order.
+    """One camera for each of `count` images of `size` (width, height): a file, or those of a folder.
 
     InputError for another number of files, and for a file that is none of these.
     """
-    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    files = naturally(path.glob("*.txt")) if path.is_dir() else [path]
     if len(files) != count:
         raise InputError(f"{path}: {len(files)} cameras for {count} images; give one for each")
     return [read_dtu_camera(file, size) for file in files]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,12 +78,12 @@ class Clock:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str, told: str = "") -> Iterator[None]:
+    def stage(self, name: str, known: str = "") -> Iterator[None]:
         begun = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - begun, 3)
-        if told:
-            print(f"{told} ({self.seconds[name]:.1f} s)")
+        if known:
+            print(f"{known} ({self.seconds[name]:.1f} s)")
 
 
 def make(request: Request, model: VideoModel | None = None, given: Given | None = None) -> Made:
@@ -293,7 +292,7 @@ def write(made: Made, out: Path, report: Path, fps: float, keep_warp: bool) -> N
                 (draft / name).mkdir()
                 for i, image in enumerate(images):
                     Image.fromarray(image).save(draft / name / f"{i:03d}.png")
-            (draft / "transforms.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            write_json(draft / "transforms.json", record)
         write_json(report, made.report)
         with replacing_file(out) as file:
             file.write_bytes(video)

@@ -15,6 +15,7 @@ from orbit4d.compose.completion.view import View
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.cameras.published_paths import distance_share, translation_distances
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.images.resize import resampled
 from orbit4d.model.guided.latent_mask import fill_holes, latent_frames, latent_mask
 from orbit4d.model.guided.warp import Rule, Source, Warped, forward_warp, warp_frames
 
@@ -184,13 +185,7 @@ def recaptured(view: View, camera: Camera, background: tuple[int, int, int]) -> 
     image = view.on(background)
     if box == (0.0, 0.0, w, h) and (w, h) == (camera.w, camera.h):
         return image
-    planes = [
-        Image.fromarray(np.ascontiguousarray(image[..., c])).resize(
-            (camera.w, camera.h), Image.Resampling.BOX if zoom > 1 else Image.Resampling.BICUBIC, box=box
-        )
-        for c in range(3)
-    ]
-    return np.stack([np.asarray(plane) for plane in planes], -1).clip(0, 1).astype(np.float32)
+    return resampled(image, (camera.w, camera.h), zoom > 1, box=box).clip(0, 1).astype(np.float32)
 
 
 def _given_at(group: list[View], camera: Camera, time: float) -> View | None:

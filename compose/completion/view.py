@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.datasets.images.over import over
 
 Floats = npt.NDArray[np.float32]
 
@@ -38,8 +39,8 @@ class View:
         """The image over a colour of 0 to 255, [H, W, 3]."""
         if self.alpha is None:
             return self.image
-        alpha = self.alpha[..., None]
-        return (self.image * alpha + np.array(background, np.float32) / 255 * (1 - alpha)).astype(np.float32)
+        shown = over(self.image, self.alpha[..., None], np.array(background, np.float32) / 255)
+        return shown.astype(np.float32)  # type: ignore[no-any-return]
 
     @property
     def solid_depth(self) -> Floats:

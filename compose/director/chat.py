@@ -84,8 +84,8 @@ class ChatDirector:
     def ask(self, step: Step, image: Any = None, landmarks: str = "") -> Any:
         """The checked value of a step's reply.
 
-        `image` [H, W, 3] uint8 goes along as a PNG; an endpoint that takes no pictures gets `landmarks`, the
-        same in words. Recorded replies that were invalid to the end are forgotten, and asked for anew.
+        `image` [H, W, 3] uint8 goes along as a PNG; an endpoint that takes no images gets `landmarks`, the
+        same in words. Recorded replies that were invalid to the end are forgotten, and asked for again.
         """
         held = {key for key in self._held if self.recording.replies[key]["step"] == step.name}
         posted = self._posted
@@ -152,7 +152,7 @@ class ChatDirector:
             request["landmarks"] = landmarks
         if self.name == "recorded":
             return self.recording.reply(step.name, request)
-        if key_of(request) in self._held:  # a stopped run goes on: nothing is asked twice
+        if key_of(request) in self._held:  # a stopped run resumes: nothing is asked twice
             return self.recording.reply(step.name, request)
         self._posted += 1
         began = time.perf_counter()
@@ -180,7 +180,7 @@ class ChatDirector:
                     self._form += 1
                 elif image is not None and self._sees and ("image" in said or "vision" in said):
                     self._sees = False
-                    self.notes.append("the endpoint takes no pictures: steps were asked in words")
+                    self.notes.append("the endpoint takes no images: steps were asked in words")
                 else:
                     raise WorkError(
                         f"chat endpoint {self.transport.host}: HTTP {refused.status}: "

@@ -33,7 +33,7 @@ class PlacementView:
         return int(self.image.shape[1]), int(self.image.shape[0])
 
     def in_words(self) -> str:
-        """The landmarks as text, for who sees no pictures."""
+        """The landmarks as text, for who sees no images."""
         boxes = (
             f"{printable(name, 80)}: box around ({x:g}, {y:g}), {w:g} wide, {h:g} high"
             for name, (x, y, w, h) in sorted(self.landmarks.items())
@@ -95,7 +95,7 @@ def _hold(step: Step, value: Any) -> None:
 
 @dataclass
 class ChatPlacer:
-    """A placer that asks a chat director, with the view as a picture."""
+    """A placer that asks a chat director, with the view as an image."""
 
     director: ChatDirector
     spec: Spec

@@ -18,7 +18,7 @@ _MAX_LINE = 4 << 20
 
 
 def key_of(request: dict[str, Any]) -> str:
-    """SHA-256 hex of a request's canonical JSON, in which pictures are hashes and no key or URL stands."""
+    """SHA-256 hex of a request's canonical JSON, in which images are hashes and no key or URL stands."""
     return hashlib.sha256(canonical_json(request).encode("utf-8")).hexdigest()
 
 
@@ -67,7 +67,7 @@ class Recording:
         if key not in self.replies:
             raise InputError(
                 f"recorded: no reply for step {step}, key {key[:12]}; record this prompt with "
-                "--director chat (pictures differ with the number of threads)"
+                "--director chat (images differ with the number of threads)"
             )
         return str(self.replies[key]["reply"])
 

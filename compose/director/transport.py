@@ -140,8 +140,8 @@ class Transport:
         if status in (401, 403) and not self.key:
             raise InputError(f"chat endpoint {self.host}: HTTP {status}, it wants a key; set {KEY_VARIABLE}")
         if status in (401, 403, 404):
-            mend = "check --chat-url and --chat-model" if status == 404 else f"check {KEY_VARIABLE}"
-            raise WorkError(f"chat endpoint {self.host}: HTTP {status} (1 try); {mend}")
+            fix = "check --chat-url and --chat-model" if status == 404 else f"check {KEY_VARIABLE}"
+            raise WorkError(f"chat endpoint {self.host}: HTTP {status} (1 try); {fix}")
         if status >= 400:
             raise Refused(status, self.clean(text, 2000))
         try:

@@ -154,7 +154,7 @@ def _entry(row: Mapping[str, Any], number: int, name: str) -> Entry:
         same = int(text("duplicate_of")) if text("duplicate_of") else None
         seconds = float(text("seconds")) if text("seconds") else None
     except ValueError as error:
-        raise InputError(f"{name}: row {number + 1}: {printable(error)}; mend the number") from None
+        raise InputError(f"{name}: row {number + 1}: {printable(error)}; fix the number") from None
     licence = text("licence", "license") or UNKNOWN
     about = {key: text(key) for key in ("caption", "file", "author", "source_url")}
     sha = text("file_sha256", "sha256")

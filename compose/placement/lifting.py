@@ -1,4 +1,4 @@
-"""From boxes in a picture to places in the world and back, through depth (C3V, arXiv 2409.00558, equation 5).
+"""From boxes in an image to places in the world and back, through depth (C3V, arXiv 2409.00558, equation 5).
 
 Depth is along the viewing axis, pixel centres lie at + 0.5, cameras are c2w with OpenGL axes, up is +Z. A
 thing stands upright on its contact point, the middle of its box's lower edge.

@@ -1,7 +1,7 @@
 """Refinement that cannot run away: scale first, then every location, within tau / 2 (C3V, 6 and 7).
 
 The energy is exact and needs no model: contact with the ground, what the lower body has inside blocked cells,
-what of the box is outside the picture, the scale's prior, and second differences of the path. Lengths are in
+what of the box is outside the image, the scale's prior, and second differences of the path. Lengths are in
 heights. S' = S + tau (sigmoid(raw) - 1/2), and L' so for each coordinate.
 """
 
@@ -102,7 +102,7 @@ class Geometry:
         return float(value), np.array([dx, dy])
 
     def _outside(self, scale: float, point: Floats) -> list[tuple[float, float, Floats]]:
-        """World lengths by which a box reaches over each side of the picture, with their derivatives."""
+        """World lengths by which a box reaches over each side of the image, with their derivatives."""
         if self.camera is None:
             return []
         cam = self.camera

@@ -1,8 +1,8 @@
 """Refinement by a prior over images: scale at the first location, then every location (C3V, 6 and 7).
 
-The picture is of everything at once, so that what stands in front decides. Gradients reach the scale and the
+The image is of everything at once, so that what stands in front decides. Gradients reach the scale and the
 place of one actor alone; all Gaussians stay as they are. A coordinate that comes to its bound stops there,
-and the others go on: the picture has no more to say of it.
+and the others continue: the image has no more to say of it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from orbit4d.compose.placement.planning import Placed, Plan
 from orbit4d.compose.placement.refinement import MOST_RAW, RATE, tau_of
 from orbit4d.compose.placement.shooting import overview
 from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.datasets.images.over import over_premultiplied
 from orbit4d.model.distill.bounds import bounded
 from orbit4d.model.distill.draws import draw_timesteps
 from orbit4d.model.distill.estimators import gradient
@@ -56,13 +57,13 @@ class Union:
         one = placed(self.actor, 1.0, self.turn, np.zeros(3), self.ground)
         moved = replace(one, means=scale * one.means + point, log_scales=one.log_scales + scale.log())
         colour, alpha, _ = draw(union([self.rest, moved]), self.camera, check=False)
-        shown = colour + (1 - alpha) * torch.tensor(SKY)
+        shown = over_premultiplied(colour, alpha, torch.tensor(SKY))
         return shown.permute(2, 0, 1)[None]
 
 
 @dataclass(frozen=True)
 class Prior:
-    """A score model with its encoder and what it is told."""
+    """A score model with its encoder and what it is given."""
 
     model: Any
     encode: Callable[[Tensor], Tensor]

@@ -12,7 +12,7 @@ from orbit4d.recon4d.composition import Track
 
 Floats = npt.NDArray[np.float64]
 
-#: Seconds between the moments at which others are looked at, and that anybody waits at most.
+#: Seconds between the times at which others are looked at, and that anybody waits at most.
 STEP, LONGEST_WAIT = 0.1, 2.0
 #: Places in a clip that are tried.
 _TRIED = 48
@@ -44,10 +44,10 @@ def phase_of(
     tried = np.arange(_TRIED) / _TRIED
     apart = min(APART, 1 / (2 * (member + 1)))
     free = [p for p in tried if all(_apart(p, o / clip_seconds) >= apart for o in others)]
-    moments = (first + np.linspace(0, shown, 65)) / clip_seconds
+    times = (first + np.linspace(0, shown, 65)) / clip_seconds
     found = []
     for p in free:
-        at = np.rint(((p + moments) % 1.0) * (len(rows) - 1)).astype(int)
+        at = np.rint(((p + times) % 1.0) * (len(rows) - 1)).astype(int)
         there = rows[at][np.isfinite(rows[at])]
         # The mean decides between places whose medians are one.
         found.append(float(np.median(there) + 0.1 * there.mean()) if len(there) else np.inf)
@@ -76,7 +76,7 @@ class Disc:
 
 
 def meetings(one: Disc, others: Sequence[Disc], seconds: float) -> Floats:
-    """[M, 3] (x, y, radius) of the others at the moments at which they touch `one`."""
+    """[M, 3] (x, y, radius) of the others at the times at which they touch `one`."""
     own = one.places(seconds)
     found = [np.zeros((0, 3))]
     for other in others:

@@ -12,7 +12,16 @@ from orbit4d.datasets.commands.options import Command, Place
 _NAMED = 8
 
 
-@click.command("fit", cls=Command, short_help="Propose rules from labels.")
+@click.command(
+    "fit",
+    cls=Command,
+    short_help="Propose rules from labels.",
+    groups={
+        "Input and output": "--table --out",
+        "Rules": "--preset --rules --model",
+        "Cross-validation": "--folds --seed",
+    },
+)
 @click.argument("labels", type=Place(as_text=True))
 @click.option("--table", type=str, default=None,
               help="Curated table with the measures. Default: the one that the labels were given for, or the "

@@ -48,7 +48,7 @@ def command(
     """Look at clips as playing previews and label them: accept, reject, flag, undo, all by keyboard.
 
     TABLE is what `orbit4d curate` wrote, DATASET a rendered dataset (path or URI). Every label is on the disk
-    before the page goes on. `orbit4d curate TABLE --labels FILE` takes them as the last word.
+    before the page continues. `orbit4d curate TABLE --labels FILE` takes them as the last word.
 
     \b
     Examples:

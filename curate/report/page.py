@@ -190,7 +190,7 @@ def _plots(table: pa.Table, rules: Rules, accepted: npt.NDArray[np.bool_]) -> st
     return f'<h2>Measures</h2>{key}<div class="plots">{"".join(figures)}</div>'
 
 
-#: Rules on similarities, of which the lowest counts: one moment that differs is enough.
+#: Rules on similarities, of which the lowest counts: one that differs is enough.
 _SIMILARITIES = {
     "max_alike": ("ssim_object_quarter", "ssim_object_half", "ssim_object_peak"),
     "max_ssim": ("ssim_quarter", "ssim_half"),
@@ -278,16 +278,16 @@ def _tile(row: Mapping[str, Any]) -> str:
     title = escape(f"{row['uid']} {row['action'] or ''}".strip())
     if row["preview"]:
         data = base64.b64encode(row["preview"]).decode("ascii")
-        picture = f'<img loading="lazy" alt="{title}" src="data:image/webp;base64,{data}">'
+        pixels = f'<img loading="lazy" alt="{title}" src="data:image/webp;base64,{data}">'
     else:
-        picture = '<div class="none">no preview</div>'
+        pixels = '<div class="none">no preview</div>'
     numbers = ", ".join(
         f"{text} {_short(row[name])}" for name, text in _SHOWN.items() if row[name] is not None
     )
     why = f'<div class="why">{escape(", ".join(row["reasons"]))}</div>' if row["reasons"] else ""
     detail = f"<div>{escape(row['detail'])}</div>" if row["detail"] else ""
     return (
-        f'<div class="tile">{picture}<div class="text"><b>{escape(row["uid"])}</b>'
+        f'<div class="tile">{pixels}<div class="text"><b>{escape(row["uid"])}</b>'
         f'{escape(row["action"] or "")}{why}{detail}<div class="numbers">{numbers}</div></div></div>'
     )
 

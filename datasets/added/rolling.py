@@ -2,7 +2,7 @@
 
 As with clips, the shard comes first, then the index part, then the staged files go: every put is atomic and
 every step can be repeated. Nothing of the clips' own shards, index or rejections is rewritten; refused
-actions are told in `rejected` as well.
+actions are listed in `rejected` as well.
 """
 
 from __future__ import annotations
@@ -182,11 +182,11 @@ def _moved(
 
 def _tell_refusals(store: Store, tables: Sequence[pa.Table]) -> None:
     rows = [row for table in tables for row in table.to_pylist() if row["refused"]]
-    told = {
+    given = {
         Rejection(
             row["uid"], row["action"] or f"#{row['action_index']}", row["kind"], row["refused"], row["detail"]
         )
         for row in rows
     }
-    new = told - set(rejections.read(store)) if told else set()
+    new = given - set(rejections.read(store)) if given else set()
     rejections.write(store, sorted(new, key=lambda row: (row.uid, row.action)))

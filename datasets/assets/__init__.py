@@ -1,1 +1,1 @@
-"""A look into untrusted asset files, without Blender."""
+"""Inspection of untrusted asset files, without Blender."""

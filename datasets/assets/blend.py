@@ -1,4 +1,4 @@
-"""A look into a .blend file without Blender: block lengths, and the files that it names.
+"""Inspection of a .blend file without Blender: block lengths, and the files that it names.
 
 Plain, gzip and Zstandard files are walked as a stream, never unpacked as a whole. The last data block,
 DNA1, describes every struct of the version that wrote the file, so that paths are found in files of any age.
@@ -40,7 +40,7 @@ PATH_FIELDS: dict[str, tuple[str, ...]] = {
 PACKED_FIELDS = ("packedfile", "packedfiles")
 #: Values of Image.source: a sequence of numbered files; made by Blender; a render result; UDIM tiles.
 _SEQUENCE, _GENERATED, _VIEWER, _TILED = 2, 4, 5, 6
-#: Libraries that name libraries: this many files are looked into.
+#: Libraries that name libraries: this many files are inspected.
 _MAX_LIBRARIES = 64
 _CHUNK = 1 << 20
 
@@ -95,7 +95,7 @@ def inspect_blend(path: str, data: memoryview, name: str) -> Inspection:
 
 
 def _look(path: str, data: memoryview, seen: set[str]) -> bool:
-    """Look into one file and the libraries it links. True where some could not be unpacked here."""
+    """Inspect one file and the libraries it links. True where some could not be unpacked here."""
     seen.add(os.path.realpath(path))
     if len(seen) > _MAX_LIBRARIES:
         raise BadFile("absurd", f"more than {_MAX_LIBRARIES} linked libraries")

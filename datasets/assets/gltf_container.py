@@ -13,7 +13,7 @@ from orbit4d.datasets.assets.inspection import LIMITS, BadFile
 
 
 def split_document(data: memoryview) -> tuple[dict[str, Any], memoryview | None]:
-    """JSON document and binary chunk of a .glb or .gltf (told apart by their contents, as Blender does)."""
+    """JSON document and binary chunk of a .glb or .gltf (known by their contents, as Blender does)."""
     if data[:4] != b"glTF":
         if len(data) > LIMITS.json_bytes:
             raise BadFile("absurd" if data[:1] == b"{" else "magic", f"{len(data)} bytes of JSON")

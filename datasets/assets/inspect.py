@@ -1,4 +1,4 @@
-"""A safe look into an asset file without Blender: refuse what is truncated, lying, hostile or absurd.
+"""Inspection of an asset file without Blender: refuse what is truncated, lying, hostile or absurd.
 
 `inspect` either returns an `Inspection` or raises `BadFile` with a reason code; no other exception, no hang,
 and memory bounded by `LIMITS` (files are mapped, and looked at in pieces). glTF and FBX are read structure by
@@ -18,7 +18,7 @@ __all__ = ["REASONS", "BadFile", "Inspection", "companion_files", "inspect"]
 
 
 def inspect(path: str | os.PathLike[str], sha256: str | None = None) -> Inspection:
-    """Look into one local asset file.
+    """Inspect one local asset file.
 
     `sha256` spares hashing the file again where the caller did. Raises BadFile and nothing else.
     """
@@ -34,7 +34,7 @@ def inspect(path: str | os.PathLike[str], sha256: str | None = None) -> Inspecti
         raise
     except Exception as error:
         # Hostile bytes reach many parsers (json, struct, zlib, expat, PIL); what one of them trips over is a
-        # property of the file, and the caller must be able to go on with the next one.
+        # property of the file, and the caller must be able to continue with the next one.
         raise BadFile("corrupt", f"{type(error).__name__}: {error}") from error
     return replace(found, sha256=digest)
 

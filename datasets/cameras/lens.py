@@ -78,7 +78,7 @@ def undistorted(image: npt.NDArray[np.uint8], camera: Camera, lens: Lens) -> npt
     """The image [H, W, C] that a pinhole with the intrinsics of `camera` (of the image's size) sees.
 
     Sampled bilinearly, colours weighed by alpha where there are four channels. What the lens did not see is
-    transparent there, else continued from the rim (a flat background goes on).
+    transparent there, else continued from the rim (a flat background continues).
     """
     column, row, seen = _map(camera.intrinsics, lens)
     h, w = image.shape[:2]

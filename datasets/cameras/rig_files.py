@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from orbit4d.datasets.cameras.camera import Camera
-from orbit4d.datasets.cameras.rigs import RigCamera, label_of, parse_rig
+from orbit4d.datasets.cameras.rigs import RIGS, RigCamera, label_of, parse_rig
 from orbit4d.datasets.cameras.transforms import read_transforms
 from orbit4d.datasets.core.errors import InputError
 
 #: How far a rotation may be from orthonormal.
 _ORTHONORMAL = 1e-3
-_TAKEN = ("static_orbit", "dynamic_orbit", "front_view")
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,10 @@ class FileCamera:
     c2w: tuple[tuple[float, ...], ...]
     """Camera-to-world matrices row by row, 16 numbers each, OpenGL axes, units of the normalised scene."""
     intrinsics: tuple[float, float, float, float, int, int]
-    """fl_x, fl_y, cx, cy in pixels of a picture of w x h."""
+    """fl_x, fl_y, cx, cy in pixels of an image of w x h."""
 
     def at(self, frames: int, edge: int) -> tuple[Camera, ...]:
-        """`frames` cameras for pictures whose longer side has `edge` pixels."""
+        """`frames` cameras for images whose longer side has `edge` pixels."""
         fl_x, fl_y, cx, cy, w, h = self.intrinsics
         scale = edge / max(w, h)
         size = (max(1, round(w * scale)), max(1, round(h * scale)))
@@ -60,7 +59,7 @@ class FileRig:
                 )
 
     def rig_cameras(self, frames: int, edge: int) -> list[RigCamera]:
-        """As `rigs.rig_cameras`, for pictures whose longer side has `edge` pixels."""
+        """As `rigs.rig_cameras`, for images whose longer side has `edge` pixels."""
         self.check_frames(frames)
         found = []
         for camera in self.cameras:
@@ -113,7 +112,7 @@ def read_rig(path: str | os.PathLike[str]) -> FileRig:
 def column_of(path: Path) -> str:
     """Name of a rig after its file: lower-case letters, digits and single underscores."""
     name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")[:60]
-    taken = name in _TAKEN or re.match(r"(sync|hemi36|ring)(_|$)", name) or parse_rig(name) is not None
+    taken = name in RIGS or re.match(r"(sync|hemi36|ring)(_|$)", name) or parse_rig(name) is not None
     return f"own_{name}".rstrip("_") if taken or not name or not name[0].isalpha() else name
 
 

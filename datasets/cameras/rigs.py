@@ -1,7 +1,7 @@
 """Rigs of synchronised cameras: any number of cameras that see the same times.
 
 Placements are those of SynCamVideo and MultiCamVideo (KwaiVGI/SynCamMaster, KwaiVGI/ReCamMaster), with the
-object's centre, the origin, as the target. Distances told in metres become units by `metres_per_unit`
+object's centre, the origin, as the target. Distances given in metres become units by `metres_per_unit`
 (2: an object whose longest edge is 1 unit stands for one of 2 m). Every camera draws from a stream of its
 own, so that more cameras or draws never change earlier ones.
 """
@@ -27,6 +27,9 @@ from orbit4d.datasets.cameras.moving_rig import SENSOR_MM, moving_camera, scene_
 from orbit4d.datasets.cameras.sampling import rng
 from orbit4d.datasets.core.errors import InputError
 
+#: Rigs of one camera, which every dataset may hold: around the object at rest, around it in motion, and
+#: standing still at the first view.
+RIGS = ("static_orbit", "dynamic_orbit", "front_view")
 METRES_PER_UNIT = 2.0
 #: Lens of the static rigs: focal length in mm and f-number.
 STATIC_LENS = (24.0, 5.0)
@@ -137,7 +140,7 @@ def rig_cameras(
 ) -> list[RigCamera]:
     """The cameras of a rig, each with `frames` poses.
 
-    `size` is (width, height) in pixels: a wider picture crops the square sensor. `ground` is the height of
+    `size` is (width, height) in pixels: a wider image crops the square sensor. `ground` is the height of
     the plane that moving cameras stay above, units. InputError for an unknown rig, naming those that are
     known, and where no moving camera can be drawn.
     """
@@ -222,7 +225,7 @@ def _moving(
 
 
 def _focal(lens_mm: float, size: tuple[int, int]) -> float:
-    """Focal length in pixels behind a square sensor as wide as the picture's longer side."""
+    """Focal length in pixels behind a square sensor as wide as the image's longer side."""
     return lens_mm / SENSOR_MM * max(size)
 
 

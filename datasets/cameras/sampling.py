@@ -123,5 +123,5 @@ def _check(found: Distribution, option: str, limits: tuple[float, float]) -> Non
         raise InputError(f"{option} {text}: give whole numbers")
     low, high = found.bounds
     if low < limits[0] or high > limits[1]:
-        mend = "; limit it as normal:MEAN:SD:LOW:HIGH" if np.isinf(low) or np.isinf(high) else ""
-        raise InputError(f"{option} {text}: values must lie within {limits[0]:g} to {limits[1]:g}{mend}")
+        fix = "; limit it as normal:MEAN:SD:LOW:HIGH" if np.isinf(low) or np.isinf(high) else ""
+        raise InputError(f"{option} {text}: values must lie within {limits[0]:g} to {limits[1]:g}{fix}")

@@ -302,10 +302,11 @@ def transforms_record(
     return {"camera_model": "OPENCV", **intrinsics_record(cameras[0]), **more, "frames": frames}
 
 
+def frame_record(camera: Camera, time: float, **names: Any) -> dict[str, Any]:
+    """One frame with intrinsics of its own; `names`, such as its file, stand first."""
+    return {**names, "transform_matrix": camera.c2w.tolist(), **intrinsics_record(camera), "time": time}
+
+
 def cameras_record(cameras: Sequence[Camera], times: Sequence[float]) -> dict[str, Any]:
     """A record of cameras with intrinsics of their own, and their times."""
-    frames = [
-        {"transform_matrix": camera.c2w.tolist(), **intrinsics_record(camera), "time": time}
-        for camera, time in zip(cameras, times)
-    ]
-    return {"frames": frames}
+    return {"frames": [frame_record(camera, time) for camera, time in zip(cameras, times)]}

@@ -81,7 +81,7 @@ def one_line(error: Exception, words: Sequence[str] = ()) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
         return "no space left for the output; free space and run the same command again", 1
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        mend = {
+        fix = {
             errno.ENOSPC: "free space and run the same command again",
             errno.EROFS: "choose a place that can be written",
             errno.EACCES: "choose a place that you may use",
@@ -90,7 +90,7 @@ def one_line(error: Exception, words: Sequence[str] = ()) -> tuple[str, int]:
             errno.ENOTDIR: "check the path",
             errno.ENAMETOOLONG: "choose a shorter name",
         }.get(error.errno or 0, "check the path")
-        return f"{os.fsdecode(error.filename)}: {error.strerror}; {mend}", 1
+        return f"{os.fsdecode(error.filename)}: {error.strerror}; {fix}", 1
     return f"{kind.__name__}: {text} (run again with --debug for the traceback)", 1
 
 

@@ -1,4 +1,4 @@
-"""A command as it was typed, for messages that say how to go on."""
+"""A command as it was typed, for messages that say how to continue."""
 
 from __future__ import annotations
 

@@ -59,6 +59,6 @@ def _read_again() -> None:
 def token_hint() -> str:
     """What to try where a cluster cannot be reached, as far as tokens may be the reason."""
     if kept := kept_token():
-        mend = f"set {_MODE}=disabled where it has none, or {_TOKEN}"
-        return f"the token in {kept} may not be the cluster's: {mend}"
+        fix = f"set {_MODE}=disabled where it has none, or {_TOKEN}"
+        return f"the token in {kept} may not be the cluster's: {fix}"
     return f"where it asks for a token set {_MODE}=token and {_TOKEN}"

@@ -66,9 +66,11 @@ def write_text(
     write_bytes(path, text.encode(encoding, errors), durable)
 
 
-def write_json(path: str | os.PathLike[str], values: Any, durable: bool = False) -> None:
+def write_json(
+    path: str | os.PathLike[str], values: Any, durable: bool = False, ascii_only: bool = True
+) -> None:
     """Write a JSON file, indented by one and ended by a newline as all of ours are."""
-    write_text(path, json.dumps(values, indent=1) + "\n", durable)
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=ascii_only) + "\n", durable)
 
 
 @contextmanager

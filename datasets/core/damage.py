@@ -1,4 +1,4 @@
-"""What a parser raises on the bytes of a file is damage of that file, and is told as such.
+"""What a parser raises on the bytes of a file is damage of that file, and is reported as such.
 
 Parsers of stored bytes (Parquet's footer, JSON, image headers, tensors) raise whatever they trip over:
 UnicodeDecodeError on a flipped bit in a column's name, KeyError on a column that is gone, OverflowError on a
@@ -16,8 +16,8 @@ VERIFY = "run `orbit4d verify`"
 
 
 @contextmanager
-def reading(path: str, what: str = "damaged", mend: str = VERIFY) -> Iterator[None]:
-    """Turn any exception inside into WorkError `<path>: <what> (<why>); <mend>`.
+def reading(path: str, what: str = "damaged", fix: str = VERIFY) -> Iterator[None]:
+    """Turn any exception inside into WorkError `<path>: <what> (<why>); <fix>`.
 
     WorkError keeps its text and gets the file's name where that is missing. InputError passes, and so does
     FileNotFoundError, which the caller knows better.
@@ -27,11 +27,11 @@ def reading(path: str, what: str = "damaged", mend: str = VERIFY) -> Iterator[No
     except WorkError as error:
         if path in str(error):
             raise
-        raise WorkError(f"{path}: {error}; {mend}") from error
+        raise WorkError(f"{path}: {error}; {fix}") from error
     except (OrbitError, FileNotFoundError):
         raise
     except Exception as error:
-        raise WorkError(f"{path}: {what} ({reason(error)}); {mend}") from error
+        raise WorkError(f"{path}: {what} ({reason(error)}); {fix}") from error
 
 
 def reason(error: BaseException) -> str:

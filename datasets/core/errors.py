@@ -6,7 +6,7 @@ import errno
 
 
 class OrbitError(Exception):
-    """Base of every error orbit4d raises on purpose. Its text is one line: the input, and the mend."""
+    """Base of every error orbit4d raises on purpose. Its text is one line: the input, and the fix."""
 
     exit_code = 1
 
@@ -51,8 +51,8 @@ def storage_fault(where: str, error: Exception, remote: bool = True) -> StorageF
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return StorageFailed(f"{where}: the disk is full; free space and run the same command again")
         if isinstance(error, PermissionError | NotADirectoryError) or error.errno == errno.EROFS:
-            mend = "check the credentials" if remote else "choose a place you may use"
-            return StorageRefused(f"{where}: {error.strerror or error}; {mend}")
+            fix = "check the credentials" if remote else "choose a place you may use"
+            return StorageRefused(f"{where}: {error.strerror or error}; {fix}")
         return StorageFailed(f"{where}: {error}")
     # Cloud clients raise exceptions of their own (no credentials, no such bucket, no route).
     return StorageRefused(f"{where}: {error}; check the address and the credentials")

@@ -260,8 +260,8 @@ def refuse_taken(path: str | os.PathLike[str], overwrite: bool | None = None) ->
     `overwrite` None: there is no option --overwrite to name.
     """
     if not overwrite and taken(path):
-        mend = ", or --overwrite" if overwrite is not None else ""
-        raise InputError(f"{os.fspath(path)}: is there already; give another --out{mend}")
+        fix = ", or --overwrite" if overwrite is not None else ""
+        raise InputError(f"{os.fspath(path)}: is there already; give another --out{fix}")
 
 
 class NamedStream:

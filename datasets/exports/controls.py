@@ -1,4 +1,4 @@
-"""Control videos: what a clip stores beside its colours, as pictures that a control model reads.
+"""Control videos: what a clip stores beside its colours, as images that a control model reads.
 
 Each kind is a function of a clip at the export's size; it gives RGB frames and the numbers that undo the
 mapping, none called like a kind, since a VideoFolder has columns of those names. `flow` and `tracks` come

@@ -13,7 +13,7 @@ from PIL import Image
 
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.datasets.exports.settings import ExportSettings, colour_of
+from orbit4d.datasets.exports.settings import ExportSettings, behind
 from orbit4d.datasets.store.clip import Clip
 
 Pixels = npt.NDArray[np.uint8]
@@ -110,13 +110,6 @@ def shortened(clip: Clip, count: int) -> Clip:
 def background_of(settings: ExportSettings, name: str) -> tuple[int, int, int]:
     """The colour behind a clip."""
     if settings.background != "random":
-        return colour_of(settings.background)
+        return behind(settings.background)
     drawn = hashlib.sha256(f"orbit4d background {settings.seed} {name}".encode()).digest()
     return drawn[0], drawn[1], drawn[2]
-
-
-def on_background(rgba: Pixels, colour: tuple[int, int, int]) -> Pixels:
-    """Straight RGBA [F, H, W, 4] on a colour, in sRGB values, rounded: uint8 [F, H, W, 3]."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    behind = (255 - alpha) * np.array(colour, np.uint16)
-    return ((rgba[..., :3] * alpha + behind + 127) // 255).astype(np.uint8)

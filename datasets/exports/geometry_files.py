@@ -93,7 +93,7 @@ def _actions(
         try:
             geometry = read_geometry(index, uid, action_index)
         except InputError as error:
-            # Not rendered, or refused: the line says which, and what mends it.
+            # Not rendered, or refused: the line says which, and what fixes it.
             done.notes.append(f"{error}; left out")
             continue
         done.actions += 1

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.images.over import Colour8, colour_of
 
 #: Kinds of control videos. `flow` and `tracks` need the geometry pass.
 CONTROLS = ("depth", "normal", "mask", "flow", "tracks")
@@ -15,8 +16,6 @@ PLUECKER = ("float16", "float32")
 #: x264's quality of exported videos, and their rate where none is asked for.
 CRF = 18
 FPS = 24.0
-
-_NAMED = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128), "gray": (128, 128, 128)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class ExportSettings:
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise InputError(f"--fps {self.fps:g}: give a rate above 0, at most 1000")
         if self.background != "random":
-            colour_of(self.background)
+            behind(self.background)
         for size in self.sizes:
             if min(size) < 16 or max(size) > 8192:
                 raise InputError(f"--size {size[0]}x{size[1]}: edges are 16 to 8192 pixels")
@@ -73,16 +72,13 @@ def _one_of(option: str, value: str | None, known: tuple[str, ...]) -> None:
         raise InputError(f"{option} {value}: known are {', '.join(known)}")
 
 
-def colour_of(text: str) -> tuple[int, int, int]:
-    """0 to 255 each of `white`, `black`, `grey`, `#rrggbb` or `r,g,b`. Raises InputError."""
-    if text in _NAMED:
-        return _NAMED[text]
-    if re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-        return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
-    parts = text.split(",")
-    if len(parts) == 3 and all(part.strip().isdigit() and int(part) <= 255 for part in parts):
-        return int(parts[0]), int(parts[1]), int(parts[2])
-    raise InputError(f"--background {text}: give white, black, grey, #rrggbb, r,g,b of 0 to 255, or random")
+def behind(text: str) -> Colour8:
+    """Red, green, blue in 0 to 255 of a colour's text (`over.colour_of`). InputError for any other."""
+    if (colour := colour_of(text)) is None:
+        raise InputError(
+            f"--background {text}: give white, black, grey, #rrggbb, r,g,b of 0 to 255, or random"
+        )
+    return colour
 
 
 def sizes_of(text: str | None) -> tuple[tuple[int, int], ...]:

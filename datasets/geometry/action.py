@@ -19,7 +19,7 @@ from orbit4d.datasets.geometry.vertices import Quantised, bits_for, quantise, re
 
 MAGIC = b"O4DGEOM1"
 
-#: How a texture goes on beyond its edges, by the number that kernels know it under.
+#: How a texture continues beyond its edges, by the number that kernels know it under.
 WRAPS = ("repeat", "extend", "clip")
 
 
@@ -246,7 +246,7 @@ def decode_mesh(data: bytes, name: str) -> tuple[ActionMesh, dict[str, Any]]:
         rest: dict[str, Any] = {}
         if "alpha_uv" in blocks:
             rest["alpha_uv"] = blocks["alpha_uv"][blocks["alpha_uv_of_corner"]].reshape(-1, 3, 2)
-        maps = [AlphaMap(blocks[f"alpha_{k}"], **told) for k, told in enumerate(header["alpha"])]
+        maps = [AlphaMap(blocks[f"alpha_{k}"], **given) for k, given in enumerate(header["alpha"])]
         mesh = _of(
             found,
             {
@@ -254,7 +254,7 @@ def decode_mesh(data: bytes, name: str) -> tuple[ActionMesh, dict[str, Any]]:
                 "faces": blocks["faces"],
                 "material": blocks["material"],
                 "object": blocks["object"],
-                "materials": tuple(Material(**told) for told in header["materials"]),
+                "materials": tuple(Material(**given) for given in header["materials"]),
                 "objects": tuple(header["objects"]),
                 "shown": bits.astype(bool).reshape(n_times, n_objects),
                 "uv": uv,

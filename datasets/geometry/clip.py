@@ -43,7 +43,7 @@ class ClipGeometry:
         return len(self.cameras)
 
     def resized(self, width: int, height: int) -> ClipGeometry:
-        """The same views on another grid of pixels: everything is drawn anew for it."""
+        """The same views on another grid of pixels: everything is drawn again for it."""
         first = self.cameras[0]
         if (width, height) == (first.w, first.h):
             return self

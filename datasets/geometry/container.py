@@ -31,10 +31,10 @@ _MOST_BYTES = 1 << 31
 
 def pack(magic: bytes, header: Mapping[str, Any], blocks: Mapping[str, tuple[Array, str]]) -> bytes:
     """Bytes of a file; `blocks` are name -> (array, codec). `magic` has 8 bytes."""
-    told, pieces, offset = {}, [], 0
+    given, pieces, offset = {}, [], 0
     for name, (array, codec) in blocks.items():
         data = _encode(array, codec)
-        told[name] = {
+        given[name] = {
             "dtype": array.dtype.newbyteorder("<").str,
             "shape": list(array.shape),
             "codec": codec,
@@ -44,7 +44,7 @@ def pack(magic: bytes, header: Mapping[str, Any], blocks: Mapping[str, tuple[Arr
         }
         pieces.append(data)
         offset += len(data)
-    text = json.dumps({**header, "blocks": told}, sort_keys=True, ensure_ascii=False).encode()
+    text = json.dumps({**header, "blocks": given}, sort_keys=True, ensure_ascii=False).encode()
     return _PREFIX.pack(magic, len(text)) + text + b"".join(pieces)
 
 
@@ -56,7 +56,7 @@ def unpack(magic: bytes, data: bytes, name: str) -> tuple[dict[str, Any], dict[s
             raise ValueError(f"begins with {found!r}, not {magic!r}")
         start = _PREFIX.size + length
         header = json.loads(data[_PREFIX.size : start])
-        arrays = {key: _decode(data, start, told) for key, told in header.pop("blocks").items()}
+        arrays = {key: _decode(data, start, given) for key, given in header.pop("blocks").items()}
     except Exception as error:
         # Bytes from elsewhere can be wrong in every way; what they are is not known until they are read.
         raise WorkError(f"{name}: damaged ({type(error).__name__}: {error}); run `orbit4d verify`") from error
@@ -81,18 +81,18 @@ def _encode(array: Array, codec: str) -> bytes:
     return data
 
 
-def _decode(data: bytes, start: int, told: Mapping[str, Any]) -> Array:
-    dtype, shape = np.dtype(told["dtype"]), tuple(told["shape"])
+def _decode(data: bytes, start: int, given: Mapping[str, Any]) -> Array:
+    dtype, shape = np.dtype(given["dtype"]), tuple(given["shape"])
     if dtype.hasobject or min(shape, default=0) < 0:
-        raise ValueError(f"a block of {told['dtype']} {told['shape']}")
+        raise ValueError(f"a block of {given['dtype']} {given['shape']}")
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    first = start + told["offset"]
-    packed = data[first : first + told["length"]]
-    if len(packed) != told["length"] or zlib.crc32(packed) != told["crc32"] or size > _MOST_BYTES:
+    first = start + given["offset"]
+    packed = data[first : first + given["length"]]
+    if len(packed) != given["length"] or zlib.crc32(packed) != given["crc32"] or size > _MOST_BYTES:
         raise ValueError("a block whose checksum does not fit")
-    steps = told["codec"].split("+")
+    steps = given["codec"].split("+")
     if steps.pop() != "zstd":
-        raise ValueError(f"no codec {told['codec']!r}")
+        raise ValueError(f"no codec {given['codec']!r}")
     raw = pa.Codec("zstd").decompress(packed, decompressed_size=size, asbytes=True)
     array = np.frombuffer(raw, np.uint8)
     if steps and steps[-1] == "split":
@@ -106,5 +106,5 @@ def _decode(data: bytes, start: int, told: Mapping[str, Any]) -> Array:
     if steps == ["delta"]:
         return np.cumsum(array, axis=0, dtype=dtype)
     if steps:
-        raise ValueError(f"no codec {told['codec']!r}")
+        raise ValueError(f"no codec {given['codec']!r}")
     return array

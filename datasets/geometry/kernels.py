@@ -219,7 +219,7 @@ def visible(points, triangles, barycentric, h, faces, kind, alpha, width, height
     """[N] uint8: whether the ray to each of `points` [N, 3] (homogeneous pixels) meets it first.
 
     `triangles` [N] and `barycentric` [N, 3] say on which surface each lies. The points are binned into cells
-    of 2 x 2 pixels, and every triangle is held against those in the cells that it reaches.
+    of 2 x 2 pixels, and every triangle is compared with those in the cells that it reaches.
     """
     columns, rows = (width + 1) // 2, (height + 1) // 2
     head = np.full(columns * rows, -1, np.int32)

@@ -24,7 +24,7 @@ _LOW_GRAIN, _HIGH_GRAIN = 2.5, 4.5
 _MAX_GRAIN = 0.12
 #: How far the border may stray from its colour and still be flat, once grain is smoothed away.
 _FLAT = 0.06
-#: The same from the colour that a generator was told to draw: what it drew may have a tint.
+#: The same from the colour that a generator was asked to draw: what it drew may have a tint.
 _TINT = 0.12
 #: The same for a single photo, in 255ths: cameras and JPEG stray further than renders do.
 _PHOTO = 24

@@ -66,7 +66,8 @@ def read_sized_image(
 def read_images(
     folder_or_files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], max_edge: int | None = None
 ) -> Pixels:
-    """All images of a folder in natural order, or the files given in theirs: uint8 [N, H, W, 4].
+    """All images of a folder in natural order, or the files given in theirs, upright: straight RGBA
+    as uint8 [N, H, W, 4].
 
     They are reduced one by one, so that memory is that of the result. InputError where there is none, or
     where their sizes differ.

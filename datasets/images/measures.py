@@ -5,6 +5,7 @@ Images are uint8 or floats in [0, 1]; straight RGBA where an alpha is needed. No
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ _K1, _K2 = 0.01, 0.03
 #: Highest PSNR in dB that enters a mean which people read: that of 8-bit rounding. One infinity would be the
 #: mean, and a clip that ends as it began repeats its first frame.
 READ_CEILING = 60.0
-#: Least mean squared error that is told from 0 where values are single frames' (PSNR 100 dB).
+#: Least mean squared error that is distinguished from 0 where values are single frames' (PSNR 100 dB).
 LEAST_ERROR = 1e-10
 #: Alpha (of 255) from which a pixel counts as covered: anti-aliasing's faintest fringe does not.
 ALPHA_SOLID = 8
@@ -129,6 +130,11 @@ def squared_difference(a: Any, b: Any) -> Any:
     """
     difference = a - b
     return difference * difference
+
+
+def decibels(error: float) -> float:
+    """PSNR in dB of a mean squared error of values in [0, 1]: at most 100, that of `LEAST_ERROR`."""
+    return -10 * math.log10(max(error, LEAST_ERROR))
 
 
 def psnr(a: npt.ArrayLike, b: npt.ArrayLike) -> float:

@@ -27,7 +27,7 @@ from orbit4d.datasets.core.errors import InputError
 
 
 class NotMeasured(Exception):
-    """A metric cannot be computed here; the text says why and what would mend it."""
+    """A metric cannot be computed here; the text says why and what would fix it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""RGBA over a colour: the two formulas, for arrays and tensors alike.
+"""RGBA over a colour: the formulas, for arrays and tensors alike.
 
 Kernels that repeat them for speed are twins that tests compare with these: `images/composite.py` (loader) and
 `recon4d/fitting/fused_loss.py` (loss).
@@ -7,6 +7,9 @@ Kernels that repeat them for speed are twins that tests compare with these: `ima
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 Colour8 = tuple[int, int, int]
 
@@ -33,6 +36,13 @@ def over(rgb: Any, alpha: Any, colour: Any) -> Any:
 def over_premultiplied(rgb: Any, alpha: Any, colour: Any) -> Any:
     """`over` for colours that are multiplied by alpha already: rgb + (1 - alpha) · colour."""
     return rgb + (1 - alpha) * colour
+
+
+def over_bytes(rgba: npt.NDArray[np.uint8], colour: Colour8) -> npt.NDArray[np.uint8]:
+    """Straight RGBA [..., 4] over a colour of 0 to 255, rounded: uint8 [..., 3], in integers alone."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    below = (255 - alpha) * np.array(colour, np.uint16)
+    return ((rgba[..., :3] * alpha + below + 127) // 255).astype(np.uint8)
 
 
 def colour_of(text: str) -> Colour8 | None:

@@ -56,7 +56,7 @@ class Index:
     """The committed rows of a dataset, numbered 0 .. len-1 in the order of the parts.
 
     Opening reads the footers of the parts only. Safe for many threads; picklable (a copy opens the files
-    anew).
+    again).
     """
 
     def __init__(self, uri: str | os.PathLike[str] | Store) -> None:

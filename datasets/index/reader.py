@@ -20,7 +20,7 @@ from orbit4d.datasets.store.schema import row_clip, row_spans
 def read_members(store: Store, row: Mapping[str, Any], passes: bool = True) -> list[bytes]:
     """Encoded images of an index row (frames, then passes by name), by one ranged read of its shard.
 
-    Whole clips are held against the row's sha256: what is copied or measured from damaged bytes would look
+    Whole clips are compared with the row's sha256: what is copied or measured from damaged bytes would look
     sound ever after. Raises WorkError.
     """
     spans = row_spans(row, passes)

@@ -49,7 +49,7 @@ def import_diffusion4d(
 
     Cameras: their JSON, else `azimuth0_deg`, else the folder's `_az`/`_el` suffix, else 0. An asset rendered
     from several azimuths gets one orbit each, the one without a suffix first. Broken folders become
-    rejections. Run again, it goes on. The three published archives hold one rig each: import each into a
+    rejections. Run again, it resumes. The three published archives hold one rig each: import each into a
     dataset of its own, then `orbit4d merge` joins them clip by clip.
     """
     config = {"imported": "diffusion4d", "azimuth0_deg": azimuth0_deg}

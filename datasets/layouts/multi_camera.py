@@ -15,10 +15,11 @@ from typing import Any
 from orbit4d.datasets.core.cores import usable_cores
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.progress import Progress
-from orbit4d.datasets.exports.fitting import background_of, on_background, shortened
+from orbit4d.datasets.exports.fitting import background_of, shortened
 from orbit4d.datasets.exports.frame_rules import check_rule, frame_count
 from orbit4d.datasets.exports.placing import files_in_order, placed
 from orbit4d.datasets.exports.settings import CRF, ExportSettings
+from orbit4d.datasets.images.over import over_bytes
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_members
 from orbit4d.datasets.layouts import dnerf, n3dv, nerfstudio, syncammaster
@@ -147,7 +148,7 @@ def _clip_files(
 
     def video(some: Clip) -> bytes:
         # One background a scene: its cameras see the same ground.
-        frames = on_background(some.pixels(), background_of(settings, scene.name))
+        frames = over_bytes(some.pixels(), background_of(settings, scene.name))
         return encode_mp4(frames, settings.fps or form.fps, None if settings.exact else CRF)
 
     return form.clip_files(scene, place, clip, settings, video), form.measure(clip)
@@ -198,7 +199,7 @@ def import_scenes(
     """Import scenes of a layout of READERS, folders or tars (read as streams), into a dataset at `out`.
 
     What `orbit4d export` wrote comes back as the clips it was, but for what a video loses; of published sets
-    each scene becomes an asset, each camera an orbit. Broken scenes become rejections. Run again, it goes on.
+    each scene becomes an asset, each camera an orbit. Broken scenes become rejections. Run again, it resumes.
     InputError for an unknown layout, or a source that holds no scene of it.
     """
     if layout not in READERS:

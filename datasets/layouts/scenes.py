@@ -1,4 +1,4 @@
-"""Scenes of several cameras: the clips of one action under one light that see the same moments.
+"""Scenes of several cameras: the clips of one action under one light that see the same times.
 
 A clip is one camera, and its orbit the camera's number, whatever rig rendered it. What a layout has no place
 for is kept beside it as the record of each clip, so that importing the export again gives the same clips.
@@ -67,7 +67,7 @@ def is_static(clip: Clip) -> bool:
 
 
 def scenes_of(index: Index, rows: Sequence[int]) -> Iterator[Scene]:
-    """Scenes of index rows, asset by asset. InputError for cameras of a scene that see different moments."""
+    """Scenes of index rows, asset by asset. InputError for cameras of a scene that see different times."""
     number = 0
     for group in _assets(index, rows):
         sorted_rows: dict[str, list[tuple[int, int, Clip]]] = {}
@@ -108,7 +108,7 @@ def _check(scene: Scene) -> None:
     for clip in scene.clips[1:]:
         if clip.time != first.time:
             raise InputError(
-                f"{scene.name}: {camera_label(first)} and {camera_label(clip)} see different moments "
+                f"{scene.name}: {camera_label(first)} and {camera_label(clip)} see different times "
                 f"({len(first.time)} and {len(clip.time)} frames); render them as one rig"
             )
     if len(set(scene.labels)) < len(scene.labels):

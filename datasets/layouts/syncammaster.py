@@ -4,7 +4,7 @@
 static. 2025 and MultiCamVideo: `train/f24_aperture5/sceneN/videos/cam01.mp4` and `cameras/
 camera_extrinsics.json`, frame -> camera -> matrix string of six digits. ReCamMaster reads the latter through
 `metadata.csv` (file_name below train/, text). What these files have no place for, the target and metres a
-unit too, stands beside the cameras in `orbit4d.json`; axes and units are told in cameras/unreal.py.
+unit too, stands beside the cameras in `orbit4d.json`; axes and units stand in cameras/unreal.py.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class OrbitLoader:
     epochs unless persistent_workers says otherwise.
 
     InputError for an option that DataLoader does not take, or that would change the order. WorkError, while
-    batches are drawn, for workers without shared memory (a small /dev/shm), naming the mend.
+    batches are drawn, for workers without shared memory (a small /dev/shm), naming the fix.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class OrbitLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Batches of the epoch that are left for this rank; then the next epoch is the current one."""
-        # What keeps an epoch of its own (an OrbitDataset, a wrapper that passes it on) is told it too.
+        # What keeps an epoch of its own (an OrbitDataset, a wrapper that passes it on) is given it too.
         if callable(set_epoch := getattr(self.dataset, "set_epoch", None)):
             set_epoch(self.epoch)
         n = len(self.dataset)
@@ -144,7 +144,7 @@ class OrbitLoader:
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from a saved state; one of another data set, seed or order raises InputError."""
+        """Continue from a saved state; one of another data set, seed or order raises InputError."""
         for key, have in (
             ("seed", self.seed),
             ("samples", len(self.dataset)),

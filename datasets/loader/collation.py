@@ -43,11 +43,11 @@ class Batch(dict[str, Any]):
         if key not in self.lacking:
             raise KeyError(key)
         clip = _clip_of(key)
-        mend = "select with where=, or look whether the batch has it"
+        fix = "select with where=, or look whether the batch has it"
         if clip:
             require = dict.fromkeys(("dynamic", clip))
-            mend = f"OrbitDataset(..., require={tuple(require)}) leaves such samples out"
-        raise MissingKey(f"{key}: {self.lacking[key]} has none, so this batch has none: {mend}")
+            fix = f"OrbitDataset(..., require={tuple(require)}) leaves such samples out"
+        raise MissingKey(f"{key}: {self.lacking[key]} has none, so this batch has none: {fix}")
 
 
 def collate(samples: Sequence[Any]) -> Any:

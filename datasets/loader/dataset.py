@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import Dataset
 
 from orbit4d.datasets.added.rows import clip_sample
@@ -21,6 +20,7 @@ from orbit4d.datasets.core.damage import reading
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.codec import decode_clip
 from orbit4d.datasets.images.over import colour_of
+from orbit4d.datasets.images.resize import smooth
 from orbit4d.datasets.index.details import Details, DetailsCache
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_span
@@ -78,7 +78,7 @@ class OrbitDataset(Dataset[OrbitSample]):
         geometry: kinds to derive: flow, scene_flow, tracks, pointmap, pointmap_camera, pointmap_first, depth,
             normal, nocs, object, material, triangle. Samples whose action has no geometry, or had it
             refused, are left out; `left_out` counts them by reason.
-        track_points: points that `tracks` follows, drawn anew for each sample and epoch.
+        track_points: points that `tracks` follows, drawn again for each sample and epoch.
         threads: decode the frames of an item side by side; loader workers are the other way to use cores.
 
     InputError for an unknown split, background, clip name or column, and for a pass that is not stored. Each
@@ -255,10 +255,7 @@ class OrbitDataset(Dataset[OrbitSample]):
             return rgb, alpha
         size = (self.size[1], self.size[0])
         # On one background compositing and resizing commute, so this equals resizing premultiplied colour.
-        return tuple(
-            functional.interpolate(plane, size=size, mode="bilinear", antialias=True).clamp(0, 1)
-            for plane in (rgb, alpha)
-        )  # type: ignore[return-value]
+        return smooth(rgb, size), smooth(alpha, size)
 
     def _passes(self, row: Details, number: int) -> dict[str, Tensor]:
         """The passes asked for of index row `number`, [F, C, H, W] each, by one read."""

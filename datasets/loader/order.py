@@ -1,8 +1,8 @@
 """In which order samples come: a function of (seed, epoch) alone, whatever the workers and ranks.
 
 Global step k takes the samples k·G .. (k+1)·G of the epoch's permutation, G = batch size x ranks; rank r gets
-every `world`-th of them. So the state of a run is one number, the samples consumed, and a run may go on with
-another number of workers, ranks or another batch size.
+every `world`-th of them. So the state of a run is one number, the samples consumed, and a run may continue
+with another number of workers, ranks or another batch size.
 """
 
 from __future__ import annotations

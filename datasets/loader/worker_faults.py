@@ -1,6 +1,6 @@
-"""What befalls loader workers outside of our code, in one line with the mend.
+"""What befalls loader workers outside of our code, in one line with the fix.
 
-A container gives /dev/shm 64 MiB unless told otherwise; batches pass through it from the workers to the
+A container gives /dev/shm 64 MiB unless asked otherwise; batches pass through it from the workers to the
 training process. PyTorch's and Python's own errors name a temporary file, a signal or a number.
 """
 

@@ -1,7 +1,7 @@
 """How a run that fills a dataset is getting on: `progress.json`, written by its driver while it works.
 
 It is a note for people (`orbit4d status`) and nothing else reads it: what is done, rejected and quarantined
-follows from the dataset itself. A driver that cannot write it goes on.
+follows from the dataset itself. A driver that cannot write it continues.
 """
 
 from __future__ import annotations

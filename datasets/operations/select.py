@@ -54,7 +54,7 @@ def chosen(
 
 def accepted(index: Index, table: str, notes: list[str] | None = None) -> npt.NDArray[np.bool_]:
     """[R] rows whose (uid, action_index) the curated table at `table` accepts; an action that the table does
-    not name is not accepted. Accepted actions that the dataset lacks are told in `notes`. Raises InputError
+    not name is not accepted. Accepted actions that the dataset lacks are named in `notes`. Raises InputError
     for a table without verdicts."""
     columns = ("uid", "action_index", "verdict")
     rows = read_table(table, columns)
@@ -173,7 +173,7 @@ def select_copy(
     table: str | None = None,
     notes: list[str] | None = None,
 ) -> int:
-    """Write the chosen clips as a dataset of their own; returns its clips. Run again, it goes on."""
+    """Write the chosen clips as a dataset of their own; returns its clips. Run again, it resumes."""
     index = Index(uri)
     keep = chosen(index, where, split, table, notes)
     check_chosen(index, keep, split, notes)
@@ -192,8 +192,8 @@ def check_chosen(
     if not keep.any():
         have = fallen(index) if split is not None else ""
         why = "; ".join([*([f"the splits are {have}"] if have else []), *(notes or ())])
-        told = f" ({why})" if why else ""
-        raise InputError(f"{index.store.uri}: no clip matches{told}; nothing was written")
+        given = f" ({why})" if why else ""
+        raise InputError(f"{index.store.uri}: no clip matches{given}; nothing was written")
 
 
 @dataclass

@@ -30,7 +30,7 @@ from orbit4d.datasets.store.schema import REJECTED_SCHEMA, SPLITS, row_spans
 from orbit4d.datasets.store.shards import member_name_before, only_here
 from orbit4d.datasets.store.staging import image_size, load_staged, staged_assets
 
-#: damage: committed data is wrong. uncommitted: rests of an interrupted run, which `--repair` removes.
+#: damage: committed data is wrong. uncommitted: leftovers of an interrupted run, which `--repair` removes.
 Kind = Literal["damage", "uncommitted"]
 
 
@@ -267,8 +267,8 @@ def _shard_faults(data: bytes, rows: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{sample}: {error}"
         else:
             if size != (row["width"], row["height"]):
-                told = f"{row['width']}x{row['height']}"
-                yield f"{sample}: frames of {size[0]}x{size[1]}, the index says {told}"
+                given = f"{row['width']}x{row['height']}"
+                yield f"{sample}: frames of {size[0]}x{size[1]}, the index says {given}"
 
 
 def _check_staging(store: Store, seen: Verification) -> None:

@@ -17,9 +17,9 @@ __all__ = ["NotFetched", "fetch_asset"]
 def fetch_asset(
     path: str, sha256: str, scratch: str, learn: Callable[[str], object] = lambda sha256: None
 ) -> tuple[str, Inspection]:
-    """(local path, what a look into the file shows) of an asset; `scratch` holds what was downloaded.
+    """(local path, what inspecting the file shows) of an asset; `scratch` holds what was downloaded.
 
-    `learn` is told the hash of what was downloaded, also where it is then refused.
+    `learn` is given the hash of what was downloaded, also where it is then refused.
 
     `sha256` is what the driver has read or was promised, '' where nobody knows it yet: the inspection has it
     then. Raises BadFile, also for other contents than the promised ones, and NotFetched for a download that

@@ -107,7 +107,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def read_rows(source: str) -> list[list[str]]:
-    """Fields of a CSV file, row by row, blanks around them taken off and empty rows left out.
+    """Fields of a CSV file, row by row, blanks around them removed and empty rows left out.
 
     Comma, semicolon or tab between the fields, whichever the first row has. Raises InputError for rows of
     different lengths (text with an unquoted comma in it) and open quotes, with the line.

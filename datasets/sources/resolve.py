@@ -149,7 +149,7 @@ def _ask(candidate: Candidate) -> Read:
 
 
 def _local_size(candidate: Candidate) -> int:
-    """Bytes of a local asset, 0 where it cannot be told."""
+    """Bytes of a local asset, 0 where it is not known."""
     try:
         return 0 if candidate.problem or is_uri(candidate.path) else os.path.getsize(candidate.path)
     except OSError:

@@ -12,14 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.datasets.cameras.camera import Camera
+from orbit4d.datasets.cameras.rigs import RIGS
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.codec import Pixels, decode, encode_webp, suffix
 from orbit4d.datasets.store.passes import decode_pass, missing_pass
 
 __all__ = ["RIGS", "Clip", "ClipKey", "decode", "encode_webp", "member_names"]
-
-#: Rigs every dataset may hold; others (rings of synchronised cameras) may be added under new names.
-RIGS = ("static_orbit", "dynamic_orbit", "front_view")
 
 #: (uid, action_index, rig, orbit), and the light where it is not 0: what makes a clip unique in a dataset.
 ClipKey = tuple[str, int, str, int] | tuple[str, int, str, int, int]
@@ -53,7 +51,7 @@ class Clip:
     seconds: tuple[float, ...]
     """N times in seconds on the asset's clock."""
     window: tuple[float, float]
-    """First and last moment that moves, seconds."""
+    """Start and end of what moves, seconds."""
     scale: float
     """World units of the clip per asset unit."""
     centre: tuple[float, float, float]
@@ -88,7 +86,7 @@ class Clip:
     rig_draw: int | None = None
     """Which draw of the rig's cameras, from 0."""
     metres_per_unit: float | None = None
-    """Metres that a unit of the clip's world stands for, where a rig is told in metres."""
+    """Metres that a unit of the clip's world stands for, where a rig is given in metres."""
     lens_mm: float | None = None
     """Focal length in mm, for a sensor of `sensor_mm` width."""
     sensor_mm: float | None = None

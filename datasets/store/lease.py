@@ -1,10 +1,10 @@
 """One driver at a time: a lease beside the dataset says who writes it, and that he is alive.
 
-`.lease-000001.json` holds who and since when, and is written anew every few seconds. The lease of the highest
-number counts. Taking over a dead driver's lease is creating the next number, which only one of several can
-(`Store.put_new`). A driver that finds a higher number than its own, or its own gone, has lost the dataset and
-stops: it may have been asleep. No clocks are compared: a driver counts as dead when its lease does not change
-for a while, at once when it ran on this machine and its process is gone.
+`.lease-000001.json` holds who and since when, and is written again every few seconds. The lease of the
+highest number counts. Taking over a dead driver's lease is creating the next number, which only one of
+several can (`Store.put_new`). A driver that finds a higher number than its own, or its own gone, has lost the
+dataset and stops: it may have been asleep. No clocks are compared: a driver counts as dead when its lease
+does not change for a while, at once when it ran on this machine and its process is gone.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Holder:
     machine: str = ""
     """The machine's boot and the process's namespace: where they are ours, `pid` can be looked for."""
     started: str = ""
-    """Start of the process in ticks: a number that was given anew is another process."""
+    """Start of the process in ticks: a number that is in use again is another process."""
     progress: dict[str, Any] = field(default_factory=dict)
     """What the driver says of its work: total, done, rejected, quarantined, images, seconds."""
 
@@ -214,7 +214,7 @@ def _user() -> str:
 
 
 def _machine() -> str:
-    """Names this boot of this machine and the namespace of process numbers; '' where it cannot be told."""
+    """Names this boot of this machine and the namespace of process numbers; '' where it is not known."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip()

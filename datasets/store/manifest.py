@@ -18,7 +18,7 @@ from orbit4d.datasets.store.schema import SCHEMA_VERSION
 
 NAME = "dataset.json"
 _KIND = "orbit4d dataset"
-_MEND = "bring it back from a copy of the dataset"
+_FIX = "bring it back from a copy of the dataset"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
 
 def parse(data: bytes, name: str) -> Manifest:
     """Read dataset.json; a foreign file or another schema version raises InputError, damage WorkError."""
-    with reading(name, mend=_MEND):
+    with reading(name, fix=_FIX):
         content = json.loads(data)
         if not isinstance(content, dict):
             raise ValueError("not an object")
@@ -72,9 +72,9 @@ def parse(data: bytes, name: str) -> Manifest:
         schema_version=version,
         shards_at=content.get("shards_at", ""),
     )
-    with reading(name, mend=_MEND):
+    with reading(name, fix=_FIX):
         if dump(manifest) != data:
-            raise WorkError(f"{name}: damaged (its checksum does not fit); {_MEND}")
+            raise WorkError(f"{name}: damaged (its checksum does not fit); {_FIX}")
     return manifest
 
 

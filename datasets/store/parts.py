@@ -6,7 +6,7 @@ them: it writes `merged-*.parquet`, whose footer names the parts it replaces, an
 the two steps both exist; a reader leaves out what a merged part replaces, so no row is ever seen twice.
 
 A dataset that was begun under version 1 of the schema, which had neither lights nor synchronised cameras, is
-gone on with: it then holds parts of both versions.
+resumed: it then holds parts of both versions.
 """
 
 from __future__ import annotations

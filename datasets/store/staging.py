@@ -82,8 +82,8 @@ def stage_asset(uri: str | Store, uid: str, clips: Iterable[Clip], rejected: Seq
         rows.append(clip_row(clip, image_size(clip.frames[0]), spans, staged.tar, len(tar), sha256))
     table = pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
     if rejected:
-        told = json.dumps([asdict(row) for row in rejected])
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _REJECTED: told})
+        given = json.dumps([asdict(row) for row in rejected])
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _REJECTED: given})
     crash_point("stage_before_tar")
     store.put(staged.tar, tar)
     crash_point("stage_after_tar")
@@ -134,8 +134,8 @@ def load_rows(store: Store, staged: Staged, data: bytes) -> tuple[pa.Table, list
     """(rows, rejected actions) from the bytes of a staged Parquet file; damage raises WorkError."""
     table = sealed.load(data, store.path(staged.rows))
     with reading(store.path(staged.rows)):
-        told = (table.schema.metadata or {}).get(_REJECTED, b"[]")
-        rejected = [Rejection(**row) for row in json.loads(told)]
+        given = (table.schema.metadata or {}).get(_REJECTED, b"[]")
+        rejected = [Rejection(**row) for row in json.loads(given)]
     if not is_known(table.schema):
         raise WorkError(f"{store.path(staged.rows)}: damaged (columns that are not those of the schema)")
     return completed(table).replace_schema_metadata(INDEX_SCHEMA.metadata), rejected

@@ -185,7 +185,7 @@ class DatasetWriter:
         return rolled
 
     def waiting(self) -> list[Staged]:
-        """Staged assets that are not committed, sorted by uid; the rests of those that are are removed."""
+        """Staged assets that are not committed, sorted by uid; leftovers of committed ones are removed."""
         staged = staged_assets(self.store)
         known = self.contents()
         # A crash between the index part and the deletion, or the late attempt of a lost worker.
@@ -200,7 +200,7 @@ class DatasetWriter:
     def commit(self, group: Sequence[Staged], rolled: Rolled | None = None) -> Rolled:
         """Make one shard, and its index part, of staged assets, and delete what was staged.
 
-        May be called by several threads. What does not fit together is dropped and told in `damaged`.
+        May be called by several threads. What does not fit together is dropped and listed in `damaged`.
         """
         rolled = rolled or Rolled()
         loaded = self._load_rows(sorted(group, key=lambda staged: staged.uid), rolled)
@@ -208,7 +208,7 @@ class DatasetWriter:
             return rolled
         # Before the index names the assets: from then on nothing would look for these rows again. After a
         # crash the same rows are written a second time, and read as one.
-        self.reject([row for _, _, told in loaded for row in told])
+        self.reject([row for _, _, given in loaded for row in given])
         crash_point("roll_after_rejected")
         stem = self._stem([table for _, table, _ in loaded])
         shard = ShardDraft(self.store, f"shards/{stem}.tar")
@@ -255,11 +255,11 @@ class DatasetWriter:
                 gone.append(staged)
                 continue
             try:
-                table, told = load_rows(self.store, staged, page)
+                table, given = load_rows(self.store, staged, page)
                 if self.store.local is not None:
                     # Reading twice costs little here, and the shard needs no draft.
                     check_tar(self.store, staged, table, self.store.read(staged.tar))
-                loaded.append((staged, table, told))
+                loaded.append((staged, table, given))
             except WorkError as error:
                 if isinstance(error, StorageFault):
                     raise

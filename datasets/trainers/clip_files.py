@@ -9,8 +9,9 @@ from typing import Any
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.exports.camera_text import camera_text, pluecker_file
 from orbit4d.datasets.exports.controls import control_frames
-from orbit4d.datasets.exports.fitting import Fit, background_of, on_background, shortened
+from orbit4d.datasets.exports.fitting import Fit, background_of, shortened
 from orbit4d.datasets.exports.settings import CRF, FPS, ExportSettings
+from orbit4d.datasets.images.over import over_bytes
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_members
 from orbit4d.datasets.store.clip import Clip
@@ -51,7 +52,7 @@ def clip_files(
     colour = background_of(settings, item.name)
     crf, fps = None if settings.exact else CRF, settings.fps or FPS
     video = f"{target.video_folder}{item.folder}/{item.name}.mp4"
-    files = {video: encode_mp4(item.fit.smooth(on_background(clip.pixels(), colour)), fps, crf)}
+    files = {video: encode_mp4(item.fit.smooth(over_bytes(clip.pixels(), colour)), fps, crf)}
     controls, facts = {}, {}
     for kind in settings.controls:
         frames, numbers = control_frames(kind, index, clip, item.fit, settings.depth)

@@ -50,6 +50,6 @@ TARGET = Target(
     notes=(
         "keep --video_sample_stride=1: the shipped scripts take every second frame",
         "VideoX-Fun of May 2026 (804a425) cannot train on camera text: its reader asks for the length of a "
-        "video that it has closed; use --control, or a version that has this mended",
+        "video that it has closed; use --control, or a version that has this fixed",
     ),
 )

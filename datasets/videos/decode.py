@@ -67,8 +67,8 @@ def pictures(
                 whole = None  # Another program has changed the images since.
             _look(frame, whole, shown)
         fields += interlaced
-        picture = _to_rgb(frame, max_edge, shown.aspect, whole)
-        yield oriented(picture, shown.how), float(frame.time) if frame.time is not None else None
+        image = _to_rgb(frame, max_edge, shown.aspect, whole)
+        yield oriented(image, shown.how), float(frame.time) if frame.time is not None else None
         count += 1
     if fields:
         shown.notes.append(f"interlaced: {fields} of {count} frames deinterlaced (bwdif)")
@@ -152,10 +152,10 @@ def _to_rgb(
         options["interpolation"] = Interpolation.AREA
     if deep:
         kind = "rgba64le" if alpha else "rgb48le"
-        picture = frame.reformat(width=width, height=height, format=kind, **options)
-        coded = picture.to_ndarray().astype(np.float32) / 65535
+        image = frame.reformat(width=width, height=height, format=kind, **options)
+        coded = image.to_ndarray().astype(np.float32) / 65535
         shown = to_srgb(coded[..., :3], int(frame.color_trc), int(frame.color_primaries))
         shown = np.concatenate([shown, coded[..., 3:]], axis=-1)
         return np.asarray(shown * 255 + 0.5, dtype=np.uint8)
-    picture = frame.reformat(width=width, height=height, format="rgba" if alpha else "rgb24", **options)
-    return np.asarray(picture.to_ndarray(), dtype=np.uint8)
+    image = frame.reformat(width=width, height=height, format="rgba" if alpha else "rgb24", **options)
+    return np.asarray(image.to_ndarray(), dtype=np.uint8)

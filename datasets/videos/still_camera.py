@@ -62,7 +62,7 @@ def camera_motion(
     """Of a clip [F, H, W, 3 or 4], looked at 8 times a second.
 
     mask: [H, W] or [F, H, W], what moves by itself or shows no background. None: what changes in place, or
-    nothing where that is most corners, since then the picture as a whole moves.
+    nothing where that is most corners, since then the image as a whole moves.
     tracks: of another tracker, one entry for each of the `frames`; None: our own.
     """
     stride = max(1, round(fps / FPS))

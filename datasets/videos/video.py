@@ -52,11 +52,11 @@ class Video:
     rotation_deg: int = 0
     """Counter-clockwise turn that the metadata asked for; already applied to `frames`."""
     size: tuple[int, int] = (0, 0)
-    """(width, height) of the pictures as shown, before they were reduced to `max_edge`."""
+    """(width, height) of the images as shown, before they were reduced to `max_edge`."""
     stored_size: tuple[int, int] = (0, 0)
     """The same where pixels that are not square are left as they are."""
     notes: tuple[str, ...] = ()
-    """What was done so that the pictures look as a player shows them."""
+    """What was done so that the images look as a player shows them."""
 
     @property
     def uneven(self) -> bool:
@@ -114,7 +114,7 @@ def encode_mp4(frames: Frames, fps: float, crf: int | None) -> bytes:
 
 
 def _steady() -> dict[str, str]:
-    """Keeps libx264 off its AVX-512 code, which gave another picture in about one file of forty (av 18.0).
+    """Keeps libx264 off its AVX-512 code, which gave another image in about one file of forty (av 18.0).
 
     AVX2 is named only where the processor has AVX-512, and so AVX2 too: x264 takes such a name on trust.
     """
@@ -203,16 +203,16 @@ def _decode(
 def _gather(
     source: Path, found: Iterable[tuple[Frames, float | None]], max_frames: int, shown: Shown
 ) -> Video:
-    """The video of pictures and their times."""
+    """The video of images and their times."""
     frames: list[Frames] = []
     seconds: list[float] = []
-    for picture, time in found:
+    for image, time in found:
         if len(frames) == max_frames:
             raise _too_many(source, max_frames)
-        if frames and picture.shape != frames[0].shape:
-            sizes = f"{frames[0].shape[1]}x{frames[0].shape[0]} and {picture.shape[1]}x{picture.shape[0]}"
+        if frames and image.shape != frames[0].shape:
+            sizes = f"{frames[0].shape[1]}x{frames[0].shape[0]} and {image.shape[1]}x{image.shape[0]}"
             raise InputError(f"{source}: frames of different sizes ({sizes}); write it with one size")
-        frames.append(picture)
+        frames.append(image)
         seconds.append(float(len(frames) - 1) if time is None else time)
     if not frames:
         raise InputError(f"{source}: holds no frames; write the video again")

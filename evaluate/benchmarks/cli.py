@@ -24,7 +24,16 @@ _HEEDED = {
 _ALIGN = {"actionbench": ("published", "similarity", "none"), "motion80": ("icp", "published", "none")}
 
 
-@click.command("benchmark", cls=Command, short_help="Measure results in a published benchmark's layout.")
+@click.command(
+    "benchmark",
+    cls=Command,
+    short_help="Measure results in a published benchmark's layout.",
+    groups={
+        "Input and output": "--given --out",
+        "Metrics": "--align --fit-points --weights --clip",
+        "Reconstruction": "--preset --resolution --device",
+    },
+)
 @click.argument("name", type=click.Choice(NAMES))
 @click.argument("folder", type=Place())
 @click.option(

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.images.over import over_premultiplied
 from orbit4d.evaluate.benchmarks.images import MARKS, RECALLED, Test, measured
 from orbit4d.evaluate.benchmarks.result import Benchmark, folders_in
 from orbit4d.evaluate.metrics.suite import Suite
 from orbit4d.evaluate.tasks.frames import Frames, on_background
 from orbit4d.recon4d import Scene, ViewOptions, reconstruct
 from orbit4d.recon4d.fitting.inputs import read_inputs
-from orbit4d.recon4d.fitting.settings import Settings
+from orbit4d.recon4d.fitting.settings import ReconstructionSettings
 from orbit4d.recon4d.inputs import loading
 from orbit4d.recon4d.inputs.footage import MAX_EDGE
 
@@ -24,7 +25,7 @@ MATTE = {"dnerf": "flat", "n3dv": "none"}
 
 
 def run(
-    name: str, root: Path, folder: Path, suite: Suite, settings: Settings, device: str = "auto"
+    name: str, root: Path, folder: Path, suite: Suite, settings: ReconstructionSettings, device: str = "auto"
 ) -> Benchmark:
     """Reconstruct every scene of `dnerf` or `n3dv` into `folder` and measure its test views."""
     found = measured(name, tests(name, root, folder, settings, device), suite, RECALLED)
@@ -34,11 +35,11 @@ def run(
 
 
 def tests(
-    name: str, root: Path, folder: Path, settings: Settings, device: str = "auto", seed: int = 0
+    name: str, root: Path, folder: Path, settings: ReconstructionSettings, device: str = "auto", seed: int = 0
 ) -> Iterator[Test]:
     """The test views of every scene of a layout, drawn by a scene that was fitted to its training views.
 
-    Scenes are kept as `folder`/<scene>; one that is finished is loaded, one that was interrupted goes on.
+    Scenes are kept as `folder`/<scene>; one that is finished is loaded, one that was interrupted is resumed.
     Images are measured at the size of the fit. Raises InputError where `root` is not of the layout, or a
     scene has no test view.
     """
@@ -68,7 +69,8 @@ def _held_out(name: str, place: Path, resolution: int) -> dict[str, loading.Fram
 def _on_white(frames: loading.Frames) -> Frames:
     """Frames of recon4d, whose colours are multiplied by alpha."""
     alpha = frames.rgba[..., 3:]
-    pixels = np.concatenate([frames.rgba[..., :3] + 1 - alpha, alpha], -1).astype(np.float32)
+    white = over_premultiplied(frames.rgba[..., :3], alpha, 1.0)
+    pixels = np.concatenate([white, alpha], -1).astype(np.float32)
     both = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     return Frames(both[:, :3].clamp(0, 1), both[:, 3:])
 

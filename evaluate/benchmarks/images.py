@@ -15,7 +15,9 @@ from typing import Any
 import torch
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.paths import naturally
 from orbit4d.datasets.images.folders import image_files, read_images
+from orbit4d.datasets.images.resize import area
 from orbit4d.evaluate.benchmarks.result import Benchmark, folders_in
 from orbit4d.evaluate.metrics.suite import Pair, Row, Suite, summarise
 from orbit4d.evaluate.tasks.frames import Frames, load_frames, on_background
@@ -45,13 +47,13 @@ class Test:
 def consistent4d(root: Path, given: Path | None) -> tuple[Iterator[Test], str]:
     """`gt/<object>/eval_<v>/<frame>.png` against `pred/…` alike (or the folder given)."""
     results = given or root / "pred"
-    objects = sorted(path for path in (root / "gt").glob("*") if path.is_dir())
+    objects = naturally(path for path in (root / "gt").glob("*") if path.is_dir())
     if not objects:
         raise InputError(f"{root}: holds no gt/<object>/eval_<v>; is this the benchmark's folder?")
 
     def tests() -> Iterator[Test]:
         for folder in objects:
-            views = sorted(path for path in folder.glob("eval_*") if path.is_dir())
+            views = naturally(path for path in folder.glob("eval_*") if path.is_dir())
             if not views:
                 raise InputError(f"{folder}: holds no eval_<v>; every object has evaluation views")
             for view in views:
@@ -187,4 +189,4 @@ def _fitted(test: Test, reduced: set[str]) -> torch.Tensor:
             "at a whole fraction of it"
         )
     reduced.add(f"{b}x{a}")
-    return torch.nn.functional.interpolate(truth, (a, b), mode="area")
+    return area(truth, (a, b))

@@ -38,7 +38,7 @@ def run(root: Path, given: Path | None, align: str = "icp", **_: Any) -> Benchma
         )
     found = Benchmark("Motion-80", {"CD": True, "F": False})
     found.protocol = {"align": align, "samples": 50_000, "F-score at": 0.02}
-    folders = sorted(path for path in root.glob(f"*{_ENDING}") if path.is_dir()) if root.is_dir() else []
+    folders = naturally(path for path in root.glob(f"*{_ENDING}") if path.is_dir()) if root.is_dir() else []
     if not folders:
         raise InputError(f"{root}: holds no folder called <name>{_ENDING}; is this the benchmark's folder?")
     chosen: Any = None if align == "none" else align

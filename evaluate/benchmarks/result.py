@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from orbit4d.datasets.core.atomic import write_text
+from orbit4d.datasets.core.atomic import write_json, write_text
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.paths import naturally
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Benchmark:
             "published": [{"method": p.method, "source": p.source, **p.values} for p in self.published],
             "not_comparable": self.unlike,
         }
-        write_text(folder / "results.json", json.dumps(record, indent=1) + "\n")
+        write_json(folder / "results.json", record)
         memory = io.StringIO()
         writer = csv.writer(memory, lineterminator="\n")
         writer.writerow(["object", *self.lower])
@@ -104,13 +104,13 @@ def _number(value: float | None) -> str:
 
 
 def folders_in(root: Path, wanted: str) -> list[Path]:
-    """Folders of `root` that hold a file or folder called `wanted`, by name; `root` itself where it does.
-    Raises InputError where there is none."""
+    """Folders of `root` that hold a file or folder called `wanted`; `root` itself where it does. InputError
+    where there is none."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; check the path")
     if (root / wanted).exists():
         return [root]
-    found = sorted(path for path in root.iterdir() if path.is_dir() and (path / wanted).exists())
+    found = naturally(path for path in root.iterdir() if path.is_dir() and (path / wanted).exists())
     if not found:
         raise InputError(
             f"{root}: neither it nor a folder in it holds {wanted}; is this the benchmark's folder?"

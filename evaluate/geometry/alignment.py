@@ -19,7 +19,7 @@ from torch import Tensor
 from orbit4d.evaluate.geometry.points import Array, tree
 
 STEPS, LEARNING_RATE = 200, 0.01
-#: After so many steps so many of the best starts go on.
+#: After so many steps so many of the best starts continue.
 DROP_AT, KEEP = 40, 8
 
 
@@ -98,7 +98,7 @@ class _Starts:
         self.adam = torch.optim.Adam(parameters, lr=LEARNING_RATE)
 
     def keep(self, count: int) -> None:
-        """Go on with the starts whose best loss is lowest; the moments of Adam go with them."""
+        """Continue with the starts whose best loss is lowest; the moments of Adam go with them."""
         best = self.loss.argsort()[:count]
         state = [self.adam.state[p] for p in (self.six, self.scale, self.shift)]
         for name in ("initial", "six", "scale", "shift", "loss", "found"):

@@ -148,7 +148,7 @@ class Suite:
         return Row(pair.name, pair.rig, values, per_frame, features, extra, len(rgb), _size(rgb))
 
     def _similarity(self, pair: Pair, rgb: Tensor) -> Row:
-        """CLIP alone: the paper's 36 views pass through moments of which there is no ground truth."""
+        """CLIP alone: the paper's 36 views pass through times of which there is no ground truth."""
         name = CLIP_OF_RIG.get(pair.rig, "CLIP-O")
         per_frame: dict[str, list[float]] = {}
         if self.clip is not None and pair.condition is not None:

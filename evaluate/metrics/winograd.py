@@ -111,9 +111,9 @@ class WinogradConv(nn.Module):
             seen = x.new_empty(count, self.points, channels)
             into(x.numpy(), first, down, across, seen.numpy())
             # Channels last: [count, 36 C] in memory is [1, 36 C, count, 1] to a convolution.
-            picture = seen.view(1, count, 1, self.points * channels).permute(0, 3, 1, 2)
+            image = seen.view(1, count, 1, self.points * channels).permute(0, 3, 1, 2)
             product = torch.ops.mkldnn._convolution_pointwise(
-                picture, self.kernels, None, [0, 0], [1, 1], [1, 1], self.points, "none", [], ""
+                image, self.kernels, None, [0, 0], [1, 1], [1, 1], self.points, "none", [], ""
             )
             product = product.permute(0, 2, 3, 1).contiguous().view(count, self.points, out_channels)
             back(product.numpy(), self.bias.numpy(), self.relu, first, down, across, out.numpy())

@@ -21,7 +21,7 @@ class Shape(NamedTuple):
     """Extent of one measured clip or view x time matrix."""
 
     frames: int
-    """Frames of a clip, moments of a matrix."""
+    """Frames of a clip, times of a matrix."""
     size: int
     """Pixels a side."""
     views: int = 1
@@ -110,7 +110,7 @@ _SV4D_NOTE = (
     "Theirs are made from one front-view video each, and so must ours be, which a scene does not say. "
     "LPIPS of ours is AlexNet's; theirs is not named."
 )
-#: SV4D's matrix: the input view and eight others, 21 moments, at the size that it generates.
+#: SV4D's matrix: the input view and eight others, 21 times, at the size that it generates.
 _SV4D_SHAPE = Shape(21, 576, views=9)
 #: The test set of ObjaverseDy, from Stability-AI/generative-models, issue 432.
 OBJAVERSE_DY = frozenset(
@@ -165,7 +165,7 @@ def _objaversedy(table: int, what: str, tasks: tuple[str, ...]) -> Protocol:
     )
 
 
-#: Protocols by short name. One whose test set cannot be told is listed, and never printed beside ours.
+#: Protocols by short name. One whose test set is not known is listed, and never printed beside ours.
 PROTOCOLS = {
     "diffusion4d-text": _diffusion4d("text"),
     "diffusion4d-image": _diffusion4d("image"),

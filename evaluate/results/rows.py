@@ -158,7 +158,7 @@ class Results:
 
 #: Marks of a row that keep it from standing beside published ones, and what they say.
 FLAWS = {
-    "seen_in_training": "what it is held against was seen in training",
+    "seen_in_training": "what it is compared with was seen in training",
     "train_split": "some of its assets belong to the training split",
     "fitted_to_truth": "some of its scenes were fitted to the ground truth itself",
 }

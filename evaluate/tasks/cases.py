@@ -174,7 +174,7 @@ def scene_cases(
     front: the front-view clip (time runs, camera fixed). orbit: a dynamic orbit the fit did not see
     (`held_out_orbit`), else orbit 0, which is then named as seen in training. clip36: 36 uniform orbit
     views while time runs; without an asset file to render them from, scored by CLIP similarity alone. matrix:
-    `grid` views x moments, for the four forms of FVD.
+    `grid` views x times, for the four forms of FVD.
     """
     where, uid, action = split_reference(truth)
     members = scenes_in(scene)

@@ -15,6 +15,7 @@ from orbit4d.datasets.cameras.transforms import find_transforms, read_transforms
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.folders import image_files, read_images
 from orbit4d.datasets.images.over import over
+from orbit4d.datasets.images.resize import area
 from orbit4d.datasets.store.clip import Clip
 
 VIDEOS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif", ".m4v")
@@ -92,4 +93,4 @@ def resized(video: Tensor, size: int) -> Tensor:
     """Square frames [F, C, H, W] at `size` pixels a side, averaged over areas."""
     if video.shape[-1] == size:
         return video
-    return torch.nn.functional.interpolate(video, (size, size), mode="area")
+    return area(video, (size, size))

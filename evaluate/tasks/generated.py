@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.datasets.store.schema import SPLITS, split_of
@@ -115,7 +116,7 @@ def _pair(name: str, ref: Ref, still: Ref | None, asked: Asked) -> Pair:
     from orbit4d.model.data.training_clips import even_frames
 
     clip = ref.read()
-    told, folder = answer(clip, still, asked)
+    record, folder = answer(clip, still, asked)
     made = load_frames(str(folder / "frames"))
     chosen = even_frames(len(clip.frames), len(made))
     size = made.rgb.shape[-1]
@@ -124,7 +125,7 @@ def _pair(name: str, ref: Ref, still: Ref | None, asked: Asked) -> Pair:
     real = resized(clip_frames(clip, behind).rgb[chosen], size)
     static = None if still is None else resized(clip_frames(still.read(), behind).rgb[chosen], size)
     extra: dict[str, Any] = {
-        "seconds": float(told["seconds"]),
+        "seconds": float(record["seconds"]),
         "train_split": split_of(clip.uid) == SPLITS[0],
     }
     if static is not None:
@@ -201,4 +202,4 @@ def _generate(path: Path, done: Path, clip: Clip, still: Ref | None, asked: Aske
     used = sampling(asked)
     about |= {k: used[k] for k in ("steps", "w1", "w2", "w_motion")}
     write_orbit(path, frames, cameras, 8.0, about, pipeline.background)
-    done.write_text(json.dumps({**about, "seconds": seconds}), encoding="utf-8")
+    write_json(done, {**about, "seconds": seconds})

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from orbit4d.datasets.cameras.transforms import read_transforms
+from orbit4d.datasets.core.atomic import write_json
 from orbit4d.evaluate.metrics.suite import Pair
 from orbit4d.evaluate.tasks.cases import Case, film, in_world_of
 from orbit4d.evaluate.tasks.frames import clip_frames, resized
@@ -37,16 +38,14 @@ def _pair(name: str, subject: Subject, still: Ref | None, front: Ref, asked: Ask
     from orbit4d.recon4d import load_scene, reconstruct
 
     base, clip = subject.ref("dynamic_orbit").read(), front.read()
-    told, orbit = answer(base, still, asked)
+    given, orbit = answer(base, still, asked)
     place = orbit.with_name(f"{orbit.name}.scene")
     done = orbit.with_name(f"{orbit.name}.scene.json")
     if not done.exists():
         start = time.perf_counter()
         reconstruct(str(orbit), place, preset=preset, seed=asked.seed)
-        done.write_text(
-            json.dumps({"preset": preset, "seconds": time.perf_counter() - start}), encoding="utf-8"
-        )
-    seconds = float(told["seconds"]) + float(json.loads(done.read_text(encoding="utf-8"))["seconds"])
+        write_json(done, {"preset": preset, "seconds": time.perf_counter() - start})
+    seconds = float(given["seconds"]) + float(json.loads(done.read_text(encoding="utf-8"))["seconds"])
     size = read_transforms(orbit / "transforms.json").cameras[0].w
     cameras, times = in_world_of(base, clip)
     made = film(load_scene(place), [camera.resized(size, size) for camera in cameras], times)

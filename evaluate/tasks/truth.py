@@ -223,7 +223,7 @@ class Truth:
         return self._render(subjects, "dynamic_orbit", 0, frames=views)
 
     def matrices(self, subjects: Sequence[Subject], views: int, frames: int) -> list[list[Ref] | None]:
-        """View x time matrices: `views` front-view clips of `frames` moments, at uniform azimuths from the
+        """View x time matrices: `views` front-view clips of `frames` times, at uniform azimuths from the
         front; None where there is no asset file.
         """
         azimuths = tuple(360.0 * i / views for i in range(views))

@@ -10,7 +10,15 @@ from orbit4d.datasets.commands.options import RESUMED, Command
 from orbit4d.model.cli.options import CONFIG, PRESET, SET, WHERE, parts, settings
 
 
-@click.command(cls=Command, on_interrupt=RESUMED)
+@click.command(
+    cls=Command,
+    on_interrupt=RESUMED,
+    groups={
+        "Input and output": "--out --where",
+        "Settings": "--preset --config --set",
+        "Frozen parts": "--vae --text-encoder --image-encoder",
+    },
+)
 @click.argument("dataset")
 @click.option(
     "--out", "latents", default="", metavar="FOLDER", help="Write there, for a DATASET that is read-only."

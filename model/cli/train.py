@@ -73,7 +73,7 @@ def _stopped(run: Path) -> Iterator[None]:
             how = " ".join(("the same command again", *(f"with {word}" for word in more)))
         if os.environ.get("RANK", "0") == "0":
             kept = "what was learned is kept" if more else "no step was finished"
-            print(f"interrupted: {kept}; go on with: {how}", file=sys.stderr)
+            print(f"interrupted: {kept}; continue with: {how}", file=sys.stderr)
         raise click.exceptions.Exit(130) from None
 
 

@@ -1,1 +1,1 @@
-"""What a device is told: precision of weights, recorded steps, determinism."""
+"""Settings of a device: precision of weights, recorded steps, determinism."""

@@ -1,4 +1,4 @@
-"""What torch is told about a CUDA device for as long as a command runs; a CPU is left as it is.
+"""Torch's settings of a CUDA device for as long as a command runs; a CPU is left as it is.
 
 Three settings reach it: `optim.tf32`, `optim.deterministic`, and nothing else. Both are switches of the whole
 process, so they are put back at the end.

@@ -8,7 +8,7 @@ some thousand launches. A graph launches all of them at once. What is recorded a
 `work` must be a function of its tensors alone (no number read back, nothing copied from the host), and what
 it adds to (gradients) must stay where it is.
 
-Shapes that come once are never recorded. A recording is held against a plain run once, so that a step that
+Shapes that come once are never recorded. A recording is compared with a plain run once, so that a step that
 cannot be recorded faithfully ends in one line and not in other weights.
 """
 
@@ -34,7 +34,7 @@ class Recorder(Protocol):
     """What a device offers to record."""
 
     def warm(self, work: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Run `work` in earnest, as it will be recorded."""
+        """Run `work` for real, as it will be recorded."""
         ...
 
     def record(self, work: Callable[[], dict[str, Tensor]]) -> tuple[Callable[[], None], dict[str, Tensor]]:
@@ -89,7 +89,7 @@ class CudaRecorder:
 class Graphs:
     """`work`, recorded for each set of shapes that comes again.
 
-    check: what a recording is held against, `work` without its effects (no gradients); None: nothing.
+    check: what a recording is compared with, `work` without its effects (no gradients); None: nothing.
     required: a step that cannot be recorded is a WorkError; otherwise it runs plainly, and why is printed.
     """
 
@@ -158,7 +158,7 @@ def _held_against(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None
         if not torch.allclose(ours, plain, rtol=_TOLERANCE, atol=1e-6, equal_nan=True):
             raise WorkError(
                 f"the recorded step gives {name} {_said(ours)} where a plain one gives {_said(plain)}: "
-                "go on with --set optim.graphs=off"
+                "continue with --set optim.graphs=off"
             )
 
 

@@ -57,7 +57,7 @@ def open_graphs(
     InputError for optim.graphs=on where there can be none.
     """
     if config.optim.graphs == "off" or config.synchronised:
-        # Samples of two shapes, and views that are drawn anew: nothing to record.
+        # Samples of two shapes, and views that are drawn again: nothing to record.
         return None
     required = config.optim.graphs == "on"
     recorder = recorder_of(accelerator.device)

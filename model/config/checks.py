@@ -152,7 +152,7 @@ NUMBERS: dict[str, Interval] = {
 
 
 def check_values(flat: Mapping[str, Any]) -> None:
-    """InputError, naming setting, value and mend, for the first value that is none of those it may have.
+    """InputError, naming setting, value and fix, for the first value that is none of those it may have.
 
     `flat` holds every setting by its dotted name, as `config.flatten` gives it; `stages` is a list of
     dictionaries.

@@ -11,7 +11,7 @@ def learning_rate(config: TrainConfig, stage: Stage, done: int) -> float:
     """Rate of the step after `done` steps of a stage: linear warm-up, then constant, or a cosine to 1/20.
 
     A stage that is made longer afterwards takes its further steps at the rates of the longer stage: constant
-    ones go on as they were, a cosine rises to where the longer one stands.
+    ones continue as they were, a cosine rises to where the longer one stands.
     """
     peak = config.optim.lr * stage.lr_scale
     warm = min(1.0, (done + 1) / (config.optim.warmup + 1))

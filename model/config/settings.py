@@ -62,7 +62,7 @@ class DataSettings:
     """Colour behind the alpha: "white", "grey128", or "r,g,b"."""
     captions: bool = True
     """False gives every clip an empty caption, in training and in sampling, as VideoMV's image model has it:
-    a network told captions expects one when it samples, and an image has none."""
+    a network conditioned on captions expects one when it samples, and an image has none."""
     caption_prefix: str = ""
     """Put before every caption."""
     caption_suffix: str = ""
@@ -70,7 +70,7 @@ class DataSettings:
     negative_prompt: str = ""
     """Caption that stands for "none" in caption dropout and in guidance."""
     fps: float = 8.0
-    """Frame rate told to the image networks."""
+    """Frame rate given to the image networks."""
     where: str = ""
     """Filter expression on the index, as in `orbit4d select`."""
     latents: str = "auto"
@@ -99,7 +99,7 @@ class LossSettings:
     drop_caption: float = 0.1
     """Share of samples whose caption becomes the negative prompt."""
     drop_motion: float = 0.1
-    """Share of samples that are not told their motion."""
+    """Share of samples that are not conditioned on motion."""
     drop_image: float = 0.0
     """Share of samples whose image vector becomes zero (the first view's latent stays)."""
     shuffle_motion: bool = False

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.images.measures import squared_difference
 from orbit4d.datasets.images.over import colour_of, over, over_premultiplied
+from orbit4d.datasets.images.resize import smooth
 from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.data.training_clips import ClipSource
 
@@ -202,7 +202,7 @@ def frames_on(
     rgb = over(values[:, :3], alpha, colour)
     if rgb.shape[-1] != size or rgb.shape[-2] != size:
         # As OrbitDataset resizes.
-        rgb = F.interpolate(rgb, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
+        rgb = smooth(rgb, (size, size))
     return rgb.permute(0, 2, 3, 1).numpy()
 
 

@@ -7,7 +7,7 @@
 `encode --out FOLDER` writes FOLDER/<key>.json and so on, for a dataset that is read-only (or shared).
 
 <key> is a hash over everything that changes a latent: the weights of autoencoder and encoders, size,
-background, captions. A part's .parquet is written after its .bin, so an encoding that is killed goes on
+background, captions. A part's .parquet is written after its .bin, so an encoding that is killed resumes
 where it was. A clip that was rendered again, or added, since it was encoded does not match: the cache is then
 refused as stale.
 """
@@ -135,7 +135,7 @@ class LatentCache:
         if cache.store.exists(f"{cache._root}{cache.key}.json"):
             return cache
         for path in cache.store.list(cache._root.rstrip("/"), ".json"):
-            with reading(cache.store.path(path), mend=f"delete it, or all of {cache.place}"):
+            with reading(cache.store.path(path), fix=f"delete it, or all of {cache.place}"):
                 made_with = dict(json.loads(cache.store.read(path)))
             differs = [k for k, v in cache.settings.items() if made_with.get(k) != v] or ["nothing"]
             print(
@@ -149,7 +149,7 @@ class LatentCache:
         """What is there; a clip encoded again counts once, as it was last."""
         found: dict[Identity, CachedRow] = {}
         for path in self.store.list(f"{self._root}{self.key}", ".parquet"):
-            with reading(self.store.path(path), mend="delete it and encode again"):
+            with reading(self.store.path(path), fix="delete it and encode again"):
                 found |= _rows_of(read_bytes(self.store.read(path)), path)
         return found
 
@@ -175,7 +175,7 @@ class LatentCache:
     def read(self, row: CachedRow) -> dict[str, Tensor]:
         """Tensors of one clip, by one ranged read."""
         try:
-            with reading(self.store.path(row.part), mend="delete it with its .parquet and encode again"):
+            with reading(self.store.path(row.part), fix="delete it with its .parquet and encode again"):
                 blob = self.store.read_range(row.part, row.offset, row.length)
                 if row.crc32 is not None and zlib.crc32(blob) != row.crc32:
                     raise ValueError("its checksum does not fit")

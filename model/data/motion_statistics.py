@@ -88,7 +88,7 @@ class MotionStatistics:
         return float(np.interp(q, np.linspace(0, 1, len(self.quantiles)), self.quantiles))
 
     def parse(self, text: str) -> float | None:
-        """`0.004` (raw m), `q0.9` (quantile) or `none` (not told) to raw m. InputError for anything else."""
+        """`0.004` (raw m), `q0.9` (quantile) or `none` to raw m. InputError for anything else."""
         if text == "none":
             return None
         try:

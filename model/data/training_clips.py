@@ -116,7 +116,7 @@ class TrainingClips(Dataset[dict[str, Any]]):
 
     target [F, C, H, W]   what is to be generated          static [F, C, H, W]  its static orbit, or NaN-free
     zeros has_static []         whether `static` is real         camera [F, 16]       row-major c2w in
-    VideoMV's world motion []             raw m, NaN where not told        true_motion []       raw m of the
+    VideoMV's world motion []             raw m, NaN where none        true_motion []       raw m of the
     target, NaN if unknown timestep_u []         uniform in [0, 1)                seed []              of the
     noise see_static []         the image branch is given the whole static orbit
     keep_text, keep_image []   False where dropped         text, image          as in the source
@@ -154,8 +154,8 @@ class TrainingClips(Dataset[dict[str, Any]]):
         other, seed = rng.integers(len(self.source)), rng.integers(2**62)
         if self.loss.shuffle_motion and not still:
             motion = self._motion_of(int(other))
-        told = self.stage.name == "dynamic" and drop_motion >= self.loss.drop_motion
-        sample["motion"] = motion if told else torch.full_like(motion, float("nan"))
+        given = self.stage.name == "dynamic" and drop_motion >= self.loss.drop_motion
+        sample["motion"] = motion if given else torch.full_like(motion, float("nan"))
         sample["keep_text"] = torch.tensor(bool(drop_text >= self.loss.drop_caption))
         sample["keep_image"] = torch.tensor(bool(drop_image >= self.loss.drop_image))
         share = self.data.static_condition * self.stage.condition_scale

@@ -29,7 +29,7 @@ class Conditions:
     camera: Tensor | None = None
     """[B, F, 16] in the checkpoint's world."""
     motion: Tensor | None = None
-    """Raw m [B]; NaN for a sample that is told none."""
+    """Raw m [B]; NaN for a sample without the condition."""
     image_latents: Tensor | None = None
     """[B, C, h, w] of the first view."""
     image_embeddings: Tensor | None = None
@@ -44,7 +44,7 @@ class Conditions:
         return replace(self, motion=None)
 
     def still(self) -> Conditions:
-        """The same conditioned on m = 0; samples that are told no motion stay so."""
+        """The same conditioned on m = 0; samples without the condition stay so."""
         if self.motion is None:
             return self
         return replace(self, motion=torch.where(self.motion.isnan(), self.motion, 0.0))

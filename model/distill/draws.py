@@ -1,4 +1,4 @@
-"""Draws of the timestep: one for a clip, over a closed range that may fall as a run goes on."""
+"""Draws of the timestep: one for a clip, over a closed range that may fall in the course of a run."""
 
 from __future__ import annotations
 

@@ -138,14 +138,14 @@ def prior_memory(name: str, images: int, size: tuple[int, int] | None = None) ->
     batch = 2 if clips else 2 * images
     channels = network.config["in_channels"]
     z = _empty(batch, channels, *((images,) if clips else ()), h, w)
-    t, told = torch.zeros(batch, device="meta"), _empty(batch, tokens, width)
+    t, given = torch.zeros(batch, device="meta"), _empty(batch, tokens, width)
     if published.slot == "tile":
         steering = layouts.control()
         networks.append(steering)
         image = _empty(batch, 3, *size)
-        peak = peak_of(lambda: _steered(network, steering, z, t, told, image))
+        peak = peak_of(lambda: _steered(network, steering, z, t, given, image))
     else:
-        peak = peak_of(lambda: network(z, t, told))
+        peak = peak_of(lambda: network(z, t, given))
     weights = staying + sum(bytes_of(part) for part in networks)
     block = max(bytes_of(part) for whole in networks for part in blocks_of(whole).values())
     return PriorMemory(name, weights, peak, staying, block, encoder_graph(size), images)
@@ -167,9 +167,9 @@ def with_lora(prior: PriorMemory, images: int, rank: int, size: tuple[int, int] 
     clips = PUBLISHED[name].slot == "video"
     batch = 1 if clips else images
     z = _empty(batch, network.config["in_channels"], *((images,) if clips else ()), h, w)
-    told = _empty(batch, *layouts.TOKENS[name])
+    given = _empty(batch, *layouts.TOKENS[name])
     with as_on_a_gpu(), torch.autograd.graph.saved_tensors_hooks(counter.pack, lambda t: t):
-        network(z, torch.zeros(batch, device="meta"), told)
+        network(z, torch.zeros(batch, device="meta"), given)
     numbers = sum(weight.numel() for weight in adapters)
     return replace(prior, lora=_BYTES_A_NUMBER * numbers, lora_graph=counter.bytes)
 
@@ -192,9 +192,9 @@ def stage_plan(stage: str, priors: Sequence[PriorMemory], gaussians: int) -> Sta
     return StagePlan(stage, tuple(priors), gaussians * _NUMBERS_A_GAUSSIAN * _BYTES_A_NUMBER)
 
 
-def _steered(network: Any, steering: Any, z: Any, t: Any, told: Any, image: Any) -> Any:
-    down, middle = steering(z, t, told, image, return_dict=False)
-    return network(z, t, told, down_block_additional_residuals=down, mid_block_additional_residual=middle)
+def _steered(network: Any, steering: Any, z: Any, t: Any, given: Any, image: Any) -> Any:
+    down, middle = steering(z, t, given, image, return_dict=False)
+    return network(z, t, given, down_block_additional_residuals=down, mid_block_additional_residual=middle)
 
 
 def _empty(*shape: int) -> torch.Tensor:

@@ -201,7 +201,7 @@ def kept(raw: Tensor, guided: Tensor, weights: Tensor) -> Tensor:
 
 
 def _from(problem: Problem, i: int, x: Tensor, raw: Tensor | None, weights: Tensor) -> Tensor:
-    """A plain step from a state that was moved: evaluated anew."""
+    """A plain step from a state that was moved: evaluated again."""
     with torch.no_grad():
         output = problem.output(x, i)
         return problem.schedule.step(output if raw is None else kept(raw, output, weights), i, x)

@@ -43,7 +43,7 @@ def videomv_cameras(cameras: Sequence[Camera] | Any) -> Tensor:
 
 
 def view_cameras(c2w: Any, metres_per_unit: float = METRES_PER_UNIT) -> Tensor:
-    """What the view module is told: [..., V, F, 12] float32, the rows of [R|t] of each view's camera in the
+    """Condition of the view module: [..., V, F, 12] float32, the rows of [R|t] of each view's camera in the
     frame of view 0 at the same time (OpenCV axes, t in units of 2 m).
 
     `c2w` [..., V, F, 4, 4] are camera-to-world matrices in orbit4d's world, one per latent frame.

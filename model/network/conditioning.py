@@ -119,7 +119,7 @@ def position_ramp(image_latents: Tensor, frames: int) -> Tensor:
     """First view [B, C, h, w] to the image branch's input [B, C, F, h, w].
 
     Frame 0 is the latent; frame k is the constant k / (F - 1) in every channel, the only frame position that
-    VideoMV's image network is told (unet_i2vgen.py).
+    VideoMV's image network is given (unet_i2vgen.py).
     """
     first = image_latents.unsqueeze(2)
     if frames == 1:

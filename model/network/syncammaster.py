@@ -19,6 +19,7 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from torch import Tensor
 
+from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.nearest import or_known
 from orbit4d.model.network.wan import OrbitWan
@@ -63,8 +64,8 @@ def load_syncammaster(
     for name in kwargs:
         if name not in ARGUMENTS:
             raise InputError(f"load_syncammaster takes no {name}=; {or_known(name, ARGUMENTS)}")
-    tensors, told = read_weights(str(path))
-    settings = {**told, **kwargs}
+    tensors, known = read_weights(str(path))
+    settings = {**known, **kwargs}
     given = settings.get("num_attention_heads", heads)
     if heads is not None and given != heads:
         raise InputError(f"{path}: heads={heads}, but num_attention_heads={given}: give one")
@@ -94,10 +95,10 @@ def load_onto(base: str | Path, checkpoint: str | Path) -> OrbitWan:
         return load_syncammaster(checkpoint, base=base)
     if kind == "base":
         raise InputError(f"{checkpoint}: holds no view tensors: give SynCamMaster's checkpoint, or train one")
-    told = read_settings(str(base))
-    heads, blocks = told.get("num_attention_heads"), told.get("num_layers")
+    known = read_settings(str(base))
+    heads, blocks = known.get("num_attention_heads"), known.get("num_layers")
     found = Layout.of(tensors).sizes(tensors)
-    width = None if heads is None else heads * told.get("attention_head_dim", HEAD_DIM)
+    width = None if heads is None else heads * known.get("attention_head_dim", HEAD_DIM)
     if heads is not None and (width, blocks) != (found["width"], found["num_layers"]):
         raise InputError(
             f"{checkpoint}: holds {found['num_layers']} blocks of width {found['width']}, the base has "
@@ -202,11 +203,11 @@ def _sizes(
     path: str, layout: Layout, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Arguments of the network: what the shapes tell, joined with what is given."""
-    told = layout.sizes(tensors)
-    lacking = [name for name in ("text_dim", "freq_dim", "in_channels") if name not in {**told, **settings}]
+    known = layout.sizes(tensors)
+    lacking = [name for name in ("text_dim", "freq_dim", "in_channels") if name not in {**known, **settings}]
     if lacking:
         raise InputError(f"{path}: missing tensors: {listed(layout.tells(name) for name in lacking)}")
-    width = told.pop("width")
+    width = known.pop("width")
     heads = settings.get("num_attention_heads")
     if heads is None and width % HEAD_DIM == 0:
         heads = width // HEAD_DIM
@@ -221,7 +222,7 @@ def _sizes(
         )
     shape = {"num_attention_heads": heads, "attention_head_dim": width // heads}
     # What is given counts: tensors that are of another size are then named by `account`.
-    config = {name: value for name, value in {**told, **settings, **shape}.items() if name in ARGUMENTS}
+    config = {name: value for name, value in {**known, **settings, **shape}.items() if name in ARGUMENTS}
     config["patch_size"] = tuple(config["patch_size"])
     return config
 
@@ -229,7 +230,6 @@ def _sizes(
 def save_views(net: OrbitWan, folder: str | Path) -> None:
     """Write the view module alone (config.json, model.safetensors); `load_syncammaster(folder, base=...)`
     puts it onto a base. InputError for a network that has none."""
-    import json
 
     from safetensors.torch import save_file
 
@@ -248,7 +248,7 @@ def save_views(net: OrbitWan, folder: str | Path) -> None:
     }
     with replacing_folder(Path(folder)) as draft:
         save_file(state, draft / "model.safetensors")
-        (draft / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        write_json(draft / "config.json", config)
 
 
 def export_syncammaster(net: OrbitWan, path: str | Path) -> None:

@@ -1,9 +1,9 @@
 """ViewSync: the view module of SynCamMaster, for the blocks of a Wan transformer and of a video UNet.
 
-The tokens of one frame look at the tokens of the same frame in the other views of the scene, told where each
-view's camera stands; what they find goes through a zero matrix and is added (Bai et al. 2025, arXiv
-2412.07760; KwaiVGI/SynCamMaster 43ea4d9). Views of a scene are adjacent rows: row = scene * views + view.
-Until it is trained the module adds exactly 0, and only its projector has gradients.
+The tokens of one frame look at the tokens of the same frame in the other views of the scene, conditioned on
+where each view's camera stands; what they find goes through a zero matrix and is added (Bai et al. 2025,
+arXiv 2412.07760; KwaiVGI/SynCamMaster 43ea4d9). Views of a scene are adjacent rows: row = scene * views +
+view. Until it is trained the module adds exactly 0, and only its projector has gradients.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ class ViewSync(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, hidden: Tensor, timestep: Tensor, camera: Tensor, views: int, rotary: Rotary) -> Tensor:
-        """The tokens with what other views told them, [B V, F s, d].
+        """The tokens with what other views add to them, [B V, F s, d].
 
         hidden: [B V, F s, d], ordered frame, row, column; timestep: [B V or 1, 6, d] projected time;
         camera: [B V, F, 12]; rotary: of (view, row, column).
         """
         shift, scale, gate = (self.scale_shift_table + timestep[:, :3].float()).chunk(3, dim=1)
         frames = camera.shape[1]
-        told = self.cam_encoder(camera.to(self.cam_encoder.weight.dtype))
+        given = self.cam_encoder(camera.to(self.cam_encoder.weight.dtype))
         seen = (self.norm(hidden.float()) * (1 + scale) + shift).type_as(hidden)
-        # The camera comes after the modulation; every token of a frame is told the same.
-        seen = seen.unflatten(1, (frames, -1)) + told.unsqueeze(2).type_as(hidden)
+        # The camera comes after the modulation; every token of a frame is given the same.
+        seen = seen.unflatten(1, (frames, -1)) + given.unsqueeze(2).type_as(hidden)
         found = self.attn(_join_views(seen, views), None, None, rotary)
         found = _part_views(self.projector(found), views, frames).flatten(1, 2)
         return (hidden.float() + found * gate).type_as(hidden)
@@ -98,15 +98,15 @@ class ViewSyncUNet(nn.Module):
             self.attn.load_state_dict(source)
 
     def forward(self, hidden: Tensor, temb: Tensor, camera: Tensor, views: int, rotary: Rotary) -> Tensor:
-        """Features [B V F, C, H, W] with what other views told them.
+        """Features [B V F, C, H, W] with what other views add to them.
 
         temb: [B V F, E]; camera: [B V, F, 12]; rotary: of (view, row, column).
         """
         height = hidden.shape[2]
         tokens = hidden.flatten(2).transpose(1, 2)
         shift, scale = self.modulation(F.silu(temb)).unsqueeze(1).chunk(2, dim=2)
-        told = self.cam_encoder(camera.to(self.cam_encoder.weight.dtype)).flatten(0, 1).unsqueeze(1)
-        seen = (self.norm(tokens) * (1 + scale) + shift + told).unflatten(0, tuple(camera.shape[:2]))
+        given = self.cam_encoder(camera.to(self.cam_encoder.weight.dtype)).flatten(0, 1).unsqueeze(1)
+        seen = (self.norm(tokens) * (1 + scale) + shift + given).unflatten(0, tuple(camera.shape[:2]))
         found = self._attention(_join_views(seen, views), rotary)
         found = _part_views(self.projector(found), views, camera.shape[1]).flatten(0, 1)
         return hidden + found.transpose(1, 2).unflatten(2, (height, -1))

@@ -250,8 +250,8 @@ class OrbitWan(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
             sync = None
             if camera is not None and str(number) in self.view_sync:
                 sync = self.view_sync[str(number)]
-            told = None if orbit is None or orbit_camera is None else orbit
-            args: tuple[Any, ...] = (block, sync, told, hidden, text, t_mod, rotary)
+            given = None if orbit is None or orbit_camera is None else orbit
+            args: tuple[Any, ...] = (block, sync, given, hidden, text, t_mod, rotary)
             args += (camera, views, view_rotary, orbit_camera)
             hidden = self._run(*args)
         out = self._unpatched(hidden, temb, (frames, height, width))
@@ -346,8 +346,8 @@ def _block(
     shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (block.scale_shift_table + t_mod.float()).chunk(6, 1)
     seen = (block.norm1(hidden.float()) * (1 + scale) + shift).type_as(hidden)
     if orbit is not None and orbit_camera is not None:
-        told = orbit(orbit_camera.to(orbit.weight.dtype)).unsqueeze(2)
-        seen = (seen.unflatten(1, (told.shape[1], -1)) + told).flatten(1, 2)
+        given = orbit(orbit_camera.to(orbit.weight.dtype)).unsqueeze(2)
+        seen = (seen.unflatten(1, (given.shape[1], -1)) + given).flatten(1, 2)
     found = block.attn1(seen, None, None, rotary)
     hidden = (hidden.float() + found * gate).type_as(hidden)
     if sync is not None and camera is not None and view_rotary is not None:

@@ -81,11 +81,11 @@ def _told(file: Path) -> dict[str, Any]:
         return {ours: record[name] for name, ours in _RELEASED.items() if name in record}
     if record.get("_class_name") == "ViewSync":
         return {"own": {name: record[name] for name in _OWN if name in record}}
-    told = {name: value for name, value in record.items() if not name.startswith("_")}
+    given = {name: value for name, value in record.items() if not name.startswith("_")}
     if record.get("_class_name") != "OrbitWan":
-        return told
-    own = {name: told.pop(name) for name in _OWN if name in told}
-    return {**told, "own": own}
+        return given
+    own = {name: given.pop(name) for name in _OWN if name in given}
+    return {**given, "own": own}
 
 
 def _download(name: str) -> Path:

@@ -3,7 +3,7 @@
     net = WanOrbit(num_attention_heads=4, ..., orbit_camera=True, motion=True, condition=True)
     flow = net(noisy, 1000 * sigma, text, camera=c2w, motion=m, image_latents=condition).sample
 
-Cameras arrive for every frame of the video as absolute matrices; the network is told those of its latents,
+Cameras arrive for every frame of the video as absolute matrices; the network is given those of its latents,
 relative to the first. All that is added to Wan starts at exactly 0.
 """
 
@@ -48,7 +48,7 @@ class WanOrbit(OrbitWan):
             encoder_hidden_states: [B, L, D] text tokens.
             camera: [B, N, 16] camera-to-world of every frame, row-major, in any world of 2 m a unit; N is F
                 or stride (F - 1) + 1. None tells none.
-            motion: [B] raw motion magnitude, NaN for a row that is told none.
+            motion: [B] raw motion magnitude, NaN for a row without the condition.
             image_latents: [B, 4 + C, F, h, w], a `video_condition`.
             image_embeddings, static_latents, fps: parts of an OrbitUNet; none of them is taken.
 
@@ -58,12 +58,12 @@ class WanOrbit(OrbitWan):
         for name, value in (("image_embeddings", image_embeddings), ("static_latents", static_latents)):
             if value is not None:
                 raise ValueError(f"a Wan base takes no {name}: give image_latents, a video_condition")
-        told = None if camera is None else orbit_numbers(camera, sample.shape[2])
+        known = None if camera is None else orbit_numbers(camera, sample.shape[2])
         return super().forward(
             sample,
             timestep,
             encoder_hidden_states,
-            orbit_camera=told,
+            orbit_camera=known,
             motion=motion,
             condition=image_latents,
             return_dict=return_dict,

@@ -37,13 +37,13 @@ def save_adapters(unet: Any, folder: Path, base: str) -> None:
         for key, value in unet.state_dict().items()
         if key.startswith(tuple(f"{name}." for name in names))
     }
-    told = {"lora_adapter_metadata": json.dumps(settings, indent=2, sort_keys=True), "format": "pt"}
+    given = {"lora_adapter_metadata": json.dumps(settings, indent=2, sort_keys=True), "format": "pt"}
     peft_keys: dict[str, Tensor] = {f"base_model.model.{k}": v for k, v in (adapters | whole).items()}
     settings |= {"base_model_name_or_path": base, "modules_to_save": names}
     settings |= {"inference_mode": True, "peft_type": "LORA"}
     config = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     with replacing_folder(folder) as draft:
-        save_file(adapters, draft / "pytorch_lora_weights.safetensors", metadata=told)
+        save_file(adapters, draft / "pytorch_lora_weights.safetensors", metadata=given)
         save_file(peft_keys, draft / "adapter_model.safetensors", metadata={"format": "pt"})
         (draft / "adapter_config.json").write_text(config, encoding="utf-8")
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from orbit4d.datasets.core.atomic import replacing_folder
+from orbit4d.datasets.core.atomic import replacing_folder, write_json
 from orbit4d.datasets.core.crashpoints import crash_point
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.paths import naturally
@@ -42,7 +42,7 @@ class State:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a run needs to go on."""
+    """What a run needs to continue."""
 
     state: State
     model: dict[str, Tensor]
@@ -70,7 +70,7 @@ def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
             if checkpoint.scaler is not None:
                 torch.save(checkpoint.scaler, draft / "scaler.pt")
             state = asdict(checkpoint.state) | {"ema_step": checkpoint.ema_step}
-            (draft / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+            write_json(draft / "state.json", state)
             crash_point("checkpoint_before_rename")
     except OSError as error:
         raise WorkError(

@@ -24,7 +24,7 @@ from orbit4d.model.run.log import write_json
 
 
 def settled(run: Path, saved: Mapping[str, Any], asked: TrainConfig, resume: bool) -> TrainConfig:
-    """What a run that has begun goes on with: `asked`, its stages as RUN has them or, when more steps are
+    """What a run that has begun continues with: `asked`, its stages as RUN has them or, when more steps are
     asked for, with a longer last stage.
 
     InputError for fewer steps, for any other setting than the run's, and for a run that is not to be resumed.
@@ -47,7 +47,7 @@ def settled(run: Path, saved: Mapping[str, Any], asked: TrainConfig, resume: boo
     written = {**saved, "stages": [asdict(stage) for stage in stages]}
     check_same(written, asked, str(run), init=_weights_of(run))
     if not resume:
-        how = f"extend it to {new} steps" if new > old else "go on"
+        how = f"extend it to {new} steps" if new > old else "continue"
         start = f", with --init {run} to start from its weights" if _weights_of(run) else ""
         raise InputError(
             f"{run}: already holds a run of {old} steps: add --resume to {how}, or give another --out{start}"
@@ -58,8 +58,8 @@ def settled(run: Path, saved: Mapping[str, Any], asked: TrainConfig, resume: boo
 
 
 def start_of(state: State, config: TrainConfig) -> State:
-    """Where a run goes on from a checkpoint. A run that an older orbit4d finished says that all of its stages
-    are done; when it was made longer since, it goes on in its last one, with a new optimizer."""
+    """Where a run continues from a checkpoint. A run that an older orbit4d finished says that all of its
+    stages are done; when it was made longer since, it continues in its last one, with a new optimizer."""
     if state.stage < len(config.stages) or state.step >= config.total_steps:
         return state
     steps_before = sum(stage.steps for stage in config.stages[:-1])

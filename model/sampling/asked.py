@@ -91,8 +91,8 @@ def _conditions(
     # In float32: the network takes its own precision where it uses them.
     moved = {k: v.to(device).expand(count, *v.shape[1:]) for k, v in values.items()}
     if motion is not None:
-        told = list(motion) if isinstance(motion, Sequence) else [motion] * count
-        moved["motion"] = torch.tensor([float("nan") if m is None else m for m in told], device=device)
+        known = list(motion) if isinstance(motion, Sequence) else [motion] * count
+        moved["motion"] = torch.tensor([float("nan") if m is None else m for m in known], device=device)
     return Conditions(**moved)
 
 
@@ -112,8 +112,8 @@ def _visual(
     elif image is None:
         raise InputError("this model starts from an image: give an image")
     else:
-        picture = np.asarray(image) if isinstance(image, Image.Image) else image
-        frames = frames_to_tensor(picture[None], pipeline.config.resolution)[None]
+        pixels = np.asarray(image) if isinstance(image, Image.Image) else image
+        frames = frames_to_tensor(pixels[None], pipeline.config.resolution)[None]
         values["image_latents"] = parts.to_latents(frames, device)[:, :, 0]
     if parts.image is not None:
         values["image_embeddings"] = parts.image_vectors(frames[:, 0].to(device))
@@ -142,8 +142,8 @@ def _video(
         first = torch.full((1, shown, 3, size, size), 0.5)
         given = _one(False, device)
     else:
-        picture = np.asarray(image) if isinstance(image, Image.Image) else image
-        first = frames_to_tensor(picture[None], size)[None].expand(-1, shown, -1, -1, -1)
+        pixels = np.asarray(image) if isinstance(image, Image.Image) else image
+        first = frames_to_tensor(pixels[None], size)[None].expand(-1, shown, -1, -1, -1)
         given = _one(True, device)
     latents = parts.first_view_latents(first, device)
     return {"image_latents": video_condition(latents, _one(False, device), given)}

@@ -15,7 +15,7 @@ from orbit4d.datasets.cameras.rigs import RigCamera, label_of, rig_cameras
 from orbit4d.datasets.cameras.unreal import focal_of, target_of, to_c2w
 from orbit4d.datasets.core.errors import InputError
 
-#: The published lens, mm; the network was trained at it and is told no other.
+#: The published lens, mm; the network was trained at it and is given no other.
 LENS_MM = 24.0
 _NEAREST, _ORTHONORMAL = 0.1, 1e-3
 

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from orbit4d.datasets.images.resize import smooth
+
 
 def frames_to_tensor(frames: npt.NDArray[Any] | Tensor, size: int) -> Tensor:
     """[F, H, W, 3] arrays (uint8 or float) or [F, 3, H, W] tensors to [F, 3, size, size] float32 in [0,
@@ -19,9 +21,7 @@ def frames_to_tensor(frames: npt.NDArray[Any] | Tensor, size: int) -> Tensor:
         frames = torch.from_numpy(np.ascontiguousarray(frames[..., :3])).permute(0, 3, 1, 2).float() / scale
     frames = frames.float()
     if frames.shape[-2:] != (size, size):
-        frames = torch.nn.functional.interpolate(
-            frames, size=(size, size), mode="bilinear", antialias=True
-        ).clamp(0, 1)
+        frames = smooth(frames, (size, size))
     return frames
 
 

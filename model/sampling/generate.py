@@ -7,7 +7,6 @@ it cuts the object out of). Further samples are orbit-1.mp4, ...
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from PIL import Image
 
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.cameras.transforms import transforms_record
-from orbit4d.datasets.core.atomic import replacing_folder
+from orbit4d.datasets.core.atomic import replacing_folder, write_json
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path, named
 
@@ -169,7 +168,7 @@ def _static_condition(pipeline: Any, request: Request) -> tuple[dict[str, Any], 
 
 
 def caption_of(pipeline: OrbitPipeline, clip: Clip) -> dict[str, str]:
-    """The argument `prompt` that goes with a static orbit: its caption, where the model was told captions."""
+    """The argument `prompt` that goes with a static orbit: its caption, if the model knows captions."""
     return {"prompt": clip.caption} if pipeline.takes_text and clip.caption else {}
 
 
@@ -196,7 +195,7 @@ def write_orbit(
             for i, frame in enumerate(frames):
                 Image.fromarray(frame).save(draft / "frames" / f"{i:03d}.png")
             record = transforms(cameras, about, background)
-            (draft / "transforms.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            write_json(draft / "transforms.json", record)
     except OSError as error:
         raise InputError(f"{path}: cannot write there ({error.strerror}): give another --out") from error
     write_video(path, frames, fps)

@@ -96,7 +96,7 @@ class OrbitRun:
         A run that animates static orbits is refused: it has no first view to start from.
         """
 
-        def told(pipe: object, i: int, t: object, values: dict[str, object]) -> dict[str, object]:
+        def given(pipe: object, i: int, t: object, values: dict[str, object]) -> dict[str, object]:
             tick(i)
             return values
 
@@ -106,7 +106,7 @@ class OrbitRun:
             num_inference_steps=steps,
             generator=torch.Generator().manual_seed(seed),
             output_type="latent",
-            callback_on_step_end=told,
+            callback_on_step_end=given,
             guide=guide,
         ).frames
         return latents

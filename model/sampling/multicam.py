@@ -11,7 +11,6 @@ Further samples are DIR-1, DIR-2, ... A folder appears when it is whole.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from orbit4d.datasets.cameras.transforms import intrinsics_record
+from orbit4d.datasets.cameras.transforms import frame_record
 from orbit4d.datasets.cameras.unreal import from_c2w, matrix_text
-from orbit4d.datasets.core.atomic import replacing_folder
+from orbit4d.datasets.core.atomic import replacing_folder, write_json
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path, named, refuse_taken
 from orbit4d.model.sampling.camera_choice import LENS_MM, ChosenCamera, choose_cameras, numbered
@@ -212,7 +211,7 @@ def notes_of(model: Any, request: MulticamRequest, chosen: Sequence[ChosenCamera
         lens = lens_of(camera.fl_x, (camera.w, camera.h))
         if abs(lens / LENS_MM - 1) > 0.02:
             notes.append(
-                f"a lens of {lens:.1f} mm: the released network is told no lens and knows {LENS_MM:g} mm"
+                f"a lens of {lens:.1f} mm: the released network is given no lens and knows {LENS_MM:g} mm"
             )
         if len(chosen) > model.record.views:
             notes.append(f"{len(chosen)} views: the released network was trained with {model.record.views}")
@@ -298,16 +297,11 @@ def write_views(
                     (views / numbered(place)).mkdir()
                     for i, frame in enumerate(video):
                         Image.fromarray(frame).save(views / numbered(place) / f"{i:03d}.png")
-            write_json(views / "transforms.json", transforms_of(chosen, clock, frames))
-            write_json(views / "camera_extrinsics.json", extrinsics_of(chosen, clock))
-            write_json(draft / "multicam.json", about)
+            write_json(views / "transforms.json", transforms_of(chosen, clock, frames), ascii_only=False)
+            write_json(views / "camera_extrinsics.json", extrinsics_of(chosen, clock), ascii_only=False)
+            write_json(draft / "multicam.json", about, ascii_only=False)
     except OSError as error:
         raise InputError(f"{folder}: cannot write there ({error.strerror}): give another --out") from error
-
-
-def write_json(file: Path, record: Any) -> None:
-    """Indented, with its characters as they are."""
-    file.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def transforms_of(chosen: Sequence[ChosenCamera], clock: Clock, frames: bool) -> dict[str, Any]:
@@ -321,15 +315,7 @@ def transforms_of(chosen: Sequence[ChosenCamera], clock: Clock, frames: bool) ->
             name = (
                 {"file_path": f"{label}/{i:03d}.png"} if frames else {"file_path": f"{label}.mp4", "frame": i}
             )
-            entries.append(
-                {
-                    **name,
-                    "transform_matrix": camera.c2w.tolist(),
-                    **intrinsics_record(camera),
-                    "time": i / last,
-                    "camera_label": label,
-                }
-            )
+            entries.append({**frame_record(camera, i / last, **name), "camera_label": label})
     return {"camera_model": "OPENCV", "fps": clock.fps, "frames": entries}
 
 

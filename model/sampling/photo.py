@@ -17,6 +17,7 @@ from orbit4d.datasets.images.flat_background import behind_one_image
 from orbit4d.datasets.images.folders import UNREADABLE, rgba_of, upright
 from orbit4d.datasets.images.matting import cut_out
 from orbit4d.datasets.images.over import over_premultiplied
+from orbit4d.datasets.images.resize import resampled
 
 MATTES = ("flat", "rembg", "none")
 
@@ -139,10 +140,4 @@ def _resize(rgba: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
     """[size, size, 4] premultiplied, in [0, 1]: colours of transparent pixels must not bleed in."""
     values = rgba.astype(np.float32) / 255.0
     values[..., :3] *= values[..., 3:]
-    shrink = size < rgba.shape[0]
-    kind = Image.Resampling.BOX if shrink else Image.Resampling.BICUBIC
-    channels = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(values[..., c])).resize((size, size), kind))
-        for c in range(4)
-    ]
-    return np.stack(channels, axis=-1).clip(0.0, 1.0)
+    return resampled(values, (size, size), shrinks=size < rgba.shape[0]).clip(0.0, 1.0)

@@ -356,7 +356,7 @@ class OrbitPipeline(DiffusionPipeline):
             (for a photo see `photo.prepare_photo`).
         prompt: a caption, without the affixes of training.
         static: a static orbit [F, H, W, 3] (uint8 or float in [0, 1]) or tensor [F, 3, H, W].
-        motion: raw motion magnitude, one for all or one per video; None is not told.
+        motion: raw motion magnitude, one for all or one per video; None: no condition.
         cameras: F cameras in our world; None: the orbit of training, from the front.
         w1, w2, w_motion: guidance weights (`guidance.py`); None: the run's. w2 needs a frozen base.
         num_videos: how many, batched. max_batch: largest batch of one network pass; where a GPU has no memory
@@ -382,7 +382,7 @@ class OrbitPipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(steps, device=device)
         denoiser = Branches(self, asked, weights, max_batch)
 
-        def told(i: int, x: Tensor) -> Tensor:
+        def given(i: int, x: Tensor) -> Tensor:
             if callback_on_step_end is None:
                 return x
             at = self.scheduler.timesteps[i]
@@ -390,9 +390,9 @@ class OrbitPipeline(DiffusionPipeline):
 
         schedule = DiffusersSchedule(self.scheduler)
         if guide is None:
-            z = guided_sample(denoiser, schedule, z, None, None, None, callback=told)
+            z = guided_sample(denoiser, schedule, z, None, None, None, callback=given)
         else:
-            z = guide.sample(denoiser, schedule, z, generator, told)
+            z = guide.sample(denoiser, schedule, z, generator, given)
             guide.evaluations.append(denoiser.evaluations)
         self.maybe_free_model_hooks()
         # An orbit that was closed for the autoencoder is shown open.

@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.config.presets import WAN_NEGATIVE
 from orbit4d.model.data.motion_statistics import MotionStatistics
@@ -129,8 +130,7 @@ class ViewsModel:
         """Write RUN/model, into an empty folder."""
         self.network.save_pretrained(folder / "network")
         record = replace(self.record, hashes=self.frozen.identity())
-        text = json.dumps(asdict(record), indent=1, ensure_ascii=False)
-        (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+        write_json(folder / RECORD, asdict(record), ascii_only=False)
 
     # -- what a caller needs to know ---------------------------------------------------------------------
 
@@ -197,11 +197,11 @@ class ViewsModel:
         """
         views, network = len(camera), self.network
 
-        def predict(x: Tensor, step: int, told: Sequence[bool]) -> Tensor:
-            branches = len(told)
+        def predict(x: Tensor, step: int, known: Sequence[bool]) -> Tensor:
+            branches = len(known)
             text = None
             if positive is not None and negative is not None:
-                chosen = [positive if given else negative for given in told]
+                chosen = [positive if given else negative for given in known]
                 text = torch.stack(chosen).repeat_interleave(views, 0).to(x.device)
             cameras = camera.to(x.device).repeat(branches, 1, 1)
             moving = None if motion is None else [motion] * len(x)

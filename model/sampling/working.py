@@ -84,10 +84,12 @@ class WorkingNetworks:
         return self._made[name][1]
 
     def holds(self, output: Tensor) -> bool:
-        """Whether a result is one; the first that is not is told, and ends the use of the copies."""
+        """Whether a result is one; the first that is not is reported, and ends the use of the copies."""
         if bool(torch.isfinite(output).all()):
             return True
-        print("note: fp16 overflows with these weights, so sampling goes on in bf16 (sample.precision=bf16)")
+        print(
+            "note: fp16 overflows with these weights, so the rest is sampled in bf16 (sample.precision=bf16)"
+        )
         self.used, self.instead = False, "bf16"
         self._made.clear()
         return False

@@ -70,7 +70,7 @@ class SampleClips:
             pipeline.half_copies = False
             pairs = [self._pair(pipeline, k, stage) for k in range(len(self.clips))]
         except WorkError as error:
-            print(f"note: no sample clips, training goes on: {error}", flush=True)
+            print(f"note: no sample clips, training continues: {error}", flush=True)
             return None
         finally:
             unet.train(was_training)

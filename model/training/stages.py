@@ -210,7 +210,7 @@ def calibrate(parts: Parts, config: TrainConfig) -> None:
 def resume_point(
     parts: Parts, config: TrainConfig, run: Path, resume: bool
 ) -> tuple[Checkpoint | None, State]:
-    """The newest checkpoint, its weights put back, and where the run goes on: at step 0 without one."""
+    """The newest checkpoint, its weights put back, and where the run continues: at step 0 without one."""
     found = run_checkpoint.latest(run) if resume else None
     if found is None:
         return None, State(step=0, stage=0, stage_step=0, seconds=0.0)
@@ -257,7 +257,7 @@ class StageState:
     ema: EMAModel | None
     """Averaged weights, where the settings want them."""
     graphs: Graphs | None = None
-    """The micro-step, recorded on the device; None: each is run anew."""
+    """The micro-step, recorded on the device; None: each is run again."""
 
 
 def open_stage(

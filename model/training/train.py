@@ -9,7 +9,7 @@ RUN/log.jsonl       one line per step (run/log.py)
 RUN/samples/        clips sampled on the way
 RUN/motion.json     statistics of motion
 RUN/data.json       which clips it saw
-RUN/checkpoints/    what --resume goes on from (run/checkpoint.py)
+RUN/checkpoints/    what --resume continues from (run/checkpoint.py)
 RUN/base/           the frozen third branch of guidance
 RUN/lora/           adapters of a LoRA run (run/adapters.py)
 RUN/model/          the finished pipeline, for `orbit4d generate` and `OrbitPipeline.from_pretrained`
@@ -103,7 +103,7 @@ def train(
         with stop_request("interrupt") as stop:
             while position.stage < len(config.stages):
                 state = open_stage(parts, config, position, checkpoint)
-                checkpoint = None  # the first stage of the session alone goes on from it
+                checkpoint = None  # the first stage of the session alone continues from it
                 run_stage(state, parts, config, run, position, record, stop.is_set)
                 finish_stage(state, parts, config, run, position)
 

@@ -105,7 +105,7 @@ def conditions(
     if stage.name == "views":
         camera = group["camera"].to(device)
         if config.views.shuffle_cameras:
-            # The reference keeps its identity; the others are told what the next scene's are.
+            # The reference keeps its identity; the others are given what the next scene's are.
             camera = torch.cat([camera[:, :1], camera[:, 1:].roll(1, 0)], dim=1)
         given["camera" if config.model.base == "wan" else "view_camera"] = camera.flatten(0, 1)
         if config.views.motion:

@@ -76,7 +76,7 @@ class TrainingScenes(Dataset[dict[str, Any]]):
     target [V, F, C, H, W]   pixels in [0, 1] or latents       camera [V, n, 12] per latent frame
     level []                 number of the noise level, 0 to 999                seed []  of the noise
     clean []                 whether view 0 is given clean                      kind []  number in KINDS
-    motion []                raw motion magnitude of the scene, NaN where it is not told
+    motion []                raw motion magnitude of the scene, NaN where there is no condition
     within []                whether the views lie within the curriculum's bounds
     text [L, D], caption     of the scene, as in the source
     """
@@ -124,8 +124,8 @@ class TrainingScenes(Dataset[dict[str, Any]]):
             sample["camera"] = sample["camera"][:1].expand_as(sample["camera"]).clone()
         if not self.plain and self._drops_motion(draw.number):
             sample["motion"] = torch.full_like(sample["motion"], float("nan"))
-        told = self.plain or clean < self.config.views.reference
-        sample["clean"] = torch.tensor(bool(told and kind == 0 and self.stage.name == "views"))
+        given = self.plain or clean < self.config.views.reference
+        sample["clean"] = torch.tensor(bool(given and kind == 0 and self.stage.name == "views"))
         return sample | {
             "level": torch.tensor(int(level)),
             "seed": torch.tensor(int(seed)),
@@ -173,8 +173,8 @@ class TrainingScenes(Dataset[dict[str, Any]]):
             "c2w": np.stack([self.source.c2w(*one) for one in views]),
             "caption": self.source.caption(scene),
         }
-        told = [self.source.motion(*one, v) for one, v in zip(views, found["video"])]
-        known = [m for m in told if np.isfinite(m)]
+        given = [self.source.motion(*one, v) for one, v in zip(views, found["video"])]
+        known = [m for m in given if np.isfinite(m)]
         found["motion"] = torch.tensor(float(np.mean(known)) if known else float("nan"))
         tokens = self.source.tokens(scene)
         return found if tokens is None else found | {"text": tokens}

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.over import over
+from orbit4d.datasets.images.resize import smooth
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_members
 from orbit4d.datasets.index.where import matching
@@ -160,7 +160,7 @@ def fitted(rgb: Tensor, width: int, height: int) -> Tensor:
     if high < height:
         raise InputError(f"images of {w}x{h} hold no {width}x{height}; set views.width lower")
     if (high, width) != (h, w):
-        rgb = F.interpolate(rgb, size=(high, width), mode="bilinear", antialias=True).clamp(0, 1)
+        rgb = smooth(rgb, (high, width))
     top = (high - height) // 2
     return rgb[..., top : top + height, :]
 

@@ -152,7 +152,7 @@ class NodeField(NodeSkin):
     """Control nodes that move rigidly; a Gaussian follows a blend of the nodes around it.
 
     K nodes are picked from the Gaussians by farthest-point sampling on the first `bind`. `anchor` is the time
-    at which the field is the identity whatever it learns: the moment that a static orbit shows.
+    at which the field is the identity whatever it learns: the time that a static orbit shows.
     """
 
     def __init__(

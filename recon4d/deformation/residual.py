@@ -1,7 +1,7 @@
 """Control nodes plus a difference of each Gaussian from them, at key times: the field of many cameras.
 
 Nodes reach only what a few hundred rigid motions blend to, and no colour. Where several cameras see every
-moment, what each Gaussian adds to them is seen too, and need not be guessed as in the video of one orbit.
+time, what each Gaussian adds to them is seen too, and need not be guessed as in the video of one orbit.
 """
 
 from __future__ import annotations

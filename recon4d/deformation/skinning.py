@@ -1,6 +1,6 @@
 """Gaussians that follow control nodes: the nodes' blended maps applied to each, and its gradient (numba).
 
-As torch operations this takes longer than drawing the picture does: a dense [N, K] product and thousands of
+As torch operations this takes longer than drawing the image does: a dense [N, K] product and thousands of
 3 x 3 products. `skin_reference` is the slow twin. Arguments are loose as in `network`, for its reason.
 """
 

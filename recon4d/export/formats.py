@@ -52,7 +52,7 @@ class Options:
     background: tuple[float, float, float]
 
     def turned(self, scene: Scene, time: float) -> Gaussians:
-        """The moment `time` in the axes asked for."""
+        """The Gaussians at `time` in the axes asked for."""
         moment = scene.at(time)
         return turn_gaussians(moment, self.up) if self.axes == "file" else to_axes(moment, self.axes)
 
@@ -91,9 +91,9 @@ def _fourdgs(scene: Scene, out: Path, how: Options) -> None:
 
 
 def _frames(scene: Scene, folder: Path, how: Options) -> None:
-    shots = camera_path(scene, how.rig, how.frames, how.size)
-    record = cameras_record([turn_camera(c, how.up) for c, _ in shots], [t for _, t in shots])
-    for i, (camera, t) in enumerate(track(shots, "export", unit="frame")):
+    views = camera_path(scene, how.rig, how.frames, how.size)
+    record = cameras_record([turn_camera(c, how.up) for c, _ in views], [t for _, t in views])
+    for i, (camera, t) in enumerate(track(views, "export", unit="frame")):
         rgba = (scene.render(camera, t) * 255 + 0.5).astype(np.uint8)
         Image.fromarray(rgba).save(folder / f"{i:03d}.png")
         record["frames"][i]["file_path"] = f"{i:03d}.png"
@@ -140,7 +140,7 @@ class _Format:
     up: str = "z"
     """Axis that points up where nothing is asked for."""
     says: str = ""
-    """Letters of what it can say beyond a moment's centres and colours: e eps2d, h harmonics."""
+    """Letters of what it can say beyond centres and colours at one time: e eps2d, h harmonics."""
     picture: bool = False
     """Drawn frames rather than Gaussians."""
     mesh: bool = False
@@ -193,7 +193,7 @@ def export_scene(
     """Write the scene; returns the files, which appear only when all of them are complete.
 
     ply-sequence: out/000.ply ... at `frames` times. splat, spz, ply, compressed-ply, sog, glb: one file, the
-    moment `time`. usd, 4dgs: one file of `frames` times, `fps` a second. frames: straight RGBA PNGs along the
+    time `time`. usd, 4dgs: one file of `frames` times, `fps` a second. frames: straight RGBA PNGs along the
     path `rig` with transforms.json, which `recon4d` reads back. mp4, webm, mov: a video of that path, the
     first on `background` (RGB in [0, 1]), the others with alpha. html: one page that plays the scene, opened
     from disk; viewer: the same as viewer.js and scene.bin, to be served. Both last `frames` / `fps` seconds.
@@ -268,8 +268,8 @@ def check_suffix(out: Path, format: str) -> None:
     """Refuse a name that promises another format than the one asked for."""
     suffix = out.suffix.lower()
     meant: dict[str, str] = {}
-    for name, told in _TABLE.items():
-        for each in told.suffixes:
+    for name, given in _TABLE.items():
+        for each in given.suffixes:
             meant.setdefault(each, name)
     own = _TABLE[format].suffixes
     wrong = suffix not in own and suffix in (*meant, *_OTHERS)
@@ -278,18 +278,18 @@ def check_suffix(out: Path, format: str) -> None:
     if not wrong:
         return
     kind = f"a file *{own[0]}" if own else "a folder"
-    mend = f", or give --format {meant[suffix]}" if suffix in meant else ""
-    raise InputError(f"{out}: --format {format} writes {kind}; give another --out{mend}")
+    fix = f", or give --format {meant[suffix]}" if suffix in meant else ""
+    raise InputError(f"{out}: --format {format} writes {kind}; give another --out{fix}")
 
 
 def unsaid(scene: Scene, format: str) -> str | None:
     """What a format cannot say of the scene, one line; None when nothing is lost."""
-    told = _TABLE[format]
-    if told.picture or told.mesh:
+    given = _TABLE[format]
+    if given.picture or given.mesh:
         return None
     lost = []
-    if "e" not in told.says and scene.eps2d != EPS2D:
+    if "e" not in given.says and scene.eps2d != EPS2D:
         lost.append(f"the scene's eps2d of {scene.eps2d:g} px²: viewers draw it with {EPS2D:g}")
-    if "h" not in told.says and scene.gaussians.sh_degree:
+    if "h" not in given.says and scene.gaussians.sh_degree:
         lost.append("colours that change with the direction of view: viewers draw the mean")
     return f"--format {format} has no place for {'; and for '.join(lost)}" if lost else None

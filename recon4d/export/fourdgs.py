@@ -28,9 +28,10 @@ _CUTOFF = 0.05
 
 
 def fourdgs_bytes(moments: Sequence[Gaussians], seconds: float, axes: str = "z-up-right-handed") -> bytes:
-    """The file of moments evenly apart over `seconds`, numbers as given; `axes` is what it calls theirs.
+    """The file of Gaussians at times evenly apart over `seconds`; `axes` is what it calls those of the
+    numbers.
 
-    Windows are half open, so the last one ends a little after the last moment. InputError for fewer than two.
+    Windows are half open, so the last one ends a little after the last time. InputError for fewer than two.
     """
     if len(moments) < 2:
         raise InputError("--format 4dgs: --frames 1; give at least 2, between which the Gaussians move")
@@ -69,8 +70,8 @@ def fourdgs_bytes(moments: Sequence[Gaussians], seconds: float, axes: str = "z-u
             kept = _record(_HARMONICS, bytes([band]) + _band(sets[i], band))
             bands += struct.pack("<BQQ", band, len(out), len(kept))
             out += kept
-        told = struct.pack("<ddQQII", start, end, where, len(record), n, degree)
-        index += _record(_INDEX, told + bands)
+        given = struct.pack("<ddQQII", start, end, where, len(record), n, degree)
+        index += _record(_INDEX, given + bands)
     first = len(out)
     out += index + _record(_FOOTER, struct.pack("<QQI", first, 0, zlib.crc32(index))) + MAGIC
     return bytes(out)

@@ -164,7 +164,7 @@ def write_mesh_obj(moving: MovingMesh, folder: Path, up: str) -> None:
 
 
 def needs_blender() -> None:
-    """InputError where nothing brought a Blender along."""
+    """InputError where nothing brought Blender along."""
     if not alembic.OPENER:
         raise InputError("alembic is written by Blender: use `orbit4d export SCENE --format mesh-alembic`")
 
@@ -172,7 +172,7 @@ def needs_blender() -> None:
 def write_mesh_alembic(moving: MovingMesh, out: Path) -> None:
     """An .abc of the moving vertices, through Blender, which turns +Z up to Alembic's +Y itself.
 
-    InputError where nothing brought a Blender along.
+    InputError where nothing brought Blender along.
     """
     needs_blender()
     step = float(moving.seconds[1]) if len(moving.seconds) > 1 else 1.0 / 24.0

@@ -43,11 +43,11 @@ _OUTSIDE = 0.02
 
 
 def read_splats(path: str | Path, axes: str = "file") -> Gaussians:
-    """Gaussians of a file of static splats, told by its content, else by its suffix.
+    """Gaussians of a file of static splats, known by its content, else by its suffix.
 
     PLY of INRIA's layout (any order, ASCII, big-endian), compressed PLY, SOG (version 2, file or folder), SPZ
     (versions 2 to 4), .splat, GLB with KHR_gaussian_splatting, USD with ParticleField3DGaussianSplat (its
-    first moment). `axes`: "file" leaves the numbers as stored; z-up, y-up, rdf or y-down-180 says which axes
+    first time). `axes`: "file" leaves the numbers as stored; z-up, y-up, rdf or y-down-180 says which axes
     the file has, and the set is turned from them to ours, +Z up. InputError, one line, for anything else and
     for values that are no numbers.
     """

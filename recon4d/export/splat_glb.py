@@ -1,4 +1,4 @@
-"""GLB with KHR_gaussian_splatting (release candidate of January 2026): one moment as points."""
+"""GLB with KHR_gaussian_splatting (release candidate of January 2026): one time as points."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def splat_glb_bytes(gaussians: Gaussians, extras: dict[str, Any] | None = None) 
         for n in range(2 * degree + 1):
             key = f"{EXTENSION}:SH_DEGREE_{degree}_COEF_{n}"
             attributes[key] = put(coefficients[:, degree**2 + n], "VEC3")
-    told = {
+    given = {
         "kernel": "ellipse", "colorSpace": "srgb_rec709_display", "projection": "perspective",
         "sortingMethod": "cameraDistance",
     }  # fmt: skip
-    primitive = {"attributes": attributes, "mode": _POINTS, "extensions": {EXTENSION: told}}
+    primitive = {"attributes": attributes, "mode": _POINTS, "extensions": {EXTENSION: given}}
     asset = {"version": "2.0", "generator": "orbit4d"} | ({"extras": extras} if extras else {})
     document = {
         "asset": asset,
@@ -133,19 +133,19 @@ def _primitive(primitive: dict[str, Any], document: dict[str, Any], binary: byte
     )
 
 
-def _accessor(told: dict[str, Any], document: dict[str, Any], binary: bytes) -> npt.NDArray[np.float64]:
-    if "sparse" in told or "bufferView" not in told:
+def _accessor(given: dict[str, Any], document: dict[str, Any], binary: bytes) -> npt.NDArray[np.float64]:
+    if "sparse" in given or "bufferView" not in given:
         raise ValueError("a sparse accessor")
-    view = document["bufferViews"][told["bufferView"]]
+    view = document["bufferViews"][given["bufferView"]]
     if view.get("buffer", 0) != 0 or "uri" in document["buffers"][0]:
         raise ValueError("splats outside the file's own buffer")
-    kind, width, count = np.dtype(_TYPES[told["componentType"]]), _WIDTHS[told["type"]], told["count"]
-    start = view.get("byteOffset", 0) + told.get("byteOffset", 0)
+    kind, width, count = np.dtype(_TYPES[given["componentType"]]), _WIDTHS[given["type"]], given["count"]
+    start = view.get("byteOffset", 0) + given.get("byteOffset", 0)
     stride = view.get("byteStride") or width * kind.itemsize
     if start < 0 or count < 1 or start + stride * (count - 1) + width * kind.itemsize > len(binary):
         raise ValueError("an accessor that leaves the buffer")
     rows: npt.NDArray[Any] = np.ndarray((count, width), kind, binary, start, (stride, kind.itemsize))
     values = rows.astype(np.float64)
-    if told.get("normalized") and kind.kind in "iu":
+    if given.get("normalized") and kind.kind in "iu":
         values = np.maximum(values / np.iinfo(kind).max, -1.0)
     return values

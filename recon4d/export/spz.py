@@ -143,12 +143,12 @@ def _streams(data: bytes, n_streams: int, sizes: list[int], name: str) -> list[b
     (table,) = struct.unpack_from("<I", data, 16)
     if table < 32 or table + 16 * n_streams > len(data):
         raise damaged
-    told = [struct.unpack_from("<QQ", data, table + 16 * i) for i in range(n_streams)]
+    given = [struct.unpack_from("<QQ", data, table + 16 * i) for i in range(n_streams)]
     start = table + 16 * n_streams
-    if [size for _, size in told] != wanted or start + sum(size for size, _ in told) != len(data):
+    if [size for _, size in given] != wanted or start + sum(size for size, _ in given) != len(data):
         raise damaged
     codec, arrays = pa.Codec("zstd"), []
-    for size, plain in told:
+    for size, plain in given:
         try:
             arrays.append(codec.decompress(data[start : start + size], plain, asbytes=True))
         except (pa.ArrowException, OSError):

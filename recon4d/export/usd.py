@@ -34,7 +34,7 @@ def write_usd(
     rate: float = RATE,
     eps2d: float | None = None,
 ) -> None:
-    """Write moments, evenly apart, as time codes 0, 1, ...; one moment has no time samples.
+    """Write Gaussians at times evenly apart as time codes 0, 1, ...; one alone has no time samples.
 
     Positions and rotations always, scales, opacities and colours where they change. `up` is the stage's axis;
     numbers are written as they are. InputError where usd-core is missing.
@@ -94,7 +94,7 @@ def _extent(g: Gaussians) -> Any:
 
 
 def _agreeing(quats: list[Any]) -> list[Any]:
-    """Signs that do not flip from one moment to the next: readers interpolate."""
+    """Signs that do not flip from one time to the next: readers interpolate."""
     out = quats[:1]
     for q in quats[1:]:
         flip = (q * out[-1]).sum(1, keepdims=True) < 0

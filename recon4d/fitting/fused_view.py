@@ -16,7 +16,7 @@ from orbit4d.recon4d.deformation.residual import ResidualField
 from orbit4d.recon4d.deformation.residual_motion import ResidualMotion
 from orbit4d.recon4d.fitting.fused_loss import TAPS, Comparison
 from orbit4d.recon4d.fitting.losses import Outcome, Task
-from orbit4d.recon4d.fitting.settings import LossWeights, Settings
+from orbit4d.recon4d.fitting.settings import LossWeights, ReconstructionSettings
 from orbit4d.recon4d.fitting.state import Fit
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.raster.canvas import Canvas, Spread
@@ -24,7 +24,7 @@ from orbit4d.recon4d.raster.canvas import Canvas, Spread
 Float = npt.NDArray[np.float32]
 
 
-def is_fused(fit: Fit, settings: Settings, task: Task) -> bool:
+def is_fused(fit: Fit, settings: ReconstructionSettings, task: Task) -> bool:
     """Whether kernels know everything that this view's loss is made of."""
     means, weights = fit.gaussians.means, settings.weights
     plain = task.perceptual is None and not weights.depth_smoothness and not fit.gaussians.sh_degree
@@ -62,7 +62,7 @@ class FusedView:
         self._to: dict[str, Float] = {}
 
     def __call__(
-        self, fit: Fit, settings: Settings, task: Task, row: torch.Tensor, shared: Activated
+        self, fit: Fit, settings: ReconstructionSettings, task: Task, row: torch.Tensor, shared: Activated
     ) -> Outcome:
         """As `by_autograd`; always of the same fit, Adam and row."""
         view, raw = task.view, shared.raw
@@ -103,7 +103,9 @@ class FusedView:
         self.motion.move(means, quats, task.view.time, task.frame_step)
         return self.motion
 
-    def _put(self, fit: Fit, settings: Settings, task: Task, row: torch.Tensor, shared: Activated) -> float:
+    def _put(
+        self, fit: Fit, settings: ReconstructionSettings, task: Task, row: torch.Tensor, shared: Activated
+    ) -> float:
         """Gradients by the parameters into `row`; the value of the field's penalties."""
         grads, to = self.grads, self._to
         if not to:
@@ -136,6 +138,6 @@ class FusedView:
 _NAMES = ("means", "log_scales", "quats", "logits", "colors")
 
 
-def penalty_weights(weights: LossWeights, settings: Settings) -> tuple[float, float]:
+def penalty_weights(weights: LossWeights, settings: ReconstructionSettings) -> tuple[float, float]:
     """Of rigidity and smoothness in a step that pays for them."""
     return weights.rigidity * settings.regularise_every, weights.smoothness * settings.regularise_every

@@ -35,7 +35,7 @@ class Inputs:
     gains: dict[str, float] = field(default_factory=dict)
     """Grey gain of a held-out set over the video, by name, where both took one view at one time."""
     views: Views | None = None
-    """What several cameras filmed; `static` is then one moment of it, where the shape is found."""
+    """What several cameras filmed; `static` is then one time of it, where the shape is found."""
 
 
 def read_inputs(
@@ -95,7 +95,7 @@ def read_inputs(
 
 
 def _of_views(views: Views, static: Any, static_cameras: Any, static_time: float) -> Inputs:
-    """Inputs of several cameras. InputError for a static orbit, which one moment of theirs is."""
+    """Inputs of several cameras. InputError for a static orbit, which one time of theirs is."""
     if static is not None or static_cameras is not None or static_time:
         raise InputError(
             f"{views.train.name}: several cameras show the still object themselves; leave --static out"

@@ -19,7 +19,7 @@ from orbit4d.recon4d.deformation.field import NodeField
 from orbit4d.recon4d.deformation.placing import Placing
 from orbit4d.recon4d.fitting.fused_loss import TAPS, Judged, terms, terms_reference
 from orbit4d.recon4d.fitting.passes import judge, judge_sums
-from orbit4d.recon4d.fitting.settings import LossWeights, Settings
+from orbit4d.recon4d.fitting.settings import LossWeights, ReconstructionSettings
 from orbit4d.recon4d.fitting.state import Fit
 from orbit4d.recon4d.graphs import Graphs
 from orbit4d.recon4d.raster.api import trusted
@@ -60,7 +60,7 @@ class Perceptual:
             self.net.to(device)
 
     def __call__(self, color: Tensor, alpha: Tensor, truth: Tensor, background: Tensor) -> Tensor:
-        """Distance [] of the pictures that `image_terms` compares; H and W at least 32."""
+        """Distance [] of the images that `image_terms` compares; H and W at least 32."""
         drawn = over_premultiplied(color, alpha, background)
         wanted = over_premultiplied(truth[..., :3], truth[..., 3:], background)
         images = [image.permute(2, 0, 1)[None] for image in (drawn, wanted)]
@@ -132,7 +132,7 @@ class Outcome:
     difference, and the last three of `Judged`. Reading them waits for it."""
 
 
-def by_autograd(fit: Fit, settings: Settings, task: Task, row: Tensor) -> Outcome:
+def by_autograd(fit: Fit, settings: ReconstructionSettings, task: Task, row: Tensor) -> Outcome:
     """Loss of one view, and its gradient by every parameter into `row` (see `Adam.row`): the slow twin."""
     view, weights = task.view, settings.weights
     moved = fit.field.move(fit.gaussians, view.time) if task.moving else fit.gaussians
@@ -170,7 +170,7 @@ def _counted(plane: Tensor, confidence: Tensor | None) -> Tensor:
     return kept + (plane - kept) * confidence[..., None]
 
 
-def is_graphable(fit: Fit, settings: Settings, task: Task) -> bool:
+def is_graphable(fit: Fit, settings: ReconstructionSettings, task: Task) -> bool:
     """Whether `by_graphs` knows everything that this view's loss is made of."""
     plain = task.perceptual is None and not settings.weights.depth_smoothness
     plain = plain and task.view.confidence is None
@@ -178,7 +178,7 @@ def is_graphable(fit: Fit, settings: Settings, task: Task) -> bool:
     return plain and known and min(task.view.truth.shape[:2]) >= TAPS
 
 
-def by_graphs(fit: Fit, settings: Settings, task: Task, row: Tensor, graphs: Graphs) -> Outcome:
+def by_graphs(fit: Fit, settings: ReconstructionSettings, task: Task, row: Tensor, graphs: Graphs) -> Outcome:
     """`by_autograd` with the field and the loss as CUDA graphs around the rasteriser; waits for nothing."""
     g, view, weights = fit.gaussians, task.view, settings.weights
     device = g.means.device

@@ -2,13 +2,13 @@
 
 Coarse: the static orbit at its time when one is given, else the dynamic orbit as if it stood still; late in
 the stage the field begins to move and the video joins in. Fine: the video through the deformation field, the
-static orbit mixed in at its time. With an anchored field the video's moments join in outwards from the
+static orbit mixed in at its time. With an anchored field the video's times join in outwards from the
 static orbit's. After Diffusion4D section 2.2 (arXiv 2405.16645) and hustvl/4DGaussians (train.py). Nothing is
 decided by the view of one step: `passes.py`.
 
-An update takes the mean gradient of `Settings.views_per_step` views, each of which counts as a step; on two
-threads they are drawn side by side. A view's gradient comes from kernels (`fused_view.py`), from autograd
-where those do not know a term.
+An update takes the mean gradient of `views_per_step` views, each of which counts as a step; on two threads
+they are drawn side by side. A view's gradient comes from kernels (`fused_view.py`), from autograd where those
+do not know a term.
 
 One seed makes a CPU run repeatable bit for bit, interrupted or not, on any number of threads: every draw
 comes from one generator whose state is in the checkpoint, pieces of work are fixed by the problem, and what
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 
+from orbit4d.datasets.core.atomic import write_text
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.progress import Progress
 from orbit4d.recon4d.fitting.density import Density, DensityState
@@ -39,7 +40,7 @@ from orbit4d.recon4d.fitting.losses import (
     is_graphable,
 )
 from orbit4d.recon4d.fitting.passes import judged_from
-from orbit4d.recon4d.fitting.settings import Settings
+from orbit4d.recon4d.fitting.settings import ReconstructionSettings
 from orbit4d.recon4d.fitting.state import Fit, replace_gaussians, restart_field, save_checkpoint
 from orbit4d.recon4d.graphs import Graphs
 from orbit4d.recon4d.inputs.loading import Frames
@@ -47,13 +48,13 @@ from orbit4d.recon4d.raster import threads
 from orbit4d.recon4d.scene import place
 
 STAGES = ("coarse", "fine")
-#: Steps between two times that the gains of the views are made anew.
+#: Steps between two times that the gains of the views are made again.
 SETTLE_EVERY = 10
-#: Steps between two times that the centres are skinned anew.
+#: Steps between two times that the centres are skinned again.
 REBIND_EVERY = 250
 #: Steps of the fine stage over which the field's rate rises.
 FIELD_RISE = 200
-#: Times that a field may be begun anew, at half the rate of the time before.
+#: Times that a field may be begun again, at half the rate of the time before.
 MOST_RESTARTS = 3
 
 
@@ -74,7 +75,7 @@ def optimise(
     fit: Fit,
     dynamic: Frames,
     static: Frames | None,
-    settings: Settings,
+    settings: ReconstructionSettings,
     checkpoint: Path | None = None,
     log: Path | None = None,
 ) -> Fit:
@@ -94,7 +95,7 @@ def optimise(
         for stage in STAGES[STAGES.index(fit.stage) :]:
             _enter(fit, stage)
             warm = settings.warmup_share * steps[stage]
-            # Synchronised cameras have their still moment among the video's images.
+            # Synchronised cameras have their time of rest among the video's images.
             still = static if stage == "coarse" or settings.static_share > 0 else None
             pools = {half: _pools(dynamic, still, half, device) for half in (True, False)}
             n_frames = len(dict.fromkeys(dynamic.time))
@@ -156,7 +157,7 @@ def _write_down(fit: Fit, earlier: int, log: Path | None) -> None:
     }
     fit.history.append(row)
     if log is not None:
-        log.write_text("".join(json.dumps(r) + "\n" for r in fit.history), encoding="utf-8")
+        write_text(log, "".join(json.dumps(r) + "\n" for r in fit.history))
 
 
 def _crossed(every: int, before: int, now: int) -> bool:
@@ -177,7 +178,11 @@ def _pools(
 
 
 def _choose(
-    fit: Fit, pools: tuple[list[View], list[View]], settings: Settings, progress: float, moving: bool
+    fit: Fit,
+    pools: tuple[list[View], list[View]],
+    settings: ReconstructionSettings,
+    progress: float,
+    moving: bool,
 ) -> View:
     """Draw the view of a step."""
     dynamic, static = pools
@@ -189,11 +194,11 @@ def _choose(
     return pool[int(torch.randint(len(pool), (), generator=fit.generator))]
 
 
-def _within_reach(pool: list[View], settings: Settings, progress: float) -> list[View]:
-    """The views near enough to the anchored moment: motion is followed outwards from what is known.
+def _within_reach(pool: list[View], settings: ReconstructionSettings, progress: float) -> list[View]:
+    """The views near enough to the anchored time: motion is followed outwards from what is known.
 
     A limb that has moved further than its own width gives no gradient towards where it is; one frame on from
-    a moment that already fits, it has not.
+    a time that already fits, it has not.
     """
     anchor = settings.deformation.get("anchor")
     if anchor is None or progress >= settings.unroll_share:
@@ -206,7 +211,7 @@ def _within_reach(pool: list[View], settings: Settings, progress: float) -> list
 def take_step(
     fit: Fit,
     pools: tuple[list[View], list[View]],
-    settings: Settings,
+    settings: ReconstructionSettings,
     density: Density,
     steps: int,
     n_frames: int,
@@ -268,7 +273,8 @@ def _sound(fit: Fit, loss: float) -> float:
 
 
 def _task(
-    fit: Fit, pools: tuple[list[View], list[View]], settings: Settings, step: int, progress: float,
+    fit: Fit, pools: tuple[list[View], list[View]], settings: ReconstructionSettings, step: int,
+    progress: float,
     moving: bool, n_frames: int, perceptual: Perceptual | None,
 ) -> Task:  # fmt: skip
     """Draw what step `step` compares, and by what."""
@@ -284,7 +290,7 @@ def _task(
     )
 
 
-def _gradients(fit: Fit, settings: Settings, tasks: list[Task]) -> list[Outcome]:
+def _gradients(fit: Fit, settings: ReconstructionSettings, tasks: list[Task]) -> list[Outcome]:
     """Each task's gradient in a row of Adam's; those that kernels know side by side."""
     shared = None
     found: dict[int, Outcome] = {}
@@ -309,19 +315,19 @@ def _gradients(fit: Fit, settings: Settings, tasks: list[Task]) -> list[Outcome]
 
 
 def _renew(fit: Fit, density: Density, before: int, steps: int, n_views: int, moving: bool) -> None:
-    """After an update: density control, skinning anew, fading, each where one of its steps is due."""
+    """After an update: density control, skinning again, fading, each where one of its steps is due."""
     done = range(before + 1, fit.step + 1)
     if any(density.due(step, steps, n_views) for step in done):
         grown, origin = density.round(fit.gaussians, fit.density, fit.generator)
         replace_gaussians(fit, grown, origin)
     elif moving and _crossed(REBIND_EVERY, before, fit.step):
-        # Centres have drifted: skin them anew.
+        # Centres have drifted: skin them again.
         fit.field.bind(fit.gaussians.means)
     if any(density.fades(step, steps) for step in done):
         density.fade(fit.gaussians)
 
 
-def _set_rates(fit: Fit, settings: Settings, progress: float) -> None:
+def _set_rates(fit: Fit, settings: ReconstructionSettings, progress: float) -> None:
     """Rates fall within each stage; the field's own only in the fine one, where most of its work is.
 
     There it starts gently: at its full rate from the first step the network is thrown far off now and then.

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orbit4d.datasets.images.measures import LEAST_ERROR
+from orbit4d.datasets.images.measures import decibels
 from orbit4d.recon4d.fitting.fused_loss import SOLID, Judged
 
 #: A pass counts as better when its loss is below the best one's times this.
@@ -128,7 +128,7 @@ def judge_sums(color: Tensor, alpha: Tensor, truth: Tensor) -> Tensor:
 def judged_from(numbers: Sequence[float]) -> Judged:
     """From mean absolute and mean squared difference, and the sums where both mattes are solid."""
     loss, mse, *solid = numbers
-    return Judged(loss, -10 * math.log10(max(mse, LEAST_ERROR)), *solid)
+    return Judged(loss, decibels(mse), *solid)
 
 
 def _mean(values: list[float]) -> float:

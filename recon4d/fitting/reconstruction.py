@@ -31,7 +31,7 @@ from orbit4d.recon4d.fitting.refine_cameras.poses import following, refine_poses
 from orbit4d.recon4d.fitting.scores import failure, measure
 from orbit4d.recon4d.fitting.scores import nearest_frame as nearest_frame
 from orbit4d.recon4d.fitting.scores import score as score
-from orbit4d.recon4d.fitting.settings import PRESETS, Settings
+from orbit4d.recon4d.fitting.settings import PRESETS, ReconstructionSettings
 from orbit4d.recon4d.fitting.state import Fit, load_checkpoint, new_fit
 from orbit4d.recon4d.gaussians import from_points
 from orbit4d.recon4d.inputs.confidence import HIDDEN
@@ -69,7 +69,7 @@ def reconstruct(
     spec: OrbitSpec | None = None,
     mask: str | Path | None = None,
     matte: str = "flat",
-    settings: Settings | None = None,
+    settings: ReconstructionSettings | None = None,
     threads: int | None = None,
     device: str = "auto",
     views: ViewOptions | None = None,
@@ -86,7 +86,7 @@ def reconstruct(
     them. `static_time` is the time that a
     static orbit shows (a dataset's clips know it). A static orbit of as many frames as the video takes the
     video's cameras, unless it has its own; of another number it needs them. An interrupted run with the same
-    inputs and settings goes on; a finished one is loaded. `device` is auto (a GPU where gsplat can draw on
+    inputs and settings resumes; a finished one is loaded. `device` is auto (a GPU where gsplat can draw on
     one, else the CPU), cpu, cuda or cuda:INDEX, also for a run that began on another one; the scene that is
     returned is drawn there. `threads` are those of the CPU's kernels (None: as many as cores). With
     `completion` what the first fit leaves unseen is completed and fitted again; the first fit stays in
@@ -141,7 +141,12 @@ def reconstruct(
 
 
 def _fitted(
-    folder: Path, inputs: Inputs, chosen: Settings, seed: int, run: dict[str, Any], device: torch.device
+    folder: Path,
+    inputs: Inputs,
+    chosen: ReconstructionSettings,
+    seed: int,
+    run: dict[str, Any],
+    device: torch.device,
 ) -> Scene:
     """The scene of checked inputs, fitted, measured and written to `folder`."""
     world = find_world((inputs.dynamic, inputs.static), is_open(inputs))
@@ -173,8 +178,8 @@ def _fitted(
 
 
 def _completed(
-    folder: Path, first: Scene, inputs: Inputs, settings: Settings, seed: int, run: dict[str, Any],
-    device: torch.device, completion: CompletionSettings, make: Completer,
+    folder: Path, first: Scene, inputs: Inputs, settings: ReconstructionSettings, seed: int,
+    run: dict[str, Any], device: torch.device, completion: CompletionSettings, make: Completer,
 ) -> Scene:  # fmt: skip
     """Complete what a first scene leaves unseen, fit again, and report both, also where it does not help."""
     begun = clock.monotonic()
@@ -207,7 +212,7 @@ def _searched(inputs: Inputs, spec: OrbitSpec | None, refine: bool | None) -> In
     return with_found_orbit(inputs, spec, refine is None)
 
 
-def _refined(fitted: Inputs, settings: Settings, seed: int) -> Inputs:
+def _refined(fitted: Inputs, settings: ReconstructionSettings, seed: int) -> Inputs:
     """Inputs in the world of the fit with free poses; made again, to the same bits, by a resumed run."""
     refined = refine_poses(fitted, first_gaussians(fitted, settings, seed), settings, seed)
     print(refined.notes[-1])
@@ -238,7 +243,7 @@ def in_world(inputs: Inputs, world: World) -> Inputs:
     return replace(inputs, dynamic=frames_in(world, inputs.dynamic), static=still)
 
 
-def as_scene(fit: Fit, inputs: Inputs, settings: Settings, world: World) -> Scene:
+def as_scene(fit: Fit, inputs: Inputs, settings: ReconstructionSettings, world: World) -> Scene:
     """The measured scene of a finished fit."""
     orbit = inputs.dynamic
     scene = Scene(fit.gaussians, fit.field.requires_grad_(False), orbit.cameras, orbit.time)
@@ -257,7 +262,7 @@ def as_scene(fit: Fit, inputs: Inputs, settings: Settings, world: World) -> Scen
         )
     if fit.restarts:
         scene.metrics["restarted"] = (
-            f"the motion had left all views at fine step {fit.restarts[-1]} and was begun anew, "
+            f"the motion had left all views at fine step {fit.restarts[-1]} and was begun again, "
             f"at {2 ** -len(fit.restarts):g} of its rate"
         )
     still = None if inputs.static is not None else _of_still(fit)
@@ -272,16 +277,17 @@ def _of_still(fit: Fit) -> float | None:
     return float(rows[-1]["psnr"]) if rows else None
 
 
-def exposed(settings: Settings, inputs: Inputs) -> Settings:
+def exposed(settings: ReconstructionSettings, inputs: Inputs) -> ReconstructionSettings:
     """Exposure decided where it is left open: on for a static orbit that may be lit unlike the video."""
     if settings.exposure is not None:
         return settings
     return replace(settings, exposure=inputs.static is not None and not inputs.one_light)
 
 
-def for_views(settings: Settings, inputs: Inputs) -> Settings:
-    """Settings of synchronised cameras: their still moment is part of the video, and an open scene has no
-    mattes to fit. Where enough cameras see every moment, nodes are held less and each Gaussian may differ.
+def for_views(settings: ReconstructionSettings, inputs: Inputs) -> ReconstructionSettings:
+    """Settings of synchronised cameras: the time at which the shape is found is part of the video, and an
+    open scene has no mattes to fit. Where enough cameras see every time, nodes are held less and each
+    Gaussian may differ.
     """
     if inputs.views is None:
         return settings
@@ -299,7 +305,7 @@ def for_views(settings: Settings, inputs: Inputs) -> Settings:
     )
 
 
-def _freely_moved(settings: Settings, inputs: Inputs) -> bool:
+def _freely_moved(settings: ReconstructionSettings, inputs: Inputs) -> bool:
     """Whether each time was seen by `FREE_CAMERAS`, in the median, and the settings move by nodes alone."""
     seen = Counter(inputs.dynamic.time)
     enough = len(seen) > 1 and float(np.median(list(seen.values()))) >= FREE_CAMERAS
@@ -311,7 +317,7 @@ def is_open(inputs: Inputs) -> bool:
     return inputs.views is not None and inputs.views.open_scene
 
 
-def anchored(settings: Settings, inputs: Inputs) -> Settings:
+def anchored(settings: ReconstructionSettings, inputs: Inputs) -> ReconstructionSettings:
     """With a static orbit the canonical shape is the shape it shows: the field is the identity there."""
     field = settings.deformation
     if inputs.static is None or field["kind"] != "nodes" or "anchor" in field:
@@ -319,7 +325,7 @@ def anchored(settings: Settings, inputs: Inputs) -> Settings:
     return replace(settings, deformation={**field, "anchor": inputs.static.time[0]})
 
 
-def affordable(settings: Settings, notes: list[str]) -> Settings:
+def affordable(settings: ReconstructionSettings, notes: list[str]) -> ReconstructionSettings:
     """The settings without LPIPS where its weights are absent; says so."""
     why = why_no_lpips() if settings.weights.lpips else None
     if why is None:
@@ -362,7 +368,7 @@ def fingerprint(inputs: Inputs) -> str:
     return digest.hexdigest()
 
 
-def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
+def first_gaussians(inputs: Inputs, settings: ReconstructionSettings, seed: int) -> Any:
     """Gaussians on the visual hull (static orbit if given). Says when the cameras do not fit."""
     if is_open(inputs):
         return _open_gaussians(inputs, settings, seed)
@@ -383,12 +389,12 @@ def first_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
     return from_points(points, colors, sh_degree=settings.sh_degree)
 
 
-def _open_gaussians(inputs: Inputs, settings: Settings, seed: int) -> Any:
-    """Gaussians of an open scene, where the cameras of its still moment agree on depth."""
+def _open_gaussians(inputs: Inputs, settings: ReconstructionSettings, seed: int) -> Any:
+    """Gaussians of an open scene, where the cameras of one time agree on depth."""
     assert inputs.views is not None
     if inputs.static is None:
         raise InputError(
-            f"{inputs.dynamic.name}: --matte none needs a moment that {LEAST_CAMERAS} cameras or more saw"
+            f"{inputs.dynamic.name}: --matte none needs a time that {LEAST_CAMERAS} cameras or more saw"
         )
     world, depths = find_world((inputs.views.train, inputs.views.still), True), inputs.views.depths
     within = None if depths is None else (depths[0] / world.scale, depths[1] / world.scale)
@@ -413,7 +419,7 @@ def start_hull(inputs: Inputs) -> Hull:
                 break
             hull = carve(inputs.static, agree=agree)
         return hull
-    # What moves is outside the hull of some moments: ask for fewer views until something is left.
+    # What moves is outside the hull of some times: ask for fewer views until something is left.
     hull = carve(inputs.dynamic, agree=0.9)
     for agree in (0.8, 0.7):
         if hull.coverage >= _FIT_DYNAMIC:
@@ -422,7 +428,9 @@ def start_hull(inputs: Inputs) -> Hull:
     return hull
 
 
-def with_steps(settings: Settings, coarse: int | None, fine: int | None) -> Settings:
+def with_steps(
+    settings: ReconstructionSettings, coarse: int | None, fine: int | None
+) -> ReconstructionSettings:
     """The settings with other numbers of steps where given."""
     return replace(
         settings,

@@ -25,7 +25,7 @@ Float = npt.NDArray[np.float32]
 def measure(scene: Scene, inputs: Inputs) -> dict[str, Any]:
     """PSNR and SSIM on white: training views, the static orbit, and every held-out set of views.
 
-    LPIPS of the same pictures where its weights are present; `lpips` is then a number per set.
+    LPIPS of the same images where its weights are present; `lpips` is then a number per set.
     """
     record: dict[str, Any] = {"split": {"train": inputs.dynamic.name}}
     train = renders(scene, inputs.dynamic)
@@ -77,11 +77,11 @@ def failure(psnr_train: float, train: Frames, still: float | None) -> str | None
     `still` is the PSNR in dB that the coarse stage reached on the same views as if the object stood still.
     """
     nothing = float(np.mean(each_compared(np.zeros_like(train.rgba), train)[0]))
-    seen, mend = f"the fit failed: training views are at {psnr_train:.1f} dB", "try another --seed"
+    seen, fix = f"the fit failed: training views are at {psnr_train:.1f} dB", "try another --seed"
     if psnr_train < nothing + DOUBT:
-        return f"{seen}, where an empty image is at {nothing:.1f} dB; {mend}"
+        return f"{seen}, where an empty image is at {nothing:.1f} dB; {fix}"
     if still is not None and psnr_train < still - DOUBT:
-        return f"{seen}, and were at {still:.1f} dB as if the object stood still; {mend}"
+        return f"{seen}, and were at {still:.1f} dB as if the object stood still; {fix}"
     return None
 
 

@@ -70,7 +70,7 @@ class DensitySettings:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReconstructionSettings:
     """A whole reconstruction."""
 
     n_gaussians: int = 10_000
@@ -86,7 +86,7 @@ class Settings:
     static_share: float = 0.25
     """Share of the steps with deformation that look at the static orbit, when there is one."""
     unroll_share: float = 0.0
-    """Share of the fine stage over which the video's moments join in, outwards from the static orbit's.
+    """Share of the fine stage over which the video's times join in, outwards from the static orbit's.
 
     At 0 all are there at once. Measured no better: what it gives in tracking it takes in steps.
     """
@@ -115,7 +115,7 @@ class Settings:
     regularise_every: int = 2
     """Steps between two that pay for the field's penalties, which then count as many times as much."""
     lpips_every: int = 4
-    """Steps between two that pay for LPIPS, which costs more than drawing the picture."""
+    """Steps between two that pay for LPIPS, which costs more than drawing the image."""
     patience: int = 2_000
     """End the fine stage when the loss of whole passes over the views has not fallen for this many steps.
 
@@ -142,14 +142,14 @@ class Settings:
         return asdict(self)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Settings:
+    def from_config(cls, config: dict[str, Any]) -> ReconstructionSettings:
         """Inverse of `as_config`."""
         nested = {"weights": LossWeights, "rates": LearningRates, "density": DensitySettings}
         return cls(**{k: nested[k](**v) if k in nested else v for k, v in config.items()})
 
 
-_DEFAULT = Settings()
-PRESETS: dict[str, Settings] = {
+_DEFAULT = ReconstructionSettings()
+PRESETS: dict[str, ReconstructionSettings] = {
     "fast": replace(
         _DEFAULT,
         preset="fast",

@@ -18,7 +18,7 @@ from orbit4d.recon4d.fitting.adam import Adam
 from orbit4d.recon4d.fitting.density import DensityState
 from orbit4d.recon4d.fitting.exposure import Exposure
 from orbit4d.recon4d.fitting.passes import Passes
-from orbit4d.recon4d.fitting.settings import Settings
+from orbit4d.recon4d.fitting.settings import ReconstructionSettings
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.graphs import Capture, cuda_capture
 
@@ -54,7 +54,7 @@ class Fit:
 
 
 def new_fit(
-    gaussians: Gaussians, settings: Settings, seed: int, exposure: Exposure | None = None,
+    gaussians: Gaussians, settings: ReconstructionSettings, seed: int, exposure: Exposure | None = None,
     device: torch.device | str = "cpu",
 ) -> Fit:  # fmt: skip
     """A fit at its first step, on a device. What is drawn by chance does not depend on it."""
@@ -71,7 +71,7 @@ def new_fit(
     return Fit(leaves, deformation, adam, generator, seen, exposure, capture=capture)
 
 
-def _sized(settings: Settings, n: int) -> dict[str, Any]:
+def _sized(settings: ReconstructionSettings, n: int) -> dict[str, Any]:
     """The config of the field; one that has a row for each Gaussian is told their number."""
     config = settings.deformation
     if config["kind"] != "residual":
@@ -89,7 +89,7 @@ def _leaves(gaussians: Gaussians, adam: Adam) -> Gaussians:
     return Gaussians(**held)
 
 
-def _adam(gaussians: Gaussians, deformation: Deformation, settings: Settings) -> Adam:
+def _adam(gaussians: Gaussians, deformation: Deformation, settings: ReconstructionSettings) -> Adam:
     groups = [
         (name, getattr(settings.rates, name), [tensor])
         for name, tensor in gaussians.tensors().items()
@@ -134,7 +134,7 @@ def replace_gaussians(fit: Fit, grown: Gaussians, origin: Tensor) -> None:
 
 
 @torch.no_grad()
-def restart_field(fit: Fit, settings: Settings) -> None:
+def restart_field(fit: Fit, settings: ReconstructionSettings) -> None:
     """Begin the field anew from other random weights; the Gaussians and its nodes stay."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=fit.generator)))
@@ -175,7 +175,10 @@ def save_checkpoint(fit: Fit, path: Path) -> None:
 
 
 def load_checkpoint(
-    path: Path, settings: Settings, exposure: Exposure | None = None, device: torch.device | str = "cpu"
+    path: Path,
+    settings: ReconstructionSettings,
+    exposure: Exposure | None = None,
+    device: torch.device | str = "cpu",
 ) -> Fit:
     """Inverse of `save_checkpoint`, on any device. Raises WorkError for a damaged file."""
     try:

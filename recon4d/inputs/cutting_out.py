@@ -23,7 +23,7 @@ def with_matte(
     """Straight RGBA float32 [F, H, W, 4] of frames uint8 [F, H, W, 3 or 4].
 
     `mattes` uint8 [F, H, W] are taken as alpha. Where they keep most of the frames' border they only say what
-    to ignore (as nerfstudio's masks do), and a flat background is taken off what they keep. `known` is the
+    to ignore (as nerfstudio's masks do), and a flat background is removed from what they keep. `known` is the
     colour that the frames were generated on. Notes are added on what was done.
     """
     rgb = pixels[..., :3].astype(np.float32) / 255
@@ -32,7 +32,7 @@ def with_matte(
         if _border(kept).mean() > 0.5:
             filled = np.where(kept > 0.5, rgb, _kept_border_colour(rgb, kept))
             if (background := find_background(filled, known)) is not None:
-                notes.append("the masks keep the background: it is taken off what they keep")
+                notes.append("the masks keep the background: it is removed from what they keep")
                 rgba = unmix(filled, background)
                 return np.concatenate([rgba[..., :3], rgba[..., 3:] * kept], axis=-1)
         return np.concatenate([rgb, kept], axis=-1)
@@ -45,7 +45,7 @@ def with_matte(
             "--matte rembg"
         )
     colour = " ".join(f"{255 * c:.0f}" for c in background.colour)
-    notes.append(f"background {colour} taken off")
+    notes.append(f"background {colour} removed")
     if background.grainy:
         grain, lost = (255 * value for value in (background.grain, sum(background.ramp) / 2))
         notes.append(f"the background has grain of sigma {grain:.0f}: parts within {lost:.0f} of it are lost")

@@ -21,7 +21,7 @@ class Hold:
     times: tuple[float, ...] = ()
     """Times in [0, 1]."""
     every: int = 0
-    """Every such moment, counted from 1, except the last; 0 none."""
+    """Every such time, counted from 1, except the last; 0 none."""
 
     @classmethod
     def parse(cls, cameras: str | None, times: str | None) -> Hold:

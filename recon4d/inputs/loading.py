@@ -25,6 +25,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import naturally
 from orbit4d.datasets.images.masks import join_masks, mask_files, read_masks
 from orbit4d.datasets.images.matting import cut_out
+from orbit4d.datasets.images.resize import area
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.recon4d.inputs.confidence import HIDDEN, read_confidence
 from orbit4d.recon4d.inputs.cutting_out import check_content, has_alpha, with_matte
@@ -61,7 +62,7 @@ class Frames:
         return len(self.rgba)
 
     def at_time(self, time: float) -> Frames:
-        """The same images, all at one moment: a static orbit."""
+        """The same images, all at one time: a static orbit."""
         return replace(self, time=(time,) * len(self))
 
     def picked(self, index: Sequence[int]) -> Frames:
@@ -81,13 +82,11 @@ class Frames:
 
         nh, nw = max(1, round(h * size / max(h, w))), max(1, round(w * size / max(h, w)))
         planes = torch.from_numpy(self.rgba).permute(0, 3, 1, 2)
-        small = torch.nn.functional.interpolate(planes, (nh, nw), mode="area")
+        small = area(planes, (nh, nw))
         cameras = tuple(camera.resized(nw, nh) for camera in self.cameras)
         sure = self.confidence
         if sure is not None:
-            sure = torch.nn.functional.interpolate(torch.from_numpy(sure)[:, None], (nh, nw), mode="area")[
-                :, 0
-            ].numpy()
+            sure = area(torch.from_numpy(sure)[:, None], (nh, nw))[:, 0].numpy()
         rgba = small.permute(0, 2, 3, 1).contiguous().numpy()
         return replace(self, rgba=rgba, cameras=cameras, confidence=sure)
 

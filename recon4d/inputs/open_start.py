@@ -1,6 +1,6 @@
 """Where Gaussians of an open scene start, which has no silhouettes: depths on which the cameras agree.
 
-A pixel's ray is cut at many depths; where the other cameras of the moment see the same colour around it there
+A pixel's ray is cut at many depths; where the other cameras of the time see the same colour around it there
 is a surface (plane sweep, Collins 1996). It need not be right everywhere: the fit moves what is not.
 """
 
@@ -25,12 +25,12 @@ _NEAR, _FAR = 0.4, 4.0
 def sweep(
     frames: Frames, n: int, rng: np.random.Generator, depths: tuple[float, float] | None = None
 ) -> tuple[Float, Float]:
-    """`n` points [n, 3] and their colours [n, 3] of the images of one moment; `depths` bound them.
+    """`n` points [n, 3] and their colours [n, 3] of the images of one time; `depths` bound them.
 
     InputError for fewer than two cameras.
     """
     if len(frames) < 2:
-        raise InputError(f"{frames.name}: --matte none needs a moment that two cameras or more saw")
+        raise InputError(f"{frames.name}: --matte none needs a time that two cameras or more saw")
     near, far = depths or _bounds(frames)
     inverse = np.linspace(1 / far, 1 / near, DEPTHS)
     smooth = np.stack([_blurred(image[..., :3]) for image in frames.rgba])

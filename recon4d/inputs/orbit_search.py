@@ -167,7 +167,7 @@ def search_orbit(
     best = min((descend(miss, cost, one, free) for cost, one in picked), key=lambda item: item[0])
     exact = Silhouettes(frames, reference, WINDOW_EXACT) if seen.moving and seen.fixed else None
     if exact is not None and len(exact.view):
-        # What moves has moved one frame on: what is left is decided by the frame of the reference's moment.
+        # What moves has moved one frame on: what is left is decided by the frame of the reference's time.
         fine = misser(exact)
         return Found(descend(fine, fine(best[1]), best[1], free)[1], before, best[0])
     return Found(best[1], before, best[0])

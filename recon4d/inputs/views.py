@@ -1,7 +1,7 @@
 """View x time grids: what synchronised cameras filmed, as frames to fit and frames that are held out.
 
-Times join by value, so that a grid may have holes. Mattes are taken off camera by camera, whose backgrounds
-differ. One moment, that which most cameras saw, is where the shape is found.
+Times join by value, so that a grid may have holes. Mattes are found camera by camera, whose backgrounds
+differ. One time, that which most cameras saw, is where the shape is found.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from orbit4d.datasets.images.matting import cut_out
 from orbit4d.recon4d.inputs.captures.capture import Capture, Track
 from orbit4d.recon4d.inputs.captures.sv4d import other_way
 from orbit4d.recon4d.inputs.cutting_out import check_content, has_alpha, with_matte
+from orbit4d.recon4d.inputs.film_times import Film, common_times
 from orbit4d.recon4d.inputs.find_world import find_world, frames_in
 from orbit4d.recon4d.inputs.footage import MAX_EDGE, Footage, read_footage
 from orbit4d.recon4d.inputs.holding import Hold, held_places
 from orbit4d.recon4d.inputs.hull import carve
 from orbit4d.recon4d.inputs.loading import Frames, pinhole, premultiply, read_mattes
-from orbit4d.recon4d.inputs.moments import Film, common_times
 
-#: Pixels of all training images above which moments are left out, evenly: 16 bytes each, and a quarter of
+#: Pixels of all training images above which times are left out, evenly: 16 bytes each, and a quarter of
 #: that again at half size.
 MAX_PIXELS = 120_000_000
-#: Fewer cameras than this at one moment carve no hull.
+#: Fewer cameras than this at one time carve no hull.
 LEAST_CAMERAS = 3
-#: Times nearer than this are one moment.
+#: Times nearer than this are one time.
 SAME_TIME = 1e-6
 
 
@@ -43,7 +43,7 @@ class Views:
     train: Frames
     held_out: dict[str, Frames]
     still: Frames | None
-    """Training images of the moment that most cameras saw; None where no moment was seen by enough."""
+    """Training images of the time that most cameras saw; None where no time was seen by enough."""
     generated: bool = False
     open_scene: bool = False
     """Whether the background is kept."""
@@ -121,22 +121,22 @@ def _check_sizes(films: Sequence[Film], name: str) -> None:
 
 
 def _thinned(films: Sequence[Film]) -> tuple[list[Film], list[str]]:
-    """The films with moments left out, evenly, until the images fit in memory."""
+    """The films with times left out, evenly, until the images fit in memory."""
     h, w = films[0].footage.pixels.shape[1:3]
-    shots = sum(len(film.keep) for film in films)
+    images = sum(len(film.keep) for film in films)
     room = MAX_PIXELS // (h * w)
     times = np.unique(np.round(np.concatenate([film.times for film in films]) / SAME_TIME).astype(np.int64))
-    if shots <= room:
+    if images <= room:
         return list(films), []
     kept = times[
-        np.unique(np.linspace(0, len(times) - 1, max(2, len(times) * room // shots)).round().astype(int))
+        np.unique(np.linspace(0, len(times) - 1, max(2, len(times) * room // images)).round().astype(int))
     ]
     out = []
     for film in films:
         mine = np.round(np.asarray(film.times) / SAME_TIME).astype(np.int64)
         rows = np.flatnonzero(np.isin(mine, kept))
         out.append(replace(film, keep=film.keep[rows], times=tuple(film.times[i] for i in rows)))
-    note = f"{len(times)} moments of {len(films)} cameras: {len(kept)} of them, evenly spread, are used"
+    note = f"{len(times)} times of {len(films)} cameras: {len(kept)} of them, evenly spread, are used"
     return [film for film in out if len(film.keep)], [note]
 
 
@@ -219,7 +219,7 @@ def _filled(train: Frames) -> Frames:
 
 
 def moments(frames: Frames) -> dict[int, list[int]]:
-    """Images of each moment, by its time in units of SAME_TIME."""
+    """Images of each time, a whole number of SAME_TIME."""
     found: dict[int, list[int]] = {}
     for i, t in enumerate(frames.time):
         found.setdefault(round(t / SAME_TIME), []).append(i)
@@ -227,7 +227,7 @@ def moments(frames: Frames) -> dict[int, list[int]]:
 
 
 def _still(train: Frames) -> Frames | None:
-    """The moment that most cameras saw; of several that in the middle of the clip, from which motion is
+    """The time that most cameras saw; of several that in the middle of the clip, from which motion is
     shortest both ways.
     """
     seen = moments(train)

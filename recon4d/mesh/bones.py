@@ -68,7 +68,7 @@ def node_poses(field: Any, time: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def bones_of(scene: Scene, vertices: Array, times: int) -> Bones:
-    """The scene's nodes at `times` moments, and the weights that they have at `vertices` [V, 3].
+    """The scene's nodes at `times` values of time, and the weights that they have at `vertices` [V, 3].
 
     A scene that stands still has one bone. InputError for a field that is no blend of nodes.
     """
@@ -91,7 +91,7 @@ def bones_of(scene: Scene, vertices: Array, times: int) -> Bones:
         )
     elif not moves_by_nodes(field) or not isinstance(field, NodeSkin):
         raise InputError(
-            f"a mesh is moved by control nodes; this scene's field is {field.config['kind']}, so fit it anew"
+            f"a mesh is moved by control nodes; this scene's field is {field.config['kind']}, so fit it again"
         )
     rest = field.nodes.numpy().astype(np.float64)
     poses = [node_poses(field, i / max(times - 1, 1)) for i in range(times)]

@@ -204,7 +204,7 @@ def _check_values(tensors: dict[str, Tensor]) -> None:
         if not _all_finite(tensor):
             bad = int((~torch.isfinite(tensor.detach())).sum())
             raise InputError(
-                f"rasterize: {name} holds {bad} values that are NaN or infinite; drop or mend them"
+                f"rasterize: {name} holds {bad} values that are NaN or infinite; drop or fix them"
             )
 
 

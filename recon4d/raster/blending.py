@@ -41,7 +41,7 @@ from orbit4d.recon4d.raster.simd import (
 )
 
 PIXELS = TILE * TILE
-#: How a kernel is told the number of channels (1 depth, 3 colour, 4 both): by the length of a tuple, which is
+#: How a kernel gets the number of channels (1 depth, 3 colour, 4 both): by the length of a tuple, which is
 #: part of the argument's type. Each length is compiled, and cached, as a kernel of its own.
 MODES = {n: (0,) * n for n in (1, 3, 4)}
 #: Splats between two looks at whether every pixel of the tile is finished (a power of two).

@@ -1,6 +1,6 @@
 """The slow twin: projection and per-tile compositing in plain torch, differentiated by autograd.
 
-It is the oracle the fast back ends are held against and the only one that runs in float64. Conventions
+It is the oracle the fast back ends are compared with and the only one that runs in float64. Conventions
 are those of gsplat 1.5.3 in its "classic" mode; `api.rasterize` lists them.
 """
 

@@ -366,7 +366,7 @@ def totals(typingctx, a, b, c, d, e, f, g, h):
 
 
 def _channels(mode) -> int:
-    """Channels are told by the length of a tuple: a number that is part of a type."""
+    """Channels are given by the length of a tuple: a number that is part of a type."""
     return mode.count if isinstance(mode, types.UniTuple) else 0
 
 

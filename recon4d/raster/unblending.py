@@ -1,4 +1,4 @@
-"""The hand-written gradient of `blending` (numba): splats are taken off again, back to front.
+"""The hand-written gradient of `blending` (numba): splats are removed again, back to front.
 
 Gradients are gathered as sums over a tile's pixels of v = ∂L/∂ln(alpha) and its moments, and turned into
 gradients of the mean and the conic once per splat. A slot's sums are `RECORD` floats (w = alpha·T, g the
@@ -39,7 +39,7 @@ _POWER_MAX = np.float32(math.log2(ALPHA_MAX))
 _LN_2 = np.float32(math.log(2.0))
 _MIN_WEIGHT = np.float32(MIN_WEIGHT)
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
-#: How a kernel is told whether to gather absolute gradients: by the length of a tuple, like `blending.MODES`.
+#: How a kernel knows whether to gather absolute gradients: by the length of a tuple, like `blending.MODES`.
 ABSOLUTE = {False: (), True: (0,)}
 
 

@@ -1,4 +1,4 @@
-"""The views of a dataset in the browser through viser: every camera of a clip, its image and its moment."""
+"""The views of a dataset in the browser through viser: every camera of a clip, its image and its time."""
 
 from __future__ import annotations
 

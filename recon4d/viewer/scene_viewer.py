@@ -1,6 +1,6 @@
 """A scene in the browser through viser: time slider, play and pause, free camera, training cameras.
 
-viser draws Gaussian splats itself (WebGL); each moment of the slider is one set of splats, sent once and
+viser draws Gaussian splats itself (WebGL); each step of the slider is one set of splats, sent once and
 shown or hidden, so that playing costs the network nothing.
 """
 
@@ -93,7 +93,7 @@ def check_address(host: str, port: int) -> None:
 
 
 class Viewer:
-    """A running page. `show(i)` picks a moment; `serve()` blocks until interrupted."""
+    """A running page. `show(i)` picks a step of the slider; `serve()` blocks until interrupted."""
 
     def __init__(self, scene: Scene, host: str = "127.0.0.1", port: int = 8080, frames: int = 24) -> None:
         import viser
@@ -139,7 +139,7 @@ class Viewer:
             frustum.visible = visible
 
     def show(self, moment: int) -> None:
-        """Show one moment, 0 .. frames - 1."""
+        """Show one step, 0 .. frames - 1."""
         moment = min(max(moment, 0), self.frames - 1)
         with self._lock:
             if moment != self._shown:

@@ -1,4 +1,4 @@
-"""One asset through one worker: fetch and look into the file, render in the child, stage the clips.
+"""One asset through one worker: fetch and inspect the file, render in the child, stage the clips.
 
 `prepare` and `stage` run in the Ray actor, before and after the child's task `render_clips`.
 """
@@ -61,7 +61,7 @@ def asset_job(asset: Asset, out: str, config: dict[str, Any]) -> Job:
 
 
 def prepare(job: Job) -> dict[str, Any]:
-    """The payload with a local path. Refuses what a look into the file shows to be bad, before Blender
+    """The payload with a local path. Refuses what inspecting the file shows to be bad, before Blender
     sees it.
     """
     payload = dict(job.payload)

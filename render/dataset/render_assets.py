@@ -44,7 +44,7 @@ QUARANTINED = "quarantined:"
 FATAL = ("device", "environment", "blender:import")
 #: Rejections of what could not be read at all: nothing was found out about the contents.
 NOT_HAD = (*PASSING, "download_failed", "unknown_id")
-#: Quarantined before storage faults were told from others; an asset is not to blame for them.
+#: Quarantined before storage faults were distinguished from others; an asset is not to blame for them.
 _STORAGE = re.compile(
     r"the disk is full|No space left on device|Disk quota exceeded|check the address and the credentials"
     r"|cannot (read|write|list|delete|look for|open) \S*(://|/staging/)\S*:|SlowDown|Too ?Many ?Requests"

@@ -16,7 +16,7 @@ from orbit4d.render.fleet.settings import FleetSettings
 
 
 def worker_count(settings: FleetSettings, ray: Any) -> tuple[int, int]:
-    """(workers, threads per worker) such that workers never use more cores than there are, unless told to."""
+    """(workers, threads per worker) such that workers use no more cores than there are, unless asked to."""
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
     largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=1)
     return share_cores(settings.workers, settings.threads_per_worker, cores, max(1, largest))
@@ -72,12 +72,12 @@ def ray_cluster(settings: FleetSettings) -> Iterator[Any]:
         except Exception as error:
             # Ray raises plain exceptions (a node that timed out, a full disk, ports that are taken).
             where = settings.address or "this machine"
-            mend = (
+            fix = (
                 f"check --address and the network; {token_hint()}"
                 if settings.elsewhere
                 else "free memory and disk, and try again"
             )
-            raise WorkError(f"cannot reach or start Ray on {where}: {first_line(error)}; {mend}") from error
+            raise WorkError(f"cannot reach or start Ray on {where}: {first_line(error)}; {fix}") from error
         try:
             yield ray
         finally:

@@ -28,7 +28,7 @@ __all__ = ["FleetSettings", "FleetSummary", "Job", "Outcome", "run_fleet"]
 
 #: Seconds between looks at the clock, and at whether the run is to stop.
 POLL_SECONDS = 0.5
-#: Seconds without any worker after which the user is told, again and again.
+#: Seconds without any worker after which the user is reminded, again and again.
 SAY_WAITING_EVERY = 60.0
 
 

@@ -79,7 +79,7 @@ class Patience:
                 return
             raise StorageFailed(
                 f"storage has failed for {self._clock() - self._since:.0f} s: {self._why}; nothing that is "
-                "done is lost: mend it and run the same command again (--storage-patience waits longer)"
+                "done is lost: fix it and run the same command again (--storage-patience waits longer)"
             )
 
     def worked(self) -> None:

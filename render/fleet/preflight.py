@@ -34,8 +34,8 @@ def check_storage(check: StorageCheck) -> None:
 def _check_out(out: str, present: str) -> None:
     store = Store(out)
     if present and not store.exists(present):
-        mend = "check the address" if store.local is None else "mount the same disk on every machine"
-        raise StorageRefused(f"{store.path(present)}: is not seen by this worker; {mend}")
+        fix = "check the address" if store.local is None else "mount the same disk on every machine"
+        raise StorageRefused(f"{store.path(present)}: is not seen by this worker; {fix}")
     name = f"{TEMPORARY}{secrets.token_hex(6)}-probe"
     try:
         store.put(name, _PROBE)

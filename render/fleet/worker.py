@@ -1,7 +1,7 @@
 """What one Ray actor of the fleet does: own a Blender child, run one job at a time, never raise.
 
-Storage that fails is told apart from an asset that fails: it makes no attempt, and until it works again the
-worker takes no job to its end.
+Storage that fails is distinguished from an asset that fails: it makes no attempt, and until it works again
+the worker takes no job to its end.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Job:
     size_bytes: int = 0
     """A hint of cost, for the order `largest_first`."""
     before: str | None = None
-    """`module:function`, called with the job; returns the payload to use (fetch a file, look into it)."""
+    """`module:function`, called with the job; returns the payload to use (fetch a file, inspect it)."""
     after: str | None = None
     """`module:function`, called with the job and the child's result once it answered (stage the clips);
     what it returns, if anything, becomes the result."""

@@ -1,4 +1,4 @@
-"""The lightings of an asset, drawn from its settings; the same in the child and wherever they are told."""
+"""The lightings of an asset, drawn from its settings; the same in the child and wherever they are needed."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ def search_seconds(start: float, end: float, fps: float, keys: Sequence[float] =
     """Times at which motion is looked for: every frame, up to MAX_LOOKS, and the times of `keys`."""
     frames = dense_seconds(start, end, fps, MAX_LOOKS)
     if is_long(start, end, fps):
-        # The first frame as the file has it, so that a pose that lasts one frame is told from what follows.
+        # The first frame as the file has it, so that a pose that lasts one frame is distinguished from what
+        # follows.
         frames += [start + 1.0 / fps, start + 2.0 / fps]
     inside = np.unique([t for t in keys if start < t < end])
     chosen = inside[np.linspace(0, len(inside) - 1, min(len(inside), MAX_KEYS)).round().astype(int)]

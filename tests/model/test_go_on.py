@@ -1,4 +1,4 @@
-"""What a stopped training says is the command that goes on with it; --ray from any current folder."""
+"""What a stopped training says is the command that continues with it; --ray from any current folder."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def stopped(monkeypatch, tmp_path, capsys):
 )
 def test_a_stopped_run_names_the_command_that_goes_on(stopped, tmp_path, words):
     said = stopped(*words, begun=True)
-    before, _, command = said.partition("go on with: ")
+    before, _, command = said.partition("continue with: ")
     assert "what was learned is kept" in before and "\n" not in said
     parts = shlex.split(command)
     assert parts[:5] == ["orbit4d", "train", "data", "--out", str(tmp_path / "my run")]
@@ -63,7 +63,7 @@ def test_before_its_first_step_the_same_command_starts_anew(stopped, monkeypatch
     said = stopped("--steps", "40", begun=False)
     assert "no step was finished" in said and "--resume" not in said and said.endswith("--steps 40")
     monkeypatch.setenv("RANK", "0")
-    assert stopped(begun=True).endswith("go on with: the same command again with --resume")
+    assert stopped(begun=True).endswith("continue with: the same command again with --resume")
     monkeypatch.setenv("RANK", "3")
     assert stopped(begun=True) == ""
 
@@ -85,7 +85,7 @@ def test_flags_and_defaults_are_said_as_they_were_given(capsys):
 
 
 def test_relative_paths_reach_workers_elsewhere(tmp_path, synthetic_dataset, micro_config, monkeypatch):
-    """Workers have another current folder than the driver; the run may go on without Ray afterwards."""
+    """Workers have another current folder than the driver; the run may continue without Ray afterwards."""
     import ray.train.torch
 
     here, there = tmp_path / "here", tmp_path / "there"

@@ -208,7 +208,7 @@ def test_recon4d_writes_beside_its_video(
 
 
 @pytest.mark.parametrize(
-    ("name", "format", "mend"),
+    ("name", "format", "fix"),
     [
         ("a.ply", "splat", ""),
         ("a.SPZ", "splat", "--format spz"),
@@ -219,10 +219,10 @@ def test_recon4d_writes_beside_its_video(
         ("a.zip", "frames", "folder"),
     ],
 )
-def test_a_contradicting_suffix_is_refused(name: str, format: str, mend: str) -> None:
+def test_a_contradicting_suffix_is_refused(name: str, format: str, fix: str) -> None:
     with pytest.raises(InputError, match=name) as caught:
         check_suffix(Path(name), format)
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
 
 
 @pytest.mark.parametrize(

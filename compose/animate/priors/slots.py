@@ -127,7 +127,7 @@ def _loaded(
 
 
 def _second(slot: Slot, truths: Mapping[str, Truth], lens: Camera, settings: Settings, seed: int) -> None:
-    """The second model of `msd` and `vsd`: closed forms have one, a network is adapted as the run goes on."""
+    """The second model of `msd` and `vsd`: closed forms have one, a network is adapted in the run."""
     if slot.asked.estimator not in TWO_MODELS:
         return
     if slot.model.kind != "analytic":

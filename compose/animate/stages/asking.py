@@ -31,7 +31,7 @@ class Slot:
     still: Any = None
     """Of `msd`: the model of the object held still, in closed form."""
     copy: LoraCopy | None = None
-    """Of `vsd` and `msd` with a learned prior: its copy that is trained as the run goes on."""
+    """Of `vsd` and `msd` with a learned prior: its copy that is trained as the run proceeds."""
     two_pass: bool = True
     kept: dict[Any, Any] = field(default_factory=dict)
 
@@ -50,7 +50,7 @@ class Slot:
         chosen = {key: value for key, value in named.items() if key in model.takes and value is not None}
         if self.is_orbit and "reference" in chosen:
             parts = model.pipeline.parts
-            # A run that reads no text is told the image alone, as is one that reads images.
+            # A run that reads no text is given the image alone, as is one that reads images.
             if parts.text is None or parts.image is not None:
                 chosen.pop("prompt", None)
         if model.takes <= _LASTING:
@@ -117,7 +117,7 @@ def learn_still(slot: Slot, still: Tensor, named: dict[str, Any], generator: tor
 
 
 def held_still(named: dict[str, Any]) -> dict[str, Any]:
-    """What a prior is told of the same step with the object held still."""
+    """What a prior is given for the same step with the object held still."""
     return {**named, "prompt": named.get("still_prompt") or named.get("prompt"), "motion": 0.0}
 
 

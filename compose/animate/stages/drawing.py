@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from orbit4d.compose.animate.stages.clock import Clock
+from orbit4d.datasets.images.over import over_premultiplied
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.raster import threads
 from orbit4d.recon4d.raster.api import trusted
@@ -85,7 +86,8 @@ def on_background(frames: Sequence[Frame], background: Tensor) -> Tensor:
     """Images [F, 3, h, w] of frames on a colour [3], without graph."""
     color = torch.stack([frame.color.detach() for frame in frames])
     alpha = torch.stack([frame.alpha.detach() for frame in frames])
-    return (color + (1 - alpha) * background.to(color)).permute(0, 3, 1, 2).contiguous()
+    shown = over_premultiplied(color, alpha, background.to(color))
+    return shown.permute(0, 3, 1, 2).contiguous()
 
 
 def pull_frames(

@@ -151,7 +151,7 @@ def load_checkpoint(path: Path, settings: Settings, device: torch.device) -> Sta
         state.copy = held.get("copy")
         state.clock.spent, state.records, state.calls = held["spent"], held["records"], held["calls"]
     except (OSError, RuntimeError, KeyError, ValueError, EOFError, TypeError) as error:
-        raise WorkError(f"{path}: damaged checkpoint ({error}); delete it to start anew") from None
+        raise WorkError(f"{path}: damaged checkpoint ({error}); delete it to start again") from None
     return state
 
 

@@ -59,13 +59,13 @@ class Seen:
     placed: tuple[Placed, ...]
 
     @classmethod
-    def of(cls, views: Sequence[View], size: int, told: Told) -> Seen:
+    def of(cls, views: Sequence[View], size: int, given: Told) -> Seen:
         """Square views of `size` pixels; a view that stands still is converted once."""
         made: dict[View, tuple[Camera, Placed]] = {}
         for view in views:
             if view not in made:
-                camera = view.camera(size, told.settings.rig.fov)
-                made[view] = (camera, place(camera, told.device))
+                camera = view.camera(size, given.settings.rig.fov)
+                made[view] = (camera, place(camera, given.device))
         both = [made[view] for view in views]
         return cls(tuple(views), tuple(c for c, _ in both), tuple(p for _, p in both))
 
@@ -85,9 +85,9 @@ class Step:
     numbers: dict[str, float] = field(default_factory=dict)
 
 
-def take_step(state: State, told: Told, steps: int) -> Step:
+def take_step(state: State, given: Told, steps: int) -> Step:
     """One update of a stage of `steps` steps. WorkError where a parameter stops being a number."""
-    settings = told.settings
+    settings = given.settings
     progress = state.step / max(steps - 1, 1)
     for group in state.adam.groups.values():
         group.rate = group.base * settings.final**progress
@@ -95,13 +95,13 @@ def take_step(state: State, told: Told, steps: int) -> Step:
         for leaf in leaves:
             leaf.grad = None
     with state.clock.on("step"):
-        at_reference = _looks_at_reference(state, settings) and told.reference is not None
+        at_reference = _looks_at_reference(state, settings) and given.reference is not None
         if at_reference:
-            done = _reference_step(state, told)
+            done = _reference_step(state, given)
         elif state.stage == "static":
-            done = _static_step(state, told)
+            done = _static_step(state, given)
         else:
-            done = _clip_step(state, told, progress)
+            done = _clip_step(state, given, progress)
         _update(state, settings)
         state.step += 1
         moved = trains_canonical(state.stage, settings) and state.stage != "static"
@@ -116,10 +116,10 @@ def take_step(state: State, told: Told, steps: int) -> Step:
 
 
 def _looks_at_reference(state: State, settings: Settings) -> bool:
-    told = settings.reference
+    given = settings.reference
     if state.stage == "static":
-        return state.step < told.first or (told.every > 0 and state.step % told.every == 0)
-    return told.in_motion > 0 and state.step % told.in_motion == 0
+        return state.step < given.first or (given.every > 0 and state.step % given.every == 0)
+    return given.in_motion > 0 and state.step % given.in_motion == 0
 
 
 def _update(state: State, settings: Settings) -> None:
@@ -131,11 +131,11 @@ def _update(state: State, settings: Settings) -> None:
     state.adam.step(1, names)
 
 
-def _reference_step(state: State, told: Told) -> Step:
+def _reference_step(state: State, given: Told) -> Step:
     """Compare the view of the reference at time 0 with its image."""
-    settings, wanted = told.settings, told.reference
+    settings, wanted = given.settings, given.reference
     assert wanted is not None
-    view = told.reference_view
+    view = given.reference_view
     if settings.reference.jitter:
         off = torch.randn(3, generator=state.generator) * settings.reference.jitter
         view = View(
@@ -144,7 +144,7 @@ def _reference_step(state: State, told: Told) -> Step:
             view.radius + float(off[2]),
         )
     background = torch.rand(3, generator=state.generator).to(wanted)
-    frames = _drawn(state, told, [0.0], Seen.of([view], len(wanted), told))
+    frames = _drawn(state, given, [0.0], Seen.of([view], len(wanted), given))
     frame = frames[0]
     color, alpha = frame.color.detach(), frame.alpha.detach()
     off_alpha = alpha - wanted[..., 3:]
@@ -159,62 +159,62 @@ def _reference_step(state: State, told: Told) -> Step:
     return Step("reference", numbers={"mse": float(off_rgb.square().mean())})
 
 
-def _static_step(state: State, told: Told) -> Step:
+def _static_step(state: State, given: Told) -> Step:
     """Ask the priors of still objects about one view."""
-    settings = told.settings
+    settings = given.settings
     view = draw_view(state.rng, settings.rig)
-    background = _background(state, told)
+    background = _background(state, given)
     # A prior of clips in the slot of still objects sees a whole orbit at once.
-    around = told.orbit if "3d" in told.slots and told.slots["3d"].is_clip else ()
-    seen = Seen.of(around or [view], settings.resolution, told)
+    around = given.orbit if "3d" in given.slots and given.slots["3d"].is_clip else ()
+    seen = Seen.of(around or [view], settings.resolution, given)
     times = [0.0] * len(seen.views)
-    frames = _drawn(state, told, times, seen)
+    frames = _drawn(state, given, times, seen)
     images = on_background(frames, background)
     done, total = Step("priors"), torch.zeros_like(images)
     for name in ("2d", "3d"):
-        if name in told.slots:
-            named = _named(told, "static", seen, times, False, background)
-            answer = _asked(state, told, name, images, named, None if around else view)
+        if name in given.slots:
+            named = _named(given, "static", seen, times, False, background)
+            answer = _asked(state, given, name, images, named, None if around else view)
             done.answers[name] = (answer, images)
             total += answer.gradient
     pull_frames(frames, *image_gradients(total, background), state.clock)
     return done
 
 
-def _clip_step(state: State, told: Told, progress: float) -> Step:
+def _clip_step(state: State, given: Told, progress: float) -> Step:
     """Ask the video prior about a clip, the view prior about the first frame of a start clip, and in refine
     the tile prior about a few frames."""
-    settings, refine = told.settings, state.stage == "refine"
+    settings, refine = given.settings, state.stage == "refine"
     times, starts = clip_times(
         state.rng, settings.frames, settings.precision, settings.zero_rate, settings.mirror
     )
     views, moving = draw_clip_views(state.rng, settings.rig, settings.frames)
-    if told.orbit and told.slots["video"].is_orbit:
-        views, moving, starts = list(told.orbit), True, False
+    if given.orbit and given.slots["video"].is_orbit:
+        views, moving, starts = list(given.orbit), True, False
         times = np.linspace(0.0, 1.0, len(views))
-    background = _background(state, told)
+    background = _background(state, given)
     size = settings.resolution if refine else _size(settings, progress)
-    seen = Seen.of(views, size, told)
-    frames = _drawn(state, told, times.tolist(), seen)
+    seen = Seen.of(views, size, given)
+    frames = _drawn(state, given, times.tolist(), seen)
     images = on_background(frames, background)
     # In refine too: the words of refine are the tile prior's, which may know a learned one.
-    named = _named(told, "motion", seen, times.tolist(), moving, background)
+    named = _named(given, "motion", seen, times.tolist(), moving, background)
     done, total = Step("clip", numbers={"size": float(size)}), torch.zeros_like(images)
-    if "video" in told.slots:
+    if "video" in given.slots:
         still = None
-        if told.slots["video"].asked.estimator == "msd":
-            _know_still(state, told)
-            still = _held_still(state, told, seen, background)
-        answer = _asked(state, told, "video", images, named, None, still)
+        if given.slots["video"].asked.estimator == "msd":
+            _know_still(state, given)
+            still = _held_still(state, given, seen, background)
+        answer = _asked(state, given, "video", images, named, None, still)
         done.answers["video"] = (answer, images)
         total += answer.gradient
-    if starts and "3d" in told.slots:
-        first = _named(told, "motion", seen.only([0]), [0.0], moving, background)
-        answer = _asked(state, told, "3d", images[:1], first, views[0])
+    if starts and "3d" in given.slots:
+        first = _named(given, "motion", seen.only([0]), [0.0], moving, background)
+        answer = _asked(state, given, "3d", images[:1], first, views[0])
         done.answers["3d"] = (answer, images[:1])
         total[:1] += answer.gradient
-    if refine and "tile" in told.slots and told.slots["tile"].asked.weight > 0:
-        _ask_tile(state, told, (images, times.tolist(), seen, background), total, done)
+    if refine and "tile" in given.slots and given.slots["tile"].asked.weight > 0:
+        _ask_tile(state, given, (images, times.tolist(), seen, background), total, done)
     colors, alphas = image_gradients(total, background)
     if settings.opacity_entropy:
         alphas = alphas + _entropy_pull(frames, settings, state)
@@ -222,39 +222,39 @@ def _clip_step(state: State, told: Told, progress: float) -> Step:
     return done
 
 
-def _held_still(state: State, told: Told, seen: Seen, background: Tensor) -> Tensor:
+def _held_still(state: State, given: Told, seen: Seen, background: Tensor) -> Tensor:
     """Frames of a clip's cameras at the canonical time."""
-    frames = _drawn(state, told, [0.0] * len(seen.views), seen, False)
+    frames = _drawn(state, given, [0.0] * len(seen.views), seen, False)
     return on_background(frames, background)
 
 
-def _know_still(state: State, told: Told) -> None:
+def _know_still(state: State, given: Told) -> None:
     """Before the first step of `msd`: its copy of the prior learns this object held still."""
-    slot, settings = told.slots["video"], told.settings
+    slot, settings = given.slots["video"], given.settings
     if slot.copy is None or slot.copy.steps:
         return
     for _ in range(settings.lora.first):
         views, moving = draw_clip_views(state.rng, settings.rig, settings.frames)
-        if told.orbit and slot.is_orbit:
-            views, moving = list(told.orbit), True
-        background = _background(state, told)
-        seen = Seen.of(views, settings.resolution, told)
-        named = _named(told, "motion", seen, [0.0] * len(views), moving, background)
-        still = _held_still(state, told, seen, background)
+        if given.orbit and slot.is_orbit:
+            views, moving = list(given.orbit), True
+        background = _background(state, given)
+        seen = Seen.of(views, settings.resolution, given)
+        named = _named(given, "motion", seen, [0.0] * len(views), moving, background)
+        still = _held_still(state, given, seen, background)
         with state.clock.on("prior"):
             learn_still(slot, still, named, state.generator)
 
 
-def _background(state: State, told: Told) -> Tensor:
+def _background(state: State, given: Told) -> Tensor:
     """The colour behind what priors see. Other than its own, a run answers with a wall of that colour."""
     drawn = torch.rand(3, generator=state.generator)
-    return (drawn if told.background is None else told.background).to(told.device)
+    return (drawn if given.background is None else given.background).to(given.device)
 
 
-def _ask_tile(state: State, told: Told, clip: Any, total: Tensor, done: Step) -> None:
+def _ask_tile(state: State, given: Told, clip: Any, total: Tensor, done: Step) -> None:
     """Add the tile prior's gradient of a few frames to `total`; conditions come from the frozen copy."""
     images, times, whole, background = clip
-    settings, frozen = told.settings, state.frozen
+    settings, frozen = given.settings, state.frozen
     assert frozen is not None
     n = min(settings.tile_frames, len(times))
     chosen = [i * len(times) // n for i in range(n)] if settings.tile_even else sorted(
@@ -265,33 +265,33 @@ def _ask_tile(state: State, told: Told, clip: Any, total: Tensor, done: Step) ->
         looks = Looks(frozen.gaussians)
         posed = [looks.posed(frozen.field.move(frozen.gaussians, t)) for t in at]
         frames = draw_frames(posed, seen.placed, settings.eps2d, state.clock, graph=False)
-    slot = told.slots["tile"]
+    slot = given.slots["tile"]
     # A prior that knows the background weighs structure on white; others see what is drawn.
     behind = torch.ones_like(background) if "background" in slot.model.takes else background
-    named = _named(told, "refine", seen, at, False, background)
+    named = _named(given, "refine", seen, at, False, background)
     named["control"] = on_background(frames, behind).clamp(0, 1)
-    answer = _asked(state, told, "tile", images[chosen], named, None)
+    answer = _asked(state, given, "tile", images[chosen], named, None)
     done.answers["tile"] = (answer, images[chosen])
     total[chosen] += answer.gradient
 
 
 def _asked(
-    state: State, told: Told, name: str, images: Tensor, named: dict[str, Any], view: View | None,
+    state: State, given: Told, name: str, images: Tensor, named: dict[str, Any], view: View | None,
     still: Tensor | None = None,
 ) -> Answer:  # fmt: skip
-    slot, factor = told.slots[name], 1.0
+    slot, factor = given.slots[name], 1.0
     if slot.asked.by_angle and view is not None:
-        factor = view.angle_to(told.reference_view) / 180.0
+        factor = view.angle_to(given.reference_view) / 180.0
     with state.clock.on("prior"):
-        return ask(slot, images, named, state.generator, told.settings.scaling, factor, still)
+        return ask(slot, images, named, state.generator, given.settings.scaling, factor, still)
 
 
 def _named(
-    told: Told, stage: str, seen: Seen, times: list[float], moving: bool, background: Tensor
+    given: Told, stage: str, seen: Seen, times: list[float], moving: bool, background: Tensor
 ) -> dict[str, Any]:
-    """All that priors may be told of a step."""
-    reference = told.reference
-    prompt = told.prompts.get(stage) or None
+    """All that priors may be given for a step."""
+    reference = given.reference
+    prompt = given.prompts.get(stage) or None
     if prompt is not None and not moving and stage != "refine":
         prompt = f"{prompt}, {side_of(seen.views[0])}"
     white = None
@@ -299,10 +299,10 @@ def _named(
         white = (reference[..., :3] + (1 - reference[..., 3:])).clamp(0, 1).permute(2, 0, 1)
     return {
         "prompt": prompt,
-        "still_prompt": told.prompts.get("static") or None,
-        "negative": told.prompts.get("negative", ""),
+        "still_prompt": given.prompts.get("static") or None,
+        "negative": given.prompts.get("negative", ""),
         "reference": white,
-        "reference_camera": told.reference_view.as_tuple(),
+        "reference_camera": given.reference_view.as_tuple(),
         "camera": torch.tensor([view.as_tuple() for view in seen.views]),
         "cameras": list(seen.cameras),
         "times": times,
@@ -310,7 +310,7 @@ def _named(
     }
 
 
-def _drawn(state: State, told: Told, times: list[float], seen: Seen, graph: bool = True) -> list[Frame]:
+def _drawn(state: State, given: Told, times: list[float], seen: Seen, graph: bool = True) -> list[Frame]:
     """Frames of the scene as it stands, at times [F]."""
     g: Gaussians = state.gaussians
     with torch.set_grad_enabled(graph):
@@ -319,7 +319,7 @@ def _drawn(state: State, told: Told, times: list[float], seen: Seen, graph: bool
             posed = [looks.posed(g) for _ in times]
         else:
             posed = [looks.posed(state.field.move(g, t)) for t in times]
-    return draw_frames(posed, seen.placed, told.settings.eps2d, state.clock, graph)
+    return draw_frames(posed, seen.placed, given.settings.eps2d, state.clock, graph)
 
 
 def _size(settings: Settings, progress: float) -> int:

@@ -24,7 +24,7 @@ _UNEVEN = 1e-3
 def alembic(actions: Iterable[ExportAction]) -> Files:
     """`<name>.abc` of each action: time k at k even steps from 0, vertices and triangles in their order.
 
-    InputError where nothing brought a Blender along.
+    InputError where nothing brought Blender along.
     """
     if not OPENER:
         raise InputError("alembic is written by Blender: use the command `orbit4d export --format alembic`")

@@ -1,4 +1,4 @@
-"""GLB of a moving mesh: the first moment is the base, each further one a morph target with its own key.
+"""GLB of a moving mesh: its first shape is the base, each further one a morph target with its own key.
 
 Written here and not through Blender, whose exporter splits vertices. One mesh, one primitive, vertices and
 triangles in the dataset's order. The axes are turned in the numbers, not by a node.
@@ -40,8 +40,8 @@ class GlbBuffer:
         return len(self.views) - 1
 
     def accessor(self, array: npt.NDArray[Any], kind: str, bounds: bool, target: int | None = None) -> int:
-        told = {"bufferView": self.view(array, target), **_facts(array, kind, bounds)}
-        self.accessors.append(told)
+        given = {"bufferView": self.view(array, target), **_facts(array, kind, bounds)}
+        self.accessors.append(given)
         return len(self.accessors) - 1
 
     def deltas(self, array: npt.NDArray[np.float32]) -> int:
@@ -51,23 +51,23 @@ class GlbBuffer:
             return self.accessor(array, "VEC3", True, VERTEX_DATA)
         if not len(moved):
             moved = np.zeros(1, np.uint32)  # a sparse accessor holds at least one value
-        told = _facts(array, "VEC3", True)
-        told["sparse"] = {
+        given = _facts(array, "VEC3", True)
+        given["sparse"] = {
             "count": len(moved),
             "indices": {"bufferView": self.view(moved), "componentType": UNSIGNED_INT},
             "values": {"bufferView": self.view(array[moved])},
         }
-        self.accessors.append(told)
+        self.accessors.append(given)
         return len(self.accessors) - 1
 
 
 def _facts(array: npt.NDArray[Any], kind: str, bounds: bool) -> dict[str, Any]:
     component = {"f4": FLOAT, "u2": UNSIGNED_SHORT}.get(array.dtype.str[1:], UNSIGNED_INT)
-    told: dict[str, Any] = {"componentType": component, "count": len(array), "type": kind}
+    given: dict[str, Any] = {"componentType": component, "count": len(array), "type": kind}
     if bounds:
         flat = array.reshape(len(array), -1)
-        told |= {"min": flat.min(axis=0).tolist(), "max": flat.max(axis=0).tolist()}
-    return told
+        given |= {"min": flat.min(axis=0).tolist(), "max": flat.max(axis=0).tolist()}
+    return given
 
 
 def pack_glb(document: dict[str, Any], binary: bytes) -> bytes:
@@ -152,7 +152,7 @@ def morphed_action(action: ExportAction) -> bytes:
     if uv is None and action.mesh.uv is not None:
         action.note("vertices with several texture places; the GLB is written without them")
     row = action.rows[0]
-    told = {key: row.get(key, "") for key in ("uid", "action", "license", "caption")}
+    given = {key: row.get(key, "") for key in ("uid", "action", "license", "caption")}
     vertices = turned(action.geometry.vertices[moments], up)
     seconds = action.mesh.seconds[moments]
-    return glb(vertices, action.mesh.faces, list(seconds), uv, action.name, told)
+    return glb(vertices, action.mesh.faces, list(seconds), uv, action.name, given)

@@ -19,6 +19,7 @@ from orbit4d.datasets.geometry.action import ActionMesh
 from orbit4d.datasets.geometry.clip import ClipGeometry
 from orbit4d.datasets.geometry.reader import Geometry
 from orbit4d.datasets.images.codec import decode
+from orbit4d.datasets.images.over import over_bytes
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_members
 from orbit4d.datasets.store.clip import Clip
@@ -53,7 +54,8 @@ class Refused(Exception):
         self.code = code
 
 
-#: What leaves one action or clip out and lets the others go on: a format's refusal, or no surface to sample.
+#: What leaves one action or clip out and lets the others continue: a format's refusal, or no surface to
+#: sample.
 LEFT_OUT = (Refused, InputError)
 
 
@@ -87,9 +89,7 @@ class ExportClip:
 
     def rgb(self, frame: int) -> npt.NDArray[np.uint8]:
         """[H, W, 3] over white."""
-        pixels = self.rgba(frame).astype(np.uint32)
-        alpha = pixels[..., 3:]
-        return ((pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        return over_bytes(self.rgba(frame), (255, 255, 255))
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class ExportAction:
     def meta(self, moments: Iterable[int], up: str, **more: Any) -> bytes:
         """meta.json: what the layout itself has no place for."""
         row = self.rows[0]
-        told = {
+        given = {
             "uid": row["uid"],
             "action": row["action"],
             "action_index": row["action_index"],
@@ -151,7 +151,7 @@ class ExportAction:
             "coordinate_bound": self.mesh.bound,
             **more,
         }
-        return json.dumps(told, indent=1, default=_plain).encode()
+        return json.dumps(given, indent=1, default=_plain).encode()
 
 
 #: What `--up` means, in words.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from orbit4d.datasets.geometry.exports.job import ExportAction, Files, Refused, each_action, npy, turned
 
 DYMESH_TIMES = 16
-#: What AnimateAnyMesh trains on unless told otherwise.
+#: What AnimateAnyMesh trains on unless asked otherwise.
 DYMESH_VERTICES, DYMESH_FACES = 4096, 10_240
 #: Longest sequences of the published files.
 DYMESH_MOST = 50_000
@@ -39,8 +39,8 @@ def dymesh(action: ExportAction) -> Files:
             f"{len(kept)} vertices and {len(faces)} triangles; AnimateAnyMesh takes {DYMESH_VERTICES} and "
             f"{DYMESH_FACES} unless --max_length says otherwise"
         )
-    told = {"vertices": vertices[:, kept], "faces": faces, "caption": action.rows[0].get("caption") or " "}
-    yield f"{action.name}.bin", pickle.dumps(told, protocol=4)
+    given = {"vertices": vertices[:, kept], "faces": faces, "caption": action.rows[0].get("caption") or " "}
+    yield f"{action.name}.bin", pickle.dumps(given, protocol=4)
 
 
 def merged(

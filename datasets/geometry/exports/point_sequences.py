@@ -50,8 +50,8 @@ def actionbench(action: ExportAction) -> Files:
     cameras = [
         {"name": clip.name, "frames": [_camera(c) for c in clip.geometry.cameras]} for clip in action.clips
     ]
-    told = {"cameras": cameras, "camera_axes": "OpenGL, in the dataset's world: +Z up"}
-    yield f"{action.name}/meta.json", action.meta(times, up, **told)
+    given = {"cameras": cameras, "camera_axes": "OpenGL, in the dataset's world: +Z up"}
+    yield f"{action.name}/meta.json", action.meta(times, up, **given)
 
 
 def _camera(camera: Camera) -> dict[str, Any]:
@@ -114,9 +114,9 @@ def _gvfd_images(
             c2w[:3, 3] = (c2w[:3, 3] - centre) * factor
             c2w[:3] = turn @ c2w[:3]
             stem = f"timestep_{k:02d}_view_{view:02d}"
-            told = {"matrix_world": c2w.tolist(), "x_fov": float(np.radians(camera.fov_x_deg))}
+            given = {"matrix_world": c2w.tolist(), "x_fov": float(np.radians(camera.fov_x_deg))}
             yield f"{action.name}/imgs/{stem}.png", png(clip.rgba(frame))
-            yield f"{action.name}/meta_data/{stem}.json", json.dumps(told).encode()
+            yield f"{action.name}/meta_data/{stem}.json", json.dumps(given).encode()
         view += 1
 
 

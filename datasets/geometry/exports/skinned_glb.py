@@ -57,9 +57,9 @@ def skinned_action(action: ExportAction) -> bytes | None:
         action.note("joints with shear, which glTF cannot say; morph targets instead of a skin")
         return None
     row = action.rows[0]
-    told = {key: row.get(key, "") for key in ("uid", "action", "license", "caption")}
+    given = {key: row.get(key, "") for key in ("uid", "action", "license", "caption")}
     seconds = np.asarray(action.mesh.seconds[moments], np.float64)
-    return _file(action, skeleton, (joints, weights), keys, seconds, moments, up, told)
+    return _file(action, skeleton, (joints, weights), keys, seconds, moments, up, given)
 
 
 def local_keys(
@@ -100,7 +100,7 @@ def _file(
     seconds: Floats,
     moments: npt.NDArray[np.integer],
     up: str,
-    told: dict[str, Any],
+    given: dict[str, Any],
 ) -> bytes:
     buffer = GlbBuffer()
     corners = action.mesh.faces.astype(np.uint32).reshape(-1)
@@ -130,7 +130,7 @@ def _file(
     joints = list(range(len(skeleton.names)))
     roots = [j for j in joints if skeleton.parents[j] < 0]
     document = {
-        "asset": {"version": "2.0", "generator": "orbit4d", "extras": told},
+        "asset": {"version": "2.0", "generator": "orbit4d", "extras": given},
         "scene": 0,
         "scenes": [{"nodes": [*roots, len(nodes) - 1]}],
         "nodes": nodes,

@@ -52,7 +52,7 @@ def tapvid3d(action: ExportAction, clip: ExportClip) -> Files:
     images = np.empty(len(cameras), object)
     images[:] = [_jpeg(clip.rgb(i)) for i in range(len(cameras))]
     buffer = io.BytesIO()
-    told: dict[str, Any] = {
+    given: dict[str, Any] = {
         "images_jpeg_bytes": images,
         "tracks_XYZ": local.astype(np.float32),
         "visibility": np.ascontiguousarray(visible.T),
@@ -61,7 +61,7 @@ def tapvid3d(action: ExportAction, clip: ExportClip) -> Files:
         "extrinsics_w2c": w2c.astype(np.float32),
         "meta": np.array("1 unit of the dataset's world is written as 1 metre"),
     }
-    np.savez(buffer, **told)
+    np.savez(buffer, **given)
     yield f"{clip.name}.npz", buffer.getvalue()
 
 

@@ -108,8 +108,8 @@ def tracks_video(actions: Iterable[ExportAction]) -> Files:
             yield names[1], _mp4(frames)
             yield names[2], png(images[0])
             caption = " ".join((clip.row.get("caption") or clip.row["uid"]).split())
-            for told, line in zip(lists.values(), (caption, *names)):
-                told.append(line)
+            for given, line in zip(lists.values(), (caption, *names)):
+                given.append(line)
             _say_size(action, clip, frames)
     for name, lines in lists.items():
         yield f"{name}.txt", "".join(f"{line}\n" for line in lines).encode()
@@ -127,7 +127,7 @@ def _say_size(action: ExportAction, clip: ExportClip, frames: Pixels) -> None:
     if (width, height, n) != PUBLISHED:
         note = (
             f"tracks-video: {width}x{height}, {n} frames; the weights of Diffusion as Shader "
-            "take 720x480, 49 frames, and training asks for as many frames as it is told"
+            "take 720x480, 49 frames, and training asks for as many frames as it is given"
         )
         if note not in action.notes:
             action.notes.append(note)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from orbit4d.datasets.geometry.exports.glb import vertex_uv
 from orbit4d.datasets.geometry.exports.job import ExportAction, Files, each_action, turned
 
-#: Time codes of a second; a moment's code is its seconds times this.
+#: Time codes of a second: the code of a time is its seconds multiplied by this.
 CODES_A_SECOND = 24.0
 
 

@@ -56,7 +56,7 @@ def cached_json(name: str, what: str, kind: type) -> dict[str, Any]:
     path = place_of(name)
     if not os.path.exists(path) and (failure := download(name, path)):
         raise offline(what, OSError(failure))
-    with reading(path, mend="delete it and go online once: it is downloaded anew"):
+    with reading(path, fix="delete it and go online once: it is downloaded again"):
         with gzip.open(path, "rb") as file:
             content = json.load(file)
         if not isinstance(content, dict) or not all(isinstance(value, kind) for value in content.values()):

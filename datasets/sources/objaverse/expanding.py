@@ -1,7 +1,7 @@
 """`objaverse:animated[?limit=N]`, lists of Objaverse uids, and Objaverse-XL annotation tables.
 
 On one machine the objects are downloaded here. Version 1.0 comes without checksums: the SHA-256 of the first
-sound file is noted beside the object and held against it ever after (promises.py). Objaverse-XL publishes
+sound file is noted beside the object and compared with it ever after (promises.py). Objaverse-XL publishes
 one for every file, and a file that differs is refused. Where workers fetch (a cluster), candidates name
 objects by URIs instead (workers.py), with the checksums of the hub's own listing.
 """

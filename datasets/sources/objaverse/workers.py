@@ -27,7 +27,7 @@ OBJECT, XL = "objaverse://", "objaverse-xl://"
 #: Seconds before each further try of a download; a random part of up to as much again is added, so that
 #: workers that failed together do not come back together.
 WAITS = (1.0, 5.0, 20.0)
-#: What no further try mends.
+#: What no further try fixes.
 _GONE = "its publisher has it no more"
 _FINAL = ("HTTP 400", "HTTP 401", "HTTP 403", "HTTP 404", "HTTP 410", _GONE)
 #: Where the objects of Objaverse-XL come from.

@@ -1,4 +1,4 @@
-"""The way from a reference view to a camera, as view-conditioned models are told it."""
+"""The way from a reference view to a camera, as view-conditioned models take it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orbit4d.datasets.core.errors import InputError
 def relative_pose(
     cameras: Tensor, reference: Tensor | tuple[float, float, float], stable: bool = False
 ) -> Tensor:
-    """What Zero-1-to-3 is told of cameras [N, 3] (elevation, azimuth in degrees, distance), as [N, 4].
+    """Zero-1-to-3's condition for cameras [N, 3] (elevation, azimuth in degrees, distance), as [N, 4].
 
     [rad(e_ref - e), sin(a - a_ref), cos(a - a_ref), r - r_ref]: azimuth counter-clockwise from above, as
     everywhere here. Codes with left-handed cameras feed the sine with the other sign. `stable`: the last

@@ -15,6 +15,8 @@ from torch.nn import functional
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.nearest import or_known
+from orbit4d.datasets.images.over import over
+from orbit4d.datasets.images.resize import area
 
 #: Stable Diffusion's table, float64 [1000]: what priors in closed form count time by.
 TABLE = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
@@ -53,7 +55,7 @@ def rendered(scene: Renders, views: Sequence[tuple[Camera, float]], size: tuple[
     images = together(asked) if together else [scene.render(camera, t) for camera, t in asked]
     rgba = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     alpha = rgba[:, 3:]
-    return Layers(rgba[:, :3] * alpha + (1 - alpha), alpha)
+    return Layers(over(rgba[:, :3], alpha, 1.0), alpha)
 
 
 def tint(layers: Layers) -> Layers:
@@ -73,7 +75,7 @@ def _softened(images: Tensor) -> Tensor:
     edge = max(w // 32, 1)
     if edge == 1:
         return images
-    small = functional.interpolate(images, (max(h // edge, 1), max(w // edge, 1)), mode="area")
+    small = area(images, (max(h // edge, 1), max(w // edge, 1)))
     return functional.interpolate(small, (h, w), mode="bilinear", align_corners=False)
 
 

@@ -18,7 +18,7 @@ Exact = GaussianScore | MixtureScore
 
 
 class SceneConditions:
-    """What a scene's prior is told; views are rendered when their size is known, once."""
+    """Conditions of a scene's prior; views are rendered when their size is known, once."""
 
     def __init__(self, build: Callable[[tuple[int, int]], list[Exact]]) -> None:
         self._build = build

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.images.resize import area
 from orbit4d.model.distill.analytic import MixtureScore
 from orbit4d.model.distill.scenes.rendering import TABLE, Renders, rendered
 from orbit4d.model.distill.scenes.scene_score import Exact, SceneConditions, SceneScore
@@ -106,7 +107,7 @@ def grey_blocks(images: Tensor) -> Tensor:
     h, w = images.shape[-2:]
     edge = max(w // 16, 1)
     grey = images.mean(1, keepdim=True)
-    return functional.interpolate(grey, (max(h // edge, 1), max(w // edge, 1)), mode="area")
+    return area(grey, (max(h // edge, 1), max(w // edge, 1)))
 
 
 def _sized(images: Tensor, size: tuple[int, int]) -> Tensor:

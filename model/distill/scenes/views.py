@@ -46,7 +46,7 @@ class ViewPrior(SceneScore):
 
 
 class RelativeViewPrior(SceneScore):
-    """What Zero-1-to-3 knows of an object: its view from a camera that is told relative to a reference.
+    """What Zero-1-to-3 knows of an object: its view from a camera that is given relative to a reference.
 
     N(render at the reference's camera turned by the pose, s^2) at one time. It is asked with the pose of
     `relative_pose` and not with the camera, so a wrong sign there turns the object the wrong way.

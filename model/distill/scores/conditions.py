@@ -1,4 +1,4 @@
-"""What a prior is told: keyword arguments of its network for each branch."""
+"""Conditions of a prior: keyword arguments of its network for each branch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Priors told by words: Stable Diffusion over images, alone and steered by a tile ControlNet, and
+"""Priors conditioned on text: Stable Diffusion over images, alone and steered by a tile ControlNet, and
 text-to-video networks (ModelScope, Zeroscope) over clips.
 """
 
@@ -15,12 +15,12 @@ from orbit4d.model.distill.scores.latent import CLIP_AXES, LatentScore
 from orbit4d.model.distill.scores.table import NoiseTable
 from orbit4d.model.distill.scores.text import Prompts
 
-#: What the control branch is told unless a caller says otherwise (HeliosZhao/Animate124).
+#: Prompt of the control branch unless a caller says otherwise (HeliosZhao/Animate124).
 CONTROL_PROMPT = "best quality, high resolution"
 
 
 class ImageScore(LatentScore):
-    """A text-to-image model: z [B, C, h, w], told a prompt."""
+    """A text-to-image model: z [B, C, h, w], conditioned on a prompt."""
 
     takes = frozenset({"prompt", "negative"})
 
@@ -44,7 +44,7 @@ class ImageScore(LatentScore):
 
 
 class ClipScore(ImageScore):
-    """A text-to-video model: z [B, C, F, h, w], told a prompt; one t for all frames of a clip."""
+    """A text-to-video model: z [B, C, F, h, w], conditioned on a prompt; one t for all frames of a clip."""
 
     axes = CLIP_AXES
 
@@ -73,31 +73,31 @@ class TileScore(ImageScore):
             raise InputError(f"{self.name}: needs a control image")
         said = named.get("control_prompt")
         said = CONTROL_PROMPT if said is None else said
-        told = self.prompts.tokens(texts_of(self.name, said))
+        known = self.prompts.tokens(texts_of(self.name, said))
         image = check_images(named["control"], f"{self.name}: control")
         if tuple(image.shape[-2:]) != self.size:
             image = functional.interpolate(image, self.size, mode="bilinear", align_corners=False)
         branches = []
         for states, control_states in (
-            (text.cond, told),
+            (text.cond, known),
             (text.uncond, text.uncond["encoder_hidden_states"]),
         ):
             branches.append({**states, "control": image, "control_states": control_states})
         return Conditions(*branches)
 
-    def _output(self, z_t: Tensor, t: Tensor, told: dict[str, Tensor]) -> Tensor:
+    def _output(self, z_t: Tensor, t: Tensor, known: dict[str, Tensor]) -> Tensor:
         down, middle = self.control(
             z_t,
             t,
-            encoder_hidden_states=told["control_states"],
-            controlnet_cond=told["control"],
+            encoder_hidden_states=known["control_states"],
+            controlnet_cond=known["control"],
             conditioning_scale=self.control_scale,
             return_dict=False,
         )
         output: Tensor = self.network(
             z_t,
             t,
-            encoder_hidden_states=told["encoder_hidden_states"],
+            encoder_hidden_states=known["encoder_hidden_states"],
             down_block_additional_residuals=down,
             mid_block_additional_residual=middle,
         ).sample

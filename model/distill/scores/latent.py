@@ -100,7 +100,7 @@ class LatentScore(ABC):
 
     @abstractmethod
     def condition(self, **named: Any) -> Conditions:
-        """What the prior is told, encoded once."""
+        """The prior's conditions, encoded once."""
 
     @torch.no_grad()
     def noise(self, z_t: Tensor, t: Tensor, conditions: Any = None, branch: Branch = "cond") -> Tensor:
@@ -133,16 +133,16 @@ class LatentScore(ABC):
             raise InputError(f"{self.name}: needs conditions: condition({', '.join(sorted(self.takes))}=...)")
         self.calls += len(z_t)
         dtype = next(self.network.parameters()).dtype
-        told = {key: value.to(self.device) for key, value in conditions.of(branch, len(z_t)).items()}
-        told = {key: v.to(dtype) if v.is_floating_point() else v for key, v in told.items()}
+        given = {key: value.to(self.device) for key, value in conditions.of(branch, len(z_t)).items()}
+        given = {key: v.to(dtype) if v.is_floating_point() else v for key, v in given.items()}
         for turns in self.turns:
             turns.log.clear()
-        output = self._output(z_t.to(self.device, dtype), t.to(self.device), told)
+        output = self._output(z_t.to(self.device, dtype), t.to(self.device), given)
         return output.to(z_t.device, z_t.dtype)
 
-    def _output(self, z_t: Tensor, t: Tensor, told: dict[str, Tensor]) -> Tensor:
+    def _output(self, z_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
         """The network's output, like z_t."""
-        return self.network(z_t, t, **told).sample  # type: ignore[no-any-return]
+        return self.network(z_t, t, **given).sample  # type: ignore[no-any-return]
 
     def _check(self, z_t: Tensor, t: Tensor) -> None:
         shape = f"[B, {self.channels}, {'F, ' if self.axes == CLIP_AXES else ''}h, w]"

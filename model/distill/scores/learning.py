@@ -76,7 +76,7 @@ def add_word(score: ImageScore, word: str, init: str) -> Tensor:
 
 def learn_word(
     score: ImageScore, images: Sequence[Tensor], word: str, init: str, lesson: Lesson | None = None,
-    told: Callable[[int, float], None] | None = None,
+    known: Callable[[int, float], None] | None = None,
 ) -> Tensor:  # fmt: skip
     """The row [D] float32 of a word that images teach, on the CPU.
 
@@ -105,8 +105,8 @@ def learn_word(
             if not total < float("inf"):
                 raise WorkError(f"token: the loss is no number at step {step}; try another --seed")
             adam.step()
-            if told is not None:
-                told(step, total)
+            if known is not None:
+                known(step, total)
     return row.detach().float().cpu()
 
 
@@ -140,8 +140,8 @@ def _loss(score: ImageScore, images: Tensor, word: str, generator: torch.Generat
     ids = score.prompts.ids([SENTENCES[int(i)].format(word) for i in chosen])
     states = score.prompts.tower(ids.to(score.prompts.tower.device)).last_hidden_state
     dtype = next(score.network.parameters()).dtype
-    told = {"encoder_hidden_states": states.to(device, dtype)}
-    output = score.network(z_t.to(dtype), t.to(device), **told).sample.to(z)
+    known = {"encoder_hidden_states": states.to(device, dtype)}
+    output = score.network(z_t.to(dtype), t.to(device), **known).sample.to(z)
     target = noise
     if score.prediction == "sample":
         target = z

@@ -25,7 +25,7 @@ _DEGREES, _SHARE = 1.0, 0.02
 
 
 class RunScore:
-    """Orbit clips z [B, C, F, h, w]; see `ScoreModel`. Guided by the run's own weights where none are told.
+    """Orbit clips z [B, C, F, h, w]; see `ScoreModel`. Guided by the run's own weights where none are given.
 
     In the slot "3d" it is asked for a still orbit (motion 0), in "video" for a moving one (by default the
     90 % quantile of the training split).

@@ -37,7 +37,7 @@ _STABLE = re.compile(r"stable[-_ ]?zero", re.IGNORECASE)
 
 
 class ViewScore(LatentScore):
-    """Views z [B, C, h, w] of an object on white, told a reference view and both cameras."""
+    """Views z [B, C, h, w] of an object on white, conditioned on a reference view and both cameras."""
 
     takes = frozenset({"reference", "reference_camera", "camera"})
 
@@ -86,9 +86,9 @@ class ViewScore(LatentScore):
             self._seen = (image, vector.float(), posterior.mode().float())
         return self._seen[1], self._seen[2]
 
-    def _output(self, z_t: Tensor, t: Tensor, told: dict[str, Tensor]) -> Tensor:
-        both = torch.cat([z_t, told["image"]], dim=1)
-        return self.network(both, t, encoder_hidden_states=told["encoder_hidden_states"]).sample  # type: ignore[no-any-return]
+    def _output(self, z_t: Tensor, t: Tensor, given: dict[str, Tensor]) -> Tensor:
+        both = torch.cat([z_t, given["image"]], dim=1)
+        return self.network(both, t, encoder_hidden_states=given["encoder_hidden_states"]).sample  # type: ignore[no-any-return]
 
 
 def is_stable(source: str) -> bool:

@@ -26,7 +26,7 @@ def matched_depth(
 ) -> Floats:
     """Depths [F, H, W] where a patch of an image is found in the one that stands nearest to it, else inf.
 
-    images [F, H, W, 3] in [0, 1] of one moment, K [3, 3] with pixel centres at halves, world-to-camera [4, 4]
+    images [F, H, W, 3] in [0, 1] of one time, K [3, 3] with pixel centres at halves, world-to-camera [4, 4]
     of OpenCV axes; solid [F, H, W] says where the object is. Normalised correlation of 7 x 7 patches at one
     depth each, whose best must be unique and found again from the other side.
     """

@@ -1,6 +1,6 @@
 """WorldForge's choice of channels (FLF): one that moves otherwise after the fusion is left out.
 
-The optical flow between successive latent frames of the fused estimate is held against that of the model's
+The optical flow between successive latent frames of the fused estimate is compared with that of the model's
 own, channel by channel; the score is 1 where both agree.
 """
 

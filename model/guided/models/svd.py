@@ -150,8 +150,8 @@ class SVDDenoiser:
 
     def output(self, x: Tensor, i: int) -> Tensor:
         """What the network predicts for the state x [1, 4, F, h, w] before step i."""
-        without, told = self._network(x, i, self.image, slice(None)).chunk(2)
-        return (without + self.ramp * (told - without)).transpose(1, 2)
+        without, given = self._network(x, i, self.image, slice(None)).chunk(2)
+        return (without + self.ramp * (given - without)).transpose(1, 2)
 
     def conditional(self, x: Tensor, sigma: float) -> Tensor:
         """The clean estimate of the conditioned branch alone."""

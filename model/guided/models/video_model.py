@@ -20,7 +20,7 @@ from orbit4d.model.guided.schedules import DiffusersSchedule, Levels
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
-#: Told after each step, with its number.
+#: Called after each step, with its number.
 Tick = Callable[[int], None]
 
 

@@ -1,4 +1,4 @@
-"""Gaussians moved by an asset's own skeleton: fitted once at one moment, driven by any action.
+"""Gaussians moved by an asset's own skeleton: fitted once at one time, driven by any action.
 
 The field keeps for every Gaussian the joints it follows; a scene of it holds rig.npz and rig.json beside
 canonical.ply. A Gaussian with blended joint map M(t) stands at M(t) M(t₀)⁻¹ of where it was fitted, and its
@@ -87,7 +87,7 @@ class RigField(Deformation):
     def bound(self, gaussians: Gaussians) -> tuple[npt.NDArray[Any], ...]:
         """(means [N, 3], covs [N, 3, 3], axes [N, 3, 3], rotations [N, 3, 3]) in bind space.
 
-        The last are the polar parts of the maps at the moment of the fit. InputError naming the joint where
+        The last are the polar parts of the maps at the time of the fit. InputError naming the joint where
         the skeleton was flat then.
         """
         if self._bound is not None and self._count == len(gaussians):

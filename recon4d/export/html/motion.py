@@ -30,7 +30,7 @@ _SAME = 1e-4
 
 @dataclass(frozen=True)
 class Motion:
-    """T moments; between two of them numbers are mixed linearly."""
+    """T values of time; between two of them numbers are mixed linearly."""
 
     kind: str
     """still; nodes: 16 numbers a node (skinning.py); bones: the first 12 of them a joint, which carry whole
@@ -53,7 +53,7 @@ class Motion:
 
 
 def motion_of(scene: Scene, times: int | None = None) -> Motion:
-    """The motion of a scene at `times` moments evenly over [0, 1]; None takes as many as it needs.
+    """The motion of a scene at `times` values of time, evenly over [0, 1]; None takes as many as it needs.
 
     Nodes where the field is a blend of at most 4 a Gaussian, joints where a skeleton moves it, the numbers of
     each Gaussian otherwise.

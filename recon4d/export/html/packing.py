@@ -36,13 +36,13 @@ def player_data(
     header = _pack_gaussians(motion.gaussians or scene.gaussians, arrays, quantised)
     header |= _pack_motion(motion, arrays, quantised)
     header |= {"version": 1, "seconds": seconds, "eps2d": scene.eps2d, "view": _first_view(scene)}
-    told, body = [], b""
+    given, body = [], b""
     for name, array in arrays.items():
         kind = array.dtype.str.lstrip("<|")
         planes = np.ascontiguousarray(array).view(np.uint8).reshape(array.size, array.itemsize).T
-        told.append({"name": name, "type": kind, "length": array.size})
+        given.append({"name": name, "type": kind, "length": array.size})
         body += planes.tobytes()
-    text = json.dumps({**header, "arrays": told}, separators=(",", ":")).encode()
+    text = json.dumps({**header, "arrays": given}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     whole = MAGIC + struct.pack("<I", len(text)) + text + body
     return gzip.compress(whole, 9, mtime=0), motion

@@ -14,7 +14,7 @@ from orbit4d.recon4d.scene import Scene
 
 #: Parts of the player in the order in which they stand in one script.
 _PARTS = ("unpacking.js", "sorting.js", "drawing.js", "controls.js", "player.js")
-#: A page larger than this is told of.
+#: A page larger than this is reported.
 LARGE = 1_000_000
 
 

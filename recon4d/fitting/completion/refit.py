@@ -13,7 +13,7 @@ from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.recon4d.fitting import optimize
 from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.scores import score
-from orbit4d.recon4d.fitting.settings import Settings
+from orbit4d.recon4d.fitting.settings import ReconstructionSettings
 from orbit4d.recon4d.fitting.state import Fit, new_fit
 from orbit4d.recon4d.inputs.loading import Frames
 from orbit4d.recon4d.scene import Scene
@@ -26,9 +26,14 @@ FAR_DEG = 30.0
 
 
 def refitted(
-    first: Scene, fitted: Inputs, made: Frames, settings: Settings, seed: int, device: torch.device
-) -> tuple[Fit, Settings]:
-    """Go on from a scene's Gaussians and field with completed views among the video's.
+    first: Scene,
+    fitted: Inputs,
+    made: Frames,
+    settings: ReconstructionSettings,
+    seed: int,
+    device: torch.device,
+) -> tuple[Fit, ReconstructionSettings]:
+    """Continue from a scene's Gaussians and field with completed views among the video's.
 
     `fitted` and `made` are in the world of the fit. Gains of views are not fitted again: where the first fit
     found some, the images are divided by them.

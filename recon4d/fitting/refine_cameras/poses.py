@@ -28,7 +28,7 @@ from orbit4d.recon4d.fitting import optimize
 from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.losses import View, image_terms, weigh
 from orbit4d.recon4d.fitting.refine_cameras.short_fits import placed_by_images, supported
-from orbit4d.recon4d.fitting.settings import Settings
+from orbit4d.recon4d.fitting.settings import ReconstructionSettings
 from orbit4d.recon4d.fitting.state import Fit, new_fit
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
@@ -117,7 +117,7 @@ def exponential(twist: Tensor) -> Tensor:
     return torch.cat([top, torch.tensor([[0.0, 0.0, 0.0, 1.0]], dtype=twist.dtype)])
 
 
-def refine_poses(inputs: Inputs, first: Gaussians, settings: Settings, seed: int) -> Inputs:
+def refine_poses(inputs: Inputs, first: Gaussians, settings: ReconstructionSettings, seed: int) -> Inputs:
     """The inputs, in the world of the fit, with a refined pose for each of their cameras; a note says by how
     much they moved. Deterministic for one seed. `first` are the Gaussians that the fit would start from.
     """
@@ -145,7 +145,7 @@ def refine_poses(inputs: Inputs, first: Gaussians, settings: Settings, seed: int
     return _put(inputs, cameras, refined)
 
 
-def _small(settings: Settings) -> Settings:
+def _small(settings: ReconstructionSettings) -> ReconstructionSettings:
     field = plain(settings.deformation)
     field = {**field, "n_nodes": 80, "width": 64} if field["kind"] == "nodes" else field
     return replace(
@@ -169,7 +169,9 @@ def _groups(sources: Sequence[Frames], fix_last: bool) -> list[int]:
     return groups
 
 
-def _descend(fit: Fit, settings: Settings, views: Sequence[View], poses: Poses, seed: int) -> None:
+def _descend(
+    fit: Fit, settings: ReconstructionSettings, views: Sequence[View], poses: Poses, seed: int
+) -> None:
     """Adam on scene and poses together, one view a step; a pose's moments count its own views."""
     generator = torch.Generator().manual_seed(seed + 1)
     named = fit.gaussians.tensors()

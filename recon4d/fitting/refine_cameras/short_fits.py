@@ -19,7 +19,7 @@ from torch import Tensor
 from orbit4d.recon4d.deformation.residual import plain
 from orbit4d.recon4d.fitting import optimize
 from orbit4d.recon4d.fitting.losses import View
-from orbit4d.recon4d.fitting.settings import PRESETS, Settings
+from orbit4d.recon4d.fitting.settings import PRESETS, ReconstructionSettings
 from orbit4d.recon4d.fitting.state import Fit, new_fit
 from orbit4d.recon4d.gaussians import Gaussians, from_points
 from orbit4d.recon4d.inputs.hull import carve, sample_surface
@@ -134,7 +134,9 @@ def _differences(gaussians: Gaussians, view: View) -> Tensor:
     return apart[(truth > 0.1) | (alpha > 0.1)]
 
 
-def _started(frames: Frames, settings: Settings, count: int, agree: tuple[float, ...]) -> Fit | None:
+def _started(
+    frames: Frames, settings: ReconstructionSettings, count: int, agree: tuple[float, ...]
+) -> Fit | None:
     """A fit that starts at the hull on which the most of the views agree that covers them; None without."""
     hull = carve(frames, RESOLUTION // 2, agree=agree[0])
     for share in agree[1:]:
@@ -147,7 +149,7 @@ def _started(frames: Frames, settings: Settings, count: int, agree: tuple[float,
     return new_fit(from_points(points, colors, sh_degree=settings.sh_degree), settings, 0)
 
 
-def _short(coarse: int, fine: int, resolution: int) -> Settings:
+def _short(coarse: int, fine: int, resolution: int) -> ReconstructionSettings:
     fast = PRESETS["fast"]
     return replace(
         fast, coarse_steps=coarse, fine_steps=fine, resolution=resolution, patience=0, exposure=False,

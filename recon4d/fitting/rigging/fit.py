@@ -26,7 +26,7 @@ from orbit4d.recon4d.fitting import optimize, reconstruction
 from orbit4d.recon4d.fitting.inputs import Inputs, unseen
 from orbit4d.recon4d.fitting.rigging.slot import Read, reader
 from orbit4d.recon4d.fitting.scores import measure
-from orbit4d.recon4d.fitting.settings import Settings
+from orbit4d.recon4d.fitting.settings import ReconstructionSettings
 from orbit4d.recon4d.fitting.state import Fit, load_checkpoint, new_fit
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.inputs.loading import Frames, from_clip
@@ -37,7 +37,7 @@ from orbit4d.recon4d.scene import Scene
 _STEPS = 1500 / 880
 
 
-def static_settings(settings: Settings) -> Settings:
+def static_settings(settings: ReconstructionSettings) -> ReconstructionSettings:
     """A preset's settings for a fit in which nothing moves: coarse steps alone."""
     return replace(
         settings,
@@ -53,7 +53,7 @@ def reconstruct_rigged(
     source: str,
     asset: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    settings: Settings,
+    settings: ReconstructionSettings,
     seed: int = 0,
     *,
     threads: int | None = None,
@@ -129,7 +129,7 @@ def _clips(source: str) -> tuple[Clip, dict[str, Clip]]:
     """The static orbit of an action, and its other clips by name."""
     dataset, uid, action = split_reference(source)
     if uid is None:
-        raise InputError(f"{source}: --rig needs DATASET:uid[:action], whose scale and moment are known")
+        raise InputError(f"{source}: --rig needs DATASET:uid[:action], whose scale and time are known")
     try:
         static = read_clip(dataset, uid, action, "static_orbit", 0)
     except InputError as error:
@@ -154,7 +154,12 @@ def _inputs(static: Frames, clips: dict[str, Clip], size: int, notes: Sequence[s
 
 
 def fit_static(
-    inputs: Inputs, settings: Settings, seed: int, folder: Path, run: dict[str, Any], device: Any = "cpu"
+    inputs: Inputs,
+    settings: ReconstructionSettings,
+    seed: int,
+    folder: Path,
+    run: dict[str, Any],
+    device: Any = "cpu",
 ) -> Fit:
     """Gaussians of the orbit `inputs.dynamic`, at whose one time nothing moves; resumes in `folder`."""
     checkpoint = folder / "checkpoint.pt"

@@ -1,7 +1,7 @@
 """transforms.json of several cameras: one entry per (camera, time), or one per camera.
 
-nerfstudio with `time`, what `orbit4d export` and `orbit4d multicam` write, and Diffuman4D's. Cameras are told
-apart by `camera_label`, else by the folder or video of `file_path`.
+nerfstudio with `time`, what `orbit4d export` and `orbit4d multicam` write, and Diffuman4D's. Cameras are
+known apart by `camera_label`, else by the folder or video of `file_path`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ The importer makes an action of every layer and plays the first. Rules of compos
 (blend mode, weight, rotation and scale accumulation). A layer adds to those before it, from the property's
 own value on; rotations and scales are multiplied unless the layer says otherwise.
 
-Two ways of writing a layer that comes first to a channel are told apart by the default of its curve node:
+Two ways of writing a layer that comes first to a channel are distinguished by the default of its curve node:
 where that is the property's own value, the curve holds whole values, and else what is added.
 """
 

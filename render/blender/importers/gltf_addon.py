@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""Blender's glTF importer, mended while it runs: what it refuses, loses or stumbles over.
+"""Blender's glTF importer, patched while it runs: what it refuses, loses or stumbles over.
 
 It refuses bytes after the end of a GLB and extensions that we serve ourselves (KHR_node_visibility,
 EXT_meshopt_compression), it tells animated materials apart by their names (which files need not give), and a
@@ -70,8 +70,8 @@ def pointer_of(channel: dict[str, Any]) -> str | None:
 
 
 @contextmanager
-def mended() -> Iterator[Reading]:
-    """Blender's importer, mended inside the `with`; afterwards the `Reading` says what it read."""
+def repaired() -> Iterator[Reading]:
+    """Blender's importer, patched inside the `with`; afterwards the `Reading` says what it read."""
     from io_scene_gltf2.blender.imp import animation_pointer
     from io_scene_gltf2.blender.imp.animation import BlenderAnimation
     from io_scene_gltf2.blender.imp.blender_gltf import BlenderGlTF

@@ -36,7 +36,7 @@ def _scene_fps() -> float:
 
 
 def import_gltf(path: Path, merge_vertices: bool = False) -> Imported:
-    with gltf_addon.mended() as reading:
+    with gltf_addon.repaired() as reading:
         bpy.ops.import_scene.gltf(
             filepath=str(path),
             disable_bone_shape=True,

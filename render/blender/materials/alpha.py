@@ -114,7 +114,7 @@ def _cut(node: Any, threshold: float) -> Cut:
     if node.image.source not in ("FILE", "GENERATED") or node.projection != "FLAT":
         raise Undecided("a moving or projected image decides its alpha")
     if node.extension not in _WRAPS or node.interpolation not in _LINEAR:
-        raise Undecided(f"its texture is read as {node.interpolation} and goes on as {node.extension}")
+        raise Undecided(f"its texture is read as {node.interpolation} and continues as {node.extension}")
     return Cut(
         node.image, threshold, _WRAPS[node.extension], _LINEAR[node.interpolation], _uv(node.inputs["Vector"])
     )

@@ -45,7 +45,7 @@ def facet_colours(path: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.f
 
 def add_facet_colours(obj: Any, path: Path) -> bool:
     """Store the file's facet colours on the faces of `obj`; False where there are some and the faces, which
-    the importer may have thinned out, cannot be told apart."""
+    the importer may have thinned out, cannot be distinguished."""
     found = facet_colours(path)
     if found is None or obj.type != "MESH":
         return True

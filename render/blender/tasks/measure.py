@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""Task `measure`: every action of one asset in numbers, before anything is rendered in earnest.
+"""Task `measure`: every action of one asset in numbers, before anything is rendered at full quality.
 
 All vertices that are seen are evaluated at every frame of the file, since a few even samples can all land on
 times at which nothing is displaced; actions of more than 241 frames are looked through for their moving

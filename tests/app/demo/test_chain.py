@@ -102,7 +102,7 @@ def test_a_finished_folder_is_cleared_for_new_input_and_an_unfinished_one_is_kep
     (folder / "kept").mkdir()
     (folder / "kept" / "half").write_text("done")
     run_stages(folder, PLAN, two("make"), book)
-    assert (folder / "kept" / "half").exists(), "never finished: its command goes on from there"
+    assert (folder / "kept" / "half").exists(), "never finished: its command continues from there"
     (folder / "out0").unlink()
     with pytest.raises(WorkError):
         run_stages(folder, PLAN, two("fail"), Book.open(folder, PLAN))
@@ -112,7 +112,7 @@ def test_a_finished_folder_is_cleared_for_new_input_and_an_unfinished_one_is_kep
 
 def test_a_failing_stage_ends_in_one_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    with pytest.raises(WorkError, match=r"stage s1 failed \(exit code 3.*goes on from here") as error:
+    with pytest.raises(WorkError, match=r"stage s1 failed \(exit code 3.*continues from here") as error:
         run_stages(folder, PLAN, chain(folder, "make", "fail", "make"), Book.open(folder, PLAN))
     assert "\n" not in str(error.value)
     assert runs(folder, 2) == 0

@@ -153,7 +153,7 @@ def test_stages_may_be_run_one_after_another(
     made: tuple[Path, list[str]], asked: Make, tmp_path: Path
 ) -> None:
     out = tmp_path / "scene"
-    with pytest.raises(InputError, match="refine goes on from motion"):
+    with pytest.raises(InputError, match="refine continues from motion"):
         animate(asked(out, stages="refine"))
     for stages in ("static", "motion", "refine"):
         animate(asked(out, stages=stages), lambda line: None)

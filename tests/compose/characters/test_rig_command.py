@@ -18,7 +18,7 @@ from orbit4d.recon4d import load_scene
 from orbit4d.recon4d.cli import recon4d
 from orbit4d.recon4d.fitting.rigging import slot
 from orbit4d.recon4d.fitting.rigging.fit import reconstruct_rigged
-from orbit4d.recon4d.fitting.settings import Settings
+from orbit4d.recon4d.fitting.settings import ReconstructionSettings
 from tests.compose.toy_assets import fitted, walker
 
 N, SIZE = 8, 48
@@ -74,7 +74,7 @@ def dataset(asset: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_frames_never_seen_are_those_that_the_skeleton_moves(
     asset: Path, dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = Settings(n_gaussians=1000, coarse_steps=90, resolution=SIZE)
+    settings = ReconstructionSettings(n_gaussians=1000, coarse_steps=90, resolution=SIZE)
     scene: Any = reconstruct_rigged(dataset, asset, tmp_path / "scene", settings, device="cpu")
     driven = scene.metrics["heldout"]["front"]["psnr"]
     loaded: Any = load_scene(tmp_path / "scene")

@@ -160,7 +160,7 @@ def test_a_new_scene_plans_the_paths_anew(
     out = tmp_path / "swapped"
     given = ["swap", str(film), "--scene", "a beach", "--cache", str(toys.cache), "--out", str(out)]
     assert run(compose, given) == 0
-    assert "paths     planned anew for the new scene" in capsys.readouterr().out
+    assert "paths     planned again for the new scene" in capsys.readouterr().out
     scenes = [next(r for r in record(f)["parts"] if r["role"] == "scene") for f in (film, out)]
     assert scenes[0]["concept"] != scenes[1]["concept"]
     assert record(out, "plan.json")["scene"] == "beach"
@@ -351,7 +351,7 @@ def test_a_file_that_is_gone_names_the_column(
     table.write_text("uid,action,caption,file\nfox,Walk,a fox,fox.glb\n", encoding="utf-8")
     assert run(compose, ["a fox", "--library", str(table), "--out", str(tmp_path / "out")]) == 2
     err = capsys.readouterr().err
-    assert "mend the library's column `file`" in err and err.count("\n") == 1
+    assert "fix the library's column `file`" in err and err.count("\n") == 1
 
 
 def test_a_closing_card_names_who_made_what(

@@ -301,7 +301,7 @@ def test_pictures_go_along_and_words_where_they_are_refused(serve: Callable[...,
     asked, _ = director(endpoint)
     spec = asked.spec(PROMPT)
     place_actor(ChatPlacer(asked, spec), spec.actors[0], VIEW)
-    assert any("no pictures" in note for note in asked.notes)
+    assert any("no images" in note for note in asked.notes)
     assert "tree: box around (30, 20)" in endpoint.bodies[-1]["messages"][1]["content"]
     assert sum(isinstance(body["messages"][1]["content"], list) for body in endpoint.bodies) == 1
 

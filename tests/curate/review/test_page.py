@@ -101,7 +101,7 @@ def test_twenty_clips_by_keyboard_the_server_killed_and_nothing_lost(browser: An
     ]
     assert [label.label for label in found] == [words[key] for key in keys]
     assert {label.reviewer for label in found} == {"ada"}
-    # The next server goes on where the killed one stopped: badges, undo and all.
+    # The next server continues where the killed one stopped: badges, undo and all.
     with served(table_path, "--reviewer", "ada") as (url, process), opened(browser, url) as page:
         assert page.locator("#grid .badge").count() == 20
         page.keyboard.press("u")
@@ -134,7 +134,7 @@ def test_filters_thresholds_and_clips_that_look_alike(browser: Any, table_path: 
         until(page, "document.querySelectorAll('#grid .tile').length === 0")
         page.locator("#changed").uncheck()
         until(page, "document.querySelectorAll('#grid .tile').length === 30")
-        # An expression, and one that is broken: the page says why, and goes on.
+        # An expression, and one that is broken: the page says why, and continues.
         where = page.locator("#where")
         where.fill("license = 'CC0-1.0' and motion_geometry > 0.1")
         where.press("Enter")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from orbit4d.datasets.assets.inspect import Inspection, inspect
 from orbit4d.datasets.assets.inspection import LIMITS, REASONS, BadFile
 
-#: Seconds of processor time for a look into one file.
+#: Seconds of processor time for a inspect one file.
 PATIENCE = 5.0
 
 

@@ -30,7 +30,7 @@ def test_the_names_in_a_crate_are_unpacked(cubes):
         # One byte, then a copy that overlaps what it writes.
         (b"\x1aa\x01\x00\x10b", b"a" * 15 + b"b"),
         (b"\x21ab\x02\x00\x10c", b"ab" + b"ababa" + b"c"),
-        # Lengths of fifteen and more go on in bytes of their own.
+        # Lengths of fifteen and more continue in bytes of their own.
         (b"\xf0\x02" + b"x" * 17, b"x" * 17),
         (b"\x1fa\x01\x00\xff\x00\x10b", b"a" * (1 + 19 + 255) + b"b"),
     ],

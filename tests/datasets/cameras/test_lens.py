@@ -86,7 +86,7 @@ def test_where_the_lens_folds_back_nothing_is_seen() -> None:
     wide = Camera(np.eye(4), 20.0, 20.0, 24.0, 24.0, 48, 48)
     white = np.full((48, 48, 4), 255, np.uint8)
     assert undistorted(white, wide, lens)[0, 0, 3] == 0 and undistorted(white, wide, lens)[24, 24, 3] == 255
-    assert (undistorted(white[..., :3], wide, lens) == 255).all(), "without alpha the rim goes on"
+    assert (undistorted(white[..., :3], wide, lens) == 255).all(), "without alpha the rim continues"
 
 
 def test_lenses_say_what_they_are() -> None:

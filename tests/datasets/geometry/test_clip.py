@@ -113,7 +113,7 @@ def test_flow_to_itself_is_nothing_and_all_of_it_is_seen(scene: ClipGeometry) ->
 
 
 def test_there_and_back_is_nothing_where_it_is_seen(scene: ClipGeometry) -> None:
-    """The point that frame b sees at the flow's end, found there anew, comes back to where it started."""
+    """The point that frame b sees at the flow's end, found there again, comes back to where it started."""
     flow, visible = scene.flow(0, 1)
     row, column = np.nonzero(visible)
     end = np.stack([column, row], -1) + 0.5 + flow[visible].astype(np.float64)

@@ -11,6 +11,7 @@ from orbit4d.datasets.images.measures import (
     boundary_touch,
     composite,
     coverage,
+    decibels,
     is_blank,
     is_flat,
     motion_magnitude,
@@ -122,3 +123,9 @@ def test_the_object_box_holds_the_object_and_is_large_enough_for_ssim(top, left,
     assert alpha[1, rows, columns].sum() == alpha[1].sum()
     assert rows.stop - rows.start >= 11 and columns.stop - columns.start >= 11
     assert rows.start >= 0 and columns.start >= 0 and rows.stop <= 40 and columns.stop <= 30
+
+
+def test_decibels_are_psnr_with_a_ceiling() -> None:
+    a, b = np.zeros((4, 4, 3)), np.full((4, 4, 3), 0.1)
+    assert decibels(float(np.mean((a - b) ** 2))) == pytest.approx(psnr(a, b)) == pytest.approx(20.0)
+    assert psnr(a, a) == float("inf") and decibels(0.0) == 100.0

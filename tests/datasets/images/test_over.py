@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orbit4d.datasets.images.composite import compose
-from orbit4d.datasets.images.over import NAMED, colour_of, over, over_premultiplied
+from orbit4d.datasets.images.over import NAMED, colour_of, over, over_bytes, over_premultiplied
 
 
 def pixels(dtype: Any) -> Any:
@@ -73,3 +73,13 @@ def test_what_is_no_colour_is_none() -> None:
         "# 1 2 3 ",
     ):
         assert colour_of(text) is None, text
+
+
+def test_integers_are_the_float_formula_rounded() -> None:
+    rgba = np.random.default_rng(1).integers(0, 256, (64, 5, 4), dtype=np.uint8)
+    for colour in ((255, 255, 255), (0, 128, 7)):
+        alpha = rgba[..., 3:] / 255
+        wanted = over(rgba[..., :3] / 255, alpha, np.array(colour) / 255) * 255
+        found = over_bytes(rgba, colour)
+        # Rounding half up: a float that should end in .5 may lie on either side.
+        assert found.dtype == np.uint8 and np.abs(found - wanted).max() <= 0.5 + 1e-9

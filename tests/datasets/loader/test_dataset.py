@@ -259,7 +259,7 @@ def test_ranks_share_one_order_and_resume_neither_repeats_nor_skips(n, batch, wo
     seen = [x for step in zip(*plans) for x in _interleaved(step)]
     assert seen == list(order[start : start + len(seen)])
     assert n - start - len(seen) < world
-    # Another number of ranks goes on in the same order.
+    # Another number of ranks continues in the same order.
     other = [x for part in rank_batches(order, start, batch * world, 0, 1, False) for x in part]
     assert other[: len(seen)] == seen
 

@@ -177,7 +177,7 @@ def test_a_batch_holds_what_all_its_samples_have(uneven, order, workers):
     items = [set(data[i]) for i in places]
     assert set(batch) == set.intersection(*items)
     assert not {"static", "alpha_static", "front", "front_c2w", "motion_magnitude"} & set(batch)
-    for key, uid, mend in (
+    for key, uid, fix in (
         ("static", "elk", "require=('dynamic', 'static')"),
         ("alpha_static", "elk", "require=('dynamic', 'static')"),
         ("front_K", "jay", "require=('dynamic', 'front')"),
@@ -185,7 +185,7 @@ def test_a_batch_holds_what_all_its_samples_have(uneven, order, workers):
     ):
         with pytest.raises(InputError) as caught:
             batch[key]
-        assert uid in str(caught.value) and mend in str(caught.value) and "\n" not in str(caught.value)
+        assert uid in str(caught.value) and fix in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(KeyError, match="statik"):
         batch["statik"]
     assert batch.get("static") is None and "static" not in batch

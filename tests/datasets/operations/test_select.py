@@ -82,7 +82,7 @@ def test_merging_parts_gives_the_whole_again_and_names_duplicates(synthetic_data
     assert {uri for _, uri in merged.duplicates} == {parts[1]}
     assert verify(str(tmp_path / "m")).findings == []
     assert verify(str(tmp_path / "m")).digest == verify(source).digest
-    # The same command again goes on from what is there.
+    # The same command again continues from what is there.
     merge(parts, str(tmp_path / "m"))
     assert verify(str(tmp_path / "m")).digest == verify(source).digest
 

@@ -144,7 +144,7 @@ def test_a_shard_that_lost_its_index_part_is_damage_and_nothing_removes_it(copy,
     assert {f.kind for f in seen.findings} == {"damage"}
     assert {f.file for f in seen.findings} >= {f"shards/{path.name}" for path in shards}
     assert any(f.what.endswith("holds uncommitted assets (photo.json)") for f in seen.findings)
-    # Nor does a run that goes on in the folder.
+    # Nor does a run that continues in the folder.
     writer = DatasetWriter(copy, manifest.read(Store(copy)).config)
     writer.stage("new", make_clips("new", n_frames=2, size=8))
     writer.roll(final=True)
@@ -174,7 +174,7 @@ def test_duplicate_rows_are_found(copy):
     ],
 )
 def test_rows_that_contradict_themselves_are_found(copy, column, change, said):
-    """The file is sealed anew: only the content is wrong."""
+    """The file is sealed again: only the content is wrong."""
     store = Store(copy)
     name = next(iter(store.list("index")))
     table = read_part(store, name)

@@ -223,7 +223,7 @@ def test_commits_stay_right_when_two_drivers_race(at: str, partial: bool, raced:
 
 
 def test_what_two_drivers_committed_stands_once(raced: tuple[Path, str]) -> None:
-    """Without a lease at all: two writers commit the same assets, and the end of either mends it."""
+    """Without a lease at all: two writers commit the same assets, and the end of either fixes it."""
     folder, digest = raced
     one, two = DatasetWriter(folder, CONFIG), DatasetWriter(folder, CONFIG)
     two.term = 2

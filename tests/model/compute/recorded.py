@@ -2,7 +2,7 @@
 memory without Python.
 
 As on a device, recording reads nothing back and copies nothing from elsewhere (a `.item()` is refused), a
-replay sees only what stands at the recorded addresses, and random kernels draw from the generator anew.
+replay sees only what stands at the recorded addresses, and random kernels draw from the generator again.
 Unlike on a device, recording does run each kernel; what it wrote is put back, so that nothing has happened.
 """
 

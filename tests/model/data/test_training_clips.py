@@ -147,7 +147,7 @@ def test_motion_is_told_as_the_settings_say(clip):
     mixed = samples_of(clip, Stage("dynamic", 1, static_share=0.5), loss=never)
     told = torch.stack([mixed[Draw(0, k)]["motion"] for k in range(400)])
     assert not told.isnan().any()
-    assert 0.4 < (told == 0).float().mean() < 0.6, "still orbits are told m = 0"
+    assert 0.4 < (told == 0).float().mean() < 0.6, "still orbits are conditioned on m = 0"
     dropped = samples_of(clip, Stage("dynamic", 1), loss=LossSettings(drop_motion=0.25))
     share = torch.stack([dropped[Draw(0, k)]["motion"] for k in range(400)]).isnan().float().mean()
     assert 0.18 < share < 0.32

@@ -105,7 +105,7 @@ def test_guided_prediction_is_the_formula_over_three_passes(small_unet, full):
 
 
 def test_motion_guidance_pushes_away_from_the_still_clip(small_unet, full):
-    """And leaves alone what is told m = 0, or no motion at all."""
+    """And leaves alone what is conditioned on m = 0, or no motion at all."""
     unet, (x_t, t, conditions) = small_unet("image", loud=True), full
     weights = GuidanceWeights(0.0, 0.0, 1.5)
     with torch.no_grad():

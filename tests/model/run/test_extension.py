@@ -106,7 +106,7 @@ def test_stopped_while_it_is_extended_it_goes_on(
 def test_a_run_that_an_older_version_finished_can_be_extended(
     tmp_path, synthetic_dataset, micro_config, five
 ):
-    """Its last checkpoint has averaged weights alone: the optimizer starts anew, the steps go on."""
+    """Its last checkpoint has averaged weights alone: the optimizer starts again, the steps continue."""
     run = shutil.copytree(five, tmp_path / "run")
     last = run_checkpoint.load(run_checkpoint.latest(run), torch.device("cpu"))
     shutil.rmtree(run / "checkpoints")
@@ -128,7 +128,7 @@ def test_a_run_that_an_older_version_finished_can_be_extended(
             False,
             r"already holds a run of 5 steps: add --resume to extend it to 8.*--init \S*run",
         ),
-        ((), False, r"already holds a run of 5 steps: add --resume to go on.*--init \S*run"),
+        ((), False, r"already holds a run of 5 steps: add --resume to continue.*--init \S*run"),
         (("steps=4",), True, r"5 steps \(static 2, dynamic 3\).*asked for 4.*--steps 5.*--resume to extend"),
         (("steps=4",), False, r"asked for 4"),
         ((stages(3, 2),), True, r"\(static 3, dynamic 2\)"),

@@ -94,7 +94,7 @@ def test_what_overflows_is_told_once_and_sampled_otherwise(run, picture, monkeyp
 
     monkeypatch.setattr(working.Working, "forward", overflowing)
     found = draw(pipeline, picture)
-    assert torch.allclose(found, exact, atol=1e-5), "a CPU goes on in float32, without autocast"
+    assert torch.allclose(found, exact, atol=1e-5), "a CPU continues in float32, without autocast"
     assert capsys.readouterr().out.count("note: fp16 overflows") == 1
 
 

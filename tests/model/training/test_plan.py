@@ -88,5 +88,5 @@ def test_a_cpu_takes_up_to_four_and_says_so(tmp_path, synthetic_dataset, micro_c
     config = micro_config("optim.batch=auto", "steps=2")
     train(config, str(synthetic_dataset), tmp_path / "run")
     assert "optim.batch=auto: micro-batch 2\n" in capsys.readouterr().out
-    assert '"batch": "auto"' in (tmp_path / "run" / "config.json").read_text(), "settled anew on each device"
+    assert '"batch": "auto"' in (tmp_path / "run" / "config.json").read_text(), "settled again on each device"
     assert len(read(tmp_path / "run" / "log.jsonl")) == 2

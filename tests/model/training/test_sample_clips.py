@@ -94,7 +94,7 @@ def test_without_memory_the_training_goes_on(tmp_path, synthetic_dataset, micro_
     config = micro_config('stages=[{"name": "dynamic", "steps": 2}]', "sample_every=1")
     train(config, str(synthetic_dataset), tmp_path / "run")
     assert len(losses(tmp_path / "run")) == 2 and not (tmp_path / "run" / "samples").exists()
-    assert "note: no sample clips, training goes on: out of memory" in capsys.readouterr().out
+    assert "note: no sample clips, training continues: out of memory" in capsys.readouterr().out
 
 
 def test_wandb_gets_the_video(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The loop end to end: what a run leaves, that a killed one goes on bit by bit, and that mistakes are
+"""The loop end to end: what a run leaves, that a killed one continues bit by bit, and that mistakes are
 named."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training the view module: the base stays, a killed run goes on to the bit, a cache changes nothing."""
+"""Training the view module: the base stays, a killed run continues to the bit, a cache changes nothing."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from orbit4d.recon4d.deformation.field import NodeField
 from orbit4d.recon4d.deformation.residual import MOST_KEYS, ResidualField, key_times
 from orbit4d.recon4d.deformation.residual_motion import ResidualMotion
 from orbit4d.recon4d.export.html.motion import motion_of
-from orbit4d.recon4d.fitting.settings import DensitySettings, Settings
+from orbit4d.recon4d.fitting.settings import DensitySettings, ReconstructionSettings
 from orbit4d.recon4d.fitting.state import new_fit
 from orbit4d.recon4d.mesh.bones import bones_of
 from orbit4d.recon4d.raster import threads
@@ -157,8 +157,8 @@ def test_what_cannot_be_honoured_is_refused(gaussians: Gaussians) -> None:
         field_of(gaussians).bind(gaussians.means[:7])
     config = {"kind": "residual", "keys": list(KEYS), "n_nodes": 13, "width": 32}
     with pytest.raises(InputError, match="fixed number of Gaussians"):
-        new_fit(gaussians, Settings(deformation=config, density=DensitySettings(every=10)), 0)
-    assert new_fit(gaussians, Settings(deformation=config), 0).field.table.shape == (5, N, 6)
+        new_fit(gaussians, ReconstructionSettings(deformation=config, density=DensitySettings(every=10)), 0)
+    assert new_fit(gaussians, ReconstructionSettings(deformation=config), 0).field.table.shape == (5, N, 6)
 
 
 def test_a_scene_of_it_comes_back_and_every_export_shows_it(

@@ -139,5 +139,5 @@ def test_centres_are_skinned_anew_after_the_last_round_too(
     bind = fit.field.bind
     monkeypatch.setattr(fit.field, "bind", lambda means: (bound.append(fit.step), bind(means))[1])
     optimize.optimise(fit, frames, None, settings)
-    # So few Gaussians may lose the object; a field that is begun anew binds them too.
+    # So few Gaussians may lose the object; a field that is begun again binds them too.
     assert sorted(set(bound) - set(fit.restarts)) == [0, 20, 250]

@@ -11,7 +11,7 @@ import torch
 from orbit4d.recon4d.fitting import losses
 from orbit4d.recon4d.fitting.losses import depth_smoothness, image_terms, weigh
 from orbit4d.recon4d.fitting.reconstruction import affordable
-from orbit4d.recon4d.fitting.settings import PRESETS, LossWeights, Settings
+from orbit4d.recon4d.fitting.settings import PRESETS, LossWeights, ReconstructionSettings
 
 
 def picture(seed: int = 0) -> torch.Tensor:
@@ -87,6 +87,6 @@ def test_settings_survive_json_and_every_penalty_has_a_weight() -> None:
     import json
 
     for settings in PRESETS.values():
-        assert Settings.from_config(json.loads(json.dumps(settings.as_config()))) == settings
+        assert ReconstructionSettings.from_config(json.loads(json.dumps(settings.as_config()))) == settings
     names = {field.name for field in fields(LossWeights)}
     assert {"l1", "ssim", "alpha", "rigidity", "smoothness", "plane_tv", "time_smoothness"} <= names

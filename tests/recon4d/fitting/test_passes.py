@@ -163,7 +163,7 @@ def test_motion_that_throws_the_object_out_of_all_views_is_begun_anew(
         scene = reconstruct(moving_ball["dynamic_orbit"], tmp_path / str(most), settings=settings)
         ends[most] = scene.metrics
     assert ends[0]["failed"].startswith("the fit failed") and "restarted" not in ends[0]
-    assert "begun anew, at 0.5 of its rate" in ends[3]["restarted"] and "failed" not in ends[3]
+    assert "begun again, at 0.5 of its rate" in ends[3]["restarted"] and "failed" not in ends[3]
     assert ends[3]["psnr_train"] > ends[0]["psnr_train"] + 4
 
 

@@ -113,9 +113,9 @@ import sys
 from dataclasses import replace
 import numpy as np
 from orbit4d.recon4d import reconstruct
-from orbit4d.recon4d.fitting.settings import Settings
+from orbit4d.recon4d.fitting.settings import ReconstructionSettings
 import json
-settings = Settings.from_config(json.load(open(sys.argv[2])))
+settings = ReconstructionSettings.from_config(json.load(open(sys.argv[2])))
 reconstruct(np.load(sys.argv[1]), sys.argv[3], settings=settings, threads=1, device="cpu")
 """
 

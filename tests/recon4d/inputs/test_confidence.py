@@ -60,7 +60,7 @@ def test_another_confidence_of_what_is_hidden(view):
         assert np.allclose(sure[1:, :, :24], 0.8) and np.allclose(sure[1:, :, 24:], wanted, atol=1e-6)
     small = load_frames(view, max_edge=16, hidden=0.25)
     assert small.confidence.shape == small.rgba.shape[:3] == (8, 16, 16)
-    assert np.allclose(small.confidence[1:, :, :8], 0.8, atol=0.003)  # grey levels of 1/255, averaged anew
+    assert np.allclose(small.confidence[1:, :, :8], 0.8, atol=0.003)  # grey levels of 1/255, averaged again
 
 
 def test_a_record_that_is_no_novel_views_has_none(view):

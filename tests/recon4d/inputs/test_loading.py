@@ -45,7 +45,7 @@ def test_rgba_folder_video_and_array_agree(tmp_path: Path, moving_ball: dict[str
 
     write_video(tmp_path / "orbit.mp4", on_white(rgba), crf=4)
     video = load_frames(tmp_path / "orbit.mp4")
-    assert "background 255 255 255 taken off" in video.notes[0]
+    assert "background 255 255 255 removed" in video.notes[0]
     solid = rgba[..., 3] == 255
     clear = rgba[..., 3] == 0
     # The matte is right but for the soft edge, which a codec smears over two pixels.

@@ -252,7 +252,7 @@ def test_diffusion4d_draws_both_sides_and_three_layers_as_published() -> None:
     for name in ("default", "draft"):
         engine = PRESETS[name].engine
         assert engine.backface_culling and engine.transparent_glass and engine.transparent_bounces == 64
-    # A dataset rendered before there was the choice can be gone on with.
+    # A dataset rendered before there was the choice can be resumed.
     config = PRESETS["diffusion4d"].as_config()
     assert not {"backface_culling", "transparent_glass"} & set(config["engine"])
     assert RenderSettings.from_config(json.loads(json.dumps(config))) == PRESETS["diffusion4d"]

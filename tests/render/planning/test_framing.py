@@ -158,7 +158,7 @@ def test_a_bind_pose_before_the_action_is_no_motion() -> None:
     assert search_window(seconds, lambda t: path([t], [heights[round(t * FPS)]])[0])[0] == pytest.approx(
         1 / FPS
     )
-    # It stands for a while after the jump: the window opens where it goes on.
+    # It stands for a while after the jump: the window opens where it continues.
     held = [3.0, *[0.0] * 12, *swing(47)]
     assert search_window(seconds, lambda t: path([t], [held[round(t * FPS)]])[0])[0] == pytest.approx(
         13 / FPS

@@ -113,7 +113,7 @@ def test_true_views_help_far_away_and_views_of_no_confidence_change_nothing(
     assert record["completed"] == 3 and record["model"] == "none" and record["seconds"] > 0
     first = tmp_path / "true" / "first"
     assert (first / "scene.json").is_file() and (tmp_path / "true" / "scene.json").is_file()
-    # The same command goes on with what is there.
+    # The same command continues with what is there.
     register(slot, lambda told: pytest.fail("it was finished"))
     assert len(fitted(tmp_path / "true", near, settings, asked).gaussians) == len(helped.gaussians)
 

@@ -33,7 +33,7 @@ def common_times(films: Sequence[Film], name: str, allow_missing: bool) -> list[
     """The films with a time for each image.
 
     Cameras without times of their own are joined by the numbers in the names of their images, or frame by
-    frame. InputError where they disagree; `allow_missing` leaves out the moments that a camera lacks.
+    frame. InputError where they disagree; `allow_missing` leaves out the times that a camera lacks.
     """
     timed = [film.track.times is not None for film in films]
     if any(timed) and not all(timed):
@@ -48,7 +48,7 @@ def common_times(films: Sequence[Film], name: str, allow_missing: bool) -> list[
         if not allow_missing:
             raise _unequal(films, keys, shared, name)
         if len(shared) < 1:
-            raise InputError(f"{name}: no moment that every camera saw; name frames alike in all cameras")
+            raise InputError(f"{name}: no time that every camera saw; name frames alike in all cameras")
         numbers = [np.array([i for i, key in enumerate(mine) if key in shared]) for mine in keys]
         films = [
             replace(film, keep=film.keep[rows], footage=film.footage) for film, rows in zip(films, numbers)
@@ -70,7 +70,7 @@ def _by_record(film: Film) -> Film:
 
 
 def _keys(films: Sequence[Film]) -> list[list[int]]:
-    """What tells the moments of each film apart: numbers in names where all have some, else places."""
+    """What tells the times of each film apart: numbers in names where all have some, else places."""
     numbered = []
     for film in films:
         numbers = [number_of(file) for file in film.footage.files]
@@ -102,7 +102,7 @@ def _unequal(films: Sequence[Film], keys: Sequence[Sequence[int]], shared: set[i
 
 
 def _check_clocks(films: Sequence[Film], name: str) -> None:
-    """InputError for videos whose frames are not of the same moments, and by how much they part."""
+    """InputError for videos whose frames are not of the same times, and by how much they part."""
     clocks = [(film.track.label, film.footage.stamps) for film in films if film.footage.stamps is not None]
     if len(clocks) < 2:
         return
