@@ -149,7 +149,7 @@ def test_curate_takes_labels_and_drops_them_when_they_are_not_given(tmp_path: Pa
     ]  # fmt: skip
     assert "label                    1" in done.output
     done = CliRunner().invoke(command, [out, "--out", str(tmp_path / "p.parquet")])
-    assert "labels are not taken over" in done.output
+    assert "labels are not reused" in done.output
     again = pq.read_table(tmp_path / "p.parquet")
     assert "label" not in again.column_names and again["verdict"].to_pylist()[:2] == ["accepted", "rejected"]
 
