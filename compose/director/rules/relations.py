@@ -140,10 +140,10 @@ def set_scene(state: State, phrase: NounPhrase, said: str, start: int) -> None:
     )
     adjacent &= len(between) <= 1
     if film.scene is None or (known and not film.scene_known):
-        film.scene, film.scene_known = phrase.text, known
-    elif known and adjacent and len(film.scene) + len(phrase.text) < 150:
-        film.scene += f" {said} {phrase.text}"
-    elif phrase.text.split()[-1] not in film.scene.split():
+        film.scene, film.scene_known = phrase.as_written, known
+    elif known and adjacent and len(film.scene) + len(phrase.as_written) < 150:
+        film.scene += f" {said} {phrase.as_written}"
+    elif phrase.as_written.split()[-1] not in film.scene.split():
         return
     phrase.use()
     clause.scene_end = state.at

@@ -80,6 +80,7 @@ def test_a_film_is_a_scene_and_says_how_it_was_made(
     rows = list(csv.DictReader((film / "credits.csv").open(encoding="utf-8")))
     assert [(row["role"], row["uid"], row["licence"]) for row in rows] == [
         ("object", "toy_fox", "CC0-1.0"), ("object", "toy_wolf", "CC0-1.0"),
+        ("scene", "procedural:meadow", "generated"),
     ]  # fmt: skip
     frames = read_video(film / "film.mp4").frames
     assert frames.shape == (6, 48, 48, 3)
