@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -157,6 +159,17 @@ def played(spec: Spec, picked: Picked, library: Library, cache: Path) -> Part:
             character = replace(character, rig=rig)
             note = f"actor {actor.id}: {giver.action} of {giver.uid}, moved to its skeleton"
     return Part(picked, concept, character, clip_of(character, action), tuple(rows), note)
+
+
+def forget_concept(picked: Picked, cache: Path) -> None:
+    """Drop what was fitted of an asset, whatever pose it was fitted in, so that it is fitted anew."""
+    for path in cache.glob("*/scene.json"):
+        try:
+            uid = json.loads(path.read_text(encoding="utf-8")).get("uid")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if uid == picked.entry.uid:
+            shutil.rmtree(path.parent)
 
 
 def _lent(action: str, entry: Entry, library: Library, concept: Concept, cache: Path) -> Any:

@@ -124,7 +124,7 @@ def places(spec: Spec, casts: Sequence[Cast], wanted: Wanted) -> tuple[list[dict
     from orbit4d.compose.characters.concepts import clip_of
     from orbit4d.compose.characters.gltf_rig import read_gltf
     from orbit4d.compose.cli.parts import metres_for, not_shown, sized
-    from orbit4d.compose.cli.production import given_scene
+    from orbit4d.compose.cli.scenes import given_scene
     from orbit4d.compose.placement import planning
 
     found = []
@@ -144,7 +144,9 @@ def places(spec: Spec, casts: Sequence[Cast], wanted: Wanted) -> tuple[list[dict
             found.append(planning.Cast(actor.id, clip_of(character, name), metres_for(actor, one.entry)))
         notes = not_shown(spec)
         film = sized(wanted, spec, found, notes)
-        placed = planning.plan(spec, found, film.frames / film.fps, wanted.seed, given_scene(wanted))
+        placed = planning.plan(
+            spec, found, film.frames / film.fps, wanted.seed, given_scene(wanted.scene, wanted.seed)
+        )
     except OrbitError as error:
         return [], [f"places    not known: {error}"[:300]]
     rows = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,7 +13,18 @@ from typing import Any
 
 from orbit4d.compose.cli.measuring import film_metrics
 from orbit4d.compose.cli.options import encoder_of
-from orbit4d.compose.cli.parts import Part, Wanted, joined, look_before, metres_for, not_shown, played, sized
+from orbit4d.compose.cli.parts import (
+    Part,
+    Wanted,
+    forget_concept,
+    joined,
+    look_before,
+    metres_for,
+    not_shown,
+    played,
+    sized,
+)
+from orbit4d.compose.cli.scenes import given_scene, ground_of, scene_line
 from orbit4d.compose.cli.writing import credits_of_film, keep_places, write_composition
 from orbit4d.compose.director.chat import ChatDirector, ChatSettings
 from orbit4d.compose.director.directing import direct, spelling_lines
@@ -23,15 +35,13 @@ from orbit4d.compose.library.catalogue import Library
 from orbit4d.compose.library.credits import Credit, unknown_licences, write_credits
 from orbit4d.compose.library.retrieval import Encoder
 from orbit4d.compose.placement.planning import Cast, Plan, plan
-from orbit4d.compose.placement.procedural import GROUNDS
 from orbit4d.compose.placement.refinement import refined
 from orbit4d.compose.spec import Setting, Spec
 from orbit4d.compose.strict_json import printable
 from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError, OrbitError
-from orbit4d.recon4d.composition import FILE, Composition, load_composition, load_scene
+from orbit4d.recon4d.composition import FILE, Composition, load_composition
 from orbit4d.recon4d.filming import film_directed
-from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.raster.threads import alone
 
 #: What a run says of who wrote its spec, where the spec is all that is known.
@@ -48,38 +58,20 @@ def with_scene(spec: Spec, wanted: Wanted) -> Spec:
     return spec if name is None else replace(spec, scene=Setting(name))
 
 
-def ground_of(scene: str | None) -> str | None:
-    """The procedural ground that --scene names, None where it names none, or a folder. Raises InputError."""
-    if scene is None or scene == "none":
-        return None
-    if Path(scene).is_dir():
-        if not any((Path(scene) / name).is_file() for name in ("scene.json", FILE)):
-            raise InputError(
-                f"--scene {printable(scene, 100)}: no scene (no scene.json); give a folder that `orbit4d "
-                "recon4d` or `orbit4d compose` wrote"
-            )
-        return None
-    name = scene.removeprefix("procedural:")
-    if name not in GROUNDS:
-        raise InputError(
-            f"--scene {printable(scene, 60)}: take procedural: and one of {', '.join(GROUNDS)}, "
-            "a scene's folder, or none"
-        )
-    return name
-
-
 def produce(
-    wanted: Wanted, out: Path, cache: Path | None = None, chat: ChatSettings | None = None
-) -> list[str]:
+    wanted: Wanted, out: Path, cache: Path | None = None, chat: ChatSettings | None = None,
+    refresh: bool = False,
+) -> list[str]:  # fmt: skip
     """Make the film of a prompt in `out`; returns what is to be said at the end, line by line.
 
-    `chat` says how an endpoint is asked, where it directs; its replies are kept in OUT/director/.
+    `refresh` makes it and its concepts anew where they are there. `chat` says how an endpoint is asked,
+    where it directs; its replies are kept in OUT/director/.
 
     Raises InputError, one line, for what cannot be honoured, WorkError where work fails.
     """
     began = time.monotonic()
     refuse_other(out, wanted)
-    if (out / FILE).is_file() and (out / "film.mp4").is_file():
+    if (out / FILE).is_file() and (out / "film.mp4").is_file() and not refresh:
         return [f"{out}: already finished"]
     library, encoder = checked(wanted)
     done = direct(wanted.prompt, wanted.director, chat, out / "director" / "replies.jsonl")
@@ -90,6 +82,10 @@ def produce(
     write_json(out / "request.json", asdict(wanted))
     write_json(out / "spec.json", spec.as_json())
     kept = cache or out / "concepts"
+    if refresh:
+        shutil.rmtree(out / "concepts", ignore_errors=True)
+        for picked in chosen:
+            forget_concept(picked, kept)
     parts = [played(spec, picked, library, kept) for picked in chosen]
     lines = assemble(spec, parts, wanted, out, kept, asked=done.chat)
     lines[0] = f"director  {done.who}"
@@ -167,7 +163,7 @@ def assemble(
     bounds = not_shown(spec)
     wanted = sized(wanted, spec, casts, bounds)
     seconds = wanted.frames / wanted.fps
-    placed = plan(spec, casts, seconds, wanted.seed, given_scene(wanted))
+    placed = plan(spec, casts, seconds, wanted.seed, given_scene(wanted.scene, wanted.seed))
     if asked is not None:
         bounds += _asked_places(asked, spec, placed, wanted)
     if kept is not None:
@@ -192,18 +188,12 @@ def assemble(
         refined_by = "nothing (places are those of the film before)"
     return [
         *_said(spec, parts),
+        *scene_line(wanted.scene, wanted.seed),
         *placed.notes,
         *placed.path_notes,
         *bounds,
         *_closing(spec, credits, refined_by),
     ]
-
-
-def given_scene(wanted: Wanted) -> Gaussians | None:
-    """The Gaussians of the scene folder that --scene names, at its first moment."""
-    if wanted.scene is None or not Path(wanted.scene).is_dir():
-        return None
-    return load_scene(wanted.scene).at(0.0)
 
 
 @cache

@@ -52,12 +52,14 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
 @click.option("--fps", default=24.0, show_default=True, help="Frames per second.")
 @click.option("--size", default=256, show_default=True, help="Width and height, pixels.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
+@click.option("--refresh", is_flag=True, help="Fit concepts and make the film anew where they are there.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, as `compose plan` does.")
 def run(
     prompt: str, out: Path, libraries: tuple[str, ...], director: str, scene: str | None, refine: str,
     licences: str, cache: Path | None, strict: bool, encoder: str, refine_model: str, tau_units: str,
     depth_model: str, frames: int, fps: float, size: int, seed: int,
-    chat_url: str, chat_model: str, chat_timeout: float, chat_repairs: int, dry_run: bool | str,
+    chat_url: str, chat_model: str, chat_timeout: float, chat_repairs: int, refresh: bool,
+    dry_run: bool | str,
 ) -> None:  # fmt: skip
     """Compose a film from a sentence: find its actors in libraries, fit, place, refine and film them.
 
@@ -84,5 +86,5 @@ def run(
 
         show_plan(wanted, out, chat, as_json=dry_run == "json")
         return
-    for line in produce(wanted, out, cache, chat):
+    for line in produce(wanted, out, cache, chat, refresh):
         click.echo(line)

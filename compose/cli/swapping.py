@@ -10,7 +10,8 @@ from typing import Any
 
 from orbit4d.compose.cli.options import encoder_of
 from orbit4d.compose.cli.parts import Wanted, joined, look_before, played
-from orbit4d.compose.cli.production import assemble, ground_of
+from orbit4d.compose.cli.production import assemble
+from orbit4d.compose.cli.scenes import expert_of, ground_of
 from orbit4d.compose.library.casting import cast
 from orbit4d.compose.spec import Actor, Setting, Spec
 from orbit4d.compose.strict_json import printable
@@ -42,9 +43,9 @@ def swap_film(
     ):
         said = "missing" if actor is None else f"{actor}: none of that id"
         raise InputError(f"--actor {said}; the actors are {there}"[:300])
-    own = scene is not None and Path(scene).is_dir()
+    own = scene is not None and (Path(scene).is_dir() or expert_of(scene) is not None)
     if scene and own:
-        wanted = replace(wanted, scene=str(Path(scene).resolve()))
+        wanted = replace(wanted, scene=str(Path(scene).resolve()) if Path(scene).is_dir() else scene)
         ground_of(wanted.scene)
     elif scene:
         wanted = replace(wanted, scene=None)

@@ -14,6 +14,7 @@ import numpy as np
 
 from orbit4d.compose.cli.measuring import boxes_of
 from orbit4d.compose.cli.parts import Part, Wanted
+from orbit4d.compose.cli.scenes import expert_scene
 from orbit4d.compose.library.catalogue import UNKNOWN
 from orbit4d.compose.library.credits import Credit, made_credit
 from orbit4d.compose.placement.planning import Plan, landmark_word
@@ -122,7 +123,10 @@ def keep_places(placed: Plan, film: Path, but: int | None, anew: bool = False) -
 def credits_of_film(parts: Sequence[Part], placed: Plan, wanted: Wanted) -> list[Credit]:
     """A row for each object and motion that is used, for the scene, and for each model that ran."""
     rows = [row for part in parts for row in part.credits]
-    if wanted.scene is not None and Path(wanted.scene).is_dir():
+    made = None if wanted.scene is None else expert_scene(wanted.scene, wanted.seed)
+    if made is not None:
+        rows += made.credits or [made_credit("scene", made.made_by, UNKNOWN, "placed under the actors")]
+    elif wanted.scene is not None and Path(wanted.scene).is_dir():
         rows.append(made_credit("scene", Path(wanted.scene).name, UNKNOWN, "placed under the actors"))
     elif wanted.scene != "none":
         rows.append(

@@ -177,8 +177,9 @@ def _companion(state: State, phrase: NounPhrase, said: str) -> None:
         phrase.use()
         return
     other = state.actor_of(phrase)
-    if not state.clause.group and not state.clause.scenery and said in ("with", "of", "about"):
-        state.clause.group, other.subject = [other], True
+    if not state.clause.group and (said == "with" or (not state.clause.scenery and said in ("of", "about"))):
+        # "a beach with a crab walking": what follows is of the crab, whatever the beach is.
+        state.clause.group, other.subject, state.clause.scenery = [other], True, False
         state.take_front()
         state.before = "np"
         return
