@@ -95,12 +95,18 @@ def film_seconds(spec: Spec, casts: list[Placing]) -> float:
     return max(found) or SECONDS
 
 
-def sized(wanted: Wanted, spec: Spec, casts: list[Placing], notes: list[str]) -> Wanted:
-    """`wanted` with as many frames as its film has; says where --frames and the prompt differ.
+def refuse_length(spec: Spec, wanted: Wanted) -> None:
+    """Raises InputError where the prompt's seconds are more frames than a film holds."""
+    frames = round((spec.duration_s or 0.0) * wanted.fps)
+    if not wanted.frames and frames > MOST_FRAMES:
+        raise InputError(
+            f"prompt: {spec.duration_s:g} s at {wanted.fps:g} frames a second are {frames} frames, more than "
+            f"{MOST_FRAMES}; give --frames or a lower --fps"
+        )
 
-    Raises InputError where the prompt's seconds need more than `MOST_FRAMES`.
-    """
-    asked = film_seconds(spec, casts)
+
+def sized(wanted: Wanted, spec: Spec, casts: list[Placing], notes: list[str]) -> Wanted:
+    """`wanted` with as many frames as its film has; notes say where that is not what the prompt says."""
     if wanted.frames:
         seconds = wanted.frames / wanted.fps
         if spec.duration_s is not None and abs(seconds - spec.duration_s) > 0.5 / wanted.fps:
@@ -109,13 +115,15 @@ def sized(wanted: Wanted, spec: Spec, casts: list[Placing], notes: list[str]) ->
                 f"{spec.duration_s:g}"
             )
         return wanted
+    refuse_length(spec, wanted)
+    asked = film_seconds(spec, casts)
     frames = max(2, round(asked * wanted.fps))
     if frames > MOST_FRAMES:
-        raise InputError(
-            f"prompt: {asked:g} s at {wanted.fps:g} frames a second are {frames} frames, more than "
-            f"{MOST_FRAMES}; give --frames or a lower --fps"
+        notes.append(
+            f"the way takes {asked:.0f} s; the film ends after {MOST_FRAMES / wanted.fps:.0f} s, at "
+            f"{MOST_FRAMES} frames"
         )
-    return replace(wanted, frames=frames)
+    return replace(wanted, frames=min(frames, MOST_FRAMES))
 
 
 def not_shown(spec: Spec) -> list[str]:

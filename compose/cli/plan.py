@@ -60,6 +60,7 @@ def plan(as_json: bool, **asked: Any) -> None:
 
 def show_plan(wanted: Wanted, out: Path | None, chat: ChatSettings, as_json: bool = False) -> None:
     """Print the plan of a film. Raises what `compose PROMPT` would raise before it fits anything."""
+    from orbit4d.compose.cli.parts import refuse_length
     from orbit4d.compose.cli.production import checked, refuse_other, with_scene
 
     if out is not None:
@@ -67,6 +68,7 @@ def show_plan(wanted: Wanted, out: Path | None, chat: ChatSettings, as_json: boo
     library, encoder = checked(wanted) if wanted.libraries else (None, None)
     directed = direct(wanted.prompt, wanted.director, chat)
     directed = replace(directed, spec=with_scene(directed.spec, wanted))
+    refuse_length(directed.spec, wanted)
     casts: list[Cast] = []
     dropped: dict[str, int] = {}
     stand: list[dict[str, Any]] = []

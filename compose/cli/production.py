@@ -22,6 +22,7 @@ from orbit4d.compose.cli.parts import (
     metres_for,
     not_shown,
     played,
+    refuse_length,
     sized,
 )
 from orbit4d.compose.cli.scenes import given_scene, ground_of, scene_line
@@ -76,6 +77,7 @@ def produce(
     library, encoder = checked(wanted)
     done = direct(wanted.prompt, wanted.director, chat, out / "director" / "replies.jsonl")
     spec = with_scene(done.spec, wanted)
+    refuse_length(spec, wanted)
     chosen = cast(spec, library, wanted.strict, encoder)
     look_before(chosen)
     out.mkdir(parents=True, exist_ok=True)
