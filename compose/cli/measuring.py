@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from orbit4d.compose.characters.concepts import SAMPLES
 from orbit4d.compose.characters.gltf_rig import Character
 from orbit4d.compose.placement.planning import Placed, Plan
 from orbit4d.compose.placement.shooting import inside_share
-from orbit4d.recon4d.composition import Composition, Track
+from orbit4d.recon4d.composition import Composition, Track, union
+from orbit4d.recon4d.scene import draw
 
 Floats = npt.NDArray[np.float64]
 
-#: Times of a film at which feet are looked at.
-MOMENTS = 97
+#: Times of a film at which feet are looked at, and at which it is looked who hides whom.
+MOMENTS, LOOKS = 97, 9
 
 
 def boxes_of(plan: Plan, frames: int) -> tuple[Floats, Floats, list[int]]:
@@ -74,8 +77,34 @@ def film_metrics(plan: Plan, characters: dict[int, Character], film: Composition
         ),
         "in_picture": share,
         "smallest_height_px": round(least, 1),
+        "occluded_share": occluded(film),
         "overlaps": overlapping(plan),
     }
+
+
+def occluded(film: Composition, size: int = 64) -> list[float]:
+    """Of each individual, in the order of the film's parts: the share of it that others hide from the camera.
+
+    What is seen of it in the drawing of everything, over what is seen of it drawn alone, at `LOOKS` times.
+    """
+    actors = [i for i, part in enumerate(film.parts) if part.action]
+    seen, alone = np.zeros(len(actors)), np.zeros(len(actors))
+    for k in np.linspace(0, len(film.shots) - 1, min(LOOKS, len(film.shots))).round().astype(int):
+        camera, time = film.shots[int(k)]
+        camera = camera.resized(size, size)
+        parts = [part.at(time * film.field.seconds) for part in film.parts]  # type: ignore[attr-defined]
+        for first in range(0, len(actors), 3):  # a channel each
+            marked = actors[first : first + 3]
+            painted = []
+            for i, part in enumerate(parts):
+                paint = [float(i == mark) for mark in (*marked, -1, -1)[:3]]
+                colors = torch.tensor(paint).expand(len(part), 3)
+                painted.append(replace(part, colors=colors, harmonics=torch.zeros(len(part), 0, 3)))
+            colour, _, _ = draw(union(painted), camera)
+            for channel, i in enumerate(marked):
+                seen[first + channel] += float(colour[..., channel].sum())
+                alone[first + channel] += float(draw(painted[i], camera)[1].sum())
+    return [round(float(1 - a / b), 4) if b > 1 else 0.0 for a, b in zip(seen, alone, strict=True)]
 
 
 def overlapping(plan: Plan) -> list[list[int]]:

@@ -52,26 +52,6 @@ def directing(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def searching(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of the search."""
-    for option in reversed(
-        (
-            click.option(
-                "--library",
-                "libraries",
-                multiple=True,
-                help="Dataset, folder of assets or actions.csv; may be given again.",
-            ),
-            click.option("--license", "licences", default="", help="Accepted licences, e.g. `cc0,cc-by`."),
-            click.option("--strict", is_flag=True, help="Refuse an object that the library does not have."),
-            ENCODER,
-            click.option("--seed", type=int, default=0, show_default=True, help="Random seed."),
-        )
-    ):
-        command = option(command)
-    return command
-
-
 def chat_settings(url: str, model: str, timeout: float, repairs: int, seed: int) -> ChatSettings:
     return ChatSettings(url, model, timeout, repairs, seed)
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orbit4d.compose.characters.concepts import Clip, Concept, clip_of, fit_concept, rest_action, with_motion
-from orbit4d.compose.characters.gltf_rig import Character
+from orbit4d.compose.characters.gltf_rig import Character, NeedsBlender, read_gltf
 from orbit4d.compose.characters.reading import read_character
 from orbit4d.compose.cli.options import open_libraries
 from orbit4d.compose.library.casting import Cast as Picked
 from orbit4d.compose.library.catalogue import Entry, Library
 from orbit4d.compose.library.credits import Credit, credit
 from orbit4d.compose.library.retrieval import action_fits, retrieve
+from orbit4d.compose.placement.planning import Cast as Placing
+from orbit4d.compose.placement.planning import natural_speed
 from orbit4d.compose.placement.sizes import metres_of
 from orbit4d.compose.spec import Actor, Spec
+from orbit4d.compose.strict_json import printable
 from orbit4d.datasets.core.errors import InputError
+
+#: Frames of a film, its seconds where a prompt says none, and those lost to setting off and arriving.
+MOST_FRAMES, SECONDS, EASE = 2000, 2.0, 0.25
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,8 @@ class Wanted:
     refine: str = "geometry"
     licences: tuple[str, ...] = ()
     strict: bool = False
-    frames: int = 48
+    frames: int = 0
+    """0: as many as the prompt's seconds or metres take, 48 where it says neither."""
     fps: float = 24.0
     size: int = 256
     seed: int = 0
@@ -40,8 +51,8 @@ class Wanted:
     depth_model: str = ""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.frames <= 2000:
-            raise InputError(f"--frames {self.frames}: give 2 to 2000")
+        if self.frames != 0 and not 2 <= self.frames <= MOST_FRAMES:
+            raise InputError(f"--frames {self.frames}: give 2 to {MOST_FRAMES}")
         if not 1 <= self.fps <= 120:
             raise InputError(f"--fps {self.fps:g}: give 1 to 120")
         if not 32 <= self.size <= 2048:
@@ -72,14 +83,72 @@ class Part:
     note: str = ""
 
 
+def film_seconds(spec: Spec, casts: list[Placing]) -> float:
+    """Seconds of a film: those that the prompt says, else what its metres take, else `SECONDS`."""
+    if spec.duration_s is not None:
+        return spec.duration_s
+    found = [0.0]
+    for actor, cast in zip(spec.actors, casts, strict=True):
+        if actor.distance_m is not None:
+            pace = actor.speed.mps or natural_speed(cast, actor, []) * actor.speed.factor
+            found.append(actor.distance_m / pace + EASE)
+    return max(found) or SECONDS
+
+
+def refuse_length(spec: Spec, wanted: Wanted) -> None:
+    """Raises InputError where the prompt's seconds are more frames than a film holds."""
+    frames = round((spec.duration_s or 0.0) * wanted.fps)
+    if not wanted.frames and frames > MOST_FRAMES:
+        raise InputError(
+            f"prompt: {spec.duration_s:g} s at {wanted.fps:g} frames a second are {frames} frames, more than "
+            f"{MOST_FRAMES}; give --frames or a lower --fps"
+        )
+
+
+def sized(wanted: Wanted, spec: Spec, casts: list[Placing], notes: list[str]) -> Wanted:
+    """`wanted` with as many frames as its film has; notes say where that is not what the prompt says."""
+    if wanted.frames:
+        seconds = wanted.frames / wanted.fps
+        if spec.duration_s is not None and abs(seconds - spec.duration_s) > 0.5 / wanted.fps:
+            notes.append(
+                f"--frames {wanted.frames}: the film is {seconds:.2f} s long, where the prompt says "
+                f"{spec.duration_s:g}"
+            )
+        return wanted
+    refuse_length(spec, wanted)
+    asked = film_seconds(spec, casts)
+    frames = max(2, round(asked * wanted.fps))
+    if frames > MOST_FRAMES:
+        notes.append(
+            f"the way takes {asked:.0f} s; the film ends after {MOST_FRAMES / wanted.fps:.0f} s, at "
+            f"{MOST_FRAMES} frames"
+        )
+    return replace(wanted, frames=min(frames, MOST_FRAMES))
+
+
+def not_shown(spec: Spec) -> list[str]:
+    """A line for every actor whose further actions no film shows."""
+    found = [(a.id, ", ".join(a.then), a.action) for a in spec.actors if a.then]
+    return [f"actor {id_}: then {later}: not shown, {first} is all it does" for id_, later, first in found]
+
+
+def look_before(picked: Sequence[Picked]) -> None:
+    """Refuse what no film can be made of before anything is written or rendered. Raises InputError."""
+    for entry in (one.entry for one in picked):
+        if not Path(entry.file).is_file():
+            raise InputError(
+                f"{printable(entry.uid, 80)}: its file {printable(entry.file, 100)!r} is not there; mend the "
+                "library's column `file`"
+            )
+        if Path(entry.file).suffix.lower() in (".glb", ".gltf"):
+            with suppress(NeedsBlender):
+                read_gltf(entry.file)  # refuses a file without a rig, and a damaged one
+
+
 def played(spec: Spec, picked: Picked, library: Library, cache: Path) -> Part:
     """The concept of an actor: fitted or from the cache, with another's motion where it lacks one."""
     entry, actor = picked.entry, spec.actors[picked.actor]
     path = Path(entry.file)
-    if not path.is_file():
-        raise InputError(
-            f"{entry.uid}: its file {entry.file[:100]!r} is not there; fix the library's column `file`"
-        )
     character = read_character(str(path))
     names = [motion.name for motion in character.rig.motions]
     concept = fit_concept(str(path), entry.uid, rest_action(names), cache)
@@ -98,6 +167,17 @@ def played(spec: Spec, picked: Picked, library: Library, cache: Path) -> Part:
             character = replace(character, rig=rig)
             note = f"actor {actor.id}: {giver.action} of {giver.uid}, moved to its skeleton"
     return Part(picked, concept, character, clip_of(character, action), tuple(rows), note)
+
+
+def forget_concept(picked: Picked, cache: Path) -> None:
+    """Drop what was fitted of an asset, whatever pose it was fitted in, so that it is fitted anew."""
+    for path in cache.glob("*/scene.json"):
+        try:
+            uid = json.loads(path.read_text(encoding="utf-8")).get("uid")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if uid == picked.entry.uid:
+            shutil.rmtree(path.parent)
 
 
 def _lent(action: str, entry: Entry, library: Library, concept: Concept, cache: Path) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from orbit4d.compose.cli.options import chat_settings, directing, encoder_of, open_libraries, searching
+from orbit4d.compose.cli.run import run
+from orbit4d.compose.director.chat import ChatSettings
 from orbit4d.compose.director.directing import Directed, direct, spelling_lines
 from orbit4d.compose.library.casting import Cast, cast, credits_of
 from orbit4d.compose.library.credits import unknown_licences
@@ -18,50 +21,62 @@ from orbit4d.compose.strict_json import printable
 from orbit4d.datasets.commands.options import Command
 from orbit4d.datasets.core.errors import OrbitError
 
-#: Seconds of a film whose prompt names none: 48 frames at 24 a second.
-SECONDS = 2.0
+if TYPE_CHECKING:
+    from orbit4d.compose.cli.parts import Wanted
+
+
+def _same_options() -> list[click.Parameter]:
+    """Those of `compose PROMPT`; a plan needs no library and no folder."""
+    found: list[click.Parameter] = []
+    for param in run.params:
+        param = copy.copy(param)
+        param.required = isinstance(param, click.Argument)
+        if param.name != "dry_run":
+            found.append(param)
+    return found
 
 
 @click.command(
     "plan",
     cls=Command,
+    params=_same_options(),
     epilog="Example: orbit4d compose plan 'a fox chases a rat' --library assets/ --json",
     groups={
         "Director": "--director --chat-url --chat-model --chat-timeout --chat-repairs",
         "Library": "--library --license --strict --encoder",
         "Plan": "--seed --json",
+        "Film": "--scene --frames --fps --size --refine --refine-model --tau-units --depth-model",
     },
 )
-@click.argument("prompt")
-@directing
-@searching
 @click.option("--json", "as_json", is_flag=True, help="Print spec and cast as JSON.")
-def plan(
-    prompt: str,
-    director: str,
-    chat_url: str,
-    chat_model: str,
-    chat_timeout: float,
-    chat_repairs: int,
-    libraries: tuple[str, ...],
-    licences: str,
-    strict: bool,
-    encoder: str,
-    seed: int,
-    as_json: bool,
-) -> None:
+def plan(as_json: bool, **asked: Any) -> None:
     """Print what a prompt is understood as, which assets would play it, and where they would stand.
 
-    Without --library only the spec is printed. Nothing is fitted, rendered or downloaded.
+    Without --library only the spec is printed. Options are those of `orbit4d compose PROMPT` and are checked
+    as there. Nothing is fitted, rendered, written or downloaded.
     """
-    settings = chat_settings(chat_url, chat_model, chat_timeout, chat_repairs, seed)
-    directed = direct(prompt, director, settings)
+    assert run.callback is not None
+    run.callback(**asked, dry_run="json" if as_json else True)
+
+
+def show_plan(wanted: Wanted, out: Path | None, chat: ChatSettings, as_json: bool = False) -> None:
+    """Print the plan of a film. Raises what `compose PROMPT` would raise before it fits anything."""
+    from orbit4d.compose.cli.parts import refuse_length
+    from orbit4d.compose.cli.production import checked, refuse_other, with_scene
+
+    if out is not None:
+        refuse_other(out, wanted)
+    library, encoder = checked(wanted) if wanted.libraries else (None, None)
+    directed = direct(wanted.prompt, wanted.director, chat)
+    directed = replace(directed, spec=with_scene(directed.spec, wanted))
+    refuse_length(directed.spec, wanted)
     casts: list[Cast] = []
     dropped: dict[str, int] = {}
-    if libraries:
-        library = open_libraries(libraries, licences)
-        casts, dropped = cast(directed.spec, library, strict, encoder_of(encoder)), dict(library.dropped)
-    stand, gave = places(directed.spec, casts, seed) if casts else ([], [])
+    stand: list[dict[str, Any]] = []
+    gave: list[str] = []
+    if library is not None:
+        casts, dropped = cast(directed.spec, library, wanted.strict, encoder), dict(library.dropped)
+        stand, gave = places(directed.spec, casts, wanted)
     lines = [*last_lines(directed, casts, dropped), *place_lines(stand), *gave]
     if as_json:
         click.echo(json.dumps({**plan_json(directed, casts), "places": stand}, indent=1, ensure_ascii=False))
@@ -103,14 +118,16 @@ def last_lines(directed: Directed, casts: list[Cast], dropped: dict[str, int]) -
     return lines
 
 
-def places(spec: Spec, casts: Sequence[Cast], seed: int) -> tuple[list[dict[str, Any]], list[str]]:
+def places(spec: Spec, casts: Sequence[Cast], wanted: Wanted) -> tuple[list[dict[str, Any]], list[str]]:
     """(a row for every individual, lines of what had to give), in metres on the ground.
 
-    Without rows, and with a line that says why, where an asset is not there or cannot be read here.
+    Without rows, and with a line that says why, where an asset is not there or cannot be read here. The line
+    of `then` says what is not shown.
     """
     from orbit4d.compose.characters.concepts import clip_of
     from orbit4d.compose.characters.gltf_rig import read_gltf
-    from orbit4d.compose.cli.parts import metres_for
+    from orbit4d.compose.cli.parts import metres_for, not_shown, sized
+    from orbit4d.compose.cli.scenes import given_scene
     from orbit4d.compose.placement import planning
 
     found = []
@@ -128,7 +145,11 @@ def places(spec: Spec, casts: Sequence[Cast], seed: int) -> tuple[list[dict[str,
                 name = names[min(one.entry.action_index, len(names) - 1)]
             actor = spec.actors[one.actor]
             found.append(planning.Cast(actor.id, clip_of(character, name), metres_for(actor, one.entry)))
-        placed = planning.plan(spec, found, spec.duration_s or SECONDS, seed)
+        notes = not_shown(spec)
+        film = sized(wanted, spec, found, notes)
+        placed = planning.plan(
+            spec, found, film.frames / film.fps, wanted.seed, given_scene(wanted.scene, wanted.seed)
+        )
     except OrbitError as error:
         return [], [f"places    not known: {error}"[:300]]
     rows = [
@@ -138,7 +159,7 @@ def places(spec: Spec, casts: Sequence[Cast], seed: int) -> tuple[list[dict[str,
          "end": [round(float(v), 3) for v in one.track.points[-1]]}
         for one in placed.placed
     ]  # fmt: skip
-    return rows, [*placed.notes, *placed.path_notes]
+    return rows, [*placed.notes, *placed.path_notes, *notes]
 
 
 def place_lines(rows: Sequence[dict[str, Any]]) -> list[str]:

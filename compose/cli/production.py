@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,24 +13,36 @@ from typing import Any
 
 from orbit4d.compose.cli.measuring import film_metrics
 from orbit4d.compose.cli.options import encoder_of
-from orbit4d.compose.cli.parts import Part, Wanted, joined, metres_for, played
-from orbit4d.compose.cli.writing import keep_places, write_composition
+from orbit4d.compose.cli.parts import (
+    Part,
+    Wanted,
+    forget_concept,
+    joined,
+    look_before,
+    metres_for,
+    not_shown,
+    played,
+    refuse_length,
+    sized,
+)
+from orbit4d.compose.cli.scenes import given_scene, ground_of, scene_line
+from orbit4d.compose.cli.writing import credits_of_film, keep_places, write_composition
 from orbit4d.compose.director.chat import ChatDirector, ChatSettings
 from orbit4d.compose.director.directing import direct, spelling_lines
 from orbit4d.compose.director.on_ground import place_all
 from orbit4d.compose.director.placing import ChatPlacer
 from orbit4d.compose.library.casting import cast
-from orbit4d.compose.library.credits import write_credits
+from orbit4d.compose.library.catalogue import Library
+from orbit4d.compose.library.credits import Credit, unknown_licences, write_credits
+from orbit4d.compose.library.retrieval import Encoder
 from orbit4d.compose.placement.planning import Cast, Plan, plan
-from orbit4d.compose.placement.procedural import GROUNDS
 from orbit4d.compose.placement.refinement import refined
 from orbit4d.compose.spec import Setting, Spec
 from orbit4d.compose.strict_json import printable
 from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import InputError, OrbitError
-from orbit4d.recon4d.composition import FILE, Composition, load_composition, load_scene
+from orbit4d.recon4d.composition import FILE, Composition, load_composition
 from orbit4d.recon4d.filming import film_directed
-from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.raster.threads import alone
 
 #: What a run says of who wrote its spec, where the spec is all that is known.
@@ -42,53 +55,70 @@ WROTE = {
 
 def with_scene(spec: Spec, wanted: Wanted) -> Spec:
     """The spec with the scene that --scene names."""
-    if wanted.scene is not None and wanted.scene != "none":
-        if Path(wanted.scene).is_dir():
-            return spec
-        name = wanted.scene.removeprefix("procedural:")
-        if name not in GROUNDS:
-            raise InputError(
-                f"--scene {wanted.scene[:60]}: take procedural: and one of {', '.join(GROUNDS)}, "
-                "a scene's folder, or none"
-            )
-        spec = replace(spec, scene=Setting(name))
-    return spec
+    name = ground_of(wanted.scene)
+    return spec if name is None else replace(spec, scene=Setting(name))
 
 
 def produce(
-    wanted: Wanted, out: Path, cache: Path | None = None, chat: ChatSettings | None = None
-) -> list[str]:
+    wanted: Wanted, out: Path, cache: Path | None = None, chat: ChatSettings | None = None,
+    refresh: bool = False,
+) -> list[str]:  # fmt: skip
     """Make the film of a prompt in `out`; returns what is to be said at the end, line by line.
 
-    `chat` says how an endpoint is asked, where it directs; its replies are kept in OUT/director/.
+    `refresh` makes it and its concepts anew where they are there. `chat` says how an endpoint is asked,
+    where it directs; its replies are kept in OUT/director/.
 
     Raises InputError, one line, for what cannot be honoured, WorkError where work fails.
     """
     began = time.monotonic()
     refuse_other(out, wanted)
-    if (out / FILE).is_file() and (out / "film.mp4").is_file():
+    if (out / FILE).is_file() and (out / "film.mp4").is_file() and not refresh:
         return [f"{out}: already finished"]
+    library, encoder = checked(wanted)
+    done = direct(wanted.prompt, wanted.director, chat, out / "director" / "replies.jsonl")
+    spec = with_scene(done.spec, wanted)
+    refuse_length(spec, wanted)
+    chosen = cast(spec, library, wanted.strict, encoder)
+    look_before(chosen)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "request.json", asdict(wanted))
+    write_json(out / "spec.json", spec.as_json())
+    kept = cache or out / "concepts"
+    if refresh:
+        shutil.rmtree(out / "concepts", ignore_errors=True)
+        for picked in chosen:
+            forget_concept(picked, kept)
+    parts = [played(spec, picked, library, kept) for picked in chosen]
+    lines = assemble(spec, parts, wanted, out, kept, asked=done.chat)
+    lines[0] = f"director  {done.who}"
+    lines[1:1] = [*(f"          {note}" for note in done.notes), *spelling_lines(done)]
+    frames = len(load_composition(out).shots)
+    lines += [f"film {out / 'film.mp4'}: {frames} frames in {time.monotonic() - began:.1f} s, all told"]
+    return lines
+
+
+def checked(wanted: Wanted) -> tuple[Library, Encoder | None]:
+    """The library and the encoder, once everything that needs no director is known to be there.
+
+    Raises InputError, before anything is asked, written or fitted.
+    """
     if wanted.depth_model and wanted.director == "rules":
         raise InputError(
             "--depth-model: lifts what a chat director says of an image, and --director rules places on the "
             "ground; leave it out, or take --director chat or recorded:FILE"
         )
+    ground_of(wanted.scene)
     library = joined(wanted)
     if wanted.refine == "sd15":
         _prior(wanted.refine_model)
-    done = direct(wanted.prompt, wanted.director, chat, out / "director" / "replies.jsonl")
-    spec = with_scene(done.spec, wanted)
-    chosen = cast(spec, library, wanted.strict, encoder_of(wanted.encoder))
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "request.json", asdict(wanted))
-    write_json(out / "spec.json", spec.as_json())
-    kept = cache or out / "concepts"
-    parts = [played(spec, picked, library, kept) for picked in chosen]
-    lines = assemble(spec, parts, wanted, out, kept, asked=done.chat)
-    lines[0] = f"director  {done.who}"
-    lines[1:1] = [*(f"          {note}" for note in done.notes), *spelling_lines(done)]
-    lines += [f"film {out / 'film.mp4'}: {wanted.frames} frames in {time.monotonic() - began:.1f} s in all"]
-    return lines
+    if wanted.depth_model:
+        from transformers import AutoConfig
+
+        from orbit4d.model.guided.models.video_model import hub
+
+        with hub(wanted.depth_model, "--depth-model"):
+            AutoConfig.from_pretrained(wanted.depth_model)
+    return library, encoder_of(wanted.encoder)
 
 
 def refuse_other(out: Path, wanted: Wanted) -> None:
@@ -97,7 +127,10 @@ def refuse_other(out: Path, wanted: Wanted) -> None:
         raise InputError(f"{out}: is a file; give a folder as --out")
     path = out / "request.json"
     if path.is_file():
-        held = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            held = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            raise InputError(f"{path}: is damaged; give an empty or new folder as --out") from None
         # A run of a version that knew fewer options had their defaults.
         held = {
             **{key: getattr(Wanted, key) for key in ("encoder", "refine_model", "tau_units", "depth_model")},
@@ -119,21 +152,26 @@ def assemble(
     cache: Path,
     kept: Path | None = None,
     but: int | None = None,
+    anew: bool = False,
     asked: ChatDirector | None = None,
 ) -> list[str]:
     """Place, refine, compose, measure, film; the lines that say how it went.
 
-    `kept` is a film whose places are taken, but for what the actor `but` changes in its own; `asked`
-    is the director that answers where everybody stands, None where the rules plan it.
+    `kept` is a film whose places are taken, but for what the actor `but` changes in its own, which with
+    `anew` is placed like one of a new film; `asked` is the director that answers where everybody stands,
+    None where the rules plan it.
     """
-    seconds = wanted.frames / wanted.fps
     casts = [_cast(spec, part) for part in parts]
-    placed = plan(spec, casts, seconds, wanted.seed, _given(wanted))
-    bounds: list[str] = []
+    bounds = not_shown(spec)
+    wanted = sized(wanted, spec, casts, bounds)
+    seconds = wanted.frames / wanted.fps
+    placed = plan(spec, casts, seconds, wanted.seed, given_scene(wanted.scene, wanted.seed))
     if asked is not None:
         bounds += _asked_places(asked, spec, placed, wanted)
     if kept is not None:
-        keep_places(placed, kept, but)
+        if anew and wanted.refine == "geometry":
+            refined(placed, wanted.tau_units)
+        keep_places(placed, kept, but, anew)
     elif wanted.refine == "sd15":
         bounds += _by_prior(spec, parts, placed, wanted)
     elif wanted.refine == "geometry":
@@ -143,7 +181,8 @@ def assemble(
     _, speed = filmed(film, out)
     metrics = film_metrics(placed, {p.picked.actor: p.character for p in parts}, film)
     write_json(out / "metrics.json", {**metrics, "frames_per_second": speed})
-    write_credits(out / "credits.csv", [row for part in parts for row in part.credits])
+    credits = credits_of_film(parts, placed, wanted)
+    write_credits(out / "credits.csv", credits)
     refined_by = {"geometry": "geometry (no diffusion model ran)", "none": "nothing"}.get(
         wanted.refine, f"sd15 ({wanted.refine_model}; score distillation)"
     )
@@ -151,18 +190,12 @@ def assemble(
         refined_by = "nothing (places are those of the film before)"
     return [
         *_said(spec, parts),
+        *scene_line(wanted.scene, wanted.seed),
         *placed.notes,
         *placed.path_notes,
         *bounds,
-        *_closing(spec, parts, refined_by),
+        *_closing(spec, credits, refined_by),
     ]
-
-
-def _given(wanted: Wanted) -> Gaussians | None:
-    """The Gaussians of the scene folder that --scene names, at time 0."""
-    if wanted.scene is None or not Path(wanted.scene).is_dir():
-        return None
-    return load_scene(wanted.scene).at(0.0)
 
 
 @cache
@@ -218,14 +251,14 @@ def _said(spec: Spec, parts: Sequence[Part]) -> list[str]:
     return lines
 
 
-def _closing(spec: Spec, parts: Sequence[Part], refined_by: str) -> list[str]:
+def _closing(spec: Spec, credits: Sequence[Credit], refined_by: str) -> list[str]:
     """Words without effect, what refined, whose licence nobody knows."""
     lines = []
     if spec.unused:
         lines.append("unused    " + ", ".join(json.dumps(word) for word in spec.unused))
     lines.append(f"refined   {refined_by}")
-    unknown = [row.uid for part in parts for row in part.credits if row.licence == "unknown"]
-    lines += [f"licence   unknown of {', '.join(dict.fromkeys(unknown))}"] if unknown else []
+    unknown = [printable(uid, 60) for uid in unknown_licences(credits)]
+    lines += [f"licence   unknown of {', '.join(unknown)}"] if unknown else []
     return lines
 
 

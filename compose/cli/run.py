@@ -57,15 +57,20 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
     help="Model of depth, folder or hub name, by which a chat director's pixels are lifted. Default: the "
     "scene's own depth.",
 )  # fmt: skip
-@click.option("--frames", default=48, show_default=True, help="Frames of the film.")
+@click.option(
+    "--frames", default=0, show_default="48, or as the prompt says", help="Frames of the film."
+)  # fmt: skip
 @click.option("--fps", default=24.0, show_default=True, help="Frames per second.")
 @click.option("--size", default=256, show_default=True, help="Width and height, pixels.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
+@click.option("--refresh", is_flag=True, help="Fit concepts and make the film anew where they are there.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done, as `compose plan` does.")
 def run(
     prompt: str, out: Path, libraries: tuple[str, ...], director: str, scene: str | None, refine: str,
     licences: str, cache: Path | None, strict: bool, encoder: str, refine_model: str, tau_units: str,
     depth_model: str, frames: int, fps: float, size: int, seed: int,
-    chat_url: str, chat_model: str, chat_timeout: float, chat_repairs: int,
+    chat_url: str, chat_model: str, chat_timeout: float, chat_repairs: int, refresh: bool,
+    dry_run: bool | str,
 ) -> None:  # fmt: skip
     """Compose a film from a sentence: find its actors in libraries, fit, place, refine and film them.
 
@@ -87,5 +92,10 @@ def run(
         frames, fps, size, seed, encoder, refine_model, tau_units, depth_model,
     )  # fmt: skip
     chat = chat_settings(chat_url, chat_model, chat_timeout, chat_repairs, seed)
-    for line in produce(wanted, out, cache, chat):
+    if dry_run:
+        from orbit4d.compose.cli.plan import show_plan
+
+        show_plan(wanted, out, chat, as_json=dry_run == "json")
+        return
+    for line in produce(wanted, out, cache, chat, refresh):
         click.echo(line)

@@ -14,12 +14,16 @@ import numpy as np
 
 from orbit4d.compose.cli.measuring import boxes_of
 from orbit4d.compose.cli.parts import Part, Wanted
+from orbit4d.compose.cli.scenes import expert_scene
+from orbit4d.compose.library.catalogue import UNKNOWN
+from orbit4d.compose.library.credits import Credit, made_credit
 from orbit4d.compose.placement.planning import Plan, landmark_word
 from orbit4d.compose.placement.procedural import shadow
 from orbit4d.compose.placement.shooting import Mark, anybody, shoot
 from orbit4d.compose.spec import Spec
 from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import WorkError
+from orbit4d.model.guided.models.video_model import licence_of
 from orbit4d.recon4d.composition import FILE, FORMAT, camera_record, track_of, track_record
 from orbit4d.recon4d.deformation.building import StillField
 from orbit4d.recon4d.gaussians import Gaussians
@@ -94,14 +98,14 @@ def _scene_of(film: Path) -> str | None:
     return next((row["concept"] for row in rows if row["role"] == "scene"), None)
 
 
-def keep_places(placed: Plan, film: Path, but: int | None) -> None:
+def keep_places(placed: Plan, film: Path, but: int | None, anew: bool = False) -> None:
     """Give everybody the place and way of a film; who is exchanged keeps path, turns and times, and has a
-    scale, ground and stride of its own."""
+    scale, ground and stride of its own, and with `anew` a way of its own."""
     rows = json.loads((film / FILE).read_text(encoding="utf-8"))["parts"]
     old = {(row["actor"], row["member"]): track_of(row["track"]) for row in rows if row["role"] == "actor"}
     for one in placed.placed:
         held = old.get((one.actor, one.member))
-        if held is None:
+        if held is None or (anew and one.actor == but):
             continue
         if one.actor != but:
             one.track = held
@@ -114,6 +118,24 @@ def keep_places(placed: Plan, film: Path, but: int | None) -> None:
         one.going = held.length > 0
         span = held.end - held.begin - held.ease
         one.speed = held.length / span if one.going and span > 0 else 0.0
+
+
+def credits_of_film(parts: Sequence[Part], placed: Plan, wanted: Wanted) -> list[Credit]:
+    """A row for each object and motion that is used, for the scene, and for each model that ran."""
+    rows = [row for part in parts for row in part.credits]
+    made = None if wanted.scene is None else expert_scene(wanted.scene, wanted.seed)
+    if made is not None:
+        rows += made.credits or [made_credit("scene", made.made_by, UNKNOWN, "placed under the actors")]
+    elif wanted.scene is not None and Path(wanted.scene).is_dir():
+        rows.append(made_credit("scene", Path(wanted.scene).name, UNKNOWN, "placed under the actors"))
+    elif wanted.scene != "none":
+        rows.append(
+            made_credit("scene", f"procedural:{placed.stage.name}", "generated", "made for this film")
+        )
+    models = {wanted.refine_model: "refined places"} if wanted.refine == "sd15" else {}
+    models |= {wanted.depth_model: "estimated depth"} if wanted.depth_model else {}
+    rows += [made_credit("model", name, licence_of(name) or UNKNOWN, used) for name, used in models.items()]
+    return rows
 
 
 def plan_record(parts: Sequence[Part], placed: Plan) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orbit4d.compose.language.inflect import plural
-from orbit4d.compose.language.tables import word_set
+from orbit4d.compose.language.tables import word_set, words_in
 
 #: Beings and vehicles that move by themselves; first those that the built-in libraries know.
 ACTORS = word_set(
@@ -82,6 +82,12 @@ ACTORS = word_set(
     "servant "
     "matador bullfighter skateboarder snowboarder superhero caveman cavewoman mountaineer goalkeeper "
     "cheerleader beekeeper commuter fisher tribesman woodcutter falconer "
+    "squire herald bard hobbit sasquatch leprechaun pixie nymph sphinx plumber electrician horseman "
+    "horsewoman apprentice twin postman mailman journalist scuba-diver "
+    "wombat platypus echidna opossum mink guinea-pig vole yak impala gnu wildebeest bobcat ocelot okapi "
+    "tapir warthog dromedary mule sea-lion manatee narwhal porpoise crane pheasant quail jay finch canary "
+    "cockatoo kingfisher condor tern rattlesnake locust flea millipede leech clam oyster pike herring pug "
+    "dachshund greyhound collie rottweiler ewe cattle heifer mastodon vixen "
     "butler maid bride groom santa beggar hermit refugee protester trooper marine general "
     "commander gunner "
     # vehicles
@@ -139,6 +145,8 @@ SCENES = word_set(
     "sidewalk pavement lane driveway crosswalk crossroads intersection greenhouse stable ranch "
     "corral paddock "
     "moor marsh bog wetland shoreline sand grass greenery ballpark pitch ring dojo catwalk podium "
+    "glade gorge wharf marina cellar barnyard iceberg cornfield hayfield wheatfield heath fjord plateau "
+    "summit ridge hillside mountainside roadside riverside lakeside seaside dancefloor "
     "moonscape floor ground set studio backdrop environment place roof"
 )
 #: Things that stand around: landmarks, furniture, what actors hold.
@@ -287,6 +295,13 @@ GROUPS = {
     "dozens": 24,
     "million": 1_000_000,
     "millions": 1_000_000,
+    **dict.fromkeys(
+        words_in(
+            "fleet squadron battalion platoon convoy caravan procession parade gaggle brood clutch murder "
+            "cluster troupe posse mob legion column drove bevy host bundle"
+        ),
+        5,
+    ),
 }
 NOUNS = ACTORS | SCENES | THINGS | CLOTHES | BODY | WEATHER | SCENERY | TALK | RELATIVES
 #: Form in lower case -> (singular, is it a plural).

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from orbit4d.compose.language.nouns import ACTORS, GROUPS, NOUN_FORMS, SCENES
+from orbit4d.compose.language.ordinary import ORDINARY_FORMS
 from orbit4d.compose.language.verbs import CANONICAL, RELATING, VERB_FORMS
 from orbit4d.compose.language.words import (
     ADJECTIVES,
@@ -28,7 +29,7 @@ def known_words() -> frozenset[str]:
     """Everything that a prompt's words are recognised as."""
     tables = (
         *(VERB_FORMS, NOUN_FORMS, NUMBERS, GROUPS, SIZES, MANNER, PREPOSITIONS),
-        *(FUNCTION_WORDS, ADJECTIVES, QUALITY, ORDINARY),
+        *(FUNCTION_WORDS, ADJECTIVES, QUALITY, ORDINARY, ORDINARY_FORMS),
     )
     return frozenset(word for table in tables for word in table)
 
@@ -57,13 +58,15 @@ def corrected(word: str) -> str | None:
         return next((w for w in _swapped(word) if w in _LITTLE), None)
     if word[0] == word[1]:
         return _best([word[1:]])
-    kinds = (_swapped(word), _undoubled(word), _completed(word), _replaced(word), _dropped(word))
-    return next((found for kind in kinds if (found := _best(kind))), None)
+    # A letter too few, twice or out of place is a slip; another letter, or one too many, may be another word.
+    kinds = ((_swapped, 2), (_undoubled, 2), (_completed, 2), (_replaced, 0), (_dropped, 0))
+    return next((found for kind, most in kinds if (found := _best(kind(word), most))), None)
 
 
-def _best(words: list[str]) -> str | None:
+def _best(words: list[str], most: int = 2) -> str | None:
+    """The first of the words that may be meant, of those of rank `most` or better."""
     ranks = _targets()
-    found = sorted({(ranks[word], word) for word in words if word in ranks and len(word) > 2})
+    found = sorted({(ranks[word], word) for word in words if ranks.get(word, 9) <= most and len(word) > 2})
     return found[0][1] if found else None
 
 

@@ -90,7 +90,9 @@ OTHERS = words_in(
     "slip topple hunch squirm wriggle wiggle writhe coil uncoil snap crackle mumble hiss buzz "
     "croak quack "
     "speed cluck crow honk bray bleat oink trumpet hoot caw yap yelp whimper whine play tug wrap "
-    "unwrap drool"
+    "unwrap drool beat overtake fold unfold wallow shrink grow drip toddle trek lumber saunter scoot gather "
+    "arrive assemble scatter stack polish wipe dust knead peel sharpen forge pluck toot bark squint blush "
+    "stomp trample graze rummage sprawl straddle dangle hobble strike applaud meander swagger flail flex"
 )
 #: Those of them that go somewhere.
 GOING_VERBS = word_set(

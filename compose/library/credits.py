@@ -52,6 +52,13 @@ def credit(role: Role, actor: int | None, entry: Entry, changes: str = "fitted a
     )
 
 
+def made_credit(role: Role, uid: str, licence: str, changes: str) -> Credit:
+    """The row of a scene or a model, which no library lists; `changes` says what it was used for."""
+    said = {UNKNOWN: "licence unknown", "generated": ""}.get(licence, f"licensed {licence}")
+    line = ", ".join(part for part in (uid, said, changes) if part)
+    return Credit(role, "", uid, "", "", licence, "", "", changes, " ".join(line.split()))
+
+
 def credits_text(rows: Iterable[Credit]) -> str:
     """credits.csv of some rows, each once."""
     out = io.StringIO()

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from orbit4d.compose.language.nouns import NOUN_FORMS
 from orbit4d.compose.library.catalogue import Entry, Library
 from orbit4d.compose.library.terms import name_words, nouns_of, widened, words_of_name
 
 Floats = npt.NDArray[np.float64]
 #: Weight of a uid's words beside the caption's.
 _UID_WEIGHT = 0.25
+#: Weight of the noun with which a compound ends, and letters beyond which its other half is a name.
+_END_WEIGHT, LONG = 0.5, 10
 _PACK_WORDS = {"pack", "transformed", "ultimate", "easy", "single", "dev", "asset", "assets", "model", "the"}
 
 
@@ -75,7 +78,7 @@ class ObjectIndex:
 
     def scores(self, query: str) -> Floats:
         """[A] how well each object fits: 0.8 words + 0.2 letter groups + 0.15 for the head noun."""
-        words = nouns_of(query)
+        words = self._joined(nouns_of(query))
         if not self.uids:
             return np.zeros(0)
         total = 0.8 * self._word_cosines(words) + 0.2 * self._cosines(
@@ -83,9 +86,25 @@ class ObjectIndex:
         )
         return total + 0.15 * self.holds_head(query)
 
+    def _joined(self, words: list[str]) -> list[str]:
+        """Words of a query in which "zebra clown fish" is one where a library writes it as one."""
+        found: list[str] = []
+        i = 0
+        while i < len(words):
+            for n in (4, 3, 2):
+                one = "".join(words[i : i + n])
+                if i + n <= len(words) and one in self._df:
+                    found.append(one)
+                    i += n
+                    break
+            else:
+                found.append(words[i])
+                i += 1
+        return found
+
     def holds_head(self, query: str) -> npt.NDArray[np.bool_]:
         """[A] whether the query's head noun stands in the caption."""
-        words = nouns_of(query)
+        words = self._joined(nouns_of(query))
         head = words[-1] if words else ""
         return np.array([head in caption for caption in self.caption_words], dtype=bool)
 
@@ -126,10 +145,22 @@ def _terms(uid: str, caption: str) -> dict[str, float]:
     terms: dict[str, float] = {}
     for word in nouns_of(caption):
         terms[word] = terms.get(word, 0.0) + 1.0
+    for word in list(terms):
+        if (inside := _end_of(word)) is not None:
+            terms[inside] = terms.get(inside, 0.0) + _END_WEIGHT
+            terms[word] *= _END_WEIGHT if len(word) > LONG else 1.0
     for word in nouns_of(" ".join(words_of_name(uid))):
         if word not in _PACK_WORDS:
             terms[word] = terms.get(word, 0.0) + _UID_WEIGHT
     return terms
+
+
+def _end_of(word: str) -> str | None:
+    """The known noun with which a word of several ends: "frog" of "finnthefrog"; None where there is none."""
+    if word in NOUN_FORMS:
+        return None
+    ends = (word[i:] for i in range(3, len(word) - 2))
+    return next((end for end in ends if NOUN_FORMS.get(end, ("", True)) == (end, False)), None)
 
 
 def _grams(text: str) -> Counter[str]:

@@ -12,6 +12,8 @@ from orbit4d.compose.language.verbs import ACTIONS, VERB_FORMS
 
 #: A kind and its members: a query for either finds the other, with less weight.
 KINDS = {
+    "fox": "vixen",
+    "planet": "globe world earth sphere moon",
     "dog": "husky shiba inu shibainu pug corgi beagle labrador retriever bulldog terrier poodle dalmatian "
     "chihuahua shepherd puppy hound pup doberman rottweiler greyhound spitz",
     "cat": "kitten kitty tabby siamese feline",
@@ -110,8 +112,11 @@ LIKE = {
 }
 #: Names of one action; the first is what the others are looked up as.
 SAME_ACTION = (
-    "run gallop sprint jog race dash rush flee hurry canter charge chase",
-    "walk stroll wander march step stride hike amble crawl trot strut creep tread waddle sneak pace roam",
+    "run gallop sprint jog race dash rush flee hurry canter charge chase scurry scamper scuttle dart bolt "
+    "speed escape stampede",
+    "walk stroll wander march step stride hike amble crawl trot strut creep tread waddle sneak pace roam "
+    "slither slink plod trudge shuffle limp stagger tiptoe stomp trek patrol prowl stalk lumber saunter "
+    "toddle scoot slide",
     "jump hop leap bounce bound",
     "idle stand wait rest pause stop stay sleep lie pose remain static breathe relax",
     "attack bite sting strike claw slash headbutt hit fight swing stab smash swordslash sword swipe maul",
@@ -144,6 +149,8 @@ SAME_ACTION = (
     "victory win celebrate cheer",
     "cast spell magic",
     "land landing",
+    "slow slowly normal gently",
+    "fast quickly rapidly swiftly",
 )
 _PHRASES = (
     (r"\bshak\w+ (?:his|her|its|their|the) heads?\b", "no"),
@@ -156,7 +163,8 @@ _PHRASES = (
     (r"\bthumbs? up\b", "thumbsup"),
     (r"\bpick\w* (?:\w+ ){0,3}?up\b", "pickup"),
     (
-        r"\bhits? by\b|\b(?:gets?|got|being|is|are|was) (?:hit|hurt|struck)\b|\btak\w+ (?:damage|a hit)\b",
+        r"\bhits? by\b|\b(?:gets?|got|getting|gotten|been|being|is|are|was|were) (?:hit|hurt|struck|wounded"
+        r"|injured)\b|\btak\w+ (?:damage|a hit|a blow)\b",
         "hitreact",
     ),
     (r"\bfalls? (?:over )?dead\b|\bdrops? dead\b|\bis killed\b|\bgets? killed\b", "death"),
@@ -165,6 +173,8 @@ _PHRASES = (
     (r"\bsays? yes\b|\bagrees?\b", "yes"),
     (r"\bsays? no\b|\bdisagrees?\b", "no"),
     (r"\bkung fu\b", "kungfu"),
+    (r"\b(?:switch|turn|flip|flick|power)\w*(?: \w+){0,3}? on\b(?! the)", "open"),
+    (r"\b(?:switch|turn|flip|flick|power)\w*(?: \w+){0,3}? off\b", "close"),
     (
         r"\bgo(?:es|ing)? back(?:wards?)?\b|\bback(?:s|ing) (?:up|off)\b|\bdriv\w+ back(?:wards?)?\b",
         "backwards",

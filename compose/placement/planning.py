@@ -52,6 +52,7 @@ def plan(
     if spec.scene.text and not said:
         notes.append(f"scene {spec.scene.text!r}: not known; a {name} stands in")
     places = _landmarks(spec, casts, half_width, half_depth, lanes, lengths)
+    notes += [f"landmark {word!r}: not known; a rock stands in" for word in places if word not in LANDMARKS]
     stage = build(name, half_width + 1.0, half_depth + 0.5, places, seed)
     low = (-2.5 * half_width - 3, -half_depth - 4)
     high = (2.5 * half_width + 3, half_depth + 4)

@@ -144,6 +144,9 @@ def _floor(
         radii.append(np.full(int(ring.sum()), size))
         inner_x, inner_y = outer_x, outer_y
     flat, radius = np.concatenate(centres), np.concatenate(radii)
+    # Round, so that the horizon is level whichever way one looks.
+    round_ = np.linalg.norm(flat, axis=1) <= min(inner_x, inner_y)
+    flat, radius = flat[round_], radius[round_]
     flat = flat + rng.uniform(-0.15, 0.15, flat.shape) * radius[:, None]
     tint = colour * (1 + spread * rng.standard_normal((len(flat), 1))) + 0.3 * spread * rng.standard_normal(
         (len(flat), 3)

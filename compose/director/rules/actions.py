@@ -201,6 +201,10 @@ def _phrasal(state: State, lemma: str) -> bool:
             state.eat(2)
             _relate(state, "follow", text, canonical_action(lemma))
             return True
+    if lemma == "stand" and after in ("guard", "watch", "sentry"):
+        state.eat(2)
+        _do(state, "idle", f"{text} {after}")
+        return True
     if lemma in LIGHT and _light(state, text):
         return True
     if (lemma in _LOOKING and after in ("at", "towards", "toward")) or lemma == "watch":

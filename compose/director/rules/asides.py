@@ -6,14 +6,15 @@ import re
 
 from orbit4d.compose.director.rules.tokens import Stream
 from orbit4d.compose.language.nouns import RELATIVES, TALK
+from orbit4d.compose.language.words import QUALITY
 
-_FILM = "|".join(
-    sorted({*TALK, *(word + "s" for word in TALK)} - {"thing", "something", "shot", "view"}, key=len)[::-1]
-)
+_SAYABLE = {*TALK, *(word + "s" for word in TALK)} - {"thing", "something", "shot", "view", "short"}
+_FILM = "|".join(sorted(_SAYABLE, key=len)[::-1])
 _KIND = (
     r"(?:(?:short|little|quick|nice|cool|funny|cute|brief|simple|small|beautiful|new|great"
     r"|animated|3d|4d|tiny|long|whole|single) )*"
 )
+_QUALITY = "|".join(sorted(QUALITY, key=len)[::-1])
 _WHERE = (
     r"(?: (?:of|about|in which|where|with|showing|that shows|which shows|featuring|depicting|that|for me))*"
 )
@@ -35,7 +36,7 @@ _ASIDES = [
     r"(?:many |a million )?(?:thanks|thank you|thx|cheers)(?: (?:a lot|so much|very much|in advance"
     r"|a million|again|for [^.;!?]*))*",
     r"(?:if (?:you|that)[^,.;!?]*(?:please|mind|can|could|possible|okay|ok)|if possible)",
-    r"(?:please|pls|plz|kindly|hello|hi|hey|dear|ok|okay|well)(?: there)?",
+    r"(?:please|pls|plz|kindly|hello|hi|hey|dear|ok|okay|well(?= ,))(?: there)?",
     # A speaker's people, with what they like, up to where the film begins.
     rf"(?:because |since |and )?(?:my|our) (?:[a-z0-9-]+ ){{0,3}}?(?:{_RELATIVE})s?"
     rf"(?: and (?:i|(?:my|our) (?:{_RELATIVE})s?))? (?:\w+ )?{_FEEL}\b(?:(?! so | please | can | "
@@ -106,6 +107,7 @@ _TALKED = re.compile(
 
 def take_asides(stream: Stream) -> None:
     """Take out what speaks about the film and not of it."""
+    stream.take(_LOOKS_SO, lambda m: "", used=False)
     stream.take(_FRAMES[0], lambda m: ",")
     for pattern in _FRAMES[1:]:
         stream.take(pattern, lambda m: "")
@@ -115,6 +117,10 @@ def take_asides(stream: Stream) -> None:
         stream.take(pattern, lambda m: "")
     stream.take(_SIMILES, lambda m: "", used=False)
     stream.take(_TALKED, lambda m: None if _is_talk(m.group()) else False)
+
+
+#: "a photorealistic, vivid rendering of": what it is to look like goes aside, unused.
+_LOOKS_SO = re.compile(rf"(?<![^ ])(?:{_QUALITY})(?:(?: ,)? (?:{_QUALITY}))*(?= (?:{_FILM})(?![^ ]))")
 
 
 def _is_talk(text: str) -> bool:

@@ -20,6 +20,7 @@ from orbit4d.compose.language.words import (
     PREPOSITIONS,
     SIZES,
 )
+from orbit4d.compose.strict_json import printable
 from orbit4d.datasets.core.errors import InputError
 
 MAX_WORDS = 12
@@ -76,6 +77,13 @@ class NounPhrase:
         words = [*(w.text.removesuffix("'s") for w in self.words[:-1]), self.head]
         return " ".join(words + (["of", self.of] if self.of else []))[:200].strip()
 
+    @property
+    def as_written(self) -> str:
+        """`text` with the noun in the number that it is said in: "dunes"."""
+        words = [word.text.removesuffix("'s") for word in self.words] or [self.head]
+        words = [*([self.participle_text] if self.participle_text else []), *words]
+        return " ".join([*words, *(["of", self.of] if self.of else [])])[:200].strip()
+
     def use(self) -> None:
         for token in self.tokens:
             token.used = True
@@ -117,7 +125,8 @@ def read_noun_phrase(tokens: list[Token], at: int) -> tuple[NounPhrase, int] | N
             break
         if phrase.words and _number(text) is not None:
             break
-        if is_boundary(text) or (text in MANNER and _ends_phrase(tokens, i, phrase)):
+        a_well = text == "well" and phrase.determiner and not _has_noun(phrase)
+        if (is_boundary(text) and not a_well) or (text in MANNER and _ends_phrase(tokens, i, phrase)):
             break
         if _is_verb_here(tokens, i, phrase, bare):
             break
@@ -206,6 +215,8 @@ def _read_determiner(tokens: list[Token], at: int, phrase: NounPhrase) -> int:
             i += 1
         elif text in GROUPS and (end := _quantity(tokens, i, phrase)) is not None:
             i = end
+        elif text in ("minus", "negative") and _number(after) is not None:
+            raise InputError(f"prompt: {text} {printable(after, 20)} is no number of actors; {_EXAMPLE}")
         elif (count := _number(text)) is not None and not (text == "one" and phrase.determiner == "the"):
             i = _counted(tokens, i, count, phrase)
         else:
@@ -278,6 +289,10 @@ def _quantity(tokens: list[Token], i: int, phrase: NounPhrase) -> int | None:
             phrase.determiner = "some"
             return i + 1
         phrase.count, phrase.counted = GROUPS[text], True
+        more = _number(tokens[i + 2].text) if i + 2 < len(tokens) and after == "and" else None
+        if more is not None and text in ("hundred", "thousand"):
+            phrase.count += int(more)
+            return i + 3
         return i + 1
     return None
 

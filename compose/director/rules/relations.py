@@ -140,10 +140,10 @@ def set_scene(state: State, phrase: NounPhrase, said: str, start: int) -> None:
     )
     adjacent &= len(between) <= 1
     if film.scene is None or (known and not film.scene_known):
-        film.scene, film.scene_known = phrase.text, known
-    elif known and adjacent and len(film.scene) + len(phrase.text) < 150:
-        film.scene += f" {said} {phrase.text}"
-    elif phrase.text.split()[-1] not in film.scene.split():
+        film.scene, film.scene_known = phrase.as_written, known
+    elif known and adjacent and len(film.scene) + len(phrase.as_written) < 150:
+        film.scene += f" {said} {phrase.as_written}"
+    elif phrase.as_written.split()[-1] not in film.scene.split():
         return
     phrase.use()
     clause.scene_end = state.at
@@ -177,8 +177,9 @@ def _companion(state: State, phrase: NounPhrase, said: str) -> None:
         phrase.use()
         return
     other = state.actor_of(phrase)
-    if not state.clause.group and not state.clause.scenery and said in ("with", "of", "about"):
-        state.clause.group, other.subject = [other], True
+    if not state.clause.group and (said == "with" or (not state.clause.scenery and said in ("of", "about"))):
+        # "a beach with a crab walking": what follows is of the crab, whatever the beach is.
+        state.clause.group, other.subject, state.clause.scenery = [other], True, False
         state.take_front()
         state.before = "np"
         return

@@ -11,14 +11,17 @@ from orbit4d.compose.director.rules.shots import LOOKS
 from orbit4d.compose.director.rules.state import State
 from orbit4d.compose.director.rules.subjects import on_noun
 from orbit4d.compose.director.rules.tokens import COMMA, ENDS
-from orbit4d.compose.language.nouns import BODY, NOUN_FORMS
-from orbit4d.compose.language.verbs import CANONICAL, TALKING, VERB_FORMS
+from orbit4d.compose.language.nouns import ACTORS, BODY, NOUN_FORMS, SCENES
+from orbit4d.compose.language.verbs import CANONICAL, KNOWN_VERBS, TALKING, VERB_FORMS
 from orbit4d.compose.language.words import (
+    ARTICLES,
     AUXILIARIES,
     FIRST_PERSON,
     MANNER,
     NEGATED_AUXILIARIES,
     OBJECTS,
+    POSSESSIVES,
+    PREPOSITIONS,
     RELATIVE,
     SUBJECTS,
 )
@@ -110,7 +113,12 @@ def _break(state: State) -> bool:
         if plain:
             state.before = "comma"
         else:
+            negated = state.clause.has_verb
             state.new_clause(keep_subject=ing or text == "but")
+            state.eat(1)
+            if text == "but" and negated and state.text() in VERB_FORMS and state.clause.group:
+                state.before = "aux"  # "does not attack but bows"
+            return True
         state.eat(1)
         return True
     return False
@@ -229,7 +237,10 @@ def _auxiliary(state: State) -> bool:
     if text in ("not", "neither", "nor"):
         state.eat(1)
         found = state.phrase()
-        if found is not None and (found[0].determiner or found[0].counted) and state.text() not in VERB_FORMS:
+        named = found is not None and (
+            found[0].determiner or found[0].counted or (text != "not" and found[0].kind == "actor")
+        )
+        if found is not None and named and state.text() not in VERB_FORMS:
             state.at = found[1]
             exclude(state, found[0])
             return True
@@ -319,7 +330,7 @@ def _expected_verb(state: State) -> bool:
     if text not in VERB_FORMS:
         return False
     after = state.before in ("np", "aux", "relative", "pronoun")
-    joined = state.before == "and" and state.clause.has_verb and VERB_FORMS[text][0] in CANONICAL
+    joined = state.before == "and" and state.clause.has_verb and _is_deed(text)
     if joined and text in NOUN_FORMS and NOUN_FORMS[text][1] and VERB_FORMS[text][1] == "base":
         joined = False
     # "a panda, eating bamboo, sits": what follows the comma is of the subject.
@@ -334,16 +345,37 @@ def _expected_verb(state: State) -> bool:
     return True
 
 
+def _is_deed(text: str) -> bool:
+    """Whether a known verb is one after "and" too: of the table, or a noun of no actor and no scene."""
+    lemma = VERB_FORMS[text][0]
+    other = NOUN_FORMS.get(text, ("",))[0] in ACTORS | SCENES
+    return lemma in CANONICAL or (lemma in KNOWN_VERBS and VERB_FORMS[text][1] == "s" and not other)
+
+
 def _verb(state: State) -> bool:
     """A verb, also an unknown one where a subject waits for it."""
     text, clause = state.text(), state.clause
+    if text in NOUN_FORMS and state.before == "verb" and VERB_FORMS.get(text, ("", ""))[1] == "base":
+        state.eat(1)  # "breathes fire", "plays ball"
+        state.before = "object"
+        return True
     if text in VERB_FORMS:
         on_verb(state)
         return True
     waiting = clause.group and not clause.has_verb and state.before in ("np", "aux", "relative", "pronoun")
     looks = text.endswith(("s", "ing", "ed")) and not text.endswith("ss") and text[0].isalpha()
     looks |= bool(clause.group) and clause.group[-1].plural and text.isalpha() and state.before == "np"
+    waiting = waiting or _goes_on(state)
     if waiting and looks and text not in NOUN_FORMS and not text.endswith("ly"):
         on_verb(state)
         return True
     return False
+
+
+def _goes_on(state: State) -> bool:
+    """ "... and folds its wings": an unknown verb of a subject that did something before."""
+    clause, after = state.clause, state.text(1)
+    if state.before not in ("and", "comma") or not clause.has_verb or not clause.group:
+        return False
+    ends = after in ENDS or after in (COMMA, "and", "then", "while") or after in PREPOSITIONS
+    return state.text().endswith("s") and (ends or after in ARTICLES | POSSESSIVES | OBJECTS | set(MANNER))

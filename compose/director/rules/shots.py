@@ -137,7 +137,7 @@ _SAID = [
         re.compile(
             rf"(?<![^ ]){_LEAD}(?:with |while |as )?{_CAMERA} "
             rf"{_AUX}{_ADVERB}(?:{verb}){_ADVERB.replace(' )', ')')}"
-            r"(?: (?:around|on|with|at))?(?![^ ])"
+            r"(?: (?:around|on|with|at|over|across|past|onto|towards?))?(?![^ ])"
         ),
     )
     for value, verb in _MOVES
@@ -162,13 +162,16 @@ _IN_TURN = re.compile(
 )
 
 
+_LOOKING = re.compile(r" (?:of|on|at|showing|around|round|closer to|with|over|across|past|onto|towards?)$")
+
+
 def take_shots(stream: Stream, film: FilmDraft) -> None:
     """Take what is said of the camera out of the stream; `LOOKS` stays before whom a shot looks at."""
     found: list[tuple[str, str, bool, bool]] = []
 
     def said(field: str, value: str, match: re.Match[str]) -> str:
         text = match.group()
-        looks = bool(re.search(r" (?:of|on|at|showing|around|round|closer to|with)$", text))
+        looks = bool(_LOOKING.search(text))
         looks |= field == "move" and value in ("follow", "orbit") and " shot" not in text
         found.append((field, value, looks, bool(_IN_TURN.search(text))))
         return f"{LOOKS}{len(found) - 1}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from orbit4d.compose.director.rules.actions import on_object
 from orbit4d.compose.director.rules.draft import ActorDraft
-from orbit4d.compose.director.rules.noun_phrases import NounPhrase
+from orbit4d.compose.director.rules.noun_phrases import NounPhrase, is_adjective
 from orbit4d.compose.director.rules.relations import exclude, set_scene, set_weather
 from orbit4d.compose.director.rules.state import State
-from orbit4d.compose.language.nouns import BODY, CLOTHES, GENERIC, SCENERY, TALK
+from orbit4d.compose.language.nouns import BODY, CLOTHES, GENERIC, NOUN_FORMS, SCENERY, TALK
 from orbit4d.compose.language.verbs import CANONICAL, TALKING, VERB_FORMS
+from orbit4d.compose.language.words import QUALITY, SIZES
 
 
 def on_noun(state: State) -> bool:
@@ -77,8 +78,25 @@ def _belongs(state: State, phrase: NounPhrase, end: int, verb: bool) -> bool:
     return True
 
 
+def _describes(state: State, phrase: NounPhrase, end: int) -> bool:
+    """ "..., each tiny, ...": words that only describe are nobody, and said of those before."""
+    plain = [word.text for word in phrase.words]
+    if not plain or phrase.counted or any(word in NOUN_FORMS or not is_adjective(word) for word in plain):
+        return False
+    if phrase.determiner not in ("", "each", "both", "all") and phrase.words[-1].text not in QUALITY:
+        return False
+    for actor in state.clause.group or state.last_group:
+        actor.factor = next((SIZES[word] for word in plain if word in SIZES), actor.factor)
+    if any(word in SIZES for word in plain):
+        phrase.use()
+    state.at = end
+    return True
+
+
 def _subject(state: State, phrase: NounPhrase, end: int, verb: bool) -> None:
     clause = state.clause
+    if _describes(state, phrase, end):
+        return
     kind = phrase.kind
     scenery = phrase.head in SCENERY or kind == "weather" or phrase.head in TALK or phrase.head in ("camera",)
     if not phrase.words and not state.film.actors:

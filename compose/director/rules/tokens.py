@@ -14,6 +14,8 @@ _TOKEN = re.compile(
 )
 _PER_SECOND, _PER_HOUR = re.compile(r"\s?m/s(?:ec)?\b"), re.compile(r"\s?km/h(?:our)?\b")
 _PLAIN = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "‐": "-", "‑": "-", "—": ","})
+#: Markup around words, and a sign for a word.
+_MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,60}>")
 #: Marks that end a sentence, and those that part a list.
 ENDS = {".", ";", "!", "?", ":", "…", "(", ")"}
 COMMA = ","
@@ -39,7 +41,9 @@ def tokenise(prompt: str) -> tuple[list[Token], list[tuple[str, str]]]:
     """(tokens, corrections) of a prompt; a correction is (word as written, word as read)."""
     tokens: list[Token] = []
     corrections: list[tuple[str, str]] = []
-    plain = re.sub(r"\s-+\s", " , ", prompt.translate(_PLAIN).lower())
+    plain = _MARKUP.sub(" ", prompt.translate(_PLAIN)).lower().replace("&amp;", "&")
+    plain = re.sub(r"\s&\s", " and ", plain)
+    plain = re.sub(r"\s-+\s", " , ", plain)
     plain = _PER_SECOND.sub(" mps", _PER_HOUR.sub(" kmh", plain))
     for found in _TOKEN.finditer(plain):
         said = found.group()

@@ -13,18 +13,24 @@ import numpy as np
 import pytest
 import torch
 
+from orbit4d.compose import experts
 from orbit4d.compose.characters import concepts
 from orbit4d.compose.cli import production
 from orbit4d.compose.cli.group import compose
+from orbit4d.compose.cli.measuring import occluded
 from orbit4d.compose.director.steps import OWN_FIELDS
 from orbit4d.compose.director.transport import Transport
+from orbit4d.compose.experts import Concept, ExpertRequest
 from orbit4d.compose.placement import scored
+from orbit4d.compose.placement.procedural import build
 from orbit4d.datasets import InputError, WorkError
+from orbit4d.datasets.cameras.camera import orbit
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.videos.video import read_video
 from orbit4d.model.distill import GaussianScore
 from orbit4d.recon4d import load_scene
 from orbit4d.recon4d.cli import film as film_command
+from orbit4d.recon4d.composition import Composition, Part, Track
 from orbit4d.recon4d.deformation.building import StillField
 from orbit4d.recon4d.filming import credit_lines, credits_card
 from orbit4d.recon4d.gaussians import from_points
@@ -77,9 +83,11 @@ def test_a_film_is_a_scene_and_says_how_it_was_made(
     metrics = record(film, "metrics.json")
     assert metrics["in_picture"] == 1.0 and metrics["feet_sink_max"] <= 0.03 and not metrics["overlaps"]
     assert metrics["facing_deg_max"] <= 1.0
+    assert len(metrics["occluded_share"]) == 2 and all(-0.01 <= v <= 1 for v in metrics["occluded_share"])
     rows = list(csv.DictReader((film / "credits.csv").open(encoding="utf-8")))
     assert [(row["role"], row["uid"], row["licence"]) for row in rows] == [
         ("object", "toy_fox", "CC0-1.0"), ("object", "toy_wolf", "CC0-1.0"),
+        ("scene", "procedural:meadow", "generated"),
     ]  # fmt: skip
     frames = read_video(film / "film.mp4").frames
     assert frames.shape == (6, 48, 48, 3)
@@ -110,6 +118,40 @@ def test_the_same_prompt_gives_the_same_bytes(toys: Any, film: Path, tmp_path: P
     for name in ("spec.json", "plan.json", "composition.json", "credits.csv"):
         assert (tmp_path / "again" / name).read_bytes() == (film / name).read_bytes()
     assert files(tmp_path / "again" / "concepts") == files(film / "concepts")
+
+
+def test_a_refresh_fits_anew(toys: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache, key = tmp_path / "cache", toys.keys["toy_fox"]
+    shutil.copytree(toys.cache, cache)
+    given = ["a fox walks", "--library", str(toys.library), "--cache", str(cache), *TINY]
+    assert run(compose, [*given, "--out", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    # Nothing fits in these tests: that it is tried is what is seen.
+    assert run(compose, [*given, "--out", str(tmp_path / "out"), "--refresh"]) == 1
+    assert "was to be rendered" in capsys.readouterr().err
+    assert not (cache / key).exists() and (cache / toys.keys["toy_wolf"]).is_dir()
+
+
+def test_an_experts_scene_is_stood_on_and_credited(
+    toys: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[ExpertRequest] = []
+
+    def painted(request: ExpertRequest) -> Concept:
+        asked.append(request)
+        return Concept("scene", "painter 1.0", is_model=True, value=build("beach", 2.0, 2.0, {}))
+
+    monkeypatch.setitem(experts._experts, ("scene", "painted"), painted)
+    out = tmp_path / "out"
+    assert composed(toys, out, "--scene", "painted:a hill", "--seed", "4", prompt="a fox walks") == 0
+    said = capsys.readouterr().out
+    assert "scene     painter 1.0 (a model ran)" in said and "licence   unknown of painter 1.0" in said
+    assert [(one.text, one.seed) for one in asked] == [("a hill", 4)]
+    rows = list(csv.DictReader((out / "credits.csv").open(encoding="utf-8")))
+    assert [(row["role"], row["uid"]) for row in rows] == [("object", "toy_fox"), ("scene", "painter 1.0")]
+    assert composed(toys, tmp_path / "no", "--scene", "sculpted:a hill", prompt="a fox walks") == 2
+    err = capsys.readouterr().err
+    assert "painted:WORDS" in err and err.count("\n") == 1 and not (tmp_path / "no").exists()
 
 
 def test_a_damaged_concept_is_made_again_and_said(
@@ -152,6 +194,59 @@ def test_a_swap_leaves_the_rest_bit_for_bit(
     assert mine[0]["track"]["points"] == mine[1]["track"]["points"]
     assert mine[0]["track"]["turns"] == mine[1]["track"]["turns"]
     assert (mine[0]["uid"], mine[0]["action"]) != (mine[1]["uid"], mine[1]["action"])
+
+
+def test_another_way_leaves_the_others_where_they_are(toys: Any, film: Path, tmp_path: Path) -> None:
+    out = tmp_path / "swapped"
+    given = ["swap", str(film), "--actor", "0", "--path", "from right to left", "--cache", str(toys.cache)]
+    assert run(compose, [*given, "--out", str(out)]) == 0
+    tracks = [
+        {row["actor"]: row["track"] for row in record(folder)["parts"] if row["role"] == "actor"}
+        for folder in (film, out)
+    ]
+    assert tracks[0][1] == tracks[1][1]
+    ways = [np.array(one[0]["points"])[[0, -1], 0] for one in tracks]
+    assert ways[0][0] < ways[0][1] and ways[1][0] > ways[1][1]
+    # The same command again finds it done, and goes on where it was stopped.
+    before = files(out)
+    assert run(compose, [*given, "--out", str(out)]) == 0 and files(out) == before
+    (out / "film.mp4").unlink()
+    assert run(compose, [*given, "--out", str(out)]) == 0
+    assert files(out)["composition.json"] == before["composition.json"] and (out / "film.mp4").is_file()
+
+
+def test_a_damaged_film_is_no_traceback(
+    film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in (("spec.json", '{"a": NaN}'), ("plan.json", None), ("request.json", "[1]")):
+        folder = tmp_path / name
+        shutil.copytree(film, folder)
+        if text is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_text(text, encoding="utf-8")
+        words = ["swap", str(folder), "--actor", "0", "--object", "a wolf", "--out", str(tmp_path / "o")]
+        assert run(compose, words) == 1
+        err = capsys.readouterr().err
+        assert "damaged film" in err and err.count("\n") == 1 and len(err) <= 310
+    assert not (tmp_path / "o").exists()
+
+
+def test_who_hides_whom() -> None:
+    """A wall behind which a ball stands, and a ball beside it."""
+    x, z = (a.ravel() for a in np.meshgrid(np.linspace(-1, 1, 40), np.linspace(-1, 1, 40)))
+    wall = np.column_stack([x, np.full(1600, -1.0), z])
+    ball = np.random.default_rng(0).normal(size=(400, 3)) * 0.1
+    track = Track(np.zeros((2, 3)), np.repeat(np.eye(3)[None], 2, axis=0), 1.0)
+    parts = []
+    for points in (wall, ball, ball + np.array([1.6, 0, 0])):
+        found = from_points(points, np.full((len(points), 3), 0.5), opacity=0.95)
+        found.log_scales[:] = float(np.log(0.05))
+        parts.append(Part("k", Scene(found, StillField()), track, "x"))
+    camera = orbit(1, radius=6.0, size=(64, 64))[0]
+    composition = Composition.of(parts, 1.0, shots=[(camera, 0.0)])
+    shown, hidden, beside = occluded(composition)
+    assert shown < 0.02 and hidden > 0.95 and beside < 0.02
 
 
 def test_a_new_scene_plans_the_paths_anew(
@@ -301,6 +396,20 @@ def test_refinement_by_a_prior_and_where_there_is_none(
 BAD: list[tuple[Callable[[Any, Path, Path], list[str]], int, str]] = [
     (lambda t, f, o: ["swap", str(f), "--out", str(o)], 2, "nothing to swap"),
     (lambda t, f, o: ["swap", str(f), "--actor", "7", "--object", "a cow", "--out", str(o)], 2, "0 fox, 1"),
+    (
+        lambda t, f, o: ["swap", str(f), "--object", "a cow", "--out", str(o)],
+        2,
+        "--actor missing; the actors",
+    ),
+    (
+        lambda t, f, o: ["swap", str(f), "--actor", "0", "--path", "banana", "--out", str(o)],
+        2,
+        "says no way",
+    ),
+    (lambda t, f, o: ["swap", str(f), "--actor", "0", "--object", " .", "--out", str(o)], 2, "--object  ."),
+    (lambda t, f, o: ["swap", str(f), "--actor", "0", "--action", "blue", "--out", str(o)], 2, "no motion"),
+    (lambda t, f, o: ["swap", str(f), "--scene", "the", "--out", str(o)], 2, "names no scene"),
+    (lambda t, f, o: ["swap", str(f), "--scene", str(t.cache), "--out", str(o)], 2, "no scene.json"),
     (lambda t, f, o: ["swap", str(t.cache), "--actor", "0", "--out", str(o)], 2, "orbit4d compose PROMPT"),
     (lambda t, f, o: ["swap", str(f), "--scene", "a beach", "--out", str(f)], 2, "holds other files"),
     (lambda t, f, o: ["jumps", "--library", str(t.library), "--out", str(o)], 2, "nobody in it"),

@@ -134,6 +134,21 @@ UNDERSTOOD: dict[str, list[tuple[str, str, int]]] = {
     "A diver swims and a fish follows him": [("diver", "swim", 1), ("fish", "swim", 1)],
     "a rabbit chased by two bears": [("rabbit", "run", 1), ("bear", "run", 2)],
     "a duck swims and a bear ducks": [("duck", "swim", 1), ("bear", "crouch", 1)],
+    "a fleet of five drones hovers above a city": [("drone", "fly", 5)],
+    "Neither people nor cars, only a deer crossing an empty road": [("deer", "cross", 1)],
+    "an eagle lands on a rock and folds its wings": [("eagle", "land", 1)],
+    "<b>a fox</b> walks & jumps": [("fox", "walk", 1)],
+    "a spider, a rat and a snake, each tiny, crawl through a dungeon": [
+        ("spider", "walk", 1),
+        ("rat", "walk", 1),
+        ("snake", "walk", 1),
+    ],
+    "Please, a photorealistic rendering of a lion yawning in the savannah": [("lion", "yawn", 1)],
+    "A samurai does not attack but bows": [("samurai", "bow", 1)],
+    "a dragon breathes fire over a burning castle": [("dragon", "breathe", 1)],
+    "without any people, a beach at dawn with a crab walking": [("crab", "walk", 1)],
+    "a soldier stands guard in front of the castle": [("soldier", "idle", 1)],
+    "a short robot waves": [("robot", "wave", 1)],
     # What is no actor.
     "a man wearing a red hat and carrying a lantern walks through a cave": [("man", "walk", 1)],
     "a superhero flies above the city, cape fluttering": [("superhero", "fly", 1)],
@@ -169,6 +184,10 @@ def test_who_does_what(prompt: str) -> None:
         ("a fox walks, cinematic, 4k", "unused", ["cinematic", "4k"]),
         ("a street without cars or people, a boy rides a bicycle", "excluded", ["car", "person"]),
         ("a wolf runs through the forest at night", "scene.text", "forest at night"),
+        ("four camels plod across the dunes", "scene.text", "dunes"),
+        ("a bird flies over a burning castle", "scene.text", "burning castle"),
+        ("a cat walks to an old well", "actors.0.end.value", "old well"),
+        ("the camera pans right over a fox", "camera.0.of", 0),
     ],
 )
 def test_what_is_said_of_them(prompt: str, path: str, value: Any) -> None:
@@ -183,6 +202,8 @@ def test_spelling_is_corrected_and_told() -> None:
     assert [(actor.object, actor.count) for actor in reading.spec.actors] == [("robot", 2), ("astronaut", 1)]
     assert ("wlak", "walk") in reading.corrections and ("robbots", "robots") in reading.corrections
     assert read_prompt("a fox walks").corrections == ()
+    ordinary = "a banker at a wedding drops money, a fellow winner loses cattle in the east state"
+    assert read_prompt(f"a fox walks; {ordinary}").corrections == ()
 
 
 @pytest.mark.parametrize(
@@ -200,6 +221,8 @@ def test_spelling_is_corrected_and_told() -> None:
         "a fox walks for 0 seconds",
         "a dog walks at 0 km/h",
         "a fox walks for 11 minutes",
+        "minus two cats run",
+        "a hundred and one dalmatians run",
         "x" * 2001,
     ],
 )

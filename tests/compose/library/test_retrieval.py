@@ -66,6 +66,24 @@ def test_the_best_answer(object_: str, action: str, uid: str, name: str) -> None
     assert retrieve(object_, action, SMALL)[0][:2] == (uid, name)
 
 
+def test_words_that_a_library_writes_as_one() -> None:
+    rows = [
+        *row("a", "a clownfish", "Swim"), *row("b", "a zebraclownfish", "Swim"), *row("c", "a tang", "Swim"),
+        *row("d", "a bluetang", "Swim"), *row("e", "an astronaut finnthefrog", "Jump", "Duck"),
+        *row("f", "an astronaut barbarathebee", "Jump", "Duck"),
+        *row("g", "a lever", "Lever_On", "Lever_Off"),
+        *row("h", "an alpaca", "Attack_Kick", "Idle_HitReact_Left"), *row("i", "a rat", "Idle", "Run"),
+    ]  # fmt: skip
+    for object_, action, best in (
+        ("zebra clown fish", "swims", ("b", "Swim")), ("clown fish", "swims", ("a", "Swim")),
+        ("blue tang", "swims", ("d", "Swim")), ("frog astronaut", "ducks", ("e", "Duck")),
+        ("bee astronaut", "jumps", ("f", "Jump")), ("lever", "is switched off", ("g", "Lever_Off")),
+        ("lever", "turns on", ("g", "Lever_On")), ("alpaca", "getting hit", ("h", "Idle_HitReact_Left")),
+        ("mouse", "scurries", ("i", "Run")),
+    ):  # fmt: skip
+        assert retrieve(object_, action, rows)[0][:2] == best, (object_, action)
+
+
 @pytest.mark.parametrize("query", [("fox", "runs"), ("", ""), ("???", "x"), ("a" * 500, "walk"), ("man", "")])
 def test_every_action_is_answered_once_in_order_with_bounded_scores(query: tuple[str, str]) -> None:
     found = retrieve(*query, SMALL)

@@ -56,21 +56,21 @@ def test_who_is_in_the_picture() -> None:
     assert (depth > 0).all() and (pixels >= 0.04 * 64).all() and (pixels <= 0.96 * 64).all()
 
 
-def passing() -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [24, 1, 2, 3] of one that runs 10 m along +x, and where it faces."""
-    x = np.linspace(-5, 5, 24)
+def passing(metres: float = 10.0) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [24, 1, 2, 3] of one that runs so far along +x, and where it faces."""
+    x = np.linspace(-metres / 2, metres / 2, 24)
     low = np.stack([x - 0.8, 0 * x - 0.3, 0 * x], axis=1)
     boxes = np.stack([low, low + np.array([1.6, 0.6, 1.5])], axis=1)[:, None]
     return boxes, np.tile([1.0, 0, 0], (24, 1, 1))
 
 
 def test_a_camera_moves_along_where_standing_would_make_actors_small() -> None:
-    boxes, forward = passing()
+    boxes, forward = passing(30.0)
     cameras = shoot((), boxes, forward, [0], 2.0, 128)
     whole, least = inside_share(cameras, boxes)
     assert whole == 1.0 and least >= LEAST * 128
     steps = np.linalg.norm(np.diff([c.position for c in cameras], axis=0), axis=1)
-    assert steps.max() > 0.1 and np.abs(np.diff(steps)).max() < 0.1  # it moves, and without a jerk
+    assert steps.max() > 0.1 and np.abs(np.diff(steps)).max() < 0.3  # it moves, and without a jerk
     still = shoot((), boxes[:1].repeat(24, 0), forward, [0], 2.0, 128)
     assert all(np.array_equal(still[0].c2w, c.c2w) for c in still)
 
