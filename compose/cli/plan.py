@@ -44,7 +44,7 @@ def _same_options() -> list[click.Parameter]:
     groups={
         "Director": "--director --chat-url --chat-model --chat-timeout --chat-repairs",
         "Library": "--library --license --strict --encoder",
-        "Plan": "--seed --json",
+        "Plan": "--seed --json --out --cache --refresh",
         "Film": "--scene --frames --fps --size --refine --refine-model --tau-units --depth-model",
     },
 )

@@ -93,7 +93,7 @@ def produce(
     lines[0] = f"director  {done.who}"
     lines[1:1] = [*(f"          {note}" for note in done.notes), *spelling_lines(done)]
     frames = len(load_composition(out).shots)
-    lines += [f"film {out / 'film.mp4'}: {frames} frames in {time.monotonic() - began:.1f} s, all told"]
+    lines += [f"film {out / 'film.mp4'}: {frames} frames in {time.monotonic() - began:.1f} s in all"]
     return lines
 
 

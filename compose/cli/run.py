@@ -15,7 +15,7 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
     short_help="Compose a film from a sentence.",
     on_interrupt=RESUMED,
     groups={
-        "Input and output": "--out --cache",
+        "Input and output": "--out --cache --refresh --dry-run",
         "Library": "--library --license --strict --encoder",
         "Director": "--director --chat-url --chat-model --chat-timeout --chat-repairs --depth-model",
         "Scene": "--scene --refine --refine-model --tau-units",

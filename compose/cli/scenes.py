@@ -58,7 +58,7 @@ def expert_scene(scene: str, seed: int) -> Concept | None:
 
 
 def given_scene(scene: str | None, seed: int) -> Gaussians | None:
-    """The Gaussians that --scene brings, at their first moment; None where a ground is made for the film.
+    """The Gaussians that --scene brings, at time 0; None where a ground is made for the film.
 
     Raises InputError where an expert brings nothing that can be stood on.
     """
