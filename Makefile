@@ -48,7 +48,7 @@ docs: setup
 	@echo "docs/_build/html/index.html"
 
 lint: setup
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/pytest -q tests/test_house.py
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/pytest -q tests/test_house.py tests/test_types.py
 
 wheel: setup
 	@rm -rf dist && $(PYTHON) -m build --outdir dist . >/dev/null && ls dist

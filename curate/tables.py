@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from orbit4d.curate.columns import COLUMNS, METADATA_KEY, conformed, info_of, lacking
 from orbit4d.curate.duplicates import mark_duplicates
 from orbit4d.datasets.assets.inspection import PASSING
+from orbit4d.datasets.core import paths
 from orbit4d.datasets.core.damage import reading, reason
 from orbit4d.datasets.core.errors import InputError, OrbitError
 from orbit4d.datasets.core.paths import is_uri, suffix_of
@@ -149,9 +150,8 @@ def read_measured(source: str) -> pa.Table | None:
 
 def is_dataset(source: str) -> bool:
     """Whether a local folder or a URI is a rendered dataset."""
-    if is_uri(source):
-        return not suffix_of(source) and Store(source).exists("dataset.json")
-    return os.path.isfile(os.path.join(source, "dataset.json"))
+    # A file at a URI is not asked for what would lie below it.
+    return not (is_uri(source) and suffix_of(source)) and paths.is_dataset(source)
 
 
 def known_rows(path: str, settings: MeasureSettings) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -354,7 +354,8 @@ def _truth(
     where: str, shared: dict[str, Any], shape: Callable[[], dict[str, Any]] | None = None, **how: Any
 ) -> Truth:
     """The ground truth that the options name; `shape`: that of the input it is compared with."""
-    from orbit4d.evaluate.tasks.truth import RenderChoice, Truth, is_dataset
+    from orbit4d.datasets.core.paths import is_dataset
+    from orbit4d.evaluate.tasks.truth import RenderChoice, Truth
     from orbit4d.evaluate.tasks.truth_cache import TruthCache
 
     known = shape() if shape is not None and not is_dataset(where) else {}
@@ -465,10 +466,10 @@ def _finish(results: Results, unmeasured: dict[str, str], provenance: dict[str, 
 
 def _digest(truth: str) -> str:
     """The digest that a dataset would print in verify; '' for truths that are no dataset."""
+    from orbit4d.datasets.core.paths import is_dataset
     from orbit4d.datasets.core.storage import Store
     from orbit4d.datasets.index.reference import split_reference
     from orbit4d.datasets.store.digest import dataset_digest
-    from orbit4d.evaluate.tasks.truth import is_dataset
 
     where = split_reference(truth)[0]
     return dataset_digest(Store(where)) if is_dataset(where) else ""

@@ -118,7 +118,17 @@ def spoken(package: str) -> Iterator[tuple[str, Any]]:
     "package",
     [
         f"orbit4d.{p}"
-        for p in ["datasets", "render", "curate", "model", "recon4d", "compose", "evaluate", "app"]
+        for p in [
+            "datasets",
+            "render",
+            "curate",
+            "model",
+            "model.distill",
+            "recon4d",
+            "compose",
+            "evaluate",
+            "app",
+        ]
     ],
 )
 def test_docstrings_name_shapes_and_errors(package: str) -> None:

@@ -137,9 +137,8 @@ def test_files_and_folders_that_pages_name_exist() -> None:
     for page in PAGES:
         if page.name == "CHANGELOG.md":
             continue
-        pattern = (
-            r"`((?:datasets|render|curate|model|recon4d|evaluate|app|tests|bench|examples|docs)/[\w./-]*)`"
-        )
+        folders = "datasets|render|curate|model|recon4d|compose|evaluate|app|tests|bench|examples|docs"
+        pattern = rf"`((?:{folders})/[\w./-]*)`"
         for name in re.findall(pattern, page.read_text()):
             assert (ROOT / name).exists(), f"{page.relative_to(ROOT)} names {name}"
 

@@ -1,8 +1,10 @@
-"""A user's file sees the types of the public names, as an editor finds them in the checkout."""
+"""mypy is clean on all packages, and a user's file sees the types of the public names, as an editor does.
+
+Both runs read one configuration, so the second finds in the checkout's cache what the first has parsed.
+"""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -46,27 +48,23 @@ REVEALED = {
 }
 
 
-def check(path: Path, text: str) -> str:
-    """What mypy prints of a file that holds `text`, with orbit4d's sources as an editor finds them."""
+def mypy(*files: Path) -> subprocess.CompletedProcess[str]:
+    """mypy on files, or on all packages, as pyproject.toml configures it."""
     pytest.importorskip("mypy", reason="mypy is not installed (pip install 'orbit4d[dev]')")
-    path.write_text(text)
-    settings = path.with_name("mypy.ini")
-    settings.write_text("[mypy]\nnamespace_packages = true\nexplicit_package_bases = true\n")
-    options = ["--config-file", settings, "--ignore-missing-imports", "--follow-imports", "silent"]
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, "--cache-dir", path.with_name("cache"), path],
-        env={**os.environ, "MYPYPATH": str(ROOT / "typings")},
-        cwd=path.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout + done.stderr
+    words = [sys.executable, "-m", "mypy", *files]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_mypy_is_clean_on_all_packages() -> None:
+    done = mypy()
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_users_file_sees_the_types(tmp_path: Path) -> None:
     lines = HEAD + "\n".join(f"reveal_type({expression})" for expression in REVEALED) + "\n"
-    said = check(tmp_path / "user.py", lines + "from orbit4d.datasets import Typo\n")
+    (tmp_path / "user.py").write_text(lines + "from orbit4d.datasets import Typo\n")
+    done = mypy(tmp_path / "user.py")
+    said = done.stdout + done.stderr
     revealed = re.findall(r'Revealed type is "(.*)"', said)
     assert len(revealed) == len(REVEALED), said
     for (expression, wanted), got in zip(REVEALED.items(), revealed, strict=True):

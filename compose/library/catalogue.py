@@ -15,6 +15,7 @@ from typing import Any
 from orbit4d.compose.library.rows import dataset_rows, folder_rows
 from orbit4d.compose.strict_json import printable
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.paths import is_dataset
 
 #: What the licence of an asset is called where nobody names it.
 UNKNOWN = "unknown"
@@ -219,7 +220,7 @@ def open_library(source: Any) -> Library:
 
 def _from_path(path: Path) -> Library:
     if path.is_dir():
-        rows = dataset_rows(path) if (path / "dataset.json").is_file() else folder_rows(path)
+        rows = dataset_rows(path) if is_dataset(path) else folder_rows(path)
         return Library.from_rows(rows, str(path))
     try:
         about = path.stat()

@@ -71,10 +71,10 @@ class Place(click.ParamType):
 
 def in_dataset(text: str) -> bool:
     """`native` of what may be a dataset or DATASET:uid[:action], which are read where they are."""
-    from orbit4d.datasets.core.storage import Store
+    from orbit4d.datasets.core.paths import is_dataset
     from orbit4d.datasets.index.reference import split_reference
 
-    return Store(split_reference(text)[0]).exists("dataset.json")
+    return is_dataset(split_reference(text)[0])
 
 
 def not_a_video(text: str) -> bool:

@@ -46,6 +46,20 @@ def is_uri(path: str) -> bool:
     return "://" in path
 
 
+#: The file that makes a folder, or what lies below a URI, a dataset.
+DATASET = "dataset.json"
+
+
+def is_dataset(where: str | os.PathLike[str]) -> bool:
+    """Whether a local folder or a URI is a rendered dataset. A URI's storage that fails raises its fault."""
+    place = os.fspath(where)
+    if not is_uri(place):
+        return os.path.isfile(os.path.join(os.path.expanduser(place), DATASET))
+    from orbit4d.datasets.core.storage import Store
+
+    return Store(place).exists(DATASET)
+
+
 def below(folder: str, path: str) -> str:
     """`path` as seen from `folder`, a path or URI."""
     return path if not folder or os.path.isabs(path) else f"{folder}/{path}"

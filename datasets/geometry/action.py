@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.geometry import container
-from orbit4d.datasets.geometry.kernels import GONE, SINGLE_SIDED, TWO_SIDED
+from orbit4d.datasets.geometry.kernels import GONE, SINGLE_SIDED, TWO_SIDED, AlphaCells
 from orbit4d.datasets.geometry.skinned import fit_skin, skin_blocks, steps_of
 from orbit4d.datasets.geometry.vertices import Quantised, bits_for, quantise, residual, restored
 
@@ -21,21 +21,6 @@ MAGIC = b"O4DGEOM1"
 
 #: How a texture continues beyond its edges, by the number that kernels know it under.
 WRAPS = ("repeat", "extend", "clip")
-
-
-class AlphaCells(NamedTuple):
-    """Where surfaces are see-through, as kernels take it. `A` triangles have a map."""
-
-    row: npt.NDArray[np.int32]
-    """[M] row in `corners` of a triangle, -1 for one without a map."""
-    corners: npt.NDArray[np.float32]
-    """[A, 3, 2] texture places."""
-    map_of: npt.NDArray[np.int32]
-    """[A] row in `maps`."""
-    maps: npt.NDArray[np.float64]
-    """[K, 6] offset in `texels`, width, height, threshold, wrap, linear."""
-    texels: npt.NDArray[np.uint8]
-    """Alpha of all maps, bottom row first."""
 
 
 @dataclass(frozen=True)

@@ -47,17 +47,8 @@ def project_and_test(
     places = kernels.carry(triangles, barycentric, mesh.welded[t], mesh.welded_faces)
     h = kernels.homogeneous(mesh.welded[t], view)
     points = kernels.homogeneous(places, view)
-    found = kernels.visible(
-        points,
-        triangles,
-        barycentric,
-        h,
-        mesh.welded_faces,
-        mesh.kind(t),
-        mesh.alpha,
-        camera.w,
-        camera.h,
-    )
+    posed = kernels.Posed(h, mesh.welded_faces, mesh.kind(t), mesh.alpha)
+    found = kernels.visible(points, triangles, barycentric, posed, camera.w, camera.h)
     depth = points[:, 2:]
     pixels = np.divide(points[:, :2], depth, out=np.full((len(points), 2), np.nan), where=depth > 0.0)
     return places, pixels, found.astype(bool)

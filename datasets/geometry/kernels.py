@@ -16,7 +16,10 @@ tests hold these against casts each ray at every triangle (tests/datasets/geomet
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 
 from orbit4d.datasets.core.jit import jit
 
@@ -30,6 +33,34 @@ HIDDEN = 1e-4
 
 #: Kinds of triangles at one time.
 GONE, TWO_SIDED, SINGLE_SIDED = 0, 1, 2
+
+
+class AlphaCells(NamedTuple):
+    """Where surfaces are see-through, as kernels take it. `A` triangles have a map."""
+
+    row: npt.NDArray[np.int32]
+    """[M] row in `corners` of a triangle, -1 for one without a map."""
+    corners: npt.NDArray[np.float32]
+    """[A, 3, 2] texture places."""
+    map_of: npt.NDArray[np.int32]
+    """[A] row in `maps`."""
+    maps: npt.NDArray[np.float64]
+    """[K, 6] offset in `texels`, width, height, threshold, wrap, linear."""
+    texels: npt.NDArray[np.uint8]
+    """Alpha of all maps, bottom row first."""
+
+
+class Posed(NamedTuple):
+    """A mesh before a camera, as kernels take it."""
+
+    h: npt.NDArray[np.float64]
+    """[U, 3] vertices in homogeneous pixels."""
+    faces: npt.NDArray[np.int32]
+    """[M, 3]"""
+    kind: npt.NDArray[np.uint8]
+    """[M] GONE, SINGLE_SIDED or neither."""
+    alpha: AlphaCells
+    """Where surfaces are see-through."""
 
 
 @jit
@@ -122,8 +153,9 @@ def _edges(h, f0, f1, f2, kind, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def draw(h, faces, kind, alpha, width, height):  # type: ignore[no-untyped-def]
+def draw(posed, width, height):  # type: ignore[no-untyped-def]
     """(number of the triangle that each pixel's centre sees [H, W] int32, -1 where none, its depth)."""
+    h, faces, kind, alpha = posed
     seen = np.full((height, width), -1, np.int32)
     depth = np.full((height, width), np.inf)
     edges = np.empty(10)
@@ -215,12 +247,13 @@ def _front(h, f0, f1, f2):  # type: ignore[no-untyped-def]
 
 
 @jit
-def visible(points, triangles, barycentric, h, faces, kind, alpha, width, height):  # type: ignore[no-untyped-def]
+def visible(points, triangles, barycentric, posed, width, height):  # type: ignore[no-untyped-def]
     """[N] uint8: whether the ray to each of `points` [N, 3] (homogeneous pixels) meets it first.
 
     `triangles` [N] and `barycentric` [N, 3] say on which surface each lies. The points are binned into cells
     of 2 x 2 pixels, and every triangle is compared with those in the cells that it reaches.
     """
+    h, faces, kind, alpha = posed
     columns, rows = (width + 1) // 2, (height + 1) // 2
     head = np.full(columns * rows, -1, np.int32)
     after = np.full(len(points), -1, np.int32)

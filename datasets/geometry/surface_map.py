@@ -43,7 +43,8 @@ def view_matrix(camera: Camera) -> npt.NDArray[np.float64]:
 def draw(mesh: ActionMesh, t: int, camera: Camera) -> tuple[Ids, npt.NDArray[np.float64]]:
     """(triangle [H, W] that each pixel's centre sees, -1 for none; its depth along the view axis, inf)."""
     h = kernels.homogeneous(mesh.welded[t], view_matrix(camera))
-    return kernels.draw(h, mesh.welded_faces, mesh.kind(t), mesh.alpha, camera.w, camera.h)
+    posed = kernels.Posed(h, mesh.welded_faces, mesh.kind(t), mesh.alpha)
+    return kernels.draw(posed, camera.w, camera.h)
 
 
 def checksum(seen: Ids) -> int:

@@ -10,6 +10,7 @@ import os
 import re
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.paths import is_dataset
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _AFTER = re.compile(r":(?P<uid>[A-Za-z0-9_-]+)(?::(?P<action>.*))?", re.DOTALL)
@@ -59,9 +60,7 @@ def _exists(where: str) -> bool:
     """Whether a local path is there, or a dataset under a URI."""
     if _SCHEME.match(where) is None:
         return os.path.exists(where)
-    from orbit4d.datasets.core.storage import Store
-
     try:
-        return Store(where).exists("dataset.json")
+        return is_dataset(where)
     except InputError:
         return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,12 +61,33 @@ def _lossless_size(data, start, length):  # type: ignore[no-untyped-def]
     return (bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
 
 
-@jit
-def _planes(address, data, starts, lengths, first, width, words, background, rgb, alpha):  # type: ignore[no-untyped-def]
-    """Frames first.. of data uint8 [B] by way of words uint32 [1, P]; rgb [F, 3, P], alpha [F, P].
+class _Coded(NamedTuple):
+    """Frames as they are stored."""
 
-    Returns the first frame that it could not do, or F.
-    """
+    data: npt.NDArray[np.uint8]
+    """[B]"""
+    starts: npt.NDArray[np.int64]
+    """[F]"""
+    lengths: npt.NDArray[np.int64]
+    """[F]"""
+
+
+class _Canvas(NamedTuple):
+    """Where frames of P pixels are decoded to, and composited."""
+
+    words: npt.NDArray[np.uint32]
+    """[1, P]"""
+    rgb: npt.NDArray[np.float32]
+    """[F, 3, P]"""
+    alpha: npt.NDArray[np.float32]
+    """[F, P]"""
+
+
+@jit
+def _planes(address, coded, first, width, background, canvas):  # type: ignore[no-untyped-def]
+    """Decode and composite frames first, first + 1, ...; the first that it could not do, or F."""
+    data, starts, lengths = coded
+    words, rgb, alpha = canvas
     for f in range(first, starts.shape[0]):
         w, h = _lossless_size(data, starts[f], lengths[f])
         if w != width or w * h != words.shape[1]:
@@ -121,11 +143,12 @@ def _fill(
     address = decoder_address() if sys.byteorder == "little" else None
     words = np.empty((1, h * w), np.uint32)
     colour = np.asarray(background, np.float32)
-    flat_rgb, flat_alpha = rgb.reshape(n, 3, h * w), alpha.reshape(n, h * w)
+    coded = _Coded(source, starts, lengths)
+    canvas = _Canvas(words, rgb.reshape(n, 3, h * w), alpha.reshape(n, h * w))
     done = 0
     while done < n:
         if address is not None:
-            done = _planes(address, source, starts, lengths, done, w, words, colour, flat_rgb, flat_alpha)
+            done = _planes(address, coded, done, w, colour, canvas)
             if done == n:
                 return
         frame = decode(source[starts[done] : starts[done] + lengths[done]].tobytes())

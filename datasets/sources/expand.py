@@ -11,7 +11,7 @@ from typing import Any
 
 from orbit4d.datasets.assets.formats import FORMATS
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.datasets.core.paths import below, is_uri, naturally, stem_of, suffix_of
+from orbit4d.datasets.core.paths import below, is_dataset, is_uri, naturally, stem_of, suffix_of
 from orbit4d.datasets.sources.asset import Candidate, Expanded, clean_uid, version_of
 from orbit4d.datasets.sources.lists import read_list
 
@@ -48,7 +48,7 @@ def expand(source: str, workers_fetch: bool = False) -> Expanded:
         return _expand_uri(source, workers_fetch)
     path = Path(source)
     if path.is_dir():
-        if (path / "dataset.json").is_file():
+        if is_dataset(path):
             raise InputError(
                 f"{source}: is a rendered dataset, not assets; `orbit4d curate` measures its images"
             )

@@ -13,10 +13,11 @@ from typing import Any
 
 from orbit4d.datasets.core.damage import reading
 from orbit4d.datasets.core.errors import InputError, WorkError
+from orbit4d.datasets.core.paths import DATASET
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.store.schema import SCHEMA_VERSION
 
-NAME = "dataset.json"
+NAME = DATASET
 _KIND = "orbit4d dataset"
 _FIX = "bring it back from a copy of the dataset"
 

@@ -29,9 +29,13 @@ class Pair:
     name: str
     rig: str
     rgb: Tensor
+    """What was made, [F, 3, H, W]."""
     truth: Tensor
+    """What it should have been, [F, 3, H, W]."""
     alpha: Tensor | None = None
+    """[F, 1, H, W], where both are known: for the IoU of silhouettes."""
     truth_alpha: Tensor | None = None
+    """[F, 1, H, W]"""
     condition: Tensor | str | None = None
     """What the clip was made from, an image [3, H, W] or a text: for CLIP similarity."""
     similarity_only: bool = False

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.paths import is_dataset
 from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_clip
@@ -288,13 +289,6 @@ class Truth:
                 f"{asset.path}: not the file that {subject.dataset} rendered as {subject.uid} "
                 "(its sha256 differs); give the one it was rendered from"
             )
-
-
-def is_dataset(where: str) -> bool:
-    """Whether a path or URI is a rendered dataset."""
-    if "://" not in where and not Path(where).is_dir():
-        return False
-    return Store(where).exists(manifest.NAME)
 
 
 def read_ids(path: Path) -> list[str]:

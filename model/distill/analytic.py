@@ -43,11 +43,11 @@ class GaussianScore:
         self.calls = 0
 
     def parameters_of(self, branch: Branch) -> tuple[Tensor, float]:
-        """Mean and deviation of a branch."""
+        """(mean [C, ...], standard deviation) of a branch."""
         return (self.mean, self.std) if branch == "cond" else (self.uncond_mean, self.uncond_std)
 
     def noise(self, z_t: Tensor, t: Tensor, conditions: Any = None, branch: Branch = "cond") -> Tensor:
-        """sigma (z_t - alpha m) / V with V = alpha^2 s^2 + sigma^2, like z_t."""
+        """sigma (z_t - alpha m) / V with V = alpha^2 s^2 + sigma^2, like z_t [B, C, ...]."""
         self.calls += len(z_t)
         mean, std = self.parameters_of(branch)
         alpha, sigma = coefficients(self.alphas_cumprod, t, z_t)
@@ -57,7 +57,7 @@ class GaussianScore:
     def clean_estimate(
         self, z_t: Tensor, t: Tensor, conditions: Any = None, branch: Branch = "cond"
     ) -> Tensor:
-        """m + alpha s^2 (z_t - alpha m) / V, like z_t."""
+        """m + alpha s^2 (z_t - alpha m) / V, like z_t [B, C, ...]."""
         self.calls += len(z_t)
         mean, std = self.parameters_of(branch)
         alpha, sigma = coefficients(self.alphas_cumprod, t, z_t)
@@ -113,12 +113,12 @@ class MixtureScore:
     def clean_estimate(
         self, z_t: Tensor, t: Tensor, conditions: Any = None, branch: Branch = "cond"
     ) -> Tensor:
-        """The mean of the clean sample given z_t, like z_t."""
+        """The mean of the clean sample given z_t, like z_t [B, C, ...]."""
         self.calls += len(z_t)
         return self._clean(z_t, t)
 
     def noise(self, z_t: Tensor, t: Tensor, conditions: Any = None, branch: Branch = "cond") -> Tensor:
-        """(z_t - alpha x0) / sigma, like z_t."""
+        """(z_t - alpha x0) / sigma, like z_t [B, C, ...]."""
         self.calls += len(z_t)
         alpha, sigma = coefficients(self.alphas_cumprod, t, z_t)
         return (z_t - alpha * self._clean(z_t, t)) / sigma

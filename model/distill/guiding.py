@@ -20,7 +20,7 @@ WEIGHTS = ("sigma2", "clean", "uniform", "one_minus_alpha", "alpha_sigma2")
 
 
 def weight(name: str, alphas_cumprod_t: Tensor) -> Tensor:
-    """The weight w(t) of a gradient, like `alphas_cumprod_t`.
+    """The weight w(t) of a gradient, [B] like `alphas_cumprod_t`, called ac below.
 
     `sigma2`: 1 - ac (DreamFusion). `clean`: sigma / alpha, which makes the gradient z less the clean
     estimate. `uniform`: 1. `one_minus_alpha`: 1 - sqrt(ac), which some codes call by DreamFusion's name.
@@ -57,7 +57,7 @@ def conditioned_alone(scale: float, form: str) -> bool:
 
 
 def guide(cond: Tensor, uncond: Tensor, scale: float, form: Form) -> Tensor:
-    """Classifier-free guidance of two noise estimates of one shape.
+    """Classifier-free guidance of two noise estimates [B, C, ...] of one shape (Ho and Salimans 2022).
 
     `from_cond`: cond + scale (cond - uncond). `from_uncond`: uncond + scale (cond - uncond), which is
     `from_cond` of scale - 1. The scale that means no guidance gives `cond` to the bit.

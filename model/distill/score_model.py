@@ -32,12 +32,12 @@ class ScoreModel(Protocol):
     """Whether there is a branch without conditions; else guidance is the conditioned branch."""
 
     def noise(self, z_t: Tensor, t: Tensor, conditions: Any = None, branch: Branch = "cond") -> Tensor:
-        """Noise estimate like z_t."""
+        """Noise estimate like z_t [B, C, ...] at timesteps t [B]."""
 
     def clean_estimate(
         self, z_t: Tensor, t: Tensor, conditions: Any = None, branch: Branch = "cond"
     ) -> Tensor:
-        """Clean estimate like z_t."""
+        """Clean estimate like z_t [B, C, ...] at timesteps t [B]."""
 
 
 def coefficients(alphas_cumprod: Tensor, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

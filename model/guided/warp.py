@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orbit4d.model.guided.repo_warp import RULES, repo_warp
-from orbit4d.model.guided.warp_kernels import SAME, SOFT, joined, points, surface
+from orbit4d.model.guided.warp_kernels import SAME, SOFT, Points, Seen, Surface, joined, points, surface
 
 Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
@@ -124,17 +124,19 @@ def warp_to(
         return Warped(*warp_planes(u, v, z, valid, source.depth, source.image, size, soft, where))
     w, h = size
     channels = source.image.shape[2]
-    colour = np.ascontiguousarray(source.image)
-    near, stretch = np.zeros((h, w), np.float32), np.zeros((h, w), np.float32)
-    drawn = np.zeros((h, w, channels), np.float32)
+    given = Seen(u, v, z, valid, source.depth, np.ascontiguousarray(source.image))
+    drawn = Surface(_zeros(h, w), _zeros(h, w, channels), _zeros(h, w))
     facing = np.zeros(source.depth.shape, np.uint8)
-    surface(u, v, np.float32(1) / z, source.depth, valid, colour, near, drawn, stretch, facing)
-    far, weight = np.full((h, w), np.inf, np.float32), np.zeros((h, w), np.float32)
-    splat = np.zeros((h, w, channels), np.float32)
-    points(u, v, z, valid, facing, colour, soft, far, weight, splat)
-    seen = np.zeros((h, w), np.bool_)
-    joined(near, drawn, stretch, far, weight, splat, seen)
-    return Warped(drawn, seen, far, stretch)
+    surface(given, np.float32(1) / z, drawn, facing)
+    splatted = Points(np.full((h, w), np.inf, np.float32), _zeros(h, w), _zeros(h, w, channels))
+    points(given, facing, soft, splatted)
+    covered = np.zeros((h, w), np.bool_)
+    joined(drawn, splatted, covered)
+    return Warped(drawn.out, covered, splatted.far, drawn.stretch)
+
+
+def _zeros(*shape: int) -> Floats:
+    return np.zeros(shape, np.float32)
 
 
 def warp_sources(

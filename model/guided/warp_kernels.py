@@ -6,6 +6,8 @@ threads, and frames are warped side by side. Oracle: the slow twin in the tests.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,14 +26,54 @@ SAME = 0.01
 SOFT = 0.005
 
 
+class Seen(NamedTuple):
+    """A source's pixels [h, w] as the target's camera has them."""
+
+    u: Floats
+    v: Floats
+    """Pixels of the target."""
+    z: Floats
+    """Depth in the target."""
+    valid: npt.NDArray[np.bool_]
+    """Whether it is in front of the target's camera."""
+    depth: Floats
+    """In the source."""
+    colour: Floats
+    """[h, w, C]"""
+
+
+class Surface(NamedTuple):
+    """The target [H, W] with the triangles that are drawn on it."""
+
+    near: Floats
+    """1/z of what is drawn; 0: nothing."""
+    out: Floats
+    """[H, W, C] its colour."""
+    stretch: Floats
+    """Source area over target area, at most 1."""
+
+
+class Points(NamedTuple):
+    """The target [H, W] with the points that are splatted on it."""
+
+    far: Floats
+    """The nearest depth; inf: none."""
+    weight: Floats
+    """Summed shares."""
+    out: Floats
+    """[H, W, C] summed shares of colours."""
+
+
 @jit(inline="always")
 def _triangle(
-    u: Floats, v: Floats, q: Floats, depth: Floats, colour: Floats, near: Floats, out: Floats,
-    stretch: Floats, facing: npt.NDArray[np.uint8], r0: int, c0: int, r1: int, c1: int, r2: int, c2: int,
+    seen: Seen, q: Floats, target: Surface, facing: npt.NDArray[np.uint8], r0: int, c0: int, r1: int, c1: int,
+    r2: int, c2: int,
 ) -> None:  # fmt: skip
     """One triangle, unless it spans a step in depth or turns away. Depth and colour are interpolated in
     1/z. `facing` of its corners notes whether it is whole (1) and whether it is turned here (2).
     """
+    u, v, depth, colour = seen.u, seen.v, seen.depth, seen.colour
+    near, out, stretch = target
     d0, d1, d2 = depth[r0, c0], depth[r1, c1], depth[r2, c2]
     nearest = min(min(d0, d1), d2)
     if max(max(d0, d1), d2) - nearest > np.float32(CUT) * nearest:
@@ -79,17 +121,13 @@ def _triangle(
 
 
 @jit
-def surface(
-    u: Floats, v: Floats, q: Floats, depth: Floats, valid: npt.NDArray[np.bool_], colour: Floats,
-    near: Floats, out: Floats, stretch: Floats, facing: npt.NDArray[np.uint8],
-) -> None:  # fmt: skip
-    """Triangles of 2 x 2 blocks of the source [h, w], drawn where the target [H, W] sees them.
+def surface(seen: Seen, q: Floats, target: Surface, facing: npt.NDArray[np.uint8]) -> None:
+    """Triangles of 2 x 2 blocks of the source, drawn where the target sees them; `q` [h, w] is 1/z there.
 
-    u, v: target pixels; q: 1/z in the target; depth: in the source. `near` [H, W] holds 1/z of what is drawn
-    (0: nothing), `out` [H, W, C] its colour, `stretch` source area over target area, at most 1. `facing`
-    [h, w] is 1 for source pixels whose triangles all turn away, 3 where one does not, 0 without any. The
-    corners of a block are named a, b, c, d clockwise, so that a front face keeps a positive area.
+    `facing` [h, w] is 1 for source pixels whose triangles all turn away, 3 where one does not, 0 without any.
+    The corners of a block are named a, b, c, d clockwise, so that a front face keeps a positive area.
     """
+    valid, depth = seen.valid, seen.depth
     h, w = q.shape
     for i in range(h - 1):
         for j in range(w - 1):
@@ -113,17 +151,15 @@ def surface(
                     c0, r1, c1 = j + second, i + second, j + 1
                     r2, c2 = i + 1, j
                 if whole:
-                    _triangle(u, v, q, depth, colour, near, out, stretch, facing, i, c0, r1, c1, r2, c2)
+                    _triangle(seen, q, target, facing, i, c0, r1, c1, r2, c2)
 
 
 @jit
-def points(
-    u: Floats, v: Floats, z: Floats, valid: npt.NDArray[np.bool_], facing: npt.NDArray[np.uint8],
-    colour: Floats, soft: bool, far: Floats, weight: Floats, out: Floats,
-) -> None:  # fmt: skip
-    """Bilinear splats of the source's pixels [h, w]. `far` [H, W] holds the nearest depth (inf: none) before
-    the call, after it too; `weight` and `out` [H, W, C] sum what lies within 1 % of it, or softly. A pixel of
-    a surface that turns away (`facing` 1) is no thin part: its other side is not known."""
+def points(seen: Seen, facing: npt.NDArray[np.uint8], soft: bool, target: Points) -> None:
+    """Bilinear splats of the source's pixels: the target sums what lies within 1 % of the nearest depth, or
+    softly. A pixel of a surface that turns away (`facing` 1) is no thin part: its other side is not known."""
+    u, v, z, valid, colour = seen.u, seen.v, seen.z, seen.valid, seen.colour
+    far, weight, out = target
     h, w = z.shape
     height, width = far.shape
     for turn in range(2):
@@ -158,12 +194,12 @@ def points(
 
 
 @jit
-def joined(
-    near: Floats, drawn: Floats, stretch: Floats, far: Floats, weight: Floats, splat: Floats,
-    seen: npt.NDArray[np.bool_],
-) -> None:  # fmt: skip
-    """Surface and points [H, W] as one, in place: `drawn` its colours, `far` its depth (inf where unseen),
-    `stretch` its confidence. A point wins where it is nearer by 1 %."""
+def joined(drawn_on: Surface, splatted: Points, covered: npt.NDArray[np.bool_]) -> None:
+    """Surface and points as one, in place: the surface's colours, the points' depth (inf where unseen), the
+    surface's stretch as confidence, `covered` [H, W] where anything is. A point wins where it is nearer by
+    1 %."""
+    near, drawn, stretch = drawn_on
+    far, weight, splat = splatted
     one, least = np.float32(1), np.float32(COVER)
     for y in range(near.shape[0]):
         for x in range(near.shape[1]):
@@ -173,7 +209,7 @@ def joined(
                 for c in range(drawn.shape[2]):
                     drawn[y, x, c] = splat[y, x, c] / weight[y, x]
                 stretch[y, x] = one
-                seen[y, x] = True
+                covered[y, x] = True
             else:
                 far[y, x] = z
-                seen[y, x] = on_surface
+                covered[y, x] = on_surface

@@ -26,8 +26,6 @@ def build_field(config: dict[str, Any]) -> Deformation:
         return StillField()
     if config["kind"] == "rigged":
         return RigField(options["action"], tuple(options["window"]), tuple(options["moment"]))
-    if config["kind"] == "still":
-        return StillField()
     raise ValueError(
         f"unknown deformation field {config['kind']!r}; "
         "choose nodes, residual, hexplane, keyframes, rigged or still"

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from orbit4d.datasets.core import paths
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.datasets.core.storage import Store
 from orbit4d.datasets.geometry.layers import makers
 from orbit4d.datasets.geometry.reader import read_geometry
 from orbit4d.datasets.index.index import Index
@@ -33,10 +33,8 @@ MAX_CLIPS = 400
 def is_dataset(source: str) -> bool:
     """Whether `source` names a dataset (folder, URI or DATASET:uid) and not the folder of a scene."""
     if os.path.isdir(source):
-        return os.path.isfile(os.path.join(source, "dataset.json"))
-    return split_reference(source)[1] is not None or (
-        "://" in source and Store(source).exists("dataset.json")
-    )
+        return paths.is_dataset(source)
+    return split_reference(source)[1] is not None or ("://" in source and paths.is_dataset(source))
 
 
 class ClipViewer:

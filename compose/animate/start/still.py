@@ -12,6 +12,7 @@ import torch
 from orbit4d.compose.animate.priors.truth import still_field
 from orbit4d.compose.animate.settings import Settings
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.paths import is_dataset
 from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_clip
 from orbit4d.datasets.index.reference import is_reference, open_reference
@@ -57,7 +58,7 @@ def still_scene(source: str, seed: int) -> tuple[Scene, list[str]]:
         return _of_asset(place, seed)
     if not place.exists():
         raise InputError(f"--static {source}: no such file; give a scene, DATASET:uid or an asset file")
-    if (place / "dataset.json").is_file():
+    if is_dataset(place):
         raise InputError(f"--static {source}: is a dataset; name one object in it: {source}:uid")
     scene = load_scene(place)
     g = scene.at(0.0)

@@ -90,7 +90,7 @@ class GaussianTile:
         return self.mean.to(z_t) + gains[0] * low + gains[1] * (away - low)
 
     def noise(self, z_t: Tensor, t: Tensor, conditions: Any = None, branch: Branch = "cond") -> Tensor:
-        """Like z_t."""
+        """Like z_t [B, 3, h, w]."""
         alpha, sigma = coefficients(self.alphas_cumprod, t, z_t)
         return (z_t - alpha * self.clean_estimate(z_t, t)) / sigma
 
