@@ -88,11 +88,12 @@ def occluded(film: Composition, size: int = 64) -> list[float]:
     What is seen of it in the drawing of everything, over what is seen of it drawn alone, at `LOOKS` times.
     """
     actors = [i for i, part in enumerate(film.parts) if part.action]
+    field: Any = film.field
     seen, alone = np.zeros(len(actors)), np.zeros(len(actors))
     for k in np.linspace(0, len(film.shots) - 1, min(LOOKS, len(film.shots))).round().astype(int):
         camera, time = film.shots[int(k)]
         camera = camera.resized(size, size)
-        parts = [part.at(time * film.field.seconds) for part in film.parts]  # type: ignore[attr-defined]
+        parts = [part.at(time * field.seconds) for part in film.parts]
         for first in range(0, len(actors), 3):  # a channel each
             marked = actors[first : first + 3]
             painted = []

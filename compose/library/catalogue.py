@@ -148,8 +148,11 @@ def _entry(row: Mapping[str, Any], number: int, name: str) -> Entry:
         return next((str(row[key]).strip() for key in keys if row.get(key) not in (None, "")), "")
 
     uid, action = text("uid"), text("action")
-    if not uid:
-        raise InputError(f"{name}: row {number + 1} has no uid; a library needs the columns uid and action")
+    if not uid or "action" not in row:
+        lacks = "action" if uid else "uid"
+        raise InputError(
+            f"{name}: row {number + 1} has no {lacks}; a library needs the columns uid and action"
+        )
     try:
         index = int(text("action_index") or 0)
         same = int(text("duplicate_of")) if text("duplicate_of") else None

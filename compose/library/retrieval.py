@@ -13,6 +13,7 @@ import numpy as np
 from orbit4d.compose.library.catalogue import Library, open_library
 from orbit4d.compose.library.features import Floats, ObjectIndex
 from orbit4d.compose.library.terms import actions_of, synonyms
+from orbit4d.datasets.core.errors import InputError
 
 #: Weight of the action beside the object, and the distance within which a fitting action decides.
 ACTION_WEIGHT = 0.3
@@ -48,8 +49,11 @@ def retrieve(
         action_index). The object outweighs the action: a shark that is to walk swims.
 
     Raises:
-        InputError: a library is missing, empty, or lacks the columns uid and action.
+        InputError: a library is missing, empty, or lacks the columns uid and action; a query is no text.
     """
+    for name, query in (("query_object", query_object), ("query_action", query_action)):
+        if not isinstance(query, str):
+            raise InputError(f"{name}: {type(query).__name__} is no text; give words such as 'a fox'")
     index = index_of(open_library(library))
     objects = index.scores(query_object)
     words = actions_of(query_action)

@@ -149,6 +149,18 @@ def test_what_stands_in_is_told_and_refused_when_strict() -> None:
         cast(rules_director("a robot walks"), library, strict=True)
 
 
+def test_what_is_no_query_and_no_row_is_refused() -> None:
+    for query in ((None, "walk"), ("fox", 3)):
+        with pytest.raises(InputError, match="is no text"):
+            retrieve(*query, SMALL)  # type: ignore[arg-type]
+    for rows, message in (
+        ([{"uid": "a"}], "row 1 has no action"),
+        ([{"action": "Walk"}], "row 1 has no uid"),
+    ):
+        with pytest.raises(InputError, match=message):
+            retrieve("fox", "walk", rows)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
