@@ -328,6 +328,14 @@ class HexPlaneField(Deformation):
         }
 
 
+def hidden_matrices(field: Deformation) -> list[int]:
+    """Which parameters of a field are matrices between hidden layers, by their numbers; of a node field."""
+    if not isinstance(field, NodeField):
+        return []
+    named = enumerate(field.named_parameters())
+    return [i for i, (name, parameter) in named if name.startswith("trunk.") and parameter.ndim == 2]
+
+
 def farthest_points(points: Tensor, k: int) -> Tensor:
     """k of the points [N, 3], each the farthest from those before it; the first is nearest the centroid.
 

@@ -2,13 +2,15 @@
 
 On the CPU a kernel takes fixed pieces of it, so that the result does not depend on the number of threads, and
 `torch.optim`, whose import takes a second, is not needed. `update_reference` is the slow twin, and the way of
-tensors elsewhere: a dozen launches, none of which waits for the device.
+tensors elsewhere: a dozen launches, none of which waits for the device. Matrices of a group may move by Muon
+instead (`orthogonalise`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor
 
 from orbit4d.datasets.core.jit import jit
+from orbit4d.recon4d import muon
 from orbit4d.recon4d.raster import threads
 from orbit4d.recon4d.raster.simd import take_next
 
@@ -59,6 +62,18 @@ class Group:
     """Rate of the next update."""
     updates: int = 0
     """Updates so far: bias correction needs a count of its own where a group joins later."""
+    matrices: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Start and shape of the matrices that Muon moves, whose momentum is their first moment."""
+    muon: float = 0.0
+    """Muon's rate where `rate` is `base`; the two rise and fall together."""
+
+    def runs(self) -> list[tuple[int, int]]:
+        """What Adam moves: starts and stops, without the matrices."""
+        found, at = [], self.start
+        for start, (rows, columns) in sorted(self.matrices.items()):
+            found.append((at, start))
+            at = start + rows * columns
+        return [run for run in [*found, (at, self.stop)] if run[0] < run[1]]
 
 
 class Adam:
@@ -86,6 +101,19 @@ class Adam:
                 at += tensor.numel()
             self.groups[name] = Group(name, start, at, rate, rate)
         self._rows: list[Tensor] = []
+
+    def orthogonalise(self, name: str, leaves: Sequence[int], rate: float) -> None:
+        """Move these leaves of a group, by their numbers, by Muon; `rate` goes with the group's base rate.
+
+        A rate of 0 leaves all to Adam. ValueError for a leaf that is no matrix.
+        """
+        group, at = self.groups[name], self.groups[name].start
+        group.matrices, group.muon = {}, rate
+        for i, leaf in enumerate(self.leaves[name]):
+            if rate and i in leaves:
+                rows, columns = leaf.shape
+                group.matrices[at] = (rows, columns)
+            at += leaf.numel()
 
     def row(self, view: int) -> Tensor:
         """[P] that receives the gradient of the `view`-th view of an update; not cleared in between."""
@@ -119,14 +147,16 @@ class Adam:
         if self.values.device.type != "cpu":
             update_reference(self.values, self.first, self.second, rows, taken, self.betas)
             return
-        table = np.array([[group.start, group.stop] for group in taken], np.int64)
-        steps = np.array([_sizes(group, self.betas) for group in taken], np.float32)
+        runs = [(group, run) for group in taken for run in group.runs()]
+        table = np.array([run for _, run in runs], np.int64)
+        steps = np.array([_sizes(group, self.betas) for group, _ in runs], np.float32)
         shares = np.array([1 - self.betas[0], self.betas[1], 1 - self.betas[1]], np.float32)
         flat = Flat(self.values.numpy(), self.first.numpy(), self.second.numpy())
         gradients = [row.numpy() for row in rows]
         other = gradients[1] if views > 1 else gradients[0][:0]
         pieces = -(-len(flat.values) // PIECE)
         threads.run(_update, pieces, flat, gradients[0], other, Rates(table, steps, shares))
+        threads.each(_by_muon(self.values, self.first, rows, taken, self.betas))
 
     def record(self) -> dict[str, Any]:
         """Moments and counts for a checkpoint, on the CPU."""
@@ -154,18 +184,40 @@ def update_reference(
     betas: tuple[float, float],
 ) -> None:  # fmt: skip
     """One update in torch operations."""
-    gradient = rows[0]
-    for row in rows[1:]:
-        gradient = gradient + row
-    if len(rows) > 1:
-        gradient = gradient * (1 / len(rows))
+    gradient = _mean(rows)
     for group in groups:
-        run = slice(group.start, group.stop)
         rate, inverse = _sizes(group, betas)
-        first[run].lerp_(gradient[run], 1 - betas[0])
-        second[run].mul_(betas[1]).addcmul_(gradient[run], gradient[run], value=1 - betas[1])
-        below = (second[run].sqrt() * inverse).add_(EPS)
-        values[run].addcdiv_(first[run], below, value=-rate)
+        for start, stop in group.runs():
+            run = slice(start, stop)
+            first[run].lerp_(gradient[run], 1 - betas[0])
+            second[run].mul_(betas[1]).addcmul_(gradient[run], gradient[run], value=1 - betas[1])
+            below = (second[run].sqrt() * inverse).add_(EPS)
+            values[run].addcdiv_(first[run], below, value=-rate)
+    for move in _by_muon(values, first, rows, groups, betas):
+        move()
+
+
+def _mean(rows: Sequence[Tensor]) -> Tensor:
+    """Added up in order."""
+    total = rows[0]
+    for row in rows[1:]:
+        total = total + row
+    return total * (1 / len(rows)) if len(rows) > 1 else total
+
+
+def _by_muon(
+    values: Tensor, first: Tensor, rows: Sequence[Tensor], groups: Sequence[Group], betas: tuple[float, float]
+) -> list[Callable[[], None]]:
+    """What moves the groups' matrices, one by one."""
+    found: list[Callable[[], None]] = []
+    for group in groups:
+        for start, shape in group.matrices.items():
+            run = slice(start, start + shape[0] * shape[1])
+            gradient = _mean([row[run] for row in rows]).view(shape)
+            rate = group.muon * group.rate / group.base if group.base else 0.0
+            value, momentum = values[run].view(shape), first[run].view(shape)
+            found.append(partial(muon.update, value, momentum, gradient, rate, 1 - betas[0]))
+    return found
 
 
 _EPS, _HALF = np.float32(EPS), np.float32(0.5)

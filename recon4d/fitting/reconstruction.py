@@ -291,7 +291,8 @@ def for_views(settings: ReconstructionSettings, inputs: Inputs) -> Reconstructio
     """
     if inputs.views is None:
         return settings
-    settings = replace(settings, static_share=0.0)
+    # Muon was measured on single orbits alone.
+    settings = replace(settings, static_share=0.0, rates=replace(settings.rates, hidden=0.0))
     if is_open(inputs):
         return replace(settings, weights=replace(settings.weights, alpha=0.0))
     if not _freely_moved(settings, inputs):

@@ -45,6 +45,9 @@ class LearningRates:
     harmonics: float = 9e-4
     """A twentieth of the colours' rate, as in 3DGS."""
     field: float = 6e-3
+    hidden: float = 0.014
+    """Muon's rate of the node field's hidden matrices, which rises and falls with the field's; 0 leaves them
+    to Adam."""
     final: float = 0.08
     fine: float = 0.33
     """Factor on the Gaussians' own rates in the fine stage, which has only to correct what coarse found."""

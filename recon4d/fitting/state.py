@@ -13,7 +13,7 @@ from orbit4d.datasets.core.atomic import replacing_file
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.remote import publish
 from orbit4d.recon4d.deformation.building import build_field
-from orbit4d.recon4d.deformation.field import Deformation
+from orbit4d.recon4d.deformation.field import Deformation, hidden_matrices
 from orbit4d.recon4d.fitting.adam import Adam
 from orbit4d.recon4d.fitting.density import DensityState
 from orbit4d.recon4d.fitting.exposure import Exposure
@@ -97,6 +97,7 @@ def _adam(gaussians: Gaussians, deformation: Deformation, settings: Reconstructi
     ]
     field = ("field", settings.rates.field, list(deformation.parameters()))
     adam = Adam([*groups, field], settings.views_per_step)
+    adam.orthogonalise("field", hidden_matrices(deformation), settings.rates.hidden)
     _bind_field(adam, deformation)
     return adam
 
@@ -117,6 +118,7 @@ def replace_gaussians(fit: Fit, grown: Gaussians, origin: Tensor) -> None:
     ]
     adam = Adam([*groups, ("field", old.groups["field"].base, old.leaves["field"])])
     adam.betas = old.betas
+    adam.orthogonalise("field", hidden_matrices(fit.field), old.groups["field"].muon)
     kept = origin >= 0
     for name, group in old.groups.items():
         adam.groups[name].rate, adam.groups[name].updates = group.rate, group.updates
