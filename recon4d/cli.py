@@ -19,7 +19,7 @@ _DEVICE = click.option(
 _INPUT_AXES = click.option(
     "--input-axes", type=click.Choice(["file", "z-up", "y-up", "rdf", "y-down-180"]),
     show_default="as the format has them",
-    help="Axes of a file of static splats (PLY, SPZ, SOG, .splat, GLB, USD), which is turned from them.",
+    help="Axes of a file of splats (PLY, SPZ, SOG, .splat, .ksplat, GLB, USD, .4dgs), which is turned so.",
 )  # fmt: skip
 #: Layouts of `export`; told here too, because their modules load torch.
 EXPORTS = (
