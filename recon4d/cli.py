@@ -256,9 +256,12 @@ def _azimuths(text: str | None) -> tuple[float, ...] | None:
     from orbit4d.datasets.core.errors import InputError
 
     try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
+        found = None if text is None else tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--ring {text}: give degrees with commas, such as 0,90,180,270") from None
+        found = (float("nan"),)
+    if found is not None and not all(-3600 <= degrees <= 3600 for degrees in found):
+        raise InputError(f"--ring {text}: give degrees with commas, such as 0,90,180,270")
+    return found
 
 
 def _summary(metrics: dict[str, Any]) -> list[str]:

@@ -88,7 +88,25 @@ def write_usd(
         still = all(value == values[0] for value in values)
         for code, value in enumerate(values[:1] if still else values):
             attribute.Set(value, *(() if still else (code,)))
-    stage.GetRootLayer().Save()
+    save_stage(stage)
+
+
+def save_stage(stage: Any) -> None:
+    """Write a stage's file. OSError where usd-core cannot."""
+    with os_errors():
+        if not stage.GetRootLayer().Save():
+            raise OSError(None, "usd-core could not write it")
+
+
+@contextlib.contextmanager
+def os_errors() -> Iterator[None]:
+    """usd-core's own error, which is no OSError, as one: it is raised where a file cannot be written."""
+    from pxr import Tf
+
+    try:
+        yield
+    except Tf.ErrorException:
+        raise OSError(None, "usd-core could not write it; the disk may be full") from None
 
 
 def _extent(g: Gaussians) -> Any:

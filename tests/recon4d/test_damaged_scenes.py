@@ -1,4 +1,4 @@
-"""A scene folder that is damaged, or numbers that cannot be drawn: refused by name, in one line, everywhere."""
+"""A damaged scene folder, or numbers that cannot be drawn: refused by name, in one line, everywhere."""
 
 from __future__ import annotations
 
