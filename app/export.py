@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +15,9 @@ from orbit4d.datasets.commands.options import Command
 #: Seconds that Blender may take for the Alembic of one action.
 ALEMBIC_TIMEOUT = 900.0
 #: Suffixes of static splats, which no dataset has.
-SPLATS = (".ply", ".splat", ".spz", ".sog", ".glb", ".usd", ".usda", ".usdc", ".usdz")
+SPLATS = (
+    ".ply", ".splat", ".ksplat", ".spz", ".sog", ".glb", ".usd", ".usda", ".usdc", ".usdz", ".4dgs",
+)  # fmt: skip
 
 
 def _is_scene(path: str) -> bool:
@@ -21,6 +25,29 @@ def _is_scene(path: str) -> bool:
 
     # Static splats of others are a scene that stands still.
     return path.lower().endswith(SPLATS) or Store(path).exists("scene.json")
+
+
+def _meant(path: str, args: list[str]) -> bool:
+    """Whether the export of a scene is to read `path`: also of what is none, where a scene's layout is asked
+    for, since it says best what is lacking. InputError for a local path where nothing lies.
+    """
+    from orbit4d.datasets.core.errors import InputError
+    from orbit4d.datasets.core.storage import Store
+
+    if _is_scene(path):
+        return True
+    if "://" not in path and not (Path(path).exists() or Path(path.partition(":")[0]).exists()):
+        raise InputError(f"{path}: no such dataset or scene; give a folder that exists, or a file of splats")
+    named = [word.partition("=")[2] for word in args if word.startswith("--format=")]
+    named += [after for word, after in pairwise(args) if word == "--format"]
+    data, scene = (_formats(room) for room in _rooms())
+    return bool(set(named) & (scene - data)) and not Store(path).exists("dataset.json")
+
+
+def _formats(room: click.Command) -> set[str]:
+    """Names of the layouts that an export writes."""
+    kinds = [p.type for p in room.params if p.name in ("format", "format_")]
+    return {str(name) for kind in kinds if isinstance(kind, click.Choice) for name in kind.choices}
 
 
 class ExportCommand(Command):
@@ -32,7 +59,7 @@ class ExportCommand(Command):
             if not {"-h", "--help"} & set(args):
                 ctx.fail("missing DATASET or SCENE; `orbit4d export --help` shows how")
             return super().parse_args(ctx, args)
-        ctx.obj = (_rooms()[_is_scene(source)], args)
+        ctx.obj = (_rooms()[_meant(source, args)], args)
         return []
 
     def invoke(self, ctx: click.Context) -> object:

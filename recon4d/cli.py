@@ -19,7 +19,7 @@ _DEVICE = click.option(
 _INPUT_AXES = click.option(
     "--input-axes", type=click.Choice(["file", "z-up", "y-up", "rdf", "y-down-180"]),
     show_default="as the format has them",
-    help="Axes of a file of static splats (PLY, SPZ, SOG, .splat, GLB, USD), which is turned from them.",
+    help="Axes of a file of splats (PLY, SPZ, SOG, .splat, .ksplat, GLB, USD, .4dgs), which is turned so.",
 )  # fmt: skip
 #: Layouts of `export`; listed here too, because their modules load torch.
 EXPORTS = (
@@ -256,9 +256,12 @@ def _azimuths(text: str | None) -> tuple[float, ...] | None:
     from orbit4d.datasets.core.errors import InputError
 
     try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
+        found = None if text is None else tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--ring {text}: give degrees with commas, such as 0,90,180,270") from None
+        found = (float("nan"),)
+    if found is not None and not all(-3600 <= degrees <= 3600 for degrees in found):
+        raise InputError(f"--ring {text}: give degrees with commas, such as 0,90,180,270")
+    return found
 
 
 def _summary(metrics: dict[str, Any]) -> list[str]:

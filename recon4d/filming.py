@@ -90,10 +90,12 @@ def film(
 
     `rig` is front_view, dynamic_orbit or bullet_time. `size` is the longer side in pixels, `fps` frames per
     second, `background` RGB in [0, 1]. `path` may hold radius (world units), elevation_deg (degrees) and
-    time in [0, 1]; see `camera_path`. InputError for values out of range and an `out` that cannot be written.
+    time in [0, 1]; see `camera_path`. InputError for values out of range, a scene of numbers that are none,
+    and an `out` that cannot be written.
     """
     from orbit4d.datasets.videos.video import write_video
 
+    scene.check()
     images = [
         on_colour(scene.render(camera, time), background)
         for camera, time in track(camera_path(scene, rig, frames, size, **path), f"film {rig}", unit="frame")

@@ -18,6 +18,8 @@ from orbit4d.recon4d.ply import read_elements
 SH_C0 = 0.28209479177387814
 #: Low-pass in px² of INRIA's rasteriser, gsplat and the viewers: that of a scene that does not say its own.
 EPS2D = 0.3
+#: Logarithm of the largest size of a Gaussian: beyond it squares leave float32.
+LARGEST_LOG = 40.0
 #: Standard deviation of a third axis that a file does not have.
 FLAT = 1e-6
 
@@ -73,6 +75,26 @@ class Gaussians:
     def coefficients(self) -> Tensor:
         """[N, K + 1, 3] harmonics of all degrees, the constant one first: what `rasterize` takes."""
         return torch.cat([((self.colors - 0.5) / SH_C0).unsqueeze(1), self.harmonics], dim=1)
+
+    def fault(self) -> str | None:
+        """Why the set cannot be drawn, a phrase that names the numbers; None where it can.
+
+        Numbers that are not finite, rotations of length 0, and sizes beyond float32.
+        """
+        for name, tensor in self.tensors().items():
+            bad = ~torch.isfinite(tensor.detach()).reshape(len(tensor), -1).all(dim=1)
+            if bad.any():
+                what = name.replace("_", " ")
+                return f"{what} that are no finite numbers ({int(bad.sum())} of {len(self)} Gaussians)"
+        still = self.quats.detach().abs().amax(dim=1) == 0
+        if len(self) and still.any():
+            return f"rotations of length 0 ({int(still.sum())} of {len(self)} Gaussians)"
+        huge = self.log_scales.detach().amax(dim=1) > LARGEST_LOG
+        if len(self) and huge.any():
+            return (
+                f"sizes of more than {math.exp(LARGEST_LOG):.0g} ({int(huge.sum())} of {len(self)} Gaussians)"
+            )
+        return None
 
     def to(self, device: torch.device | str) -> Gaussians:
         """The same on a device."""

@@ -34,6 +34,8 @@ from orbit4d.recon4d.world import World, stored
 FORMAT_VERSION = 1
 #: Below this alpha there is no colour to speak of: it is 0 in the output.
 _VISIBLE = 1 / 255
+#: The file of a folder that holds a part.
+_FILES = {"gaussians": "canonical.ply", "field": "deformation.safetensors", "world": "scene.json"}
 
 
 @dataclass
@@ -58,6 +60,24 @@ class Scene:
     def __post_init__(self) -> None:
         self.gaussians = self.gaussians.detached()
         self.field.bind(self.gaussians.means)
+
+    def fault(self) -> tuple[str, str] | None:
+        """What in it cannot be drawn: the part (gaussians, field or world) and why; None where all can."""
+        why = self.gaussians.fault() if len(self.gaussians) else "none"
+        if why is not None:
+            return "gaussians", why
+        for name, tensor in self.field.state_dict().items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                return "field", f"{name} holds numbers that are not finite"
+        numbers = (self.world.scale, *self.world.centre, self.eps2d)
+        if not (np.isfinite(numbers).all() and self.world.scale > 0 and self.eps2d >= 0):
+            return "world", f"scale {self.world.scale:g}, centre {self.world.centre}, eps2d {self.eps2d:g}"
+        return None
+
+    def check(self) -> None:
+        """InputError, one line, for a scene that cannot be drawn or written (`fault`)."""
+        if (found := self.fault()) is not None:
+            raise InputError(f"this scene cannot be drawn: {found[0]}: {found[1]}")
 
     @torch.no_grad()
     def at(self, time: float) -> Gaussians:
@@ -175,25 +195,44 @@ def load_scene(folder: str | os.PathLike[str], device: torch.device | str = "cpu
             f"{root}: not a scene (no scene.json); make one with `orbit4d recon4d VIDEO --out {root}`"
         )
     try:
-        info = json.loads((root / "scene.json").read_text(encoding="utf-8"))
+        info = _record(root / "scene.json")
         if info.get("format") != FORMAT_VERSION:
             raise InputError(
-                f"{root}: scene format {info.get('format')}, this orbit4d reads {FORMAT_VERSION}"
+                f"{root}: scene format {info.get('format')!r}, this orbit4d reads {FORMAT_VERSION}; make it "
+                "again, or use the orbit4d that wrote it"
             )
         with safe_open(root / "deformation.safetensors", framework="pt") as file:
             built = build_field(json.loads(file.metadata()["config"]))
             built.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         if isinstance(built, RigField):
             load_rigged(built, root)
-        record = json.loads((root / "cameras.json").read_text(encoding="utf-8"))
-        metrics = json.loads((root / "metrics.json").read_text(encoding="utf-8"))
-        gaussians = load_ply(root / "canonical.ply")
-        eps2d = float(info.get("eps2d", EPS2D))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise WorkError(f"{root}: damaged scene ({type(error).__name__}: {error}); make it again") from None
-    scene = Scene(gaussians, built.eval().requires_grad_(False), info=info, metrics=metrics, eps2d=eps2d)
-    scene.world = World.of(info.get("world"))
-    if record["frames"]:
-        posed = parse_transforms(record, root / "cameras.json")
-        scene.cameras, scene.time = posed.cameras, posed.times or ()
+        record, metrics = _record(root / "cameras.json"), _record(root / "metrics.json")
+        scene = Scene(
+            load_ply(root / "canonical.ply"), built.eval().requires_grad_(False), info=info, metrics=metrics,
+            world=World.of(info.get("world")), eps2d=float(info.get("eps2d", EPS2D)),
+        )  # fmt: skip
+        if record["frames"]:
+            posed = parse_transforms(record, root / "cameras.json")
+            scene.cameras, scene.time = posed.cameras, posed.times or ()
+        if (found := scene.fault()) is not None:
+            raise ValueError(f"{_FILES[found[0]]}: {found[1]}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise _damaged(root, f"{type(error).__name__}: {error}") from None
+    except SafetensorError as error:
+        raise _damaged(root, f"deformation.safetensors: {error}") from None
     return scene.to(device) if torch.device(device).type != "cpu" else scene
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A JSON object. ValueError that names the file for anything else."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path.name}: a {type(record).__name__} where an object is expected")
+    return record
+
+
+def _damaged(root: Path, why: str) -> WorkError:
+    return WorkError(f"{root}: damaged scene ({' '.join(why.split())[:240]}); make it again")

@@ -71,7 +71,7 @@ def read_transforms(path: str | os.PathLike[str]) -> Transforms:
         record = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; give a transforms.json") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: not a transforms.json ({error})") from None
     return parse_transforms(record, file)
 
@@ -105,13 +105,13 @@ def parse_transforms(record: Any, path: str | os.PathLike[str]) -> Transforms:
         intrinsics=tuple(frame.intrinsics() for frame in parsed),
         lenses=tuple(frame.lens() for frame in parsed),
         files=tuple(_all_or_none(file, labels, [name or None for name in names], "file_path") or ()),
-        masks=tuple(_all_or_none(file, labels, [f.get("mask_path") for f in frames], "mask_path") or ()),
+        masks=tuple(_texts(file, labels, [f.get("mask_path") for f in frames], "mask_path")),
         times=None if times is None else _in_unit(file, labels, times),
         seconds=None if seconds is None else tuple(_number(file, "seconds", value) for value in seconds),
         background=_background(file, record.get("background")),
         extra=extra if isinstance(extra, dict) else {},
         notes=_unknown(file, record, frames),
-        labels=tuple(_texts(file, labels, [f.get("camera_label") for f in frames])),
+        labels=tuple(_texts(file, labels, [f.get("camera_label") for f in frames], "camera_label")),
     )
 
 
@@ -197,11 +197,11 @@ def _all_or_none(file: Path, labels: Sequence[str], values: list[Any], key: str)
     return values
 
 
-def _texts(file: Path, labels: Sequence[str], values: list[Any]) -> list[str]:
+def _texts(file: Path, labels: Sequence[str], values: list[Any], key: str) -> list[str]:
     for label, value in zip(labels, values):
         if value is not None and (not isinstance(value, str) or not value):
-            raise InputError(f"{file}: {label}: camera_label is {value!r}, no text")
-    return _all_or_none(file, labels, values, "camera_label") or []
+            raise InputError(f"{file}: {label}: {key} is {value!r}, no text")
+    return _all_or_none(file, labels, values, key) or []
 
 
 def _in_unit(file: Path, labels: Sequence[str], values: list[Any]) -> tuple[float, ...]:
@@ -264,7 +264,7 @@ def _entries(file: Path) -> list[Mapping[str, Any]]:
     try:
         frames = json.loads(file.read_text(encoding="utf-8-sig"))["frames"]
         return [frame for frame in frames if "transform_matrix" in frame]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
 

@@ -8,6 +8,7 @@ from orbit4d.recon4d.deformation.field import Deformation, HexPlaneField, NodeFi
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
 from orbit4d.recon4d.deformation.residual import ResidualField
 from orbit4d.recon4d.deformation.rigs.rigged import RigField
+from orbit4d.recon4d.deformation.windows import WindowField
 
 
 def build_field(config: dict[str, Any]) -> Deformation:
@@ -26,7 +27,9 @@ def build_field(config: dict[str, Any]) -> Deformation:
         return StillField()
     if config["kind"] == "rigged":
         return RigField(options["action"], tuple(options["window"]), tuple(options["moment"]))
+    if config["kind"] == "windows":
+        return WindowField(**options)
     raise ValueError(
         f"unknown deformation field {config['kind']!r}; "
-        "choose nodes, residual, hexplane, keyframes, rigged or still"
+        "choose nodes, residual, hexplane, keyframes, rigged, windows or still"
     )

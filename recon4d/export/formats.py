@@ -54,6 +54,9 @@ class Options:
     def turned(self, scene: Scene, time: float) -> Gaussians:
         """The Gaussians at `time` in the axes asked for."""
         moment = scene.at(time)
+        why = moment.fault() if len(moment) else "no Gaussians"
+        if why is not None:
+            raise InputError(f"the scene at time {time:g} cannot be written: {why}")
         return turn_gaussians(moment, self.up) if self.axes == "file" else to_axes(moment, self.axes)
 
     def moments(self, scene: Scene) -> list[Gaussians]:
@@ -174,7 +177,7 @@ PLY_FAMILY = ("ply", "ply-sequence", "compressed-ply", "splat", "sog")
 #: Times a second that containers can say.
 LEAST_FPS, MOST_FPS = 0.001, 1000.0
 #: Suffixes of files that no format here writes, but a folder is not called so either.
-_OTHERS = (".zip", ".tar", ".gz", ".json", ".png", ".gltf", ".ksplat")
+_OTHERS = (".zip", ".tar", ".gz", ".json", ".png", ".gltf", ".ksplat", ".splatv")
 
 
 def export_scene(
@@ -205,11 +208,12 @@ def export_scene(
     glb, mesh-glb and mesh-alembic, which say so. `axes` of the PLY family instead:
     y-up, z-up, rdf or y-down-180 (SuperSplat); "file" leaves them to `up`.
     Raises InputError for an unknown format, a suffix of another one, a folder that already holds something,
-    and where `out` cannot be written.
+    where `out` cannot be written, and for a scene of numbers that are not finite.
 
     A scene's low-pass stays with it in PLY (a comment of each header); see `unsaid` for the others.
     """
     how = _checked(format, frames, time, rig, size, up, axes, fps, background)
+    scene.check()
     target = local_path(out)
     check_suffix(target, format)
     folder = not _TABLE[format].suffixes

@@ -35,6 +35,11 @@ def fourdgs_bytes(moments: Sequence[Gaussians], seconds: float, axes: str = "z-u
     """
     if len(moments) < 2:
         raise InputError("--format 4dgs: --frames 1; give at least 2, between which the Gaussians move")
+    if len({len(m) for m in moments}) > 1:
+        raise InputError(
+            "--format 4dgs: the scene has other Gaussians at other times, which no straight line joins; give "
+            "--format ply-sequence or usd"
+        )
     sets = [m.detached().to("cpu") for m in moments]
     means = [m.means.double().numpy() for m in sets]
     window = seconds / (len(sets) - 1)

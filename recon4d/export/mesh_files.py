@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.geometry.exports import alembic
 from orbit4d.datasets.geometry.exports.glb import INDEX_DATA, VERTEX_DATA, GlbBuffer, pack_glb
 from orbit4d.recon4d.export.upright import UP
+from orbit4d.recon4d.export.usd import os_errors, save_stage
 from orbit4d.recon4d.mesh.bones import Bones, bones_of
 from orbit4d.recon4d.mesh.surface import surface
 from orbit4d.recon4d.mesh.texture import Textured, textured
@@ -197,15 +199,28 @@ def write_mesh_usd(moving: MovingMesh, out: Path, up: str, fps: float) -> None:
         raise InputError("USD needs usd-core: pip install 'usd-core>=26.3'") from None
     if out.suffix.lower() != ".usdz":
         stage = _mesh_stage(moving, Usd.Stage.CreateNew(str(out)), up, fps)
-        stage.GetRootLayer().Save()  # a layer goes with its stage, which needs a name
+        save_stage(stage)  # a layer goes with its stage, which needs a name
         return
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "texture.png").write_bytes(_png(moving.mesh.image))
         stage = _mesh_stage(moving, Usd.Stage.CreateNew(f"{folder}/mesh.usdc"), up, fps)
         _usd_material(stage, "./texture.png")
-        stage.GetRootLayer().Save()
-        if not UsdUtils.CreateNewUsdzPackage(Sdf.AssetPath(f"{folder}/mesh.usdc"), str(out)):
-            raise OSError(None, "usd-core made no package")
+        save_stage(stage)
+        with os_errors():
+            if not UsdUtils.CreateNewUsdzPackage(Sdf.AssetPath(f"{folder}/mesh.usdc"), str(out)):
+                raise OSError(None, "usd-core made no package")
+        _check_package(out)
+
+
+def _check_package(out: Path) -> None:
+    """OSError for a package that is not whole: on a full disk usd-core leaves one without a word."""
+    try:
+        with zipfile.ZipFile(out) as package:
+            whole = package.testzip() is None
+    except zipfile.BadZipFile:
+        whole = False
+    if not whole:
+        raise OSError(None, "the package is not whole; the disk may be full")
 
 
 def _usd_material(stage: Any, texture: str) -> None:

@@ -8,11 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.gaussians import SH_C0, Gaussians
 
 Array = npt.NDArray[Any]
 #: Opacities are read into these bounds, so that their logits are finite.
 OPACITY = 1e-6
+#: By so much an opacity may leave [0, 1] as other programs round it.
+ROUNDING = 1e-3
 #: Bits of each axis in a Morton code.
 _MORTON_BITS = 10
 
@@ -44,6 +47,29 @@ def from_arrays(
         logits=tensor(np.log(o / (1 - o))), colors=tensor(np.asarray(dc) * SH_C0 + 0.5),
         harmonics=tensor(rest),
     )  # fmt: skip
+
+
+def positive_scales(scales: Array, name: str) -> Array:
+    """Standard deviations [N, 3] of the file `name`, of which none is 0. InputError for negative ones."""
+    values = np.asarray(scales, np.float64)
+    if (values < 0).any():
+        raise InputError(
+            f"{name}: {int((values < 0).any(1).sum())} of {len(values)} Gaussians have a negative size; the "
+            "file is damaged"
+        )
+    return np.maximum(values, 1e-30)
+
+
+def shares(opacities: Array, name: str) -> Array:
+    """Opacities [N] of the file `name`, within rounding of [0, 1]. InputError for others."""
+    values = np.asarray(opacities, np.float64)
+    out = (values < -ROUNDING) | (values > 1 + ROUNDING)
+    if out.any():
+        raise InputError(
+            f"{name}: {int(out.sum())} of {len(values)} Gaussians have an opacity outside [0, 1]; the file "
+            "is damaged"
+        )
+    return values
 
 
 def largest_and_rest(quats: Array) -> tuple[npt.NDArray[np.int64], Array]:

@@ -1,4 +1,4 @@
-"""Gaussians of others: files of static splats read and written, and opened where a scene is expected."""
+"""Gaussians of others: files of splats read and written, and opened where a scene is expected."""
 
 from __future__ import annotations
 
@@ -16,26 +16,24 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.remote import local_path
 from orbit4d.recon4d.composition import load_scene
 from orbit4d.recon4d.deformation.field import StillField
-from orbit4d.recon4d.export.compressed_ply import compressed_ply_bytes, read_compressed_ply
-from orbit4d.recon4d.export.sog import read_sog, sog_bytes
-from orbit4d.recon4d.export.splat_file import read_splat, splat_bytes
-from orbit4d.recon4d.export.splat_glb import read_splat_glb, splat_glb_bytes
-from orbit4d.recon4d.export.spz import MAGIC, read_spz, spz_bytes
+from orbit4d.recon4d.deformation.windows import WindowField
+from orbit4d.recon4d.export.compressed_ply import compressed_ply_bytes
+from orbit4d.recon4d.export.reading.by_content import SUFFIXES, read_file
+from orbit4d.recon4d.export.sog import sog_bytes
+from orbit4d.recon4d.export.splat_file import splat_bytes
+from orbit4d.recon4d.export.splat_glb import splat_glb_bytes
+from orbit4d.recon4d.export.spz import spz_bytes
 from orbit4d.recon4d.export.upright import from_axes, to_axes
-from orbit4d.recon4d.export.usd import read_usd, write_usd
-from orbit4d.recon4d.gaussians import Gaussians, load_ply, save_ply
-from orbit4d.recon4d.ply import parse_header, read_elements
+from orbit4d.recon4d.export.usd import write_usd
+from orbit4d.recon4d.gaussians import Gaussians, save_ply
 from orbit4d.recon4d.scene import Scene
 from orbit4d.recon4d.world import World
 
-#: Suffixes of files of static splats.
-SUFFIXES = (".ply", ".splat", ".spz", ".sog", ".glb", ".usd", ".usda", ".usdc", ".usdz")
 #: Formats that `write_splats` knows, and the suffix of each.
 WRITTEN = {
     "ply": ".ply", "compressed-ply": ".compressed.ply", "splat": ".splat", "spz": ".spz", "sog": ".sog",
     "glb": ".glb", "usd": ".usdc",
 }  # fmt: skip
-_USD_STARTS = (b"PXR-USDC", b"#usda")
 #: A set with its centre and size within these of ours is drawn where it is.
 _NEAR, _SIZES = 0.25, (0.3, 3.0)
 #: Share of the Gaussians that may lie outside of what is called the object: floaters of a capture.
@@ -43,55 +41,26 @@ _OUTSIDE = 0.02
 
 
 def read_splats(path: str | Path, axes: str = "file") -> Gaussians:
-    """Gaussians of a file of static splats, known by its content, else by its suffix.
+    """Gaussians of a file of splats, known by its content, else by its suffix.
 
     PLY of INRIA's layout (any order, ASCII, big-endian), compressed PLY, SOG (version 2, file or folder), SPZ
-    (versions 2 to 4), .splat, GLB with KHR_gaussian_splatting, USD with ParticleField3DGaussianSplat (its
-    first time). `axes`: "file" leaves the numbers as stored; z-up, y-up, rdf or y-down-180 says which axes
-    the file has, and the set is turned from them to ours, +Z up. InputError, one line, for anything else and
-    for values that are no numbers.
+    (versions 2 to 4), .splat, .ksplat (levels 0 to 2), GLB with KHR_gaussian_splatting, and of what moves its
+    first time: USD with ParticleField3DGaussianSplat, .4dgs. `axes`: "file" leaves the numbers as stored;
+    z-up, y-up, rdf or y-down-180 says which axes the file has, and the set is turned from them to ours, +Z
+    up. InputError, one line, for anything else and for values that cannot be drawn: numbers that are not
+    finite, rotations of length 0, negative sizes.
     """
     return read_noted(path, axes)[0]
 
 
 def read_noted(path: str | Path, axes: str = "file") -> tuple[Gaussians, list[str]]:
     """`read_splats`, and what of the file was left out, a line each."""
-    source = local_path(path)
-    notes: list[str] = []
-    gaussians = _read(source, notes)
+    source, notes = local_path(path), list[str]()
+    found = read_file(source, notes)
+    gaussians = found.gaussians if found.field is None else found.field.move(found.gaussians, 0.0)
     if not len(gaussians):
-        raise InputError(f"{source}: holds no Gaussians")
-    for name, tensor in gaussians.tensors().items():
-        if not torch.isfinite(tensor).all():
-            raise InputError(
-                f"{source}: {name.replace('_', ' ')} that are no finite numbers; the file is damaged"
-            )
+        raise InputError(f"{source}: holds no Gaussians at its first moment; `orbit4d film` shows the others")
     return from_axes(gaussians, axes), notes
-
-
-def _read(source: Path, notes: list[str]) -> Gaussians:
-    name = str(source)
-    try:
-        if source.is_dir() or source.name == "meta.json":
-            return read_sog(source if source.is_dir() else source.parent, name, notes)
-        data = source.read_bytes()
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror})") from None
-    if data[:3] == b"ply":
-        if any(element.name == "chunk" for element in parse_header(data, name)[1]):
-            return read_compressed_ply(read_elements(data, name), name)
-        return load_ply(source)
-    if data[:4] == MAGIC or data[:2] == b"\x1f\x8b":
-        return read_spz(data, name, notes)
-    if data[:4] == b"glTF":
-        return read_splat_glb(data, name)
-    if data.startswith(_USD_STARTS) or source.suffix.lower() == ".usdz":
-        return read_usd(source)[0]
-    if data[:2] == b"PK":
-        return read_sog(data, name, notes)
-    if source.suffix.lower() == ".splat":
-        return read_splat(data, name)
-    raise InputError(f"{name}: no file of Gaussian splats that is known ({', '.join(SUFFIXES)})")
 
 
 def write_splats(
@@ -145,12 +114,12 @@ def format_of(path: Path) -> str:
 
 
 def is_splats(path: str | Path) -> bool:
-    """Whether a name or what lies there is a set of static splats rather than a scene folder."""
+    """Whether a name or what lies there is a file of splats rather than a scene folder."""
     name = str(path).lower().rstrip("/")
-    if name.endswith((*SUFFIXES, "meta.json")):
-        return True
     here = Path(path)
-    return here.is_dir() and not (here / "scene.json").is_file() and (here / "meta.json").is_file()
+    if here.is_dir():
+        return not (here / "scene.json").is_file() and (here / "meta.json").is_file()
+    return name.endswith((*SUFFIXES, "meta.json"))
 
 
 def open_scene(
@@ -159,34 +128,34 @@ def open_scene(
     axes: str | None = None,
     notes: list[str] | None = None,
 ) -> Scene:
-    """A scene folder, or static splats as a scene that stands still, to be drawn on `device`.
+    """A scene folder, or splats of a file as a scene, to be drawn on `device`; only those of .4dgs move.
 
-    `axes` of static splats: None takes those that the format means (glb y-up, usd its stage's), else as
+    `axes` of a file: None takes those that it means (glb y-up, usd its stage's, 4dgs its own), else as
     `read_splats` has them. `notes` receives what was left out. InputError as `read_splats` and `load_scene`.
     """
     source = local_path(path)
     if not is_splats(source):
         if axes is not None:
-            raise InputError(f"{path}: --axes is for files of static splats; a scene has its own")
+            raise InputError(f"{path}: --input-axes is for files of splats; a scene has its own")
         return load_scene(source, device)
-    if axes is None:
-        axes = _meant(source)
-    gaussians, said = read_noted(source, axes)
+    said: list[str] = []
+    found = read_file(source, said)
+    axes = axes or found.axes
+    gaussians, field = from_axes(found.gaussians, axes), found.field
+    if field is not None:
+        # Velocities turn as places do.
+        field.motion[:] = from_axes(replace(found.gaussians, means=field.motion), axes).means
     if notes is not None:
         notes.extend(said)
-    return still_scene(gaussians, {"source": str(path)}).to(device)
+    return still_scene(gaussians, {"source": str(path)}, field).to(device)
 
 
-def _meant(source: Path) -> str:
-    if source.suffix.lower() == ".glb":
-        return "y-up"
-    if source.suffix.lower().startswith(".usd") and source.is_file():
-        return f"{read_usd(source)[1]}-up"
-    return "file"
-
-
-def still_scene(gaussians: Gaussians, info: dict[str, Any] | None = None) -> Scene:
-    """Gaussians as a scene that does not move, with one camera that sees all of the object."""
+def still_scene(
+    gaussians: Gaussians, info: dict[str, Any] | None = None, field: WindowField | None = None
+) -> Scene:
+    """Gaussians as a scene that does not move, or moves by `field`, with one camera that sees all of the
+    object.
+    """
     means = gaussians.means.double().numpy()
     low, high = np.quantile(means, (_OUTSIDE, 1 - _OUTSIDE), axis=0)
     centre, size = (low + high) / 2, float(max((high - low).max(), 1e-6))
@@ -201,8 +170,10 @@ def still_scene(gaussians: Gaussians, info: dict[str, Any] | None = None) -> Sce
             means=torch.from_numpy(((means - centre) / size).astype(np.float32)),
             log_scales=gaussians.log_scales - float(np.log(size)),
         )
+        if field is not None:
+            field.motion /= size
     (camera,) = orbit(1, radius=2.0 * size, elevation_deg=0.0)
     c2w = np.array(camera.c2w)
     c2w[:3, 3] += np.array(world.centre)
     cameras = (replace(camera, c2w=c2w),)
-    return Scene(fitted, StillField(), cameras, (0.0,), info or {}, world=world)
+    return Scene(fitted, field or StillField(), cameras, (0.0,), info or {}, world=world)

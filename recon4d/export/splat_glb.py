@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.geometry.exports.glb import VERTEX_DATA, GlbBuffer, pack_glb
-from orbit4d.recon4d.export.packing import f_dc, from_arrays, unit_quats
+from orbit4d.recon4d.export.packing import f_dc, from_arrays, positive_scales, shares, unit_quats
 from orbit4d.recon4d.gaussians import SH_C0, Gaussians
 
 EXTENSION = "KHR_gaussian_splatting"
@@ -79,12 +79,14 @@ def read_splat_glb(data: bytes, name: str) -> Gaussians:
             n for n in document.get("nodes", []) if {"matrix", "rotation", "scale", "translation"} & set(n)
         ]
         parts = [
-            _primitive(primitive, document, binary)
+            _primitive(primitive, document, binary, name)
             for i, mesh in enumerate(document.get("meshes", []))
             for primitive in mesh["primitives"]
             if i in meshes and EXTENSION in primitive.get("extensions", {})
         ]
-    except (KeyError, ValueError, TypeError, IndexError, struct.error) as error:
+    except (
+        KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError, struct.error,
+    ) as error:  # fmt: skip
         raise InputError(f"{name}: a damaged GLB ({type(error).__name__}: {error})") from None
     if not parts:
         raise InputError(f"{name}: a GLB without Gaussian splats ({EXTENSION}); render takes meshes")
@@ -111,7 +113,7 @@ def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
     return document, data[start + 8 : start + 8 + binary]
 
 
-def _primitive(primitive: dict[str, Any], document: dict[str, Any], binary: bytes) -> Gaussians:
+def _primitive(primitive: dict[str, Any], document: dict[str, Any], binary: bytes, name: str) -> Gaussians:
     attributes = primitive["attributes"]
 
     def get(key: str) -> npt.NDArray[np.float64]:
@@ -127,10 +129,10 @@ def _primitive(primitive: dict[str, Any], document: dict[str, Any], binary: byte
     means = get("POSITION")
     harmonics = np.stack(rest, 1) if rest else np.zeros((len(means), 0, 3))
     quats = get(f"{EXTENSION}:ROTATION")[:, [3, 0, 1, 2]]
-    scales = np.maximum(get(f"{EXTENSION}:SCALE"), 1e-30)
-    return from_arrays(
-        means, np.log(scales), quats, get(f"{EXTENSION}:OPACITY")[:, 0], harmonic(0, 0), harmonics
-    )
+    scales, opacities = positive_scales(get(f"{EXTENSION}:SCALE"), name), get(f"{EXTENSION}:OPACITY")[:, 0]
+    if len({len(means), len(quats), len(scales), len(opacities), len(harmonic(0, 0))}) > 1:
+        raise ValueError("attributes of different numbers of splats")
+    return from_arrays(means, np.log(scales), quats, shares(opacities, name), harmonic(0, 0), harmonics)
 
 
 def _accessor(given: dict[str, Any], document: dict[str, Any], binary: bytes) -> npt.NDArray[np.float64]:

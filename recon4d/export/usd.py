@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.recon4d.export.packing import from_arrays, unit_quats
+from orbit4d.recon4d.export.packing import from_arrays, positive_scales, shares, unit_quats
 from orbit4d.recon4d.gaussians import Gaussians
 
 #: Frames a second of the written stage.
@@ -85,7 +88,25 @@ def write_usd(
         still = all(value == values[0] for value in values)
         for code, value in enumerate(values[:1] if still else values):
             attribute.Set(value, *(() if still else (code,)))
-    stage.GetRootLayer().Save()
+    save_stage(stage)
+
+
+def save_stage(stage: Any) -> None:
+    """Write a stage's file. OSError where usd-core cannot."""
+    with os_errors():
+        if not stage.GetRootLayer().Save():
+            raise OSError(None, "usd-core could not write it")
+
+
+@contextlib.contextmanager
+def os_errors() -> Iterator[None]:
+    """usd-core's own error, which is no OSError, as one: it is raised where a file cannot be written."""
+    from pxr import Tf
+
+    try:
+        yield
+    except Tf.ErrorException:
+        raise OSError(None, "usd-core could not write it; the disk may be full") from None
 
 
 def _extent(g: Gaussians) -> Any:
@@ -97,6 +118,9 @@ def _agreeing(quats: list[Any]) -> list[Any]:
     """Signs that do not flip from one time to the next: readers interpolate."""
     out = quats[:1]
     for q in quats[1:]:
+        if len(q) != len(out[-1]):  # other Gaussians: nothing is interpolated
+            out.append(q)
+            continue
         flip = (q * out[-1]).sum(1, keepdims=True) < 0
         out.append(np.where(flip, -q, q))
     return out
@@ -108,22 +132,49 @@ def read_usd(path: str | Path, time: float | None = None) -> tuple[Gaussians, st
     InputError for a stage without ParticleField3DGaussianSplat, or with several.
     """
     Usd, UsdGeom, UsdVol, _ = _modules()
-    try:
-        stage = Usd.Stage.Open(str(path))
-    except Exception as error:  # pxr's own error type, which derives from Exception
-        raise InputError(f"{path}: not a USD stage ({str(error).splitlines()[0][:120]})") from None
+    with _quiet():
+        try:
+            stage = Usd.Stage.Open(str(path))
+        except Exception:  # pxr's own error type, which derives from Exception
+            stage = None
+    if stage is None:
+        raise InputError(f"{path}: not a USD stage that usd-core can open; the file is damaged, or no USD")
     fields = [prim for prim in stage.Traverse() if prim.GetTypeName() == _PRIM]
     if len(fields) != 1:
-        raise InputError(f"{path}: {len(fields)} sets of Gaussian splats in this stage; one is read")
-    field = UsdVol.ParticleField3DGaussianSplat(fields[0])
+        raise InputError(
+            f"{path}: {len(fields) or 'no'} sets of Gaussian splats ({_PRIM}) in this stage; one is read"
+        )
     moved = UsdGeom.Xformable(fields[0]).ComputeLocalToWorldTransform(Usd.TimeCode.EarliestTime())
     if not np.allclose(np.array(moved), np.eye(4), atol=1e-9):
         raise InputError(f"{path}: its splats are moved by a transform, which is not read; apply it first")
     code = Usd.TimeCode.EarliestTime() if time is None else Usd.TimeCode(time)
+    up = "y" if UsdGeom.GetStageUpAxis(stage) == UsdGeom.Tokens.y else "z"
+    try:
+        return _splats_of(UsdVol.ParticleField3DGaussianSplat(fields[0]), fields[0], code, str(path)), up
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{path}: damaged splats ({error})") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the lines that usd-core itself writes of a file that it cannot open."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _splats_of(field: Any, prim: Any, code: Any, path: str) -> Gaussians:
+    """The splats of one prim. ValueError where its arrays do not fit together."""
 
     def get(*names: str) -> Any:
         for name in names:
-            value = fields[0].GetAttribute(name).Get(code)
+            value = prim.GetAttribute(name).Get(code)
             if value is not None and len(value):
                 return np.array(value, np.float32)
         raise InputError(f"{path}: its splats have no {names[0]} at time code {code}")
@@ -131,12 +182,15 @@ def read_usd(path: str | Path, time: float | None = None) -> tuple[Gaussians, st
     means = get("positions", "positionsh")
     degree = int(field.GetRadianceSphericalHarmonicsDegreeAttr().Get() or 0)
     key = "radiance:sphericalHarmonicsCoefficients"
-    coefficients = get(key, f"{key}h").reshape(len(means), (degree + 1) ** 2, 3)[:, :16]
-    quats = _wxyz(fields[0], code)
-    up = "y" if UsdGeom.GetStageUpAxis(stage) == UsdGeom.Tokens.y else "z"
-    scales = np.maximum(get("scales", "scalesh"), 1e-30)
-    opacities = get("opacities", "opacitiesh")
-    return from_arrays(means, np.log(scales), quats, opacities, coefficients[:, 0], coefficients[:, 1:]), up
+    if not 0 <= degree <= 10:
+        raise ValueError(f"harmonics of degree {degree}")
+    coefficients = get(key, f"{key}h").reshape(-1, (degree + 1) ** 2, 3)[:, :16]
+    quats, scales, opacities = _wxyz(prim, code), get("scales", "scalesh"), get("opacities", "opacitiesh")
+    counts = {len(part) for part in (means, coefficients, quats, scales, opacities)}
+    if len(counts) != 1:
+        raise ValueError(f"arrays of {', '.join(map(str, sorted(counts)))} Gaussians")
+    logs = np.log(positive_scales(scales, path))
+    return from_arrays(means, logs, quats, shares(opacities, path), coefficients[:, 0], coefficients[:, 1:])
 
 
 def _wxyz(prim: Any, code: Any) -> Any:

@@ -349,7 +349,14 @@ def _finished(folder: Path, run: dict[str, Any]) -> Scene | None:
     path = folder / "run.json"
     if not path.exists():
         return None
-    held = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        held = None
+    if not isinstance(held, dict):
+        raise InputError(
+            f"{path}: damaged, so that nothing can go on from it; remove {folder}, or give another --out"
+        )
     if held != json.loads(json.dumps(run)):
         key = next((k for k in run if held.get(k) != json.loads(json.dumps(run[k]))), "settings")
         raise InputError(f"{folder}: holds a scene made with another {key}; give another --out")

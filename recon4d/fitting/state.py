@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -198,6 +199,10 @@ def load_checkpoint(
         fit.stage, fit.step, fit.seconds = plain["stage"], plain["step"], plain["seconds"]
         fit.passes, fit.history = Passes.from_record(plain["passes"]), plain["history"]
         fit.restarts = plain.get("restarts", [])
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError, TypeError) as error:
-        raise WorkError(f"{path}: damaged checkpoint ({error}); delete it to start anew") from None
+    except (
+        OSError, RuntimeError, KeyError, ValueError, EOFError, TypeError, AttributeError, IndexError,
+        UnpicklingError,
+    ) as error:  # fmt: skip
+        why = " ".join(str(error).split())[:200]
+        raise WorkError(f"{path}: damaged checkpoint ({why}); delete it to start anew") from None
     return fit

@@ -114,7 +114,7 @@ class OrbitSpec:
     """Turns of the camera over the video."""
 
     def __post_init__(self) -> None:
-        if not (self.radius > 0 and 1 <= self.fov_x_deg <= 170 and -89 <= self.elevation_deg <= 89):
+        if not (0 < self.radius <= 1e6 and 1 <= self.fov_x_deg <= 170 and -89 <= self.elevation_deg <= 89):
             raise InputError(
                 f"--radius {self.radius:g} --fov {self.fov_x_deg:g} --elevation {self.elevation_deg:g}: give "
                 "a radius above 0, a field of view of 1 to 170 degrees and an elevation of -89 to 89"

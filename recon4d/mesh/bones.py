@@ -89,6 +89,11 @@ def bones_of(scene: Scene, vertices: Array, times: int) -> Bones:
             "a mesh is moved by control nodes; this scene is moved by its asset's own skeleton, "
             "so take the asset's own mesh"
         )
+    elif field.config["kind"] == "windows":
+        raise InputError(
+            "a mesh is moved by control nodes, and the Gaussians of a .4dgs move each by itself; give a "
+            "format of splats or frames"
+        )
     elif not moves_by_nodes(field) or not isinstance(field, NodeSkin):
         raise InputError(
             f"a mesh is moved by control nodes; this scene's field is {field.config['kind']}, so fit it again"

@@ -98,6 +98,7 @@ class Viewer:
     def __init__(self, scene: Scene, host: str = "127.0.0.1", port: int = 8080, frames: int = 24) -> None:
         import viser
 
+        scene.check()
         self.frames = max(frames, 1)
         self.server = viser.ViserServer(host=host, port=port, label="orbit4d", verbose=False)
         self.port = self.server.get_port()

@@ -10,9 +10,11 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d import rotations
 from orbit4d.recon4d.deformation.field import NodeSkin
 from orbit4d.recon4d.deformation.rigs.rigged import RigField
+from orbit4d.recon4d.deformation.windows import WindowField
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.mesh.bones import MOST, moves_by_nodes, node_poses
 from orbit4d.recon4d.scene import Scene
@@ -24,6 +26,8 @@ NEAR = 0.002
 TIMES = (12, 24, 48, 96)
 #: Bytes of nodes' maps in a file: more times than fit into these are not taken.
 MOST_BYTES = 450_000
+#: Parts of a clip at whose ends the Gaussians of windows are counted.
+_LOOKED_AT = 96
 #: Node maps must give the field's centres and rotations to this, or the field is no blend of nodes.
 _SAME = 1e-4
 
@@ -44,7 +48,7 @@ class Motion:
     error: float
     """Furthest that a centre is off between two stored times."""
     gaussians: Gaussians | None = None
-    """Of `bones`: the set as the skeleton was bound; None: the scene's own."""
+    """Of `bones`: the set as the skeleton was bound; of windows: that of time 0; None: the scene's own."""
 
     @property
     def times(self) -> int:
@@ -61,6 +65,8 @@ def motion_of(scene: Scene, times: int | None = None) -> Motion:
     if scene.field.config["kind"] == "still":
         nothing = np.zeros((len(scene.gaussians), 4))
         return Motion("still", np.zeros((1, 0, 16), np.float32), nothing, nothing, 0.0)
+    if isinstance(scene.field, WindowField):
+        _check_same(scene)
     tries = TIMES if times is None else (times,)
     chosen: Motion | None = None
     for count in tries:
@@ -91,7 +97,9 @@ def _sampled(scene: Scene, times: int) -> Motion:
         motion = Motion("nodes", maps, index, weights, 0.0)
     else:
         nothing = np.zeros((len(scene.gaussians), 4))
-        motion = Motion("each", np.stack([_each(scene, t) for t in moments]), nothing, nothing, 0.0)
+        first = _at(scene, 0.0) if isinstance(scene.field, WindowField) else None
+        nothing = nothing if first is None else nothing[: len(first)]
+        motion = Motion("each", np.stack([_each(scene, t) for t in moments]), nothing, nothing, 0.0, first)
     return replace(motion, error=_error_between(scene, motion))
 
 
@@ -149,9 +157,23 @@ def skinned(means: Array, quats: Array, maps: Array, index: Array, weights: Arra
     return moved, turned.numpy()
 
 
+def _check_same(scene: Scene) -> None:
+    """InputError where windows hold different numbers of Gaussians: the player mixes two times."""
+    counts = {len(_at(scene, i / _LOOKED_AT)) for i in range(_LOOKED_AT + 1)}
+    if len(counts) > 1:
+        raise InputError(
+            f"a page plays the same Gaussians at all times, and these are {min(counts)} to {max(counts)}; "
+            "give --format mp4, frames or ply-sequence"
+        )
+
+
+@torch.no_grad()
+def _at(scene: Scene, time: float) -> Gaussians:
+    return scene.field.move(scene.gaussians, time)
+
+
 def _each(scene: Scene, time: float) -> Array:
-    with torch.no_grad():
-        g = scene.field.move(scene.gaussians, time)
+    g = _at(scene, time)
     out = np.zeros((len(g), 16), np.float32)
     out[:, :3], out[:, 3] = g.means, g.opacities
     out[:, 4:8], out[:, 8:11] = F.normalize(g.quats, dim=-1), g.log_scales

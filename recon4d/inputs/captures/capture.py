@@ -65,7 +65,18 @@ class Capture:
 def posed(
     path: Path, c2w: Sequence[Array], intrinsics: Sequence[Mapping[str, float]], **more: Any
 ) -> Transforms:
-    """Cameras with c2w [4, 4] (OpenGL axes), and fl_x, fl_y, cx, cy, w, h as far as they are known."""
+    """Cameras with c2w [4, 4] (OpenGL axes), and fl_x, fl_y, cx, cy, w, h as far as they are known.
+
+    InputError that names `path` for a pose that is no camera-to-world matrix, and a lens of numbers that are
+    none.
+    """
+    for i, (pose, lens) in enumerate(zip(c2w, intrinsics)):
+        matrix = np.asarray(pose, np.float64)
+        if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-9:
+            raise InputError(f"{path}: camera {i} has a pose that is no camera-to-world matrix")
+        for key, value in lens.items():
+            if not np.isfinite(value) or (key not in ("cx", "cy") and value <= 0):
+                raise InputError(f"{path}: camera {i} has {key} {value:g}")
     return Transforms(path, tuple(c2w), tuple(intrinsics), (Lens(),) * len(c2w), (), **more)
 
 

@@ -34,7 +34,7 @@ def _has_frames(path: Path) -> bool:
     """Whether there is a split with frames in it: published sets have empty ones."""
     try:
         return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8-sig")).get("frames"))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return True  # `read_transforms` says what is wrong
 
 

@@ -19,7 +19,7 @@ def is_4danyone(folder: Path) -> bool:
     try:
         record = json.loads((folder / "cameras.json").read_text(encoding="utf-8-sig"))
         return record["camera_model"] == "OPENCV" and "video" in record["cameras"][0]
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return False
 
 
@@ -42,7 +42,7 @@ def read(folder: Path) -> Capture:
                 "fl_y": k[1, 1], "cx": k[0, 2], "cy": k[1, 2],
             }  # fmt: skip
             tracks.append(Track(label, video, posed(path, [c2w], [lens])))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(f"{path}: not the cameras.json of 4DAnyone ({error!r})") from None
     note = "the world of 4DAnyone (+Y up) was turned to +Z up"
     return Capture("4DAnyone", tuple(tracks), generated=True, turned=Y_UP, notes=(note,))

@@ -18,6 +18,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import natural_key
 from orbit4d.datasets.images.folders import image_files
 from orbit4d.recon4d.inputs.captures.capture import (
+    SPLITS,
     VIDEO_SUFFIXES,
     Capture,
     Track,
@@ -37,13 +38,14 @@ def is_labelled(folder: Path) -> bool:
     try:
         record = json.loads(path.read_text(encoding="utf-8-sig"))
         frames = [frame for frame in record["frames"] if "transform_matrix" in frame]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    labels = {frame.get("camera_label") for frame in frames}
-    times = [frame["time"] for frame in frames if frame.get("time") is not None]
-    held = any(record.get(f"{name}_filenames") for name in ("val", "test"))
+        labels = {frame.get("camera_label") for frame in frames}
+        times = [frame["time"] for frame in frames if frame.get("time") is not None]
+        moments = len(set(times))
+        held = any(record.get(f"{name}_filenames") for name in ("val", "test"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False  # whoever reads it says what is wrong
     # All at one time is a static orbit, which is one camera's.
-    return len(labels) > 1 or 1 < len(set(times)) < len(times) or (held and bool(times))
+    return len(labels) > 1 or 1 < moments < len(times) or (held and bool(times))
 
 
 def read(path: Path, folder: Path, mask: Path | None = None, allow_missing: bool = False) -> Capture:
@@ -86,9 +88,12 @@ def read(path: Path, folder: Path, mask: Path | None = None, allow_missing: bool
 
 def _splits(raw: Mapping[str, Any], record: Transforms) -> list[str]:
     """Split of each frame, `train` where the file says nothing."""
-    named = {
-        name: split for split in ("train", "val", "test") for name in raw.get(f"{split}_filenames") or ()
-    }
+    named: dict[str, str] = {}
+    for split in SPLITS:
+        listed = raw.get(f"{split}_filenames") or ()
+        if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
+            raise InputError(f"{record.path}: {split}_filenames is no list of file names")
+        named |= dict.fromkeys(listed, split)
     return [named.get(record.files[i], "train") if record.files else "train" for i in range(len(record))]
 
 
