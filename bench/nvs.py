@@ -1,9 +1,10 @@
 """Novel views: the warp against rendered truth, its speed, what guidance costs, and guided against unguided.
 
     make bench-nvs                             everything; renders and trains into bench/out/nvs
-    python bench/nvs.py --only warp            one part: warp, speed, overhead, end
+    python bench/nvs.py --only warp            one part: gaussian, warp, speed, overhead, end
     python bench/nvs.py --truth DATA --clips DATA --run RUN     on what is rendered and trained already
 
+gaussian  Every mode and schedule on a prior whose conditional is known: 20,000 samples.
 warp      Four assets, static orbit of 36 views: view a to views 10, 20, 30, 50 degrees on. PSNR where seen
           and truly co-visible, IoU of `seen` with co-visibility, from one source and from two on both sides.
 speed     24 frames of 1024 x 576.
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from parts.nvs_gaussian import gaussian
 from parts.nvs_rows import NEW, Done, against, by_kind, gain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +38,7 @@ CLIPS = (
     "--preset draft --frames 24 --resolution 64 --samples 8 --fov 30 --rigs static_orbit,dynamic_orbit "
     "--elevation 15 --passes depth"
 )
+PARTS = ("gaussian", "warp", "speed", "overhead", "end")
 STEPS = {10: 1, 20: 2, 30: 3, 50: 5}
 STARTS = (0, 9, 18, 27)
 #: Goals of the mean over the four assets: PSNR dB and IoU by degrees, one source; then two.
@@ -49,7 +52,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", default=str(ROOT / "bench" / "out" / "nvs"), help="where all is kept")
-    parser.add_argument("--only", action="append", choices=("warp", "speed", "overhead", "end"))
+    parser.add_argument("--only", action="append", choices=PARTS)
     parser.add_argument("--truth", help="dataset of 36-view orbits with depth; default: rendered here")
     parser.add_argument("--clips", help="dataset that the tiny model is trained on; default: rendered here")
     parser.add_argument("--run", help="a run that is trained on --clips; default: trained here")
@@ -57,11 +60,14 @@ def main() -> None:
     parser.add_argument("--sample-steps", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--assets", type=int, default=3, help="training clips measured, beside the new ones")
+    parser.add_argument("--samples", type=int, default=20_000, help="of `gaussian`")
     parser.add_argument("--rows", default="", help="rows of `end` that begin so, separated by ;")
     parser.add_argument("--out", help="write the result into this file")
     args = parser.parse_args()
-    parts, work = args.only or ["warp", "speed", "overhead", "end"], Path(args.work)
+    parts, work = args.only or PARTS, Path(args.work)
     found: dict[str, Any] = {}
+    if "gaussian" in parts:
+        found["gaussian"] = gaussian(args.samples)
     if "warp" in parts:
         found["warp"] = warp(args.truth or rendered(work / "truth", dev_assets(), TRUTH))
     if "speed" in parts:
@@ -333,7 +339,7 @@ def settings() -> dict[str, dict[str, str]]:
         for name, how in {
             "constant 0.5": {"schedule": "constant:0.5"},
             "linear": {"schedule": "linear"},
-            "closed, default": {"schedule": "closed"},
+            "closed, released v": {"schedule": "closed", "v": "0.001,1000,10"},
             "closed, searched": {"schedule": "closed", "v": "search"},
             "closed, v3 = 1": {"schedule": "closed", "v": "0.001,1000,1"},
         }.items():

@@ -84,7 +84,10 @@ class _Size(click.ParamType):
     "--schedule", default="",
     help="closed, repo, none, infinite, constant:W or linear: how far steps trust the warp. Default: closed.",
 )  # fmt: skip
-@click.option("--v", default="", help="V1,V2,V3 of closed and repo, or search. Default: 0.001,1000,10.")
+@click.option(
+    "--v", default="",
+    help="V1,V2,V3 of closed and repo, or search. Default: search for a RUN of orbit4d, else 0.001,1000,10.",
+)  # fmt: skip
 @click.option("--iterations", default=5, show_default=True, help="Of exact-likelihood; 0 is PiGDM.")
 @click.option("--lr", default=0.02, show_default=True, help="Step of posterior and repo-posterior.")
 @click.option("--omega", default=4.0, show_default=True, help="Self-correction of worldforge.")
@@ -121,7 +124,8 @@ def command(
       orbit4d novel-view data/walkers:fox --model runs/tiny --out fox.mp4
       orbit4d novel-view room.png --depth room.npy --model svd-xt --path ellipse:60,70,1 --out room.mp4
     """
-    from orbit4d.compose.completion.novel_view import Request, make, write
+    from orbit4d.compose.completion.novel_view import Request, make
+    from orbit4d.compose.completion.writing import write
     from orbit4d.datasets.core.errors import InputError
     from orbit4d.datasets.core.remote import refuse_taken
     from orbit4d.model.guided.modes import Settings

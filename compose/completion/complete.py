@@ -15,11 +15,11 @@ from PIL import Image
 
 from orbit4d.compose.completion.filmed import filmed
 from orbit4d.compose.completion.inputs import Given
-from orbit4d.compose.completion.novel_view import Request, confidence
 from orbit4d.compose.completion.routes import Route, covering
 from orbit4d.compose.completion.seen import sight
 from orbit4d.compose.completion.view import View
 from orbit4d.compose.completion.weights import weight_table
+from orbit4d.compose.completion.writing import confidence
 from orbit4d.datasets.cameras.camera import Array, Camera, orbit_c2w
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.resize import resampled
@@ -218,11 +218,10 @@ def completed_view(
     way = spherical(source, candidate, model)
     model.check(len(way.cameras), model.size, way.cameras)
     seen = sight(Given((source,), False), way, False, model.scale, model.temporal, model.background)
-    request = Request((), asked.model)
     steps = asked.steps or model.steps
     table = weight_table(
-        "none" if asked.mode == "none" else asked.schedule or "closed",
-        request.v, model.levels(steps, model.size), seen.latent_distances,
+        "none" if asked.mode == "none" else asked.schedule, "",
+        model.levels(steps, model.size), seen.latent_distances, model.kind,
     )  # fmt: skip
     mode: Any = "dgs" if asked.mode == "none" else asked.mode
     guide = Guide(
@@ -233,7 +232,8 @@ def completed_view(
     camera = way.cameras[-1]
     film = filmed(scene, camera, candidate.time, "film")
     assert film.alpha is not None
-    alpha = np.maximum(film.alpha, seen.seen[-1])[..., None]
+    shown = seen.seen[-1] * (1.0 if seen.alpha is None else seen.alpha[-1])
+    alpha = np.maximum(film.alpha, shown)[..., None].astype(np.float32)
     behind = np.array(model.background, np.float32) / 255
     rgba = np.concatenate([(image - behind * (1 - alpha)).clip(0, alpha), alpha], -1).astype(np.float32)
     certain = confidence(seen, asked.hidden)[-1]
@@ -243,6 +243,7 @@ def completed_view(
         "seen": round(float(seen.seen[-1][film.alpha > 0.5].mean()) if (film.alpha > 0.5).any() else 0.0, 6),
         "from_deg": round(_angle(source.camera, candidate.camera), 3) if source.camera is not None else None,
         "c2w": candidate.camera.c2w.tolist(),
+        **table.as_report(),
     }
     return rgba, camera, certain, about
 

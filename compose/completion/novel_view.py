@@ -11,7 +11,6 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from PIL import Image
 
 from orbit4d.compose.completion.depths import estimated
 from orbit4d.compose.completion.inputs import Given, read_inputs
@@ -24,9 +23,6 @@ from orbit4d.model.guided.models.video_model import VideoModel
 from orbit4d.model.guided.modes import Settings
 from orbit4d.model.guided.sampler import MODES, Guide
 from orbit4d.model.guided.warp import Rule
-
-#: Confidence of what no input shows.
-HIDDEN = 0.3
 
 
 @dataclass(frozen=True)
@@ -108,23 +104,34 @@ def make(request: Request, model: VideoModel | None = None, given: Given | None 
         )  # fmt: skip
     steps = request.steps or model.steps
     table = weight_table(
-        "none" if request.mode == "none" else request.schedule or "closed",
-        request.v, model.levels(steps, asked.size), seen.latent_distances,
+        "none" if request.mode == "none" else request.schedule,
+        request.v, model.levels(steps, asked.size), seen.latent_distances, model.kind,
     )  # fmt: skip
     with clock.stage("encoding", "encoded the warp"):
         warp = model.encode(seen.frames)
     guide = Guide(
         warp, torch.from_numpy(seen.latent_seen)[None, None], table.weights, _mode(request.mode),
-        # A video or two views: the release begins its lower tiles further up.
-        replace(
-            request.settings, tile_row=24 if len(given.views) > 1 else 32,
-            soften=request.settings.soften / model.scale,
-        ),
+        released_numbers(request.settings, given, model.scale),
     )  # fmt: skip
     frames = _sampled(model, seen, way, guide, steps, request.seed, clock)
+    alpha = _alpha(given, seen, model.background)
     report = _report(request, model, asked, seen, table, guide, clock, steps) | depth_about
+    report["alpha"] = alpha
     _say(seen, asked.frames, steps, clock)
     return Made(frames, way, seen, model.background, report)
+
+
+def released_numbers(settings: Settings, given: Given, scale: int) -> Settings:
+    """What the released code sets by the kind of its input, and pixels as latents.
+
+    For a video or two views its lower tiles begin further up; its least weight is 0.2 for one image, 0.6 for
+    a video, 0.4 for several views.
+    """
+    several = len(given.views) > 1
+    return replace(
+        settings, tile_row=24 if several else 32, soften=settings.soften / scale,
+        clamp=0.6 if several and given.video else 0.4 if several else settings.clamp,
+    )  # fmt: skip
 
 
 def prepared(request: Request, model: VideoModel, given: Given | None) -> tuple[Asked, Given]:
@@ -228,9 +235,7 @@ def _report(
         "prior": model.prior,
         "licence": model.licence,
         "mode": request.mode,
-        "schedule": "none" if request.mode == "none" else request.schedule or "closed",
-        "v": None if table.v is None else list(table.v),
-        "v_from": table.origin,
+        **table.as_report(),
         "settings": {k: getattr(guide.settings, k) for k in ("iterations", "lr", "clamp", "omega", "until")}
         | {"soften_px": request.settings.soften},
         "path": asked.path,
@@ -261,50 +266,22 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def _alpha(given: Given, seen: Sight, background: tuple[int, int, int]) -> dict[str, Any] | None:
+    """What became of an alpha channel of the inputs; None where they have none."""
+    if not any(view.alpha is not None for view in given.views):
+        return None
+    behind, how = ",".join(map(str, background)), "is warped with the colours"
+    if seen.alpha is None:
+        how = "is composed with them before the warp, as released"
+    print(f"note: the input's alpha {how}; the model sees and makes opaque frames on {behind}")
+    warp = "none" if seen.alpha is None else "premultiplied RGBA"
+    return {"warp": warp, "composed_on": list(background), "frames": "opaque"}
+
+
 def _say(seen: Sight, frames: int, steps: int, clock: Clock) -> None:
     shares = [100 * float(frame.mean()) for frame, given in zip(seen.seen, seen.given) if not given]
     span = f"{max(shares):.0f} % .. {min(shares):.0f} %" if shares else "100 %"
     print(f"seen {span}, {frames} frames, {steps} steps in {clock.seconds['sampling']:.1f} s")
-
-
-def write(made: Made, out: Path, report: Path, fps: float, keep_warp: bool) -> None:
-    """The folder beside `out`, the report, and the video last. InputError where that cannot be written."""
-    from orbit4d.datasets.cameras.transforms import transforms_record
-    from orbit4d.datasets.core.atomic import replacing_file, replacing_folder, write_json
-    from orbit4d.datasets.videos.video import encode_mp4
-
-    seen, folder = made.sight, out.with_suffix("")
-    planes: dict[str, Any] = {"frames": made.frames, "seen": seen.seen.astype(np.uint8) * 255}
-    planes["confidence"] = np.rint(confidence(seen) * 255).astype(np.uint8)
-    if keep_warp:
-        planes["warp"] = np.rint(seen.warped.clip(0, 1) * 255).astype(np.uint8)
-    files = [f"frames/{i:03d}.png" for i in range(len(made.frames))]
-    about = {key: made.report[key] for key in ("model", "mode", "schedule", "seed", "steps", "path")}
-    about["confidence_hidden"] = HIDDEN
-    record = transforms_record(
-        made.route.cameras, files, made.route.times, orbit4d={"novel_view": about},
-        background=list(made.background),
-    )  # fmt: skip
-    try:
-        video = encode_mp4(made.frames, fps, 12)
-        with replacing_folder(folder) as draft:
-            for name, images in planes.items():
-                (draft / name).mkdir()
-                for i, image in enumerate(images):
-                    Image.fromarray(image).save(draft / name / f"{i:03d}.png")
-            write_json(draft / "transforms.json", record)
-        write_json(report, made.report)
-        with replacing_file(out) as file:
-            file.write_bytes(video)
-    except OSError as error:
-        raise InputError(f"{out}: cannot write there ({error.strerror}): give another --out") from error
-
-
-def confidence(seen: Sight, hidden: float = HIDDEN) -> np.ndarray[Any, Any]:
-    """[F, H, W] in [0, 1]: stretch where seen, `hidden` elsewhere, less with the distance; 1 if given."""
-    values = np.where(seen.seen, seen.confidence, hidden) * np.exp(-seen.distances)[:, None, None]
-    values[np.array(seen.given)] = 1.0
-    return values.astype(np.float32)
 
 
 #: Rules of the warp, for the command's options.

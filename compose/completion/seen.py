@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from orbit4d.compose.completion.inputs import Given
 from orbit4d.compose.completion.routes import Route
+from orbit4d.compose.completion.sources import as_source, composed, recaptured, released, w2c
 from orbit4d.compose.completion.view import View
 from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.cameras.published_paths import distance_share, translation_distances
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.datasets.images.resize import resampled
-from orbit4d.model.guided.latent_mask import fill_holes, latent_frames, latent_mask
-from orbit4d.model.guided.warp import Rule, Source, Warped, forward_warp, warp_frames
+from orbit4d.model.guided.latent_mask import fill_holes, latent_frames, mask_for
+from orbit4d.model.guided.warp import Rule, Source, Warped, warp_frames
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float64]
 
-#: A source sampled this much more finely than the target is reduced first: a warp takes points, not areas.
-FINER = 2
 #: How near to a surface, as a share of its depth, a camera counts as inside it.
 INSIDE = 0.02
 #: Points of the way between two cameras that are looked at for a surface in between.
@@ -51,6 +48,8 @@ class Sight:
     """[f]"""
     given: tuple[bool, ...]
     """Which frames are inputs."""
+    alpha: Floats | None = None
+    """[F, H, W] of what is seen, 0 elsewhere; None where the warp had none."""
 
 
 def sight(
@@ -67,33 +66,36 @@ def sight(
     if rule == "ours":
         warped = _ours(sources, route, soft)
     else:
-        warped = [_released(group, cam, background, rule) for group, cam in zip(sources, route.cameras)]
+        warped = [released(group, cam, background, rule) for group, cam in zip(sources, route.cameras)]
     distances = _distances(sources, route, rule)
     behind = np.array(background, np.float32) / 255
-    frames, shown, kept, confidence, own = [], [], [], [], []
-    for i, (camera, found) in enumerate(zip(route.cameras, warped)):
+    frames, shown, kept, confidence, own, alphas = [], [], [], [], [], []
+    for i, (camera, raw) in enumerate(zip(route.cameras, warped)):
         same = _given_at(sources[i], camera, route.times[i])
         own.append(same is not None)
+        found, alpha = composed(raw, background)
         if same is not None:
-            whole = recaptured(same, camera, background)
+            whole, alpha = recaptured(same, camera, background)
+            alphas.append(np.ones(found.seen.shape, np.float32) if alpha is None else alpha)
             frames.append(whole)
             shown.append(whole)
             kept.append(np.ones(found.seen.shape, bool))
             confidence.append(np.ones(found.seen.shape, np.float32))
             distances[i] = 0.0
             continue
-        stays, _ = latent_mask(found.seen, scale)
+        stays, _ = mask_for(found.seen, scale)
         frames.append(fill_holes(found.image, stays))
         shown.append(np.where(found.seen[..., None], found.image, behind))
         kept.append(stays)
         confidence.append(found.confidence * stays)
+        alphas.append(np.zeros(found.seen.shape, np.float32) if alpha is None else alpha)
     seen = np.stack(kept)
     _check_overlap(seen, own, route)
     at_latents = np.stack(
         [
             np.ones((seen.shape[1] // scale, seen.shape[2] // scale), bool)
             if own[i]
-            else latent_mask(found.seen, scale)[1]
+            else mask_for(found.seen, scale)[1]
             for i, found in enumerate(warped)
         ]
     )
@@ -103,16 +105,17 @@ def sight(
     return Sight(
         np.stack(frames).astype(np.float32), np.stack(shown).astype(np.float32), seen, at_latents,
         np.stack(confidence), distances, latent_distances, tuple(own),
+        np.stack(alphas) if rule == "ours" and _has_alpha(sources) else None,
     )  # fmt: skip
 
 
 def _ours(sources: list[list[View]], route: Route, soft: bool) -> list[Warped]:
-    target = route.cameras[0]
+    target, with_alpha = route.cameras[0], _has_alpha(sources)
     made: dict[int, Source] = {}
 
     def source(view: View) -> Source:
         if id(view) not in made:
-            made[id(view)] = as_source(view, target)
+            made[id(view)] = as_source(view, target, with_alpha)
         return made[id(view)]
 
     return warp_frames(
@@ -125,67 +128,8 @@ def _ours(sources: list[list[View]], route: Route, soft: bool) -> list[Warped]:
     )
 
 
-def as_source(view: View, target: Camera) -> Source:
-    """A view as the warp takes it; one that is sampled much more finely than the target is reduced."""
-    camera = view.camera
-    assert camera is not None
-    image, depth = view.image, view.solid_depth
-    times = int(camera.fl_x / target.fl_x)
-    if times >= FINER:
-        h, w = (side // times * times for side in depth.shape)
-        known = np.isfinite(depth[:h, :w])
-        weight = known.reshape(h // times, times, w // times, times).astype(np.float32)
-        total = weight.sum((1, 3))
-        blocks = image[:h, :w].reshape(h // times, times, w // times, times, 3)
-        mean = (blocks * weight[..., None]).sum((1, 3)) / np.maximum(total, 1)[..., None]
-        middle = depth[times // 2 : h : times, times // 2 : w : times]
-        image = mean.astype(np.float32)
-        depth = np.where(total * 2 >= times * times, middle, np.float32(np.inf))
-        camera = replace(
-            camera, fl_x=camera.fl_x / times, fl_y=camera.fl_y / times, cx=camera.cx / times,
-            cy=camera.cy / times, w=w // times, h=h // times,
-        )  # fmt: skip
-    return Source(np.ascontiguousarray(image), depth.astype(np.float32), camera.K, camera.w2c_opencv)
-
-
-def _released(group: list[View], target: Camera, background: tuple[int, int, int], rule: Rule) -> Warped:
-    """A released rule from the nearest input, which is brought to the target's size as the release does."""
-    apart = [np.linalg.norm(_position(view) - target.position) for view in group]
-    view = group[int(np.argmin(apart))]
-    size = (target.w, target.h)
-    assert view.depth is not None
-    image = np.asarray(
-        Image.fromarray(np.rint(view.on(background) * 255).astype(np.uint8)).resize(
-            size, Image.Resampling.NEAREST
-        )
-    )
-    rows = np.minimum((np.arange(size[1]) + 0.5) * view.size[1] / size[1], view.size[1] - 1).astype(int)
-    columns = np.minimum((np.arange(size[0]) + 0.5) * view.size[0] / size[0], view.size[0] - 1).astype(int)
-    depth = view.depth[rows[:, None], columns]
-    # The released code knows no infinity; its own conversion ends at 500.
-    depth = np.where(np.isfinite(depth), depth, 500.0)
-    k = target.K.copy()
-    k[:2, 2] -= 0.5
-    assert view.camera is not None
-    warped, seen = forward_warp(image, depth, k, view.camera.w2c_opencv, target.w2c_opencv, rule)
-    return Warped(
-        warped.astype(np.float32) / 255, seen, np.zeros(seen.shape, np.float32), seen.astype(np.float32)
-    )
-
-
-def recaptured(view: View, camera: Camera, background: tuple[int, int, int]) -> Floats:
-    """A view on the pixels of a camera at the same place: scaled and cut, never warped; [H, W, 3]."""
-    own = view.camera
-    assert own is not None
-    zoom = own.fl_x / camera.fl_x
-    left, top = own.cx - camera.cx * zoom, own.cy - camera.cy * zoom
-    box = (left, top, left + camera.w * zoom, top + camera.h * zoom)
-    w, h = view.size
-    box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], w), min(box[3], h))
-    image = view.on(background)
-    if box == (0.0, 0.0, w, h) and (w, h) == (camera.w, camera.h):
-        return image
-    return resampled(image, (camera.w, camera.h), zoom > 1, box=box).clip(0, 1).astype(np.float32)
+def _has_alpha(sources: list[list[View]]) -> bool:
+    return any(view.alpha is not None for group in sources for view in group)
 
 
 def _given_at(group: list[View], camera: Camera, time: float) -> View | None:
@@ -212,10 +156,10 @@ def _distances(sources: list[list[View]], route: Route, rule: Rule) -> Array:
     if rule != "ours":
         if len(sources[0]) == 1:
             return distance_share(frames)
-        return translation_distances(poses, np.stack([_w2c(view) for view in sources[0]]))
+        return translation_distances(poses, np.stack([w2c(view) for view in sources[0]]))
     apart = []
     for pose, group in zip(poses, sources):
-        inputs = np.stack([_w2c(view) for view in group])
+        inputs = np.stack([w2c(view) for view in group])
         centre = [-p[:3, :3].T @ p[:3, 3] for p in (pose, *inputs)]
         angle = np.arccos(np.clip(inputs[:, 2, :3] @ pose[2, :3], -1, 1))
         away = np.linalg.norm(np.stack(centre[1:]) - centre[0], axis=-1) + route.distance * angle
@@ -263,13 +207,3 @@ def _check_overlap(seen: Mask, own: list[bool], route: Route) -> None:
             f"the path sees nothing of the input (largest seen share 0 %, the path goes {walked:.3g} units "
             "away): give another --path, or depth in the units of the cameras"
         )
-
-
-def _position(view: View) -> Array:
-    assert view.camera is not None
-    return view.camera.position
-
-
-def _w2c(view: View) -> Array:
-    assert view.camera is not None
-    return view.camera.w2c_opencv

@@ -43,6 +43,12 @@ class View:
         return shown.astype(np.float32)  # type: ignore[no-any-return]
 
     @property
+    def premultiplied(self) -> Floats:
+        """[H, W, 4], colours times alpha; alpha is 1 where the image has none."""
+        alpha = np.ones(self.image.shape[:2], np.float32) if self.alpha is None else self.alpha
+        return np.concatenate([self.image * alpha[..., None], alpha[..., None]], -1).astype(np.float32)
+
+    @property
     def solid_depth(self) -> Floats:
         """Depth where the image shows the object, else inf."""
         assert self.depth is not None

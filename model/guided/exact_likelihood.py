@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from orbit4d.model.guided.modes import Problem, kept
+from orbit4d.model.guided.modes import Problem, followed, kept
 
 Product = Callable[[Tensor], Tensor]
 
@@ -28,7 +28,7 @@ def exact_likelihood(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Te
     state = schedule.to_ve(x, i).detach()
     with torch.enable_grad():
         state.requires_grad_(True)
-        mu = problem.clean(state, i)
+        mu = followed(problem.clean(state, i))
     used = (problem.seen & (weights > 0)).to(mu.dtype)
     spread = sigma**2 / (1 + sigma**2)
     noise = spread * (1 - weights) / weights.clamp(min=torch.finfo(weights.dtype).tiny)

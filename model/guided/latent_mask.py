@@ -9,9 +9,18 @@ from scipy import ndimage
 Mask = npt.NDArray[np.bool_]
 
 
-def latent_mask(
-    seen: Mask, factor: int = 8, grow: int | None = None, share: float | None = None
-) -> tuple[Mask, Mask]:
+def mask_for(seen: Mask, factor: int) -> tuple[Mask, Mask]:
+    """`latent_mask` with numbers that fit latents of `factor` pixels.
+
+    Growth is 2 pixels for each 8 of `factor`, so none for latents of fewer: those of our own runs are blocks
+    of pixels that nothing bleeds into, and 2 pixels would leave nothing of a small object. There any unseen
+    pixel makes a latent unseen: a block holds its pixels as they are, and one across a silhouette would pin
+    colours filled in from the object where the background is.
+    """
+    return latent_mask(seen, factor, factor // 8 * 2, 0.2 if factor >= 8 else 1 / factor**2)
+
+
+def latent_mask(seen: Mask, factor: int = 8, grow: int = 2, share: float = 0.2) -> tuple[Mask, Mask]:
     """Pixels that stay, and latents that are seen.
 
     What is unseen grows by a square of 2 grow + 1, because an encoder lets it bleed into what is beside; a
@@ -21,11 +30,8 @@ def latent_mask(
     Args:
         seen: bool [..., H, W], H and W multiples of `factor`.
         factor: pixels per latent.
-        grow: pixels; None: 2 for each 8 of `factor`, so none for latents of fewer: those of our own runs are
-            blocks of pixels that nothing bleeds into, and 2 pixels would leave nothing of a small object.
-        share: of unseen pixels from which a latent is unseen; None: 0.2, and any unseen pixel for latents of
-            fewer than 8: a block holds its pixels as they are, and one across a silhouette would pin colours
-            filled in from the object where the background is.
+        grow: pixels.
+        share: of unseen pixels from which a latent is unseen.
 
     Returns:
         bool [..., H, W] and [..., H / factor, W / factor].
@@ -36,9 +42,6 @@ def latent_mask(
     h, w = seen.shape[-2:]
     if h % factor or w % factor:
         raise ValueError(f"seen: {w} x {h} is no multiple of {factor}")
-    grow = factor // 8 * 2 if grow is None else grow
-    if share is None:
-        share = 0.2 if factor >= 8 else 1 / factor**2
     square = np.ones((1,) * (seen.ndim - 2) + (2 * grow + 1,) * 2, dtype=bool)
     kept = ~ndimage.binary_dilation(~seen, square) if grow else seen.copy()
     blocks = kept.reshape(*seen.shape[:-2], h // factor, factor, w // factor, factor)

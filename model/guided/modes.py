@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -41,8 +43,12 @@ class Problem:
     """bool [B or 1, 1, F, h, w]"""
     settings: Settings
     generator: torch.Generator | None
-    whole: tuple[int, ...]
-    """Frames that the released rules take as given, hidden parts included."""
+    table: npt.NDArray[np.float64]
+    """Weights [N, F]."""
+    whole: Tensor
+    """bool [B or 1, 1, F, h, w]: what the released rules take as given, hidden parts included."""
+    two_views: bool
+    """Whether the last frame is given too."""
     left_out: list[tuple[int, list[int]]] = field(default_factory=list)
     """Of "worldforge", appended to: a step, and the channels that kept the model's own estimate there."""
 
@@ -51,9 +57,19 @@ class Problem:
         """N."""
         return len(self.schedule.sigmas) - 1
 
+    @property
+    def prediction(self) -> str:
+        """Space of the outputs that the schedule's steps take."""
+        told = getattr(self.schedule, "prediction", None) or getattr(self.denoiser, "prediction", None)
+        return told or "x0"
+
     def sigma(self, i: int) -> float:
         """Noise level before step i."""
         return float(self.schedule.sigmas[i])
+
+    def shares(self, i: int, least: float = 0.0) -> Tensor:
+        """Weights of step i in float64 [1, 1, F, 1, 1], at least `least`: counts are cut off from them."""
+        return torch.from_numpy(self.table[i].clip(least, 1.0)).to(self.warp.device).view(1, 1, -1, 1, 1)
 
     def output(self, x: Tensor, i: int) -> Tensor:
         """The denoiser's output at the state x before step i, in the schedule's space."""
@@ -86,7 +102,7 @@ def posterior(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tensor:
     state = schedule.to_ve(x, i).detach()
     with torch.enable_grad():
         state.requires_grad_(True)
-        mu = problem.clean(state, i)
+        mu = followed(problem.clean(state, i))
         pull = torch.where(problem.seen, weights, torch.zeros_like(weights))
         loss = (pull * (mu - problem.warp).square()).sum((1, 2, 3, 4)) / pull.sum((1, 2, 3, 4)).clamp(
             min=1e-30
@@ -104,10 +120,12 @@ def repo_direct(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tensor:
     says.
     """
     schedule = problem.schedule
+    # Of two views the release floors the weights here too.
+    shares = problem.shares(i, problem.settings.clamp if problem.two_views else 0.0)
     with torch.no_grad():
         raw = problem.output(x, i)
         mu = schedule.to_x0(raw, i, x)
-        x0 = torch.where(chosen(problem, mu, weights), problem.warp, mu)
+        x0 = torch.where(chosen(problem, mu, shares), problem.warp, mu)
         return schedule.step(kept(raw, schedule.from_x0(x0, i, x), weights), i, x)
 
 
@@ -122,12 +140,11 @@ def repo_posterior(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tens
         raw: Tensor | None = None
         if bool((weights == 0).any()) or not hasattr(problem.denoiser, "conditional"):
             raw = problem.output(x, i)
-        floored = weights.clamp(settings.clamp, 1.0)
+        floored = problem.shares(i, settings.clamp)
         gradient = torch.zeros_like(state)
         for rows, columns in reversed(tiles(state.shape[-2], state.shape[-1], settings.tile_row)):
-            part = replace(
-                problem, warp=problem.warp[..., rows, columns], seen=problem.seen[..., rows, columns]
-            )
+            cut = {k: getattr(problem, k)[..., rows, columns] for k in ("warp", "seen", "whole")}
+            part = replace(problem, **cut)
             mu = _conditional(problem, i, state, raw, rows, columns)
             away = torch.where(chosen(part, mu, floored), mu - part.warp, torch.zeros_like(mu))
             gradient[..., rows, columns] = unit_deviation(away)
@@ -180,13 +197,18 @@ def chosen(problem: Problem, mu: Tensor, weights: Tensor) -> Tensor:
     rows = distance.permute(0, 2, 1, 3, 4).reshape(b, f, -1)
     ordered = rows.sort(-1).values
     hidden = (~seen).sum((1, 3, 4))
-    share = weights.view(1, f).double().expand(b, f)
+    share = weights.view(1, f).expand(b, f)
     taken = (share * (c * h * w - hidden)).long() + hidden
     cut = ordered.gather(-1, ((taken - 1) % rows.shape[-1])[..., None])
     picked = (rows <= cut).reshape(b, f, c, h, w).permute(0, 2, 1, 3, 4) & seen
-    for frame in problem.whole:
-        picked[:, :, frame] = True
-    return picked
+    return picked | problem.whole
+
+
+def followed(mu: Tensor) -> Tensor:
+    """An estimate as it is. ValueError where autograd did not follow the denoiser."""
+    if not mu.requires_grad:
+        raise ValueError("this mode takes gradients through the denoiser, which autograd does not follow")
+    return mu
 
 
 def unit_deviation(gradient: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from orbit4d.model.guided import modes, worldforge
 from orbit4d.model.guided.exact_likelihood import exact_likelihood
 from orbit4d.model.guided.modes import Problem, Settings
-from orbit4d.model.guided.schedules import as_schedule
+from orbit4d.model.guided.schedules import as_schedule, decreasing
 
 Mode = Literal["dgs", "posterior", "exact-likelihood", "worldforge", "repo-dgs", "repo-posterior", "none"]
 #: One guided step: the state after it.
@@ -100,8 +100,9 @@ def guided_sample(
     Args:
         denoiser: `denoiser(x, sigma) -> x0`, the clean estimate [B, C, F, h, w] of the variance-exploding
             state x = x0 + sigma n. It may carry `output(x, i)`, the network's output in the schedule's own
-            space and for its own state (then nothing is converted in unguided steps), and `conditional(x,
-            sigma)`, an estimate without classifier-free guidance, for "repo-posterior".
+            space and for its own state (then nothing is converted in unguided steps), with `prediction`,
+            "eps", "v", "x0" or "flow", of that output; and `conditional(x, sigma)`, an estimate without
+            classifier-free guidance, for "repo-posterior".
         schedule: a `Schedule`, or N + 1 decreasing levels for Euler steps on the variance-exploding state.
         x: starting noise [B, C, F, h, w] in the schedule's own state (VE: sigmas[0] times unit noise).
         warp: encoded warp [B or 1, C, F, h, w]; what is unseen is ignored.
@@ -125,10 +126,14 @@ def guided_sample(
         x at the schedule's last level, float32 (float64 where x is): half precision stays in the denoiser.
 
     Raises:
-        ValueError: for shapes that do not fit, weights that are NaN or outside [0, 1], an unknown mode.
+        ValueError: for shapes that do not fit, levels that do not decrease, weights that are NaN or outside
+            [0, 1], an unknown mode.
     """
-    steps = as_schedule(schedule)
-    count = len(steps.sigmas) - 1
+    # Without `output` the denoiser says clean estimates, whatever it predicts inside.
+    told = getattr(denoiser, "prediction", None) if hasattr(denoiser, "output") else None
+    steps = as_schedule(schedule, told)
+    levels = decreasing(steps.sigmas, loose=True)
+    count = len(levels) - 1
     x = x if x.dtype == torch.float64 else x.float()
     if x.ndim != 5:
         raise ValueError(f"x: needs [B, C, F, h, w], got {tuple(x.shape)}")
@@ -137,13 +142,13 @@ def guided_sample(
         raise ValueError(f"mode: {', '.join(MODES)}; not {mode!r}")
     table = weight_table(None if name == "none" else lam, count, x.shape[2])
     settings = Settings(iterations, lr, clamp, omega, until, products, tile_row, soften)
-    problem = _problem(denoiser, steps, x, warp, seen, table, settings, generator)
+    problem = _problem(denoiser, steps, x, warp, seen, table, settings, generator, name)
     problem = problem if left_out is None else replace(problem, left_out=left_out)
     for i in range(count):
         if table[i].any():
             weights = torch.from_numpy(table[i]).to(x.device, x.dtype).view(1, 1, -1, 1, 1)
             # Pure noise (VideoMV's image schedule may start there) has no variance-exploding view to move in.
-            rule = RULES[name] if np.isfinite(steps.sigmas[i]) else AT_PURE_NOISE.get(name, RULES[name])
+            rule = RULES[name] if np.isfinite(levels[i]) else AT_PURE_NOISE.get(name, RULES[name])
             x = rule(problem, i, x, weights).detach()
         else:
             with torch.no_grad():
@@ -178,6 +183,7 @@ def _problem(
     table: npt.NDArray[np.float64],
     settings: Settings,
     generator: torch.Generator | None,
+    mode: str,
 ) -> Problem:
     b, c, f, h, w = x.shape
     if warp is None or seen is None:
@@ -191,8 +197,13 @@ def _problem(
             f"seen: needs bool [{b} or 1, 1, {f}, {h}, {w}], got {tuple(seen.shape)} {seen.dtype}"
         )
     mask = seen.to(x.device)
-    known = torch.where(mask, warp.to(x.device, x.dtype), torch.zeros((), dtype=x.dtype, device=x.device))
-    if not torch.isfinite(known).all():
+    warp = warp.to(x.device, x.dtype)
+    if not torch.isfinite(torch.where(mask, warp, torch.zeros((), dtype=x.dtype, device=x.device))).all():
         raise ValueError("warp: is not finite where it is seen")
-    whole = (0, f - 1) if f > 1 and (table[:, -1] == 1).all() else (0,)
-    return Problem(denoiser, steps, known, mask, settings, generator, whole)
+    # The released rules take the first frame as given, hidden parts included.
+    whole = torch.zeros(1, 1, f, 1, 1, dtype=torch.bool, device=x.device)
+    whole[:, :, 0] = mode.startswith("repo-")
+    taken = (mask | whole) & torch.isfinite(warp).all(1, keepdim=True)
+    known = torch.where(taken, warp, torch.zeros((), dtype=x.dtype, device=x.device))
+    two_views = f > 1 and bool((table[:, -1] == 1).all()) and bool(mask[:, :, -1].all())
+    return Problem(denoiser, steps, known, mask, settings, generator, table, taken & whole, two_views)

@@ -54,14 +54,16 @@ class Schedule(Protocol):
 class EulerVE:
     """Euler steps on the variance-exploding state (Karras et al. 2022); outputs are clean estimates.
 
+    Those of another `prediction` are converted: "eps" x - sigma o, "flow" (x - sigma o) / (1 + sigma), and
+    "v" as Stable Video Diffusion's.
+
     Raises:
-        ValueError: for levels that are no decreasing [N + 1].
+        ValueError: for levels that are no decreasing [N + 1], and another prediction.
     """
 
-    prediction: Prediction = "x0"
-
-    def __init__(self, sigmas: npt.ArrayLike | Tensor) -> None:
+    def __init__(self, sigmas: npt.ArrayLike | Tensor, prediction: Prediction = "x0") -> None:
         self.sigmas = decreasing(sigmas)
+        self.prediction = known_prediction(prediction)
 
     def to_ve(self, x: Tensor, i: int) -> Tensor:
         return x
@@ -70,14 +72,24 @@ class EulerVE:
         return x
 
     def to_x0(self, output: Tensor, i: int, x: Tensor) -> Tensor:
-        return output
+        s = float(self.sigmas[i])
+        if self.prediction == "eps":
+            return x - s * output
+        if self.prediction == "v":
+            return x / (s * s + 1) - output * (s / (s * s + 1) ** 0.5)
+        return (x - s * output) / (1 + s) if self.prediction == "flow" else output
 
     def from_x0(self, x0: Tensor, i: int, x: Tensor) -> Tensor:
-        return x0
+        s = float(self.sigmas[i])
+        if self.prediction == "eps":
+            return (x - x0) / s
+        if self.prediction == "v":
+            return (x / (s * s + 1) - x0) * ((s * s + 1) ** 0.5 / s)
+        return (x - x0) / s - x0 if self.prediction == "flow" else x0
 
     def step(self, output: Tensor, i: int, x: Tensor) -> Tensor:
         here, there = float(self.sigmas[i]), float(self.sigmas[i + 1])
-        return x + ((x - output) / here) * (there - here)
+        return x + ((x - self.to_x0(output, i, x)) / here) * (there - here)
 
 
 class ScaledSchedule(ABC):
@@ -97,9 +109,7 @@ class ScaledSchedule(ABC):
         self.a, self.s = (np.asarray(c, dtype=np.float64) for c in (a, s))
         with np.errstate(divide="ignore"):
             self.sigmas: Levels = decreasing(self.s / self.a, loose=True)
-        if prediction not in PREDICTIONS.values():
-            raise ValueError(f"prediction: eps, v, x0 or flow, not {prediction!r}")
-        self.prediction, self.velocity = prediction, velocity
+        self.prediction, self.velocity = known_prediction(prediction), velocity
 
     def to_ve(self, x: Tensor, i: int) -> Tensor:
         return x / float(self.a[i])
@@ -227,8 +237,15 @@ def decreasing(sigmas: npt.ArrayLike | Tensor, *, loose: bool = False) -> Levels
     return levels
 
 
-def as_schedule(schedule: Any) -> Schedule:
+def known_prediction(prediction: Prediction) -> Prediction:
+    """As it is. ValueError for another one."""
+    if prediction not in PREDICTIONS.values():
+        raise ValueError(f"prediction: eps, v, x0 or flow, not {prediction!r}")
+    return prediction
+
+
+def as_schedule(schedule: Any, prediction: Prediction | None = None) -> Schedule:
     """A schedule as it is; a plain array of N + 1 levels as Euler steps on the VE state."""
     if isinstance(schedule, torch.Tensor | np.ndarray | list | tuple):
-        return EulerVE(schedule)
+        return EulerVE(schedule, prediction or "x0")
     return schedule  # type: ignore[no-any-return]

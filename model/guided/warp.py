@@ -32,7 +32,7 @@ class Source:
     """An image with its depth and camera."""
 
     image: Floats
-    """[h, w, C], straight colours."""
+    """[h, w, C], straight colours. Where it is float64, so is all that is computed from it."""
     depth: Floats
     """[h, w], along the axis; not finite where nothing is known."""
     K: Array
@@ -88,7 +88,7 @@ def forward_warp(
     check_depth(depth)
     if rule != "ours":
         return repo_warp(image, np.asarray(depth, dtype=np.float64), k, first, second, rule)
-    source = Source(image.astype(np.float32), depth.astype(np.float32), k, first)
+    source = Source(image.astype(np.float64), depth.astype(np.float64), k, first)
     warped = warp_to(source, k, second, (image.shape[1], image.shape[0]))
     if image.dtype == np.uint8:
         return np.rint(np.clip(warped.image, 0, 255)).astype(np.uint8), warped.seen
@@ -123,20 +123,17 @@ def warp_to(
         where = torch.device(device.removeprefix("torch:"))
         return Warped(*warp_planes(u, v, z, valid, source.depth, source.image, size, soft, where))
     w, h = size
-    channels = source.image.shape[2]
+    channels, real = source.image.shape[2], u.dtype
     given = Seen(u, v, z, valid, source.depth, np.ascontiguousarray(source.image))
-    drawn = Surface(_zeros(h, w), _zeros(h, w, channels), _zeros(h, w))
+    drawn = Surface(np.zeros((h, w), real), np.zeros((h, w, channels), real), np.zeros((h, w), real))
     facing = np.zeros(source.depth.shape, np.uint8)
     surface(given, np.float32(1) / z, drawn, facing)
-    splatted = Points(np.full((h, w), np.inf, np.float32), _zeros(h, w), _zeros(h, w, channels))
+    weights, colours = np.zeros((h, w), real), np.zeros((h, w, channels), real)
+    splatted = Points(np.full((h, w), np.inf, real), weights, colours)
     points(given, facing, soft, splatted)
     covered = np.zeros((h, w), np.bool_)
     joined(drawn, splatted, covered)
     return Warped(drawn.out, covered, splatted.far, drawn.stretch)
-
-
-def _zeros(*shape: int) -> Floats:
-    return np.zeros(shape, np.float32)
 
 
 def warp_sources(
@@ -207,7 +204,8 @@ def _projected(source: Source, K: Array, w2c: Array) -> tuple[Floats, Floats, Fl
     safe = np.where(valid, z, 1)
     u = (K[0, 0] * at[0] + K[0, 1] * at[1] + K[0, 2] * at[2]) / safe
     v = (K[1, 0] * at[0] + K[1, 1] * at[1] + K[1, 2] * at[2]) / safe
-    return u.astype(np.float32), v.astype(np.float32), safe.astype(np.float32), valid
+    real = np.float64 if source.image.dtype == np.float64 else np.float32
+    return u.astype(real), v.astype(real), safe.astype(real), valid
 
 
 def _centre(w2c: Array) -> Array:

@@ -69,8 +69,9 @@ def _triangle(
     seen: Seen, q: Floats, target: Surface, facing: npt.NDArray[np.uint8], r0: int, c0: int, r1: int, c1: int,
     r2: int, c2: int,
 ) -> None:  # fmt: skip
-    """One triangle, unless it spans a step in depth or turns away. Depth and colour are interpolated in
-    1/z. `facing` of its corners notes whether it is whole (1) and whether it is turned here (2).
+    """One triangle, unless it spans a step in depth or turns away. 1/z is interpolated; colours are linear
+    in the pixels of the source, as the homography of a plane asks: weighted by its depth over the target.
+    `facing` of its corners notes whether it is whole (1) and whether it is turned here (2).
     """
     u, v, depth, colour = seen.u, seen.v, seen.depth, seen.colour
     near, out, stretch = target
@@ -99,6 +100,7 @@ def _triangle(
     share = min(one, inverse)
     edge = np.float32(-1e-6)
     q0, q1, q2 = q[r0, c0], q[r1, c1], q[r2, c2]
+    p0, p1, p2 = q0 * d0, q1 * d1, q2 * d2
     for y in range(top, bottom + 1):
         py = np.float32(y) + half
         for x in range(left, right + 1):
@@ -108,14 +110,14 @@ def _triangle(
             b2 = one - b0 - b1
             if b0 < edge or b1 < edge or b2 < edge:
                 continue
-            w0, w1, w2 = b0 * q0, b1 * q1, b2 * q2
-            here = w0 + w1 + w2
+            here = b0 * q0 + b1 * q1 + b2 * q2
             if here <= near[y, x]:
                 continue
             near[y, x] = here
             stretch[y, x] = share
-            far = one / here
-            w0, w1, w2 = w0 * far, w1 * far, w2 * far
+            w0, w1, w2 = b0 * p0, b1 * p1, b2 * p2
+            whole = one / (w0 + w1 + w2)
+            w0, w1, w2 = w0 * whole, w1 * whole, w2 * whole
             for c in range(out.shape[2]):
                 out[y, x, c] = w0 * colour[r0, c0, c] + w1 * colour[r1, c1, c] + w2 * colour[r2, c2, c]
 

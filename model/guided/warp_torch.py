@@ -27,11 +27,13 @@ def warp_planes(
     u, v with depth z in a target of `size` (width, height); as surface, points and joined of `warp_kernels`.
     """
     w, h = size
-    on = [torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in (u, v, z, depth, valid)]
+    on = [torch.from_numpy(np.ascontiguousarray(a, np.float32)).to(device) for a in (u, v, z, depth)]
+    on.append(torch.from_numpy(np.ascontiguousarray(valid)).to(device))
     flat_u, flat_v, flat_z = (a.reshape(-1) for a in on[:3])
-    rows = torch.from_numpy(colour).to(device).reshape(-1, colour.shape[2])
+    rows = torch.from_numpy(colour.astype(np.float32, copy=False)).to(device).reshape(-1, colour.shape[2])
     corners = _triangles(on[3], on[4])
-    near, drawn, stretch, facing = _surface(flat_u, flat_v, 1 / flat_z, corners, rows, w, h)
+    inverse = torch.stack([1 / flat_z, on[3].reshape(-1) / flat_z], -1)
+    near, drawn, stretch, facing = _surface(flat_u, flat_v, inverse, corners, rows, w, h)
     usable = on[4].reshape(-1) & (facing != 1)
     far, weight, splat = _points(flat_u, flat_v, flat_z, usable, rows, w, h, soft)
     on_surface = near > 0
@@ -67,7 +69,10 @@ def _triangles(depth: Tensor, valid: Tensor) -> Tensor:
 def _surface(
     u: Tensor, v: Tensor, q: Tensor, corners: Tensor, rows: Tensor, w: int, h: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """1/z [H W] of what is drawn, its colours, its stretch; and `facing` of source pixels."""
+    """1/z [H W] of what is drawn, its colours, its stretch; and `facing` of source pixels.
+
+    q [h w, 2]: 1/z, and the depth in the source over z, by which colours are interpolated.
+    """
     x, y = u[corners], v[corners]
     area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (y[:, 1] - y[:, 0]) * (x[:, 2] - x[:, 0])
     facing = torch.zeros(len(u), dtype=torch.int32, device=u.device)
@@ -91,20 +96,20 @@ def _surface(
         share = _barycentric(x[owner], y[owner], area[owner], column + 0.5, row + 0.5)
         inside = (share >= -1e-6).all(1)
         owner, pixel, share = owner[inside], (row * w + column)[inside], share[inside]
-        parts.append((owner, pixel, share * q[corners[owner]]))
+        parts.append((owner, pixel, share * q[corners[owner], 0], share * q[corners[owner], 1]))
     drawn = torch.zeros(h * w, rows.shape[1], device=u.device)
     stretch = torch.zeros(h * w, device=u.device)
-    for _, pixel, each in parts:
+    for _, pixel, each, _ in parts:
         near.scatter_reduce_(0, pixel, _sum(each), "amax")
     first = torch.full((h * w,), len(area), device=u.device)
-    for owner, pixel, each in parts:
+    for owner, pixel, each, _ in parts:
         best = _sum(each) == near[pixel]
         first.scatter_reduce_(0, pixel[best], owner[best], "amin")
-    for owner, pixel, each in parts:
+    for owner, pixel, each, colours in parts:
         # Barycentric edges may draw nothing nearer than 0.
         best = (_sum(each) == near[pixel]) & (first[pixel] == owner) & (near[pixel] > 0)
-        owner, pixel, each = owner[best], pixel[best], each[best]
-        each = each * (1 / near[pixel])[:, None]
+        owner, pixel, each = owner[best], pixel[best], colours[best]
+        each = each * (1 / _sum(each))[:, None]
         drawn[pixel] = (each[..., None] * rows[corners[owner]]).sum(1)
         stretch[pixel] = (1 / area[owner]).clamp(max=1)
     return near, drawn, stretch, facing

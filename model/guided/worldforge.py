@@ -30,7 +30,7 @@ def refined(problem: Problem, i: int, x: Tensor, weights: Tensor) -> Tensor:
         noise = torch.randn(x.shape, generator=problem.generator, dtype=x.dtype, device=_home(problem, x))
         again = kept(x, schedule.from_ve(fused + sigma * noise.to(x.device), i), weights)
         second = problem.output(again, i)
-        if schedule.prediction == "flow":
+        if problem.prediction == "flow":
             output = self_corrected(second, first, problem.settings.omega)
         else:
             # The published rule compares predictions of noise, whatever the network predicts.

@@ -10,15 +10,19 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from orbit4d.app.cli import command as umbrella
 from orbit4d.compose.cli.novel_view import command
 from orbit4d.compose.completion.depths import estimated
 from orbit4d.compose.completion.inputs import Given, read_inputs
-from orbit4d.compose.completion.novel_view import Request
+from orbit4d.compose.completion.novel_view import Made, Request
 from orbit4d.compose.completion.routes import Asked, route
 from orbit4d.compose.completion.seen import sight
+from orbit4d.compose.completion.sources import as_source
 from orbit4d.compose.completion.view import view_of
+from orbit4d.compose.completion.writing import shown
 from orbit4d.datasets import orbit
 from orbit4d.datasets.cameras.transforms import cameras_record, read_transforms
+from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.videos.video import read_video
 from orbit4d.recon4d import reconstruct
@@ -73,6 +77,13 @@ def test_an_image_becomes_a_video_with_all_it_promises(picture, tiny_svd, tmp_pa
     seen = np.asarray(Image.open(tmp_path / "view" / "seen" / "001.png"))
     later = np.asarray(Image.open(tmp_path / "view" / "confidence" / "001.png"))
     assert set(np.unique(seen)) == {0, 255} and later[seen == 255].mean() > later[seen == 0].max()
+    # The image's alpha is warped with it: clear where nothing is seen, as the report says.
+    warp = np.asarray(Image.open(tmp_path / "view" / "warp" / "001.png"))
+    assert set(np.unique(warp[..., 3])) == {0, 255} and not warp[warp[..., 3] == 0].any()
+    assert report["alpha"] == {
+        "warp": "premultiplied RGBA", "composed_on": [255, 255, 255], "frames": "opaque",
+    }  # fmt: skip
+    assert "alpha is warped with the colours" in said
     # A finished one is not replaced unasked.
     again = call(image, "--depth", depth, "--model", tiny_svd, "--out", out)
     assert "is there already" in str(again.exception)
@@ -221,6 +232,41 @@ def _view(drawn, camera, name="view"):
     return replace(view_of(rgba, name), camera=camera, depth=depth)
 
 
+def test_composing_commutes_with_the_warp(drawn):
+    """A warp of premultiplied RGBA laid on a colour is the warp of the image that lies on it already."""
+    camera = orbit(24, size=(64, 64))[0]
+    view = _view(drawn, camera)
+    soft = np.linspace(0.55, 1, 64, dtype=np.float32)[:, None] * view.alpha
+    view = replace(view, alpha=soft)
+    way = route(Asked("ellipse:0.3,2,4", 4, (64, 64)), Given((view,), False))
+    alphas = []
+    for background in ((255, 255, 255), (10, 90, 30)):
+        opaque = replace(
+            view, image=view.on(background), alpha=None, depth=np.where(soft > 0.5, view.depth, np.inf)
+        )
+        both = [sight(Given((v,), False), way, False, 8, 1, background) for v in (view, opaque)]
+        assert np.array_equal(both[0].seen, both[1].seen) and both[1].alpha is None
+        assert 0.1 < both[0].seen[3].mean() < 0.9
+        assert np.abs(both[0].frames - both[1].frames)[both[0].seen].max() < 1e-5
+        alphas.append(both[0].alpha)
+        made = Made(None, way, both[0], background, {})
+        straight = shown(made)[1:][both[0].seen[1:]]
+        assert straight[:, 3].min() > 0.5 and straight[:, 3].max() <= 1
+        # What is stored is straight again: laid on the background it is what the model was shown.
+        behind = np.array(background) / 255
+        again = straight[:, :3] * straight[:, 3:] + behind * (1 - straight[:, 3:])
+        assert np.abs(again - both[0].frames[1:][both[0].seen[1:]]).max() < 1e-5
+    assert np.array_equal(*alphas)
+    half = replace(view, image=np.repeat(np.repeat(view.image, 4, 0), 4, 1))
+    fine = replace(
+        half, alpha=np.repeat(np.repeat(soft, 4, 0), 4, 1), camera=camera.resized(256, 256),
+        depth=np.repeat(np.repeat(view.depth, 4, 0), 4, 1),
+    )  # fmt: skip
+    reduced = as_source(fine, camera, with_alpha=True)
+    assert np.allclose(reduced.image, view.premultiplied, atol=1e-6)
+    assert np.array_equal(reduced.depth, view.solid_depth)
+
+
 def test_wan_and_an_orbit_run_make_views_too(picture, tiny_wan, tmp_path):
     image, depth = picture
     done(
@@ -232,23 +278,29 @@ def test_wan_and_an_orbit_run_make_views_too(picture, tiny_wan, tmp_path):
     assert read_video(tmp_path / "w.mp4").frames.shape == (5, 64, 64, 3)
 
 
-def refused(tmp_path, words, *arguments):
-    before = sorted(tmp_path.rglob("*"))
-    result = call(*arguments, "--out", tmp_path / "no.mp4")
-    assert isinstance(result.exception, InputError | SystemExit), result.exception
-    text = str(result.exception) if isinstance(result.exception, InputError) else result.output
-    assert (words in text and "\n" not in text.strip()) or isinstance(result.exception, SystemExit), text
-    assert words in text, text
-    assert sorted(tmp_path.rglob("*")) == before
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """`refused(words, ...)`: the command, run as a shell does, says one line, exits 2 and writes nothing."""
+
+    def check(words, *arguments):
+        before = sorted(tmp_path.rglob("*"))
+        out = tmp_path / "new" / "no.mp4"
+        code = run(umbrella, ["novel-view", *map(str, arguments), "--out", str(out)], "orbit4d")
+        said = capsys.readouterr().err.strip()
+        assert code == 2 and said.startswith("error: ") and "\n" not in said and "\r" not in said, said
+        assert words in said, said
+        assert sorted(tmp_path.rglob("*")) == before
+
+    return check
 
 
-def test_bad_input_is_one_line_and_nothing_is_written(picture, tiny_svd, tmp_path):
+def test_bad_input_is_one_line_and_nothing_is_written(picture, tiny_svd, tmp_path, refused):
     image, depth = picture
     good = np.load(depth)
     model = ("--model", tiny_svd, "--steps", 1)
     known = (image, "--depth", depth, *model)
     np.save(tmp_path / "small.npy", good[:32])
-    refused(tmp_path, "depth is 64x32, its image is 64x64", image, "--depth", tmp_path / "small.npy", *model)
+    refused("depth is 64x32, its image is 64x64", image, "--depth", tmp_path / "small.npy", *model)
     for name, value, words in (
         ("nan", np.nan, "1 values are NaN"),
         ("negative", -1, "1 values are negative"),
@@ -256,28 +308,31 @@ def test_bad_input_is_one_line_and_nothing_is_written(picture, tiny_svd, tmp_pat
         bad = good.copy()
         bad[0, 0] = value
         np.save(tmp_path / f"{name}.npy", bad)
-        refused(tmp_path, words, image, "--depth", tmp_path / f"{name}.npy", *model)
+        refused(words, image, "--depth", tmp_path / f"{name}.npy", *model)
     np.save(tmp_path / "empty.npy", np.full_like(good, np.inf))
-    refused(tmp_path, "no value is finite", image, "--depth", tmp_path / "empty.npy", *model)
-    refused(tmp_path, "no depth", image, *model)
-    refused(tmp_path, "no such image", tmp_path / "absent.png", *model)
-    refused(tmp_path, "no such folder", image, "--depth", depth, "--model", tmp_path / "absent")
-    refused(tmp_path, "model_index.json", image, "--depth", depth, "--model", tmp_path)
-    refused(tmp_path, "4 frames", *known, "--frames", 5)
-    refused(tmp_path, "multiples of 8", *known, "--size", "60x64")
-    refused(tmp_path, "write 3 numbers", *known, "--path", "ellipse:1,2")
-    refused(tmp_path, "--path spiral", *known, "--path", "spiral")
-    refused(tmp_path, "two inputs", *known, "--path", "between")
-    refused(tmp_path, "inside the object", *known, "--path", "line:0.3,0,0.02")
-    refused(tmp_path, "write three positive numbers", *known, "--v", "1,2")
-    refused(tmp_path, "no root is valid", *known, "--schedule", "repo", "--v", "0.1,1,1")
-    refused(tmp_path, "--schedule cubic", *known, "--schedule", "cubic")
+    refused("no value is finite", image, "--depth", tmp_path / "empty.npy", *model)
+    refused("no depth", image, *model)
+    refused("no such image", tmp_path / "absent.png", *model)
+    refused("no such folder", image, "--depth", depth, "--model", tmp_path / "absent")
+    refused("model_index.json", image, "--depth", depth, "--model", tmp_path)
+    refused("4 frames", *known, "--frames", 5)
+    refused("multiples of 8", *known, "--size", "60x64")
+    refused("write 3 numbers", *known, "--path", "ellipse:1,2")
+    refused("--path spiral", *known, "--path", "spiral")
+    refused("two inputs", *known, "--path", "between")
+    refused("inside the object", *known, "--path", "line:0.3,0,0.02")
+    refused("write three positive numbers", *known, "--v", "1,2")
+    refused("no root is valid", *known, "--schedule", "repo", "--v", "0.1,1,1")
+    refused("--schedule cubic", *known, "--schedule", "cubic")
     turned = [type(c)(_turned(c.c2w), *c.intrinsics) for c in orbit(4, size=(64, 64), azimuth0_deg=180.0)]
     (tmp_path / "away.json").write_text(json.dumps(cameras_record(turned, [0] * 4)))
-    refused(tmp_path, "sees nothing of the input", *known, "--path", tmp_path / "away.json")
+    refused("sees nothing of the input", *known, "--path", tmp_path / "away.json")
+    # The path goes around a point far behind the object, which it leaves beside every frame.
+    beside = ("--path", "line:50,10,60", "--radius", 60)
+    refused("largest seen share 0 %, the path goes 61.6 units", *known, *beside)
     (tmp_path / "two.json").write_text(json.dumps(cameras_record(orbit(2, size=(64, 64)), [0, 0])))
-    refused(tmp_path, "2 cameras for 1 images", *known, "--cameras", tmp_path / "two.json")
-    refused(tmp_path, "2 cameras for 4 frames", *known, "--path", tmp_path / "two.json")
+    refused("2 cameras for 1 images", *known, "--cameras", tmp_path / "two.json")
+    refused("2 cameras for 4 frames", *known, "--path", tmp_path / "two.json")
 
 
 def _turned(c2w):

@@ -82,6 +82,17 @@ def test_released_roots_are_a_quarter_too_small() -> None:
     assert valid.any() and np.abs(rest).max() < 1e-9
 
 
+def test_one_frame_given_frames_and_no_frame_to_guide() -> None:
+    sigmas = np.geomspace(700, 0.01, 10)
+    assert guidance_weights(sigmas, [0.5]).shape == (9, 1)
+    for rule in ("closed", "repo"):
+        both = guidance_weights(sigmas, [0.0, 0.4, 0.0], rule=rule)
+        assert (both[:, [0, 2]] == 1).all() and both.dtype == np.float64
+        assert (guidance_weights(sigmas, np.zeros(3), rule=rule) == 1).all()
+    # Of given views alone every triple is as good: the first one.
+    assert search_guidance(sigmas, np.zeros(3)) == pytest.approx((0.001, 50.0, 10.0))
+
+
 def test_bad_input() -> None:
     for sigmas, distances, v, words in (
         ([1.0], [0.5], (1, 1, 1), "two finite levels"),

@@ -16,8 +16,8 @@ from diffusers import (
 
 from orbit4d.model import guided_sample
 from orbit4d.model.guided.gating.channels import channel_scores, left_out
-from orbit4d.model.guided.modes import kept
-from orbit4d.model.guided.sampler import RULES
+from orbit4d.model.guided.modes import Settings, chosen, kept
+from orbit4d.model.guided.sampler import RULES, _problem
 from orbit4d.model.guided.schedules import DDIM, DiffusersSchedule, EulerVE, FlowEuler, ScaledSchedule
 from orbit4d.model.guided.soft_mask import soft_mask
 from orbit4d.model.guided.worldforge import self_corrected
@@ -310,6 +310,114 @@ def test_one_value_gets_exactly_the_weight() -> None:
         assert torch.allclose(out, mu + w * (2.0 - mu), rtol=0, atol=1e-12)
 
 
+def test_full_weight_of_the_released_rule_replaces_what_is_seen_and_no_more(gaussian, known) -> None:
+    """A weight of 1 in the last frame makes no given view of it: its hidden values stay the model's."""
+    warp, seen = known
+    x, levels = start(6, 700), karras(30)
+    direct, replaced = (
+        guided_sample(gaussian, levels, x, warp, seen, 1.0, mode) for mode in ("dgs", "repo-dgs")
+    )
+    # A blend of full weight and a replacement differ by rounding.
+    assert torch.allclose(direct, replaced, rtol=0, atol=1e-9)
+    assert replaced[:, :, 3].abs().max() > 0.1
+
+
+def test_two_views_floor_the_weights_of_the_released_rule(gaussian, known) -> None:
+    """With a last frame that is given, weights below `clamp` count as `clamp`; else they stand."""
+    warp, seen = (part.clone() for part in known)
+    seen[:, :, 1:] = True
+    x, levels = start(3, 10.0), karras(6, 0.01, 10.0)
+    outs = {}
+    for last in (1.0, 0.9):
+        for low in (0.05, 0.6):
+            lam = np.full((6, 4), low)
+            lam[:, 0], lam[:, 3] = 1.0, last
+            outs[last, low] = guided_sample(gaussian, levels, x, warp, seen, lam, "repo-dgs", clamp=0.6)
+    assert torch.equal(outs[1.0, 0.05], outs[1.0, 0.6])
+    assert not torch.equal(outs[0.9, 0.05], outs[0.9, 0.6])
+
+
+def test_float32_counts_as_float64_does(gaussian) -> None:
+    """0.7 of ten values are seven: in float32 0.7 is less, and one would be lost."""
+    warp = torch.arange(10.0).view(1, 1, 1, 1, 10)
+    seen = torch.ones(1, 1, 1, 1, 10, dtype=torch.bool)
+    lam = np.array([[0.7]])
+    problem = _problem(None, EulerVE([1.0, 0.0]), warp, warp, seen, lam, Settings(), None, "dgs")
+    picked = chosen(problem, torch.zeros_like(warp), problem.shares(0))
+    assert picked.flatten().tolist() == [True] * 7 + [False] * 3
+
+
+class Bare:
+    """A schedule with what the interface names, and nothing else."""
+
+    def __init__(self, t: np.ndarray) -> None:
+        inner = FlowEuler(t)
+        self.sigmas, self.step = torch.from_numpy(inner.sigmas), inner.step
+        self.to_ve, self.from_ve, self.to_x0, self.from_x0 = (
+            inner.to_ve, inner.from_ve, inner.to_x0, inner.from_x0,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", RULES)
+def test_a_schedule_needs_no_more_than_the_interface(mode: str, gaussian, known) -> None:
+    """The space of outputs may be the denoiser's to say: then "worldforge" corrects in it."""
+    warp, seen = known
+    t = np.linspace(0.98, 0.02, 8)
+    x = start(2, 1.0)
+
+    class Flow(Gaussian):
+        prediction = "flow"
+
+    outs = [
+        guided_sample(
+            Flow(gaussian.covariance), schedule, x, warp, seen, 0.6, mode, torch.Generator().manual_seed(2)
+        )
+        for schedule in (Bare(t), FlowEuler(t))
+    ]
+    assert torch.equal(*outs)
+    falling = Bare(t)
+    falling.sigmas = falling.sigmas.flip(0)
+    with pytest.raises(ValueError, match="decrease"):
+        guided_sample(gaussian, falling, x, warp, seen, 0.6, mode)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v", "flow", "x0"])
+def test_plain_levels_take_any_prediction(prediction: str, gaussian, known) -> None:
+    """A network that carries its raw output is sampled as one that says clean estimates."""
+    warp, seen = known
+    levels = karras(12, 0.01, 20.0)
+    space = EulerVE(levels, prediction)
+
+    class Raw:
+        def __init__(self) -> None:
+            self.prediction = prediction
+
+        def output(self, x: torch.Tensor, i: int) -> torch.Tensor:
+            return space.from_x0(gaussian(x, float(levels[i])), i, x)
+
+    x = start(3, 20.0)
+    for lam in (0.0, 0.6):
+        raw, clean = (guided_sample(d, levels, x, warp, seen, lam) for d in (Raw(), gaussian))
+        assert torch.allclose(raw, clean, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("mode", RULES)
+def test_one_frame_all_seen_or_none(mode: str) -> None:
+    one = Gaussian(correlated(1))
+    levels, x = karras(6, 0.01, 20.0), 20 * torch.randn(2, 1, 1, 1, 2, dtype=torch.float64)
+    warp = torch.tensor([0.5, -0.4], dtype=torch.float64).view(1, 1, 1, 1, 2)
+    every = torch.ones(1, 1, 1, 1, 2, dtype=torch.bool)
+    plain = guided_sample(one, levels, x, None, None, None)
+    for seen in (every, ~every):
+        g = torch.Generator().manual_seed(0)
+        out = guided_sample(one, levels, x, warp, seen, 1.0, mode, g)
+        assert torch.isfinite(out).all() and out.shape == x.shape
+        if seen.any() and mode in ("dgs", "exact-likelihood", "repo-dgs"):
+            assert torch.allclose(out, warp.expand_as(out), rtol=0, atol=1e-9)
+        if not seen.any() and mode in ("dgs", "posterior", "exact-likelihood"):
+            assert torch.allclose(out, plain, rtol=0, atol=1e-12)
+
+
 def test_the_released_posterior_needs_no_gradient(known) -> None:
     class NoGradient(torch.autograd.Function):
         @staticmethod
@@ -326,6 +434,8 @@ def test_the_released_posterior_needs_no_gradient(known) -> None:
         lambda x, s: NoGradient.apply(x), karras(5, 0.01, 10), x, warp, seen, 0.7, "repo-posterior"
     )
     assert torch.isfinite(out).all()
+    with pytest.raises(ValueError, match="autograd does not follow"):
+        guided_sample(lambda x, s: 0.5 * x.detach(), [10.0, 1.0, 0.0], x, warp, seen, 0.7, "posterior")
     with pytest.raises(AssertionError, match="was asked for"):
         guided_sample(lambda x, s: NoGradient.apply(x), karras(5, 0.01, 10), x, warp, seen, 0.7, "posterior")
 
