@@ -10,10 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from orbit4d.compose.characters.concepts import Clip
 from orbit4d.compose.cli.measuring import film_metrics
 from orbit4d.compose.cli.options import encoder_of
-from orbit4d.compose.cli.parts import Part, Wanted, joined, metres_for, played
-from orbit4d.compose.cli.writing import keep_places, write_composition
+from orbit4d.compose.cli.parts import Part, Wanted, joined, metres_for, other_paces, played
+from orbit4d.compose.cli.writing import as_before, keep_places, kept_gains, relit, write_composition
 from orbit4d.compose.director.chat import ChatDirector, ChatSettings
 from orbit4d.compose.director.directing import direct, spelling_lines
 from orbit4d.compose.director.on_ground import place_all
@@ -38,6 +39,8 @@ WROTE = {
     "chat": "chat (the spec of an earlier run)",
     "recorded": "recorded (no language model ran)",
 }
+#: Options that came later.
+LATER = ("encoder", "refine_model", "tau_units", "depth_model", "relight", "rig_moment")
 
 
 def with_scene(spec: Spec, wanted: Wanted) -> Spec:
@@ -83,7 +86,7 @@ def produce(
     write_json(out / "request.json", asdict(wanted))
     write_json(out / "spec.json", spec.as_json())
     kept = cache or out / "concepts"
-    parts = [played(spec, picked, library, kept) for picked in chosen]
+    parts = [played(spec, picked, library, kept, wanted.rig_moment) for picked in chosen]
     lines = assemble(spec, parts, wanted, out, kept, asked=done.chat)
     lines[0] = f"director  {done.who}"
     lines[1:1] = [*(f"          {note}" for note in done.notes), *spelling_lines(done)]
@@ -102,7 +105,7 @@ def refuse_other(out: Path, wanted: Wanted) -> None:
         held = json.loads(path.read_text(encoding="utf-8"))
         # A run of a version that knew fewer options had their defaults.
         held = {
-            **{key: getattr(Wanted, key) for key in ("encoder", "refine_model", "tau_units", "depth_model")},
+            **{key: getattr(Wanted, key) for key in LATER},
             **held,
         }
         asked = json.loads(json.dumps(asdict(wanted)))
@@ -129,8 +132,16 @@ def assemble(
     is the director that answers where everybody stands, None where the rules plan it.
     """
     seconds = wanted.frames / wanted.fps
+    parts = [as_before(part, kept, but) for part in parts]
     casts = [_cast(spec, part) for part in parts]
-    placed = plan(spec, casts, seconds, wanted.seed, _given(wanted))
+    by_actor = {part.picked.actor: part for part in parts}
+
+    def kin(actor: int) -> list[Clip]:
+        return other_paces(by_actor[actor]) if kept is None or actor == but else []
+
+    placed = plan(spec, casts, seconds, wanted.seed, _given(wanted), kin)
+    clips = {one.actor: one.cast.clip for one in placed.placed}
+    parts = [replace(part, clip=clips[part.picked.actor]) for part in parts]
     bounds: list[str] = []
     if asked is not None:
         bounds += _asked_places(asked, spec, placed, wanted)
@@ -140,7 +151,11 @@ def assemble(
         bounds += _by_prior(spec, parts, placed, wanted)
     elif wanted.refine == "geometry":
         bounds += refined(placed, wanted.tau_units)
-    write_composition(spec, parts, placed, wanted, out, cache, kept)
+    gains: dict[int, tuple[float, float, float]] = {}
+    if wanted.relight:
+        gains, said = relit(parts, placed, wanted.scene == "none", kept_gains(kept, but))
+        bounds += said
+    write_composition(spec, parts, placed, wanted, out, cache, kept, gains)
     film = load_composition(out)
     _, speed = filmed(film, out)
     metrics = film_metrics(placed, {p.picked.actor: p.character for p in parts}, film)

@@ -66,7 +66,7 @@ def swap_film(
     write_json(out / "request.json", asdict(wanted))
     write_json(out / "spec.json", changed.as_json())
     cache = cache or out / "concepts"
-    parts = [played(changed, picked, library, cache) for picked in chosen]
+    parts = [played(changed, picked, library, cache, wanted.rig_moment) for picked in chosen]
     tracks = None if scene or path or place_anew else film
     lines = assemble(changed, parts, wanted, out, cache, tracks, actor)
     if scene:
