@@ -1,4 +1,5 @@
-"""make bench-compose: three films of three prompts, what their feet do, and how fast they are made.
+"""make bench-compose: three films of three prompts, what their feet do, and how fast they are made; then who
+of two actors that cross covers which pixel, against Blender.
 
 Assets are those of ../shared/pool beside the checkout (or `--library actions.csv`). Concepts that are not
 in `--cache` are fitted first, which is timed apart; then each film is made again from the cache. Kept are
@@ -13,6 +14,8 @@ import json
 import tempfile
 import time
 from pathlib import Path
+
+from parts.compose_occlusion import occlusion
 
 from orbit4d.compose.cli.production import Wanted, produce
 from orbit4d.compose.cli.swapping import swap_film
@@ -69,6 +72,8 @@ def main() -> None:
     kept = unchanged(out / "film1", out / "swapped")
     print(f"swap of actor 0: {kept} files of other concepts are bit for bit what they were")
     print(f"films in {out}")
+    if asked.library is None:
+        occlusion(beside / "pool", cache)
 
 
 def unchanged(film: Path, swapped: Path) -> int:

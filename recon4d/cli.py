@@ -33,7 +33,7 @@ EXPORTS = (
     short_help="Turn an orbit video into explicit 4D Gaussians.",
     on_interrupt=RESUMED,
     groups={
-        "Input and output": "--out --static --mask --matte --rig --force",
+        "Input and output": "--out --static --mask --matte --rig --rig-moment --force",
         "Several cameras": "--layout --ring --sync --hold-cameras --hold-times --allow-missing",
         "Cameras": "--cameras --static-cameras --static-time --orbit --radius --fov --elevation "
         "--refine-cameras",
@@ -100,6 +100,11 @@ EXPORTS = (
     help="Asset that DATASET:uid was rendered from: its static orbit is fitted and moved by the asset's own "
     "skeleton.",
 )  # fmt: skip
+@click.option(
+    "--rig-moment", default="first", show_default=True, metavar="first|auto|ACTION",
+    help="Static orbit that --rig fits: the action's own (first), that of another action of the asset, or "
+    "auto: the one in which its limbs touch least.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Take a --rig that is not the file that was rendered.")
 @click.option(
     "--preset",
@@ -163,6 +168,7 @@ def recon4d(
     allow_missing: bool,
     matte: str,
     rig: str | None,
+    rig_moment: str,
     force: bool,
     preset: str,
     resolution: int | None,
@@ -216,10 +222,12 @@ def recon4d(
 
         refuse_beside(static, cameras, static_cameras, mask, steps)
         scene = reconstruct_rigged(
-            source, rig, out, settings, seed, threads=threads, device=device, force=force
+            source, rig, out, settings, seed, threads=threads, device=device, force=force, moment=rig_moment
         )
         _tell(scene, out)
         return
+    if rig_moment != "first":
+        raise click.UsageError("--rig-moment goes with --rig")
     scene = reconstruct(
         source,
         out,

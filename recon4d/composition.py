@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from orbit4d.datasets.cameras.camera import Camera, focal_from_fov
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.remote import local_path
 from orbit4d.recon4d import rotations
 from orbit4d.recon4d import scene as scenes
+from orbit4d.recon4d.deformation.building import StillField
 from orbit4d.recon4d.deformation.field import Deformation
 from orbit4d.recon4d.deformation.rigs.harmonics_turn import turned_harmonics
 from orbit4d.recon4d.deformation.rigs.rig import quaternions
@@ -134,13 +136,28 @@ class Part:
     scene: Scene
     track: Track | None = None
     action: str = ""
+    gain: tuple[float, float, float] | None = None
+    """What red, green and blue are multiplied by; None leaves every bit as it is."""
+
+    @property
+    def blur(self) -> float | None:
+        """Variance, world units squared, that the low-pass of its fit gave every Gaussian; None: no fit.
+
+        Gaussians are fitted with `eps2d` px² added to what they cover. Seen from farther away as many px² are
+        more of the object, which would look swollen.
+        """
+        seen = self.scene.cameras
+        if not seen or self.track is None:
+            return None
+        at = [(np.linalg.norm(c.c2w[:3, 3]) / c.fl_x) ** 2 for c in seen]
+        return float(self.scene.eps2d * np.median(at) * self.track.scale**2)
 
     @torch.no_grad()
     def at(self, seconds: float) -> Gaussians:
         """Its Gaussians in the world at a time of the film, on the CPU."""
         if self.track is None:
             return self.scene.at(0.0)
-        posed = self._posed(self.track.clip_seconds(seconds))
+        posed = lit(self._posed(self.track.clip_seconds(seconds)), self.gain)
         point, turn = self.track.place(seconds)
         return placed(posed, self.track.scale, turn, point, self.track.ground)
 
@@ -195,6 +212,16 @@ def placed(gaussians: Gaussians, scale: float, turn: Floats, point: Floats, grou
     return found
 
 
+def lit(gaussians: Gaussians, gain: Sequence[float] | None) -> Gaussians:
+    """Every colour, seen from anywhere, times a gain of each channel."""
+    if gain is None:
+        return gaussians
+    rgb = torch.tensor(gain, dtype=torch.float32, device=gaussians.means.device)
+    # Without harmonics a colour is clamped before it is drawn; so it is before it is multiplied.
+    colors = gaussians.colors if gaussians.sh_degree else gaussians.colors.clamp(0, 1)
+    return replace(gaussians, colors=colors * rgb, harmonics=gaussians.harmonics * rgb)
+
+
 def union(parts: Sequence[Gaussians]) -> Gaussians:
     """All Gaussians in one set, in order; those without harmonics get zeros where others have them."""
     most = max(part.harmonics.shape[1] for part in parts)
@@ -204,6 +231,38 @@ def union(parts: Sequence[Gaussians]) -> Gaussians:
         rows.append(replace(part, harmonics=torch.nn.functional.pad(part.harmonics, (0, 0, 0, lacking))))
     names = Gaussians.names()
     return Gaussians(**{name: torch.cat([getattr(row, name) for row in rows]) for name in names})
+
+
+#: Least distance, world units, at which a low-pass is looked at.
+_NEAREST = 1e-3
+
+
+def _depth(gaussians: Gaussians, camera: Camera) -> Tensor:
+    """[N] distances along the viewing axis, float32."""
+    axis, origin = (torch.tensor(camera.c2w[:3, k], dtype=torch.float32) for k in (2, 3))
+    return ((origin - gaussians.means.cpu()) @ axis).clamp(min=_NEAREST)
+
+
+def _own_px2(part: Part, gaussians: Gaussians, camera: Camera) -> float | None:
+    """Variance in px² that a part's own low-pass has at its distance from a camera."""
+    if part.blur is None:
+        return None
+    middle = float(_depth(gaussians, camera).mean())
+    return part.blur * (camera.fl_x / middle) ** 2
+
+
+def blurred(gaussians: Gaussians, variance: Tensor) -> Gaussians:
+    """Gaussians with a variance [] or [N], world units squared, added along every direction."""
+    if not bool((variance > 0).any()):
+        return gaussians
+    more = variance.to(gaussians.means.device).reshape(-1, 1)
+    logs = 0.5 * torch.log(torch.exp(2.0 * gaussians.log_scales) + more)
+    return replace(gaussians, log_scales=logs)
+
+
+def drawn_as(scene: Composition, gaussians: Gaussians, eps2d: float) -> Scene:
+    """A scene of a set that stands still."""
+    return Scene(gaussians.to(scene.gaussians.means.device), StillField(), eps2d=eps2d)
 
 
 class PartsField(Deformation):
@@ -228,6 +287,33 @@ class Composition(Scene):
     shots: list[tuple[Camera, float]] = field(default_factory=list)
     """The director's camera and time, a frame each."""
     fps: float = 24.0
+
+    def render(self, camera: Camera, time: float) -> npt.NDArray[np.float32]:
+        """Straight RGBA, float32 [H, W, 4] in [0, 1]; colour is 0 where alpha is below 1/255."""
+        return drawn_as(self, *self.as_drawn(camera, time)).render(camera, time)
+
+    @torch.no_grad()
+    def as_drawn(self, camera: Camera, time: float) -> tuple[Gaussians, float]:
+        """(the set, the variance in px² added to each) that one call of the rasteriser draws of a moment.
+
+        Every fitted concept has the low-pass of its fit, in its own size, whatever its distance; what was not
+        fitted has the usual one.
+        """
+        assert isinstance(self.field, PartsField)
+        posed = [part.at(float(time) * self.field.seconds) for part in self.parts]
+        if all(part.blur is None for part in self.parts):
+            return union(posed), self.eps2d
+        own = [_own_px2(part, g, camera) for part, g in zip(self.parts, posed, strict=True)]
+        least = min([self.eps2d, *(px2 for px2 in own if px2 is not None)])
+        rows = []
+        for part, g, px2 in zip(self.parts, posed, own, strict=True):
+            if px2 is None:
+                depth = _depth(g, camera)
+                rows.append(blurred(g, (self.eps2d - least) * (depth / camera.fl_x) ** 2))
+            else:
+                share = 0.0 if px2 == 0 else (px2 - least) / px2
+                rows.append(blurred(g, torch.tensor((part.blur or 0.0) * share)))
+        return union(rows), least
 
     @classmethod
     def of(cls, parts: Sequence[Part], seconds: float, **more: Any) -> Composition:
@@ -269,7 +355,8 @@ def load_composition(root: Path) -> Composition:
             if key not in held:
                 held[key] = scenes.load_scene(root / "concepts" / key)
             track = None if row["track"] is None else track_of(row["track"])
-            parts.append(Part(key, held[key], track, row.get("action", "")))
+            gain = None if row.get("gain") is None else gain_of(row["gain"])
+            parts.append(Part(key, held[key], track, row.get("action", ""), gain))
         shots = [(camera_of(row), float(row["time"])) for row in record["camera"]]
         seconds, fps = float(record["seconds"]), float(record["fps"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -306,6 +393,14 @@ def track_of(record: dict[str, Any]) -> Track:
     ):
         raise ValueError("points or turns that are none")
     return Track(points, turns, **{name: record[name] for name in _NUMBERS})
+
+
+def gain_of(values: Any) -> tuple[float, float, float]:
+    """From composition.json. ValueError for what is no gain of three channels."""
+    r, g, b = (float(v) for v in values)
+    if not (np.isfinite([r, g, b]).all() and min(r, g, b) >= 0):
+        raise ValueError(f"gain {values}")
+    return r, g, b
 
 
 def times_at_points(track: Track) -> list[float]:

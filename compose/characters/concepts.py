@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +20,9 @@ from orbit4d.compose.characters.motion_swap import swapped
 from orbit4d.compose.characters.reading import read_character
 from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.scratch import scratch_folder
+from orbit4d.recon4d.deformation.building import StillField
 from orbit4d.recon4d.deformation.rigs.rig import Motion
+from orbit4d.recon4d.deformation.self_contact import self_contact
 from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.rigging.fit import bound_at, fit_static, static_settings
 from orbit4d.recon4d.fitting.scores import compared, renders
@@ -32,9 +36,22 @@ from orbit4d.render.planning.settings import RenderSettings
 
 #: Elevations, degrees, and views of the orbits that a concept is fitted to: the second sees backs and tops.
 ORBITS = ((0.0, 24), (40.0, 12))
+#: Width and height of its images, pixels.
+SIZE = 256
 #: Time that Blender may take for one orbit.
 TIMEOUT = 900.0
-_MADE = 1
+_MADE = 2
+#: Poses in which an asset may be fitted: `auto` is its rest pose where no limbs touch in it, else `first`,
+#: the first moment of its action.
+RIG_MOMENTS = ("auto", "rest", "first")
+#: Share of the surface that may touch itself in a rest pose that is taken.
+MOST_CONTACT = 0.01
+#: How far the box of the rest pose as read may be off the one that was rendered, its longest edge being 1.
+_SAME_BOX = 0.005
+
+#: Names of what is done in water or air, and on the ground.
+_AFLOAT = re.compile(r"(?i)swim|fly|flies|flight|hover|glid|float")
+_ON_FOOT = re.compile(r"(?i)walk|run|idle|gallop|jump|crawl")
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,8 @@ class Clip:
     """z of the lowest vertex at `SAMPLES` times of the clip."""
     slides: tuple[float, ...] = ()
     """What its feet slide by themselves at times evenly over the clip, as a share of its speed."""
+    floats: bool = False
+    """Whether it swims or flies: its name says so, or the asset does nothing on the ground."""
 
 
 #: Times at which a clip is looked at.
@@ -77,8 +96,8 @@ class Concept:
     """Whether it was fitted now, not taken from the cache."""
 
 
-def concept_key(path: str, action: int, moment: float | None, motion_of: str = "") -> str:
-    """32 hex digits of the asset's bytes, the time of the fit and the settings."""
+def concept_key(path: str, action: int, moment: str | None, motion_of: str = "") -> str:
+    """32 hex digits of the asset's bytes, the time of the fit (None: `auto`) and the settings."""
     digest = hashlib.sha256(Path(path).read_bytes())
     settings = static_settings(PRESETS["default"]).as_config()
     made = [_MADE, version("orbit4d"), ORBITS, settings, action, moment, motion_of]
@@ -86,12 +105,14 @@ def concept_key(path: str, action: int, moment: float | None, motion_of: str = "
     return digest.hexdigest()[:32]
 
 
-def fit_concept(path: str, uid: str, action: int, cache: Path, seed: int = 0) -> Concept:
-    """The asset fitted where an action starts; from the cache where it is there and whole.
+def fit_concept(
+    path: str, uid: str, action: int, cache: Path, seed: int = 0, moment: str = "auto"
+) -> Concept:
+    """The asset fitted in one pose, see `RIG_MOMENTS`; from the cache where it is there and whole.
 
-    Raises InputError for a file without a rig, WorkError where Blender fails.
+    Raises InputError for a file without a rig or without the pose, WorkError where Blender fails.
     """
-    key = concept_key(path, action, None)
+    key = concept_key(path, action, None if moment == "auto" else moment)
     folder = cache / key
     if (folder / "scene.json").is_file():
         try:
@@ -99,44 +120,90 @@ def fit_concept(path: str, uid: str, action: int, cache: Path, seed: int = 0) ->
         except (WorkError, InputError):
             print(f"concept {key[:8]} is damaged: made again")
             shutil.rmtree(folder)
-    frames, scale, centre, seconds = static_orbit(path, uid, action)
-    character = read_character(path, scale, centre)
+    seen = _seen(path, uid, action, moment)
     settings = static_settings(PRESETS["default"])
-    inputs = Inputs(frames, None, {}, [])
     with alone():
-        fit = fit_static(inputs, settings, seed, folder, {"concept": key})
-        motion = character.rig.motions[action]
-        field, binding = bound_at(fit.gaussians, character, motion.name, seconds, (motion.start, motion.end))
-        scene = Scene(fit.gaussians, field, frames.cameras, frames.time, eps2d=settings.eps2d)
-        scene.metrics["psnr_train"], scene.metrics["ssim_train"] = compared(
-            _still(scene, seconds, frames), frames
+        fit = fit_static(Inputs(seen.frames, None, {}, []), settings, seed, folder, {"concept": key})
+        motion = seen.character.rig.motions[action]
+        field, binding = bound_at(
+            fit.gaussians, seen.character, motion.name, seen.seconds, (motion.start, motion.end),
+            (None, 0.0) if seen.rest else None,
+        )  # fmt: skip
+        still = Scene(
+            fit.gaussians, StillField(), seen.frames.cameras, seen.frames.time, eps2d=settings.eps2d
         )
-    scene.metrics |= {"loose": binding.loose, "repaired_weights": character.surface.repaired}
+        scene = replace(still, field=field)
+        scene.metrics["psnr_train"], scene.metrics["ssim_train"] = compared(
+            renders(still, seen.frames), seen.frames
+        )
+    scene.metrics |= {"loose": binding.loose, "repaired_weights": seen.character.surface.repaired}
     scene.metrics |= {"n_gaussians": len(fit.gaussians), "seconds": round(fit.seconds, 2)}
-    scene.info |= {"uid": uid, "scale": scale, "centre": list(centre), "notes": list(character.notes)}
+    scene.info |= {"uid": uid, "scale": seen.scale, "centre": list(seen.centre)}
+    pose = "rest" if seen.rest else f"first moment of {motion.name}"
+    scene.info |= {"notes": list(seen.character.notes), "pose": pose}
     scene.save(folder)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return Concept(key, folder, scene, fresh=True)
 
 
-def _still(scene: Scene, seconds: float, frames: Frames) -> Any:
-    field: Any = scene.field
-    start, end = field.config["window"]
-    time = (seconds - start) / (end - start) if end > start else 0.0
-    return renders(scene, replace(frames, time=(time,) * len(frames)))
+@dataclass(frozen=True)
+class _Seen:
+    """An asset in one pose: what was rendered of it, and its rig in that world."""
+
+    frames: Frames
+    character: Character
+    scale: float
+    centre: tuple[float, ...]
+    seconds: float
+    rest: bool
 
 
-def static_orbit(path: str, uid: str, action: int) -> tuple[Frames, float, tuple[float, ...], float]:
-    """(frames, scale, centre, seconds) of an asset rendered where its action starts."""
+def _seen(path: str, uid: str, action: int, moment: str) -> _Seen:
+    """Render an asset in the pose that `moment` asks for, which `auto` chooses."""
+    if moment != "first" and (moment == "rest" or rest_is_free(read_character(path))):
+        frames, scale, centre, seconds = static_orbit(path, uid, None)
+        character = read_character(path, scale, centre)
+        posed = character.surface.posed(character.rig.maps(None, 0.0))
+        low, high = posed.min(axis=0), posed.max(axis=0)
+        # Framed so that the middle of its box is the origin, and the box 1 long.
+        if np.abs((low + high) / 2).max() <= _SAME_BOX and abs((high - low).max() - 1) <= _SAME_BOX:
+            return _Seen(frames, character, scale, centre, seconds, rest=True)
+        if moment == "rest":
+            raise InputError(
+                f"{path}: its rest pose as Blender shows it is not that of its nodes; take --rig-moment first"
+            )
+    frames, scale, centre, seconds = static_orbit(path, uid, action)
+    return _Seen(frames, read_character(path, scale, centre), scale, centre, seconds, rest=False)
+
+
+def rest_is_free(character: Character) -> bool:
+    """Whether an asset has a rest pose in which hardly any of its surface touches another part of it."""
+    maps = character.rig.maps(None, 0.0)
+    posed = character.surface.posed(maps)
+    if not np.isfinite(posed).all() or not np.ptp(posed, axis=0).min() > 0:
+        return False
+    return self_contact(character.surface, posed) <= MOST_CONTACT
+
+
+def static_orbit(path: str, uid: str, action: int | None) -> tuple[Frames, float, tuple[float, ...], float]:
+    """(frames, scale, centre, seconds) of an asset rendered around its action's first moment.
+
+    Without an action it is rendered as its file has it before any is played.
+    """
     found = []
     with scratch_folder() as scratch, BlenderChild() as child:
         for elevation, views in ORBITS:
             settings = RenderSettings(
-                frames=views, rigs=("static_orbit",), elevation_deg=elevation, normalise="union_box"
+                frames=views,
+                resolution=SIZE,
+                rigs=("static_orbit",),
+                elevation_deg=elevation,
+                normalise="union_box",
             )
             payload: dict[str, Any] = {
                 "path": str(Path(path).resolve()), "uid": uid, "settings": settings.as_config(), "threads": 2,
-                "scratch": scratch, "actions": [action], "sha256": "", "notes": [],
+                "scratch": scratch, "actions": None if action is None else [action], "rest": action is None,
+                "sha256": "", "notes": [],
                 "provenance": dict.fromkeys(("license", "author", "source_url", "caption", "split"), ""),
             }  # fmt: skip
             try:
@@ -182,7 +249,20 @@ def clip_of(character: Character, action: str) -> Clip:
         motion.name, motion.seconds, float(np.ptp(first[:, 2])), ground, float(np.linalg.norm(size[:2]) / 2),
         (float(half[0]), float(half[1])), float(posed[..., 2].max() - ground), walked,
         closes, tuple(float(z) for z in lowest), own_slides(times, vertices, walked),
+        floating([m.name for m in character.rig.motions], motion.name),
     )  # fmt: skip
+
+
+def floating(names: Sequence[str], action: str) -> bool:
+    """Whether an action of an asset with actions `names` is one over the ground."""
+
+    def says(words: re.Pattern[str], name: str) -> bool:
+        return words.search(name.rpartition("|")[2]) is not None
+
+    if says(_AFLOAT, action):
+        return True
+    grounded = any(says(_ON_FOOT, name) and not says(_AFLOAT, name) for name in names)
+    return any(says(_AFLOAT, name) for name in names) and not grounded
 
 
 def with_motion(concept: Concept, source: Character, motion: Motion, cache: Path, of: str) -> Concept:

@@ -10,20 +10,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orbit4d.compose.characters.concepts import Clip, Concept, clip_of, fit_concept, rest_action, with_motion
+from orbit4d.compose.characters.concepts import (
+    RIG_MOMENTS,
+    Clip,
+    Concept,
+    clip_of,
+    fit_concept,
+    rest_action,
+    with_motion,
+)
 from orbit4d.compose.characters.gltf_rig import Character, NeedsBlender, read_gltf
+from orbit4d.compose.characters.motion_swap import PLAIN
 from orbit4d.compose.characters.reading import read_character
 from orbit4d.compose.cli.options import open_libraries
 from orbit4d.compose.library.casting import Cast as Picked
 from orbit4d.compose.library.catalogue import Entry, Library
 from orbit4d.compose.library.credits import Credit, credit
-from orbit4d.compose.library.retrieval import action_fits, retrieve
+from orbit4d.compose.library.retrieval import action_fits, name_score, retrieve
+from orbit4d.compose.library.terms import words_of_name
 from orbit4d.compose.placement.planning import Cast as Placing
 from orbit4d.compose.placement.planning import natural_speed
 from orbit4d.compose.placement.sizes import metres_of
 from orbit4d.compose.spec import Actor, Spec
 from orbit4d.compose.strict_json import printable
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.recon4d.deformation.rigs.rig import Rig
+
+#: What goes on foot, and the least score of a name that says it: a synonym and a word besides.
+GAITS, NAMED = ("walk", "run"), 0.6
 
 #: Frames of a film, its seconds where a prompt says none, and those lost to setting off and arriving.
 MOST_FRAMES, SECONDS, EASE = 2000, 2.0, 0.25
@@ -49,6 +63,8 @@ class Wanted:
     refine_model: str = "sd15"
     tau_units: str = "scene"
     depth_model: str = ""
+    relight: bool = False
+    rig_moment: str = "auto"
 
     def __post_init__(self) -> None:
         if self.frames != 0 and not 2 <= self.frames <= MOST_FRAMES:
@@ -57,6 +73,8 @@ class Wanted:
             raise InputError(f"--fps {self.fps:g}: give 1 to 120")
         if not 32 <= self.size <= 2048:
             raise InputError(f"--size {self.size}: give 32 to 2048 pixels")
+        if self.rig_moment not in RIG_MOMENTS:
+            raise InputError(f"--rig-moment {self.rig_moment[:40]}: give {', '.join(RIG_MOMENTS)}")
 
 
 def joined(wanted: Wanted) -> Library:
@@ -145,27 +163,30 @@ def look_before(picked: Sequence[Picked]) -> None:
                 read_gltf(entry.file)  # refuses a file without a rig, and a damaged one
 
 
-def played(spec: Spec, picked: Picked, library: Library, cache: Path) -> Part:
+def played(spec: Spec, picked: Picked, library: Library, cache: Path, moment: str = "auto") -> Part:
     """The concept of an actor: fitted or from the cache, with another's motion where it lacks one."""
     entry, actor = picked.entry, spec.actors[picked.actor]
     path = Path(entry.file)
     character = read_character(str(path))
     names = [motion.name for motion in character.rig.motions]
-    concept = fit_concept(str(path), entry.uid, rest_action(names), cache)
+    concept = fit_concept(str(path), entry.uid, rest_action(names), cache, moment=moment)
     character = read_character(str(path), concept.scene.info["scale"], concept.scene.info["centre"])
     action, rows = entry.action, [credit("object", picked.actor, entry)]
     if entry.action not in names:
         action = names[min(entry.action_index, len(names) - 1)]
     note = ""
     if actor.action_given and not action_fits(actor.action, entry.uid, entry.action, library):
-        lent = _lent(actor.action, entry, library, concept, cache)
+        lent, why = _lent(actor.action, entry, library, concept, cache)
         if lent is None:
-            note = f"actor {actor.id}: no {actor.action[:40]} for it; {action} stands in"
+            if actor.action in GAITS:
+                # One that cannot run walks, before it slides along at rest.
+                action = next(iter(gaits_of(entry.uid, names).values()), action)
+            note = f"actor {actor.id}: no {actor.action[:40]} for it; {action} stands in{why}"
         else:
             concept, action, giver, rig = lent
             rows.append(credit("motion", picked.actor, giver, f"retargeted to {entry.uid}"))
             character = replace(character, rig=rig)
-            note = f"actor {actor.id}: {giver.action} of {giver.uid}, moved to its skeleton"
+            note = f"actor {actor.id}: {giver.action} of {giver.uid}, moved to its skeleton{why}"
     return Part(picked, concept, character, clip_of(character, action), tuple(rows), note)
 
 
@@ -180,9 +201,32 @@ def forget_concept(picked: Picked, cache: Path) -> None:
             shutil.rmtree(path.parent)
 
 
-def _lent(action: str, entry: Entry, library: Library, concept: Concept, cache: Path) -> Any:
-    """(concept, action, giver, rig) with a motion of an asset whose skeleton matches, else None."""
+def other_paces(part: Part) -> list[Clip]:
+    """Its best walk and its best run, but for the clip that it plays already."""
+    names = [motion.name for motion in part.character.rig.motions]
+    others = [name for name in gaits_of(part.picked.entry.uid, names).values() if name != part.clip.action]
+    return [clip_of(part.character, name) for name in others]
+
+
+def gaits_of(uid: str, names: Sequence[str]) -> dict[str, str]:
+    """The action that says best that it walks, and the one that it runs, of those that say it at all."""
+    of_object = set(words_of_name(uid))
+    found = {}
+    for gait in GAITS:
+        scores = [name_score(gait, name, of_object) for name in names]
+        best = max(range(len(names)), key=lambda i: (scores[i], -i), default=None)
+        if best is not None and scores[best] >= NAMED:
+            found[gait] = names[best]
+    return found
+
+
+def _lent(
+    action: str, entry: Entry, library: Library, concept: Concept, cache: Path
+) -> tuple[tuple[Concept, str, Entry, Rig] | None, str]:
+    """(concept, action, giver, rig) with a motion of an asset whose skeleton matches, else None; what is to
+    be said of the match, or why there is none."""
     tried: set[str] = set()
+    why = ""
     for uid, name, _ in retrieve(action, action, library):
         if (
             uid == entry.uid
@@ -196,8 +240,11 @@ def _lent(action: str, entry: Entry, library: Library, concept: Concept, cache: 
         try:
             source = read_character(giver.file)
             moved = with_motion(concept, source, source.rig.motion(name), cache, uid)
-        except InputError:
+        except InputError as error:
+            why = why or f" ({uid[:60]}: {error})"
             continue
         field: Any = moved.scene.field
-        return moved, name, giver, field.rig
-    return None
+        coverage = field.rig.motions[-1].facts["coverage"]
+        said = f" ({coverage:.0%} of the joints that it moves have a partner)" if coverage < PLAIN else ""
+        return (moved, name, giver, field.rig), said
+    return None, why

@@ -45,7 +45,8 @@ def _same_options() -> list[click.Parameter]:
         "Director": "--director --chat-url --chat-model --chat-timeout --chat-repairs",
         "Library": "--library --license --strict --encoder",
         "Plan": "--seed --json --out --cache --refresh",
-        "Film": "--scene --frames --fps --size --refine --refine-model --tau-units --depth-model",
+        "Scene": "--scene --refine --refine-model --tau-units --depth-model --relight --rig-moment",
+        "Film": "--frames --fps --size",
     },
 )
 @click.option("--json", "as_json", is_flag=True, help="Print spec and cast as JSON.")

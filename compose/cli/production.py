@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from orbit4d.compose.characters.concepts import Clip
 from orbit4d.compose.cli.measuring import film_metrics
 from orbit4d.compose.cli.options import encoder_of
 from orbit4d.compose.cli.parts import (
@@ -21,12 +22,20 @@ from orbit4d.compose.cli.parts import (
     look_before,
     metres_for,
     not_shown,
+    other_paces,
     played,
     refuse_length,
     sized,
 )
 from orbit4d.compose.cli.scenes import given_scene, ground_of, scene_line
-from orbit4d.compose.cli.writing import credits_of_film, keep_places, write_composition
+from orbit4d.compose.cli.writing import (
+    as_before,
+    credits_of_film,
+    keep_places,
+    kept_gains,
+    relit,
+    write_composition,
+)
 from orbit4d.compose.director.chat import ChatDirector, ChatSettings
 from orbit4d.compose.director.directing import direct, spelling_lines
 from orbit4d.compose.director.on_ground import place_all
@@ -51,6 +60,8 @@ WROTE = {
     "chat": "chat (the spec of an earlier run)",
     "recorded": "recorded (no language model ran)",
 }
+#: Options that came later.
+LATER = ("encoder", "refine_model", "tau_units", "depth_model", "relight", "rig_moment")
 
 
 def with_scene(spec: Spec, wanted: Wanted) -> Spec:
@@ -88,7 +99,7 @@ def produce(
         shutil.rmtree(out / "concepts", ignore_errors=True)
         for picked in chosen:
             forget_concept(picked, kept)
-    parts = [played(spec, picked, library, kept) for picked in chosen]
+    parts = [played(spec, picked, library, kept, wanted.rig_moment) for picked in chosen]
     lines = assemble(spec, parts, wanted, out, kept, asked=done.chat)
     lines[0] = f"director  {done.who}"
     lines[1:1] = [*(f"          {note}" for note in done.notes), *spelling_lines(done)]
@@ -133,7 +144,7 @@ def refuse_other(out: Path, wanted: Wanted) -> None:
             raise InputError(f"{path}: is damaged; give an empty or new folder as --out") from None
         # A run of a version that knew fewer options had their defaults.
         held = {
-            **{key: getattr(Wanted, key) for key in ("encoder", "refine_model", "tau_units", "depth_model")},
+            **{key: getattr(Wanted, key) for key in LATER},
             **held,
         }
         asked = json.loads(json.dumps(asdict(wanted)))
@@ -161,11 +172,19 @@ def assemble(
     `anew` is placed like one of a new film; `asked` is the director that answers where everybody stands,
     None where the rules plan it.
     """
+    parts = [as_before(part, kept, but) for part in parts]
     casts = [_cast(spec, part) for part in parts]
     bounds = not_shown(spec)
     wanted = sized(wanted, spec, casts, bounds)
     seconds = wanted.frames / wanted.fps
-    placed = plan(spec, casts, seconds, wanted.seed, given_scene(wanted.scene, wanted.seed))
+    by_actor = {part.picked.actor: part for part in parts}
+
+    def kin(actor: int) -> list[Clip]:
+        return other_paces(by_actor[actor]) if kept is None or actor == but else []
+
+    placed = plan(spec, casts, seconds, wanted.seed, given_scene(wanted.scene, wanted.seed), kin)
+    clips = {one.actor: one.cast.clip for one in placed.placed}
+    parts = [replace(part, clip=clips[part.picked.actor]) for part in parts]
     if asked is not None:
         bounds += _asked_places(asked, spec, placed, wanted)
     if kept is not None:
@@ -176,7 +195,11 @@ def assemble(
         bounds += _by_prior(spec, parts, placed, wanted)
     elif wanted.refine == "geometry":
         bounds += refined(placed, wanted.tau_units)
-    write_composition(spec, parts, placed, wanted, out, cache, kept)
+    gains: dict[int, tuple[float, float, float]] = {}
+    if wanted.relight:
+        gains, said = relit(parts, placed, wanted.scene == "none", kept_gains(kept, but))
+        bounds += said
+    write_composition(spec, parts, placed, wanted, out, cache, kept, gains)
     film = load_composition(out)
     _, speed = filmed(film, out)
     metrics = film_metrics(placed, {p.picked.actor: p.character for p in parts}, film)

@@ -18,7 +18,7 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
         "Input and output": "--out --cache --refresh --dry-run",
         "Library": "--library --license --strict --encoder",
         "Director": "--director --chat-url --chat-model --chat-timeout --chat-repairs --depth-model",
-        "Scene": "--scene --refine --refine-model --tau-units",
+        "Scene": "--scene --refine --refine-model --tau-units --relight --rig-moment",
         "Film": "--frames --fps --size --seed",
     },
 )
@@ -58,6 +58,15 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
     "scene's own depth.",
 )  # fmt: skip
 @click.option(
+    "--relight", is_flag=True,
+    help="Scale each actor's red, green and blue to the mean colour of its ground, by 0.5 to 2.",
+)  # fmt: skip
+@click.option(
+    "--rig-moment", type=click.Choice(["auto", "rest", "first"]), default="auto", show_default=True,
+    help="Pose in which an asset is fitted: rest (that of its file), first (the first time of its idle "
+    "action), or auto (rest where no limbs touch in it, else first).",
+)  # fmt: skip
+@click.option(
     "--frames", default=0, show_default="48, or as the prompt says", help="Frames of the film."
 )  # fmt: skip
 @click.option("--fps", default=24.0, show_default=True, help="Frames per second.")
@@ -68,7 +77,7 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
 def run(
     prompt: str, out: Path, libraries: tuple[str, ...], director: str, scene: str | None, refine: str,
     licences: str, cache: Path | None, strict: bool, encoder: str, refine_model: str, tau_units: str,
-    depth_model: str, frames: int, fps: float, size: int, seed: int,
+    depth_model: str, relight: bool, rig_moment: str, frames: int, fps: float, size: int, seed: int,
     chat_url: str, chat_model: str, chat_timeout: float, chat_repairs: int, refresh: bool,
     dry_run: bool | str,
 ) -> None:  # fmt: skip
@@ -90,6 +99,7 @@ def run(
     wanted = Wanted(
         prompt, found, director, scene, refine, tuple(p for p in licences.split(",") if p), strict,
         frames, fps, size, seed, encoder, refine_model, tau_units, depth_model,
+        relight, rig_moment,
     )  # fmt: skip
     chat = chat_settings(chat_url, chat_model, chat_timeout, chat_repairs, seed)
     if dry_run:

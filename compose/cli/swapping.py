@@ -65,7 +65,7 @@ def swap_film(
     write_json(out / "request.json", asdict(wanted))
     write_json(out / "spec.json", changed.as_json())
     cache = cache or out / "concepts"
-    parts = [played(changed, picked, library, cache) for picked in chosen]
+    parts = [played(changed, picked, library, cache, wanted.rig_moment) for picked in chosen]
     tracks = None if scene else film
     # As long as the film before, whatever its prompt says now.
     lines = assemble(

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from orbit4d.compose.characters.concepts import clip_of
+from orbit4d.compose.characters.relighting import LEAST, MOST, relighting_gain
 from orbit4d.compose.cli.measuring import boxes_of
 from orbit4d.compose.cli.parts import Part, Wanted
 from orbit4d.compose.cli.scenes import expert_scene
@@ -24,10 +26,13 @@ from orbit4d.compose.spec import Spec
 from orbit4d.datasets.core.atomic import write_json
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.model.guided.models.video_model import licence_of
-from orbit4d.recon4d.composition import FILE, FORMAT, camera_record, track_of, track_record
+from orbit4d.recon4d.composition import FILE, FORMAT, camera_record, gain_of, track_of, track_record
 from orbit4d.recon4d.deformation.building import StillField
 from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.scene import Scene
+
+#: What red, green and blue are multiplied by.
+Gain = tuple[float, float, float]
 
 
 def write_composition(
@@ -38,6 +43,7 @@ def write_composition(
     out: Path,
     cache: Path,
     kept: Path | None = None,
+    gains: dict[int, Gain] | None = None,
 ) -> None:
     """concepts/ and composition.json, which comes last but for scene.json."""
     folder = out / "concepts"
@@ -51,14 +57,16 @@ def write_composition(
         if not (folder / part.concept.key / "scene.json").is_file():
             shutil.copytree(cache / part.concept.key, folder / part.concept.key, dirs_exist_ok=True)
         if wanted.scene != "none":
-            # Drawn with the actor's own path and turn; nothing of it plays.
+            # Drawn with the actor's own path and turn, on the ground below it; nothing of it plays.
             key = still(shadow(1.7 * part.clip.half[0], 1.7 * part.clip.half[1]), folder)
-            track = track_record(replace(one.track, ground=0.0))
+            down = one.track.points - [0.0, 0.0, placed.above(one)]
+            track = track_record(replace(one.track, points=down, ground=0.0))
             rows.append({"concept": key, "role": "shadow", "actor": one.actor, "track": track})
         rows.append(
             {
                 "concept": part.concept.key, "role": "actor", "actor": one.actor, "member": one.member,
                 "uid": part.picked.entry.uid, "action": part.clip.action, "track": track_record(one.track),
+                **({"gain": list(gains[one.actor])} if gains and one.actor in gains else {}),
             }
         )  # fmt: skip
     boxes, forward, actors = boxes_of(placed, wanted.frames)
@@ -80,6 +88,46 @@ def write_composition(
     write_json(out / "scene.json", {"format": 1, "kind": "composition"})
 
 
+def relit(
+    parts: Sequence[Part], placed: Plan, bare: bool, kept: dict[int, Gain]
+) -> tuple[dict[int, Gain], list[str]]:
+    """Gain of each actor, and a line for each; `kept` are those of a film whose others stay as they are.
+
+    `bare`: the film has no scene.
+    """
+    if bare:
+        return {}, ["relight   nothing: the film has no scene; actors keep the light of their fit"]
+    gains, lines = dict(kept), []
+    for part in parts:
+        actor = part.picked.actor
+        if actor in gains:
+            continue
+        ones = [one for one in placed.placed if one.actor == actor]
+        way = np.concatenate([one.track.points - [0, 0, placed.above(one)] for one in ones])
+        actor_set = part.concept.scene.gaussians
+        found = relighting_gain(actor_set, placed.stage.gaussians, way, ones[0].cast.metres)
+        if found is None:
+            lines.append(f"relight   actor {actor}: no ground near its way; it keeps the light of its fit")
+            continue
+        r, g, b = (round(float(v), 4) for v in found[0])
+        gains[actor] = (r, g, b)
+        held = f" (held within {LEAST:g} to {MOST:g})" if found[1] else ""
+        lines.append(f"relight   actor {actor}: red {r:.2f}, green {g:.2f}, blue {b:.2f}{held}")
+    return gains, lines
+
+
+def kept_gains(film: Path | None, but: int | None) -> dict[int, Gain]:
+    """Gains that a film gives its actors, but for the one that is exchanged."""
+    if film is None:
+        return {}
+    rows = json.loads((film / FILE).read_text(encoding="utf-8"))["parts"]
+    return {
+        row["actor"]: gain_of(row["gain"])
+        for row in rows
+        if row["role"] == "actor" and row["actor"] != but and row.get("gain") is not None
+    }
+
+
 def marks_of(spec: Spec, placed: Plan) -> list[Mark]:
     """The landmarks that the prompt names, and when in the film each is to be seen."""
     going = {one.actor for one in placed.placed if one.going}
@@ -96,6 +144,18 @@ def _scene_of(film: Path) -> str | None:
     """Key of the scene of a film, None where it has none."""
     rows = json.loads((film / FILE).read_text(encoding="utf-8"))["parts"]
     return next((row["concept"] for row in rows if row["role"] == "scene"), None)
+
+
+def as_before(part: Part, film: Path | None, but: int | None) -> Part:
+    """The part with the clip that it plays in a film, unless it is the one that is exchanged."""
+    actor = part.picked.actor
+    if film is None or actor == but:
+        return part
+    rows = json.loads((film / FILE).read_text(encoding="utf-8"))["parts"]
+    action = next((row["action"] for row in rows if row["role"] == "actor" and row["actor"] == actor), None)
+    if action is None or action == part.clip.action:
+        return part
+    return replace(part, clip=clip_of(part.character, action))
 
 
 def keep_places(placed: Plan, film: Path, but: int | None, anew: bool = False) -> None:

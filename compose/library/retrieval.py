@@ -12,7 +12,7 @@ import numpy as np
 
 from orbit4d.compose.library.catalogue import Library, open_library
 from orbit4d.compose.library.features import Floats, ObjectIndex
-from orbit4d.compose.library.terms import actions_of, synonyms
+from orbit4d.compose.library.terms import actions_of, name_words, synonyms
 from orbit4d.datasets.core.errors import InputError
 
 #: Weight of the action beside the object, and the distance within which a fitting action decides.
@@ -99,6 +99,11 @@ def action_fits(query_action: str, uid: str, action: str, library: Library) -> b
     i = index.uids.index(uid)
     k = next(k for k, entry in enumerate(index.entries[i]) if entry.action == action)
     return _action_score(actions_of(query_action), index.action_words[i][k]) > 0
+
+
+def name_score(query_action: str, name: str, of_object: set[str]) -> float:
+    """How well an action's name says what is asked for, in [0, 1]; the object's own words do not count."""
+    return _action_score(actions_of(query_action), name_words(name, of_object))
 
 
 def _near_ones_that_can(

@@ -52,6 +52,8 @@ class Cast:
     clip: Clip
     metres: float
     """Height in the world."""
+    pace: float | None = None
+    """Metres a second that it goes, where another clip than the one asked for plays at that pace."""
 
     @property
     def scale(self) -> float:
@@ -106,8 +108,9 @@ def natural_speed(cast: Cast, actor: Actor, notes: list[str]) -> float:
     gait = cast.clip.gait
     if gait["usable"]:
         return float(gait["speed"] * gait["height"] * cast.scale)
-    pace = DEFAULT_SPEED.get(actor.action, WALK)
-    if actor.action not in FLOATING:
+    floats = actor.action in FLOATING or cast.clip.floats
+    pace = DEFAULT_SPEED.get(actor.action, DEFAULT_SPEED["swim"] if floats else WALK)
+    if not floats:
         notes.append(
             f"actor {actor.id}: the feet of {cast.clip.action} say no speed; {pace:g} heights a second "
             "stand in"
@@ -372,7 +375,7 @@ class Maker:
         self, actor: Actor, cast: Cast, points: Floats, turns: Floats, going: bool, speed: float, member: int
     ) -> Track:
         clip = cast.clip
-        floats = actor.action in FLOATING and not clip.gait["usable"]
+        floats = (actor.action in FLOATING or clip.floats) and not clip.gait["usable"]
         if floats:
             points = points + np.array([0, 0, 0.5 * cast.metres])
         length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())

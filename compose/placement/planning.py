@@ -6,11 +6,13 @@ played by the way that is walked, so that contacts stay where they are whatever 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
+from orbit4d.compose.characters.concepts import Clip
 from orbit4d.compose.placement.ground import Ground
 from orbit4d.compose.placement.individuals import (
     GOING,
@@ -30,19 +32,29 @@ from orbit4d.compose.spec import Spec
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.recon4d.gaussians import Gaussians
 
-__all__ = ["Cast", "Placed", "Plan", "landmark_word", "natural_speed", "plan"]
+__all__ = ["Cast", "Placed", "Plan", "in_step", "landmark_word", "natural_speed", "plan"]
+
+#: Share of a clip's own pace at which it still looks as it was made.
+SLOWEST, FASTEST = 0.7, 1.4
+#: The other clips by which an actor of the spec could go: its walk, its run.
+Kin = Callable[[int], Sequence[Clip]]
 
 
 def plan(
-    spec: Spec, casts: list[Cast], seconds: float, seed: int = 0, given: Gaussians | None = None
-) -> Plan:
+    spec: Spec, casts: list[Cast], seconds: float, seed: int = 0, given: Gaussians | None = None,
+    kin: Kin | None = None,
+) -> Plan:  # fmt: skip
     """Places, paths and times for every individual; same arguments, same plan.
 
     `given` is a scene of the user's, whose unit is taken as a metre; ways are as long as its ground allows.
-    WorkError where a scene has no ground, and where an actor finds no free place.
+    With `kin` an actor walks instead of running, or the other way round, where that is nearer to the pace
+    that is asked for: `Placed.cast` has the clip. WorkError where a scene has no ground, and where an actor
+    finds no free place.
     """
     notes: list[str] = []
-    speeds = _speeds(spec, casts, notes)
+    if kin is not None:
+        casts = in_step(spec, casts, kin, seconds, notes)
+    speeds = _speeds(spec, casts, seconds, notes)
     lengths = [0.0 if v == 0 else v * max(seconds - 0.25, 0.1) for v in speeds]
     if given is not None:
         return _on_scene(spec, casts, speeds, lengths, given, seconds, seed, notes)
@@ -96,7 +108,39 @@ def _on_scene(
     return Plan(stage, maker.all(), seconds, notes, ground, ways)
 
 
-def _speeds(spec: Spec, casts: list[Cast], notes: list[str]) -> list[float]:
+def in_step(spec: Spec, casts: list[Cast], kin: Kin, seconds: float, notes: list[str]) -> list[Cast]:
+    """The casts, each with the clip whose own pace is nearest to the one that is asked of it.
+
+    A clip keeps to 0.7 to 1.4 of its pace; only beyond it another is looked at.
+    """
+    found = []
+    for actor, cast, speed in zip(spec.actors, casts, _speeds(spec, casts, seconds, []), strict=True):
+        rate = rate_of(cast, speed)
+        if speed <= 0 or rate is None or SLOWEST <= rate <= FASTEST:
+            found.append(cast)
+            continue
+        best, nearest = cast, abs(float(np.log(rate)))
+        for clip in kin(actor.id):
+            other = replace(cast, clip=clip, pace=speed)
+            own = rate_of(other, speed)
+            if own is not None and abs(float(np.log(own))) < nearest - 1e-6:
+                best, nearest = other, abs(float(np.log(own)))
+        if best is not cast:
+            notes.append(
+                f"actor {actor.id}: {best.clip.action} instead of {cast.clip.action}, of whose own pace "
+                f"{speed:.2f} m/s is {rate:.2f}"
+            )
+        found.append(best)
+    return found
+
+
+def rate_of(cast: Cast, speed: float) -> float | None:
+    """Share of its own pace at which a clip plays that goes at `speed`, m/s; None where its feet say none."""
+    gait = cast.clip.gait
+    return speed / (gait["speed"] * gait["height"] * cast.scale) if gait["usable"] else None
+
+
+def _speeds(spec: Spec, casts: list[Cast], seconds: float, notes: list[str]) -> list[float]:
     """Metres a second of each actor of the spec, 0 for one that stays; pursuers keep their quarry's pace."""
     found = []
     for actor, cast in zip(spec.actors, casts, strict=True):
@@ -105,7 +149,12 @@ def _speeds(spec: Spec, casts: list[Cast], notes: list[str]) -> list[float]:
         if actor.relation is not None and actor.relation.kind == "facing":
             goes = False
         natural = natural_speed(cast, actor, notes) if goes else 0.0
-        found.append(natural * actor.speed.factor if actor.speed.mps is None or not goes else actor.speed.mps)
+        asked = natural * actor.speed.factor
+        if goes and actor.distance_m is not None:
+            asked = actor.distance_m / max(seconds - 0.25, 0.1)
+        if goes and actor.speed.mps is not None:
+            asked = actor.speed.mps
+        found.append(asked if cast.pace is None or not goes else cast.pace)
     for actor in spec.actors:
         if actor.relation is not None and actor.relation.kind in ("chase", "follow", "lead"):
             other = actor.relation.actor
@@ -115,13 +164,9 @@ def _speeds(spec: Spec, casts: list[Cast], notes: list[str]) -> list[float]:
                 )
                 found[actor.id] = found[other] = shared
     for actor, cast, speed in zip(spec.actors, casts, found, strict=True):
-        gait = cast.clip.gait
-        if speed > 0 and gait["usable"]:
-            rate = speed / (gait["speed"] * gait["height"] * cast.scale)
-            if not 0.7 <= rate <= 1.4:
-                notes.append(
-                    f"actor {actor.id}: its clip runs at {rate:.2f} of its own pace, so that feet hold"
-                )
+        rate = rate_of(cast, speed)
+        if speed > 0 and rate is not None and not SLOWEST <= rate <= FASTEST:
+            notes.append(f"actor {actor.id}: its clip runs at {rate:.2f} of its own pace, so that feet hold")
     return found
 
 

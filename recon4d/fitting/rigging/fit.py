@@ -19,13 +19,15 @@ from orbit4d.datasets.index.reader import read_clip
 from orbit4d.datasets.index.reference import split_reference
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.recon4d import rotations
+from orbit4d.recon4d.deformation.building import StillField
 from orbit4d.recon4d.deformation.rigs.rigged import RigField, rig_field
 from orbit4d.recon4d.deformation.surface import Binding, bind_to_surface
 from orbit4d.recon4d.devices import choose_device, describe_device
 from orbit4d.recon4d.fitting import optimize, reconstruction
 from orbit4d.recon4d.fitting.inputs import Inputs, unseen
+from orbit4d.recon4d.fitting.rigging.moment import fitted_clip, into_world
 from orbit4d.recon4d.fitting.rigging.slot import Read, reader
-from orbit4d.recon4d.fitting.scores import measure
+from orbit4d.recon4d.fitting.scores import compared, measure, renders
 from orbit4d.recon4d.fitting.settings import ReconstructionSettings
 from orbit4d.recon4d.fitting.state import Fit, load_checkpoint, new_fit
 from orbit4d.recon4d.gaussians import Gaussians
@@ -59,35 +61,41 @@ def reconstruct_rigged(
     threads: int | None = None,
     device: str = "auto",
     force: bool = False,
+    moment: str = "first",
 ) -> Scene:
     """Fit the static orbit of `source`, DATASET:uid[:action], and drive it by the rig of `asset`.
 
-    Held-out PSNR and SSIM are of the action's dynamic orbits and its front view, no frame of which was seen.
-    An interrupted run resumes, a finished one is loaded. Raises InputError, one line, for a dataset without a
-    static orbit, a file without a rig, and one that is not the dataset's (unless `force`).
+    `moment` says whose static orbit: `first` the action's own, `auto` that of the asset's action in whose
+    first moment the least of its surface touches itself, else an action's name. Held-out PSNR and SSIM are of
+    the action's dynamic orbits and its front view, no frame of which was seen. An interrupted run resumes, a
+    finished one is loaded. Raises InputError, one line, for a dataset without a static orbit, a file without
+    a rig, and one that is not the dataset's (unless `force`).
     """
-    static, unseen_clips = _clips(source)
+    driven, unseen_clips = _clips(source)
     sha256 = hashlib.sha256(Path(asset).read_bytes()).hexdigest() if Path(asset).is_file() else ""
     if not sha256:
         raise InputError(f"--rig {asset}: no such file; give the asset that {source} was rendered from")
-    if static.asset_sha256 and sha256 != static.asset_sha256 and not force:
+    if driven.asset_sha256 and sha256 != driven.asset_sha256 and not force:
         raise InputError(
-            f"--rig {asset}: its SHA-256 {sha256[:8]} is not the {static.asset_sha256[:8]} that {source} was "
+            f"--rig {asset}: its SHA-256 {sha256[:8]} is not the {driven.asset_sha256[:8]} that {source} was "
             "rendered from; give that file, or --force"
         )
-    read = reader()(str(asset), static.scale, static.centre)
-    if not 0 <= static.action_index < len(read.rig.motions):
+    read = reader()(str(asset), driven.scale, driven.centre)
+    if not 0 <= driven.action_index < len(read.rig.motions):
         raise InputError(
-            f"--rig {asset}: it has {len(read.rig.motions)} actions, none of index {static.action_index}"
+            f"--rig {asset}: it has {len(read.rig.motions)} actions, none of index {driven.action_index}"
         )
+    static = fitted_clip(split_reference(source)[0], driven, moment, read)
     frames = from_clip(static).resized(settings.resolution)
-    inputs = _inputs(frames, unseen_clips, settings.resolution, read.notes)
+    inputs = _inputs(frames, unseen_clips, settings.resolution, read.notes, static is driven)
     chosen, on, folder = static_settings(settings), choose_device(device), local_path(out)
     reconstruction._check_out(folder)
     run = {
         "settings": chosen.as_config(), "seed": seed,
         "input_sha256": reconstruction.fingerprint(inputs), "rig_sha256": sha256,
     }  # fmt: skip
+    if static is not driven:
+        run["rig_moment"] = static.action
     if (scene := reconstruction._finished(folder, run)) is not None:
         print(f"{folder}: already finished")
         return scene.to(on)
@@ -96,12 +104,16 @@ def reconstruct_rigged(
     with alone(threads) as used:
         print(describe_device(on, used))
         fit = fit_static(inputs, chosen, seed, folder, run, on)
-    field, binding = rigged(fit.gaussians, read, static)
-    scene = Scene(fit.gaussians.to("cpu"), field, frames.cameras, frames.time, eps2d=chosen.eps2d)
+    still = Scene(fit.gaussians.to("cpu"), StillField(), frames.cameras, frames.time, eps2d=chosen.eps2d)
+    gaussians = into_world(still.gaussians, static, driven)
+    field, binding = rigged(gaussians, read, driven, static)
+    scene = replace(still, gaussians=gaussians, field=field)
     scene.metrics = measure(scene, inputs) | {
         "seconds": round(fit.seconds, 2), "n_gaussians": len(fit.gaussians), "loose": binding.loose,
         "repaired_weights": read.surface.repaired,
     }  # fmt: skip
+    if static is not driven:
+        scene.metrics["psnr_train"], scene.metrics["ssim_train"] = compared(renders(still, frames), frames)
     scene.info |= {
         "run": run,
         "source": named(source),
@@ -144,10 +156,12 @@ def _clips(source: str) -> tuple[Clip, dict[str, Clip]]:
     return static, found
 
 
-def _inputs(static: Frames, clips: dict[str, Clip], size: int, notes: Sequence[str]) -> Inputs:
+def _inputs(static: Frames, clips: dict[str, Clip], size: int, notes: Sequence[str], own: bool) -> Inputs:
+    """`own`: the static orbit is that of the action that plays, whose first frames may repeat its views."""
     held_out = {}
     for name, clip in clips.items():
-        frames = unseen(from_clip(clip).resized(size), static)
+        whole = from_clip(clip).resized(size)
+        frames = unseen(whole, static) if own else whole
         if frames is not None:
             held_out[name] = frames
     return Inputs(static, None, held_out, list(notes))
@@ -176,22 +190,34 @@ def fit_static(
     return optimize.optimise(fit, inputs.dynamic, None, settings, checkpoint, folder / "log.jsonl")
 
 
-def rigged(gaussians: Gaussians, read: Read, clip: Clip) -> tuple[RigField, Binding]:
-    """The field that drives Gaussians fitted to a static clip, and how they were bound."""
+def rigged(
+    gaussians: Gaussians, read: Read, clip: Clip, static: Clip | None = None
+) -> tuple[RigField, Binding]:
+    """The field that drives Gaussians by a clip's action, and how they were bound.
+
+    `static` is the clip that they were fitted to, where it is of another action.
+    """
     motion = read.rig.motions[clip.action_index]
-    seconds = float(clip.seconds[0])
-    return bound_at(gaussians, read, motion.name, seconds, (clip.window[0], clip.window[1]))
+    at = clip if static is None else static
+    moment = read.rig.motions[at.action_index].name, float(at.seconds[0])
+    return bound_at(gaussians, read, motion.name, moment[1], (clip.window[0], clip.window[1]), moment)
 
 
 def bound_at(
-    gaussians: Gaussians, read: Read, action: str, seconds: float, window: tuple[float, float]
-) -> tuple[RigField, Binding]:
-    """Bind Gaussians fitted at `seconds` of an action, which then plays over `window`, seconds."""
-    posed = read.surface.posed(read.rig.maps(action, seconds))
+    gaussians: Gaussians, read: Read, action: str, seconds: float, window: tuple[float, float],
+    moment: tuple[str | None, float] | None = None,
+) -> tuple[RigField, Binding]:  # fmt: skip
+    """Bind Gaussians fitted at `seconds` of an action, which then plays over `window`, seconds.
+
+    `moment`: the action and its second at which they were fitted, where it is another; no action is the pose
+    of the nodes where nothing plays.
+    """
+    moment = moment or (action, seconds)
+    posed = read.surface.posed(read.rig.maps(*moment))
     still = gaussians.detached().to("cpu")
     axes, thin = _axes(still)
     binding = bind_to_surface(still.means.numpy(), axes[np.arange(len(axes)), :, thin], read.surface, posed)
-    return rig_field(read.rig, binding, action, window, (action, seconds)), binding
+    return rig_field(read.rig, binding, action, window, moment), binding
 
 
 def _axes(gaussians: Gaussians) -> tuple[Any, Any]:

@@ -60,8 +60,9 @@ def run(payload: dict[str, Any], emit: Callable[..., None]) -> dict[str, Any]:
     """Render the clips of payload["path"].
 
     payload: path, uid, settings (RenderSettings.as_config), threads, scratch, and actions: indices, or None
-    for all. Returns a `RenderResult` as JSON; its files are WebP images in scratch, one per view of the plan
-    that `plan_action` makes of the same settings and window.
+    for all; with `rest` the file as it stands where no action plays. Returns a `RenderResult` as JSON; its
+    files are WebP images in scratch, one per view of the plan that `plan_action` makes of the same settings
+    and window.
     """
     stage = _open_asset(payload, emit)
     wanted = payload.get("actions")
@@ -97,6 +98,10 @@ def _open_asset(payload: dict[str, Any], emit: Callable[..., None]) -> _Stage:
     uid, scratch = payload["uid"], payload["scratch"]
     clock = Clock()
     loaded = load_asset(payload["path"], settings.merge_vertices)
+    if payload.get("rest"):
+        loaded.activate(None)
+        loaded.set_seconds(0.0)
+        loaded.actions = []
     clock.lap("import")
     crash_point("render_after_import")
     if uid == os.environ.get("ORBIT4D_POISON_UID"):

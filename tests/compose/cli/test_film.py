@@ -15,6 +15,7 @@ import torch
 
 from orbit4d.compose import experts
 from orbit4d.compose.characters import concepts
+from orbit4d.compose.characters.relighting import mean_colour
 from orbit4d.compose.cli import production
 from orbit4d.compose.cli.group import compose
 from orbit4d.compose.cli.measuring import occluded
@@ -111,6 +112,38 @@ def test_last_lines_are_what_happened(toys: Any, tmp_path: Path, capsys: pytest.
     assert "licence   unknown of toy_seal" in out
     rows = list(csv.DictReader((tmp_path / "out" / "credits.csv").open(encoding="utf-8")))
     assert {row["uid"]: row["licence"] for row in rows}["toy_seal"] == "unknown"
+
+
+def test_relit_actors_take_the_colour_of_their_ground_and_a_swimmer_s_shadow_lies_on_it(
+    toys: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, prompt = tmp_path / "out", "a fox walks from the left to the right while a seal swims"
+    assert composed(toys, out, "--relight", prompt=prompt) == 0
+    said = capsys.readouterr().out
+    rows = record(out)["parts"]
+    actors = {row["actor"]: row for row in rows if row["role"] == "actor"}
+    scene = load_scene(out)
+    plain = load_scene(out)
+    for part in plain.parts:  # type: ignore[attr-defined]
+        part.gain = None
+    camera = scene.cameras[0].resized(32, 32)
+    assert np.array_equal(scene.render(camera, 0.5)[..., 3], plain.render(camera, 0.5)[..., 3])
+    assert not np.array_equal(scene.render(camera, 0.5), plain.render(camera, 0.5))
+    ground = rows[0]["concept"]
+    floor = next(part.scene.gaussians for part in scene.parts if part.key == ground)  # type: ignore[attr-defined]
+    for i, row in actors.items():
+        r, g, b = row["gain"]
+        assert f"relight   actor {i}: red {r:.2f}, green {g:.2f}, blue {b:.2f}" in said
+        part = next(p for p in scene.parts if p.key == row["concept"] and p.action)  # type: ignore[attr-defined]
+        # The meadow is even: its mean anywhere is its mean everywhere, to its own noise.
+        held = mean_colour(part.scene.gaussians) * [r, g, b]
+        inside = (np.array([r, g, b]) > 0.501) & (np.array([r, g, b]) < 1.999)
+        assert np.abs(held - floor.colors.mean(0).numpy())[inside].max(initial=0.0) < 0.03
+    shadows = {row["actor"]: row for row in rows if row["role"] == "shadow"}
+    over = np.array(actors[1]["track"]["points"])[:, 2]
+    assert (over > 0.1).all() and np.allclose(np.array(shadows[1]["track"]["points"])[:, 2], 0, atol=1e-9)
+    assert composed(toys, tmp_path / "bare", "--relight", "--scene", "none", prompt="a fox walks") == 0
+    assert "relight   nothing: the film has no scene" in capsys.readouterr().out
 
 
 def test_the_same_prompt_gives_the_same_bytes(toys: Any, film: Path, tmp_path: Path) -> None:
