@@ -62,7 +62,7 @@ class Clip:
     """What its feet slide by themselves at times evenly over the clip, as a share of its speed."""
 
 
-#: Times at which a clip is looked at.
+#: Times at which a clip is inspected.
 SAMPLES = 33
 
 

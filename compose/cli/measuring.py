@@ -15,7 +15,7 @@ from orbit4d.recon4d.composition import Composition, Track
 
 Floats = npt.NDArray[np.float64]
 
-#: Times of a film at which feet are looked at.
+#: Times of a film at which feet are inspected.
 MOMENTS = 97
 
 

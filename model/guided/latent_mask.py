@@ -21,7 +21,7 @@ def latent_mask(
     Args:
         seen: bool [..., H, W], H and W multiples of `factor`.
         factor: pixels per latent.
-        grow: pixels; None: 2 for each 8 of `factor`, so none for latents of fewer: those of our own runs are
+        grow: pixels; None: 2 for each 8 of `factor`, so none for latents of fewer: those of our runs are
             blocks of pixels that nothing bleeds into, and 2 pixels would leave nothing of a small object.
         share: of unseen pixels from which a latent is unseen; None: 0.2, and any unseen pixel for latents of
             fewer than 8: a block holds its pixels as they are, and one across a silhouette would pin colours
