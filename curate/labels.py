@@ -43,7 +43,7 @@ FIELDS: dict[str, tuple[pa.DataType, str]] = {
     "uid": (_TEXT, "asset id"),
     "action": (_TEXT, "name of the action"),
     "action_index": (pa.int64(), "order of the action in the file, from 0"),
-    "asset_sha256": (_TEXT, "SHA-256 of the asset file that was looked at; '' where nobody knows it"),
+    "asset_sha256": (_TEXT, "SHA-256 of the asset file that was inspected; '' where nobody knows it"),
     "reviewer": (_TEXT, "who looked"),
     "label": (_TEXT, "accept, reject or flag; null: taken back"),
     "labelled_at": (_TIME, "when it was said"),

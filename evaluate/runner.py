@@ -98,7 +98,7 @@ def measure_case(case: Case, suite: Suite | None, show: bool) -> tuple[Row, dict
 
 
 def _keep(results: Results, row: Row, number: int, videos: dict[str, bytes]) -> None:
-    """Videos first: a row that is there is never looked at again."""
+    """Videos first: a row that is there is never made again."""
     for kind, data in videos.items():
         path = results.folder / "videos" / f"{video_stem(row.name)}_{kind}.mp4"
         path.parent.mkdir(exist_ok=True)

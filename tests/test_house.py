@@ -268,6 +268,27 @@ assert not heavy, heavy
     assert done.returncode == 0, done.stderr
 
 
+def test_settings_that_commands_read_are_light() -> None:
+    """Options are made of them, so they import nothing that `--help` would wait for."""
+    modules = [
+        "compose.animate.settings",
+        "curate.rule_settings",
+        "datasets.exports.settings",
+        "model.config.settings",
+        "recon4d.fitting.settings",
+        "render.fleet.settings",
+    ]
+    code = f"""
+import importlib, sys
+for module in {modules}:
+    importlib.import_module("orbit4d." + module)
+    heavy = {{"torch", "numpy", "PIL", "pyarrow", "ray"}} & set(sys.modules)
+    assert not heavy, (module, heavy)
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_command_shows_help_with_an_example() -> None:
     code = """
 import sys

@@ -81,7 +81,7 @@ class Clip:
     """Whether it swims or flies: its name says so, or the asset does nothing on the ground."""
 
 
-#: Times at which a clip is looked at.
+#: Times at which a clip is inspected.
 SAMPLES = 33
 
 

@@ -36,7 +36,7 @@ MOMENTS = 2
 APART_DEG = 20.0
 #: Points within this share of a training view's depth are seen by it.
 SAME = 0.01
-#: Pixels, on the longer side, at which candidates are looked at.
+#: Pixels, on the longer side, at which candidates are inspected.
 _LOOK = 64
 
 

@@ -24,7 +24,7 @@ Array = npt.NDArray[np.float64]
 
 #: How near to a surface, as a share of its depth, a camera counts as inside it.
 INSIDE = 0.02
-#: Points of the way between two cameras that are looked at for a surface in between.
+#: Points of the way between two cameras that are inspected for a surface in between.
 _STEPS = 16
 
 

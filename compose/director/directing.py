@@ -36,7 +36,7 @@ def direct(
 
     Raises:
         InputError: the director is unknown, or what it refuses.
-        WorkError: an endpoint cannot be used; `chat,rules` continues with the rules then, and says so.
+        WorkError: an endpoint cannot be used; `chat,rules` continues with the rules then, and reports it.
     """
     name, _, file = director.partition(":")
     if name == "recorded" and file:

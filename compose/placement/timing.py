@@ -12,7 +12,7 @@ from orbit4d.recon4d.composition import Track
 
 Floats = npt.NDArray[np.float64]
 
-#: Seconds between the times at which others are looked at, and that anybody waits at most.
+#: Seconds between the times at which others are inspected, and that anybody waits at most.
 STEP, LONGEST_WAIT = 0.1, 2.0
 #: Places in a clip that are tried.
 _TRIED = 48

@@ -1,7 +1,7 @@
 """Inspection of an asset file without Blender: refuse what is truncated, lying, hostile or absurd.
 
 `inspect` either returns an `Inspection` or raises `BadFile` with a reason code; no other exception, no hang,
-and memory bounded by `LIMITS` (files are mapped, and looked at in pieces). glTF and FBX are read structure by
+and memory bounded by `LIMITS` (files are mapped, and inspected in pieces). glTF and FBX are read structure by
 structure; the other formats are checked as far as their headers, lengths and mentioned paths go.
 """
 

@@ -59,7 +59,7 @@ class Limits:
     mentions: int = 50_000
     """Different paths named in one file."""
     elements_read: int = 400_000_000
-    """Numbers looked at in one file; bounds the time spent on it."""
+    """Numbers inspected in one file; bounds the time spent on it."""
     image_pixels: int = 1 << 28
     """16384 x 16384."""
 
@@ -90,11 +90,11 @@ class Inspection:
     author: str = ""
     source_url: str = ""
     notes: tuple[str, ...] = ()
-    """What could not be looked at, as flags."""
+    """What could not be inspected, as flags."""
 
 
 class Budget:
-    """Counts down the numbers that may be looked at in one file."""
+    """Counts down the numbers that may be inspected in one file."""
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self.left = limits.elements_read
@@ -186,7 +186,7 @@ class Mentions:
         return True
 
 
-#: Bytes of a text format that are looked at together, and the longest line it may have.
+#: Bytes of a text format that are inspected together, and the longest line it may have.
 _BLOCK = 4 << 20
 
 

@@ -6,10 +6,11 @@ Kernels that repeat them for speed are twins that tests compare with these: `ima
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Colour8 = tuple[int, int, int]
 
@@ -40,6 +41,8 @@ def over_premultiplied(rgb: Any, alpha: Any, colour: Any) -> Any:
 
 def over_bytes(rgba: npt.NDArray[np.uint8], colour: Colour8) -> npt.NDArray[np.uint8]:
     """Straight RGBA [..., 4] over a colour of 0 to 255, rounded: uint8 [..., 3], in integers alone."""
+    import numpy as np  # here, since settings name colours
+
     alpha = rgba[..., 3:].astype(np.uint16)
     below = (255 - alpha) * np.array(colour, np.uint16)
     return ((rgba[..., :3] * alpha + below + 127) // 255).astype(np.uint8)

@@ -169,7 +169,7 @@ def _check_index(store: Store, shard_store: Store, seen: Verification) -> tuple[
 def _check_rows(name: str, table: pa.Table, keys: dict[tuple[Any, ...], str], seen: Verification) -> None:
     """Keys, splits, cameras and times of one part."""
     previous = None
-    # Lists become Python objects here, so a large part is looked at in pieces.
+    # Lists become Python objects here, so a large part is inspected in pieces.
     for batch in table.to_batches(max_chunksize=512):
         for row in batch.to_pylist():
             key = clip_key(row["uid"], row["action_index"], row["rig"], row["orbit"], row["light"])

@@ -56,7 +56,7 @@ def _read_parquet(source: str, columns: Sequence[str] | None) -> pa.Table:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             names = parquet.schema_arrow.names
             table = parquet.read(columns=None if columns is None else [c for c in columns if c in names])
-        # Strings are checked here, once, and not where the first of them is looked at.
+        # Strings are checked here, once, and not where the first of them is inspected.
         table.validate(full=True)
     except Exception as error:
         # Damaged bytes make Arrow raise anything, and object stores have classes of their own.

@@ -16,7 +16,7 @@ from scipy import ndimage
 Float = npt.NDArray[np.float64]
 #: Largest median displacement of a still camera, as a share of the width.
 STILL_SHARE = 0.005
-#: Frames a second that are looked at.
+#: Frames a second that are inspected.
 FPS = 8.0
 #: Fewest tracks that say something.
 FEWEST = 8
@@ -59,11 +59,11 @@ def camera_motion(
     mask: npt.NDArray[np.bool_] | None = None,
     tracks: Tracks | None = None,
 ) -> CameraMotion:
-    """Of a clip [F, H, W, 3 or 4], looked at 8 times a second.
+    """Of a clip [F, H, W, 3 or 4], inspected 8 times a second.
 
     mask: [H, W] or [F, H, W], what moves by itself or shows no background. None: what changes in place, or
     nothing where that is most corners, since then the image as a whole moves.
-    tracks: of another tracker, one entry for each of the `frames`; None: our own.
+    tracks: of another tracker, one entry for each of the `frames`; None: the one of this module.
     """
     stride = max(1, round(fps / FPS))
     images = frames[::stride]

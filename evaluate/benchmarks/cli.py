@@ -89,7 +89,7 @@ def command(
     resolution: int | None,
     device: str | None,
 ) -> None:
-    """Measure results in the layout of a published benchmark: given ones, or our own reconstruction.
+    """Measure results in the layout of a published benchmark: given ones, or a reconstruction by recon4d.
 
     Without --given, dnerf and n3dv are reconstructed from their training views into --out, and the test views
     of the layout are measured. Published rows are printed beside ours only where objects, frames and protocol

@@ -1,7 +1,7 @@
 """Benchmarks of images: Consistent4D, D-NeRF and N3DV (formats.md 1.9, 1.10, 2.9), results beside the truth.
 
 Results are images or a video of the test views. Where they are smaller by a whole factor, the truth is
-reduced to them by areas, and the table says so.
+reduced to them by areas, and the table reports it.
 """
 
 from __future__ import annotations

@@ -269,7 +269,7 @@ class TrainConfig:
     validate_every: int = 250
     """Steps between validations."""
     validate_clips: int = 16
-    """Clips of the validation split that are looked at, always with the same noise."""
+    """Clips of the validation split that are inspected, always with the same noise."""
     sample_every: int = 0
     """Steps between sample clips, in RUN/samples and in the trackers; 0: none."""
     sample_clips: int = 4

@@ -15,7 +15,7 @@ from orbit4d.model.config.settings import TrainConfig
 from orbit4d.model.data.training_clips import ClipSource, even_frames
 from orbit4d.model.network.conditioning import MOTION_FLOOR
 
-#: Clips looked at; more would not move the quantiles.
+#: Clips inspected; more would not move the quantiles.
 _SAMPLE = 1024
 
 

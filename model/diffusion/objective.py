@@ -24,7 +24,7 @@ from orbit4d.model.diffusion.losses import (
 )
 from orbit4d.model.encoders.frozen import FrozenParts, image_source
 
-#: Noise levels every validation clip is looked at, as fractions of the schedule.
+#: Noise levels of every validation clip, as fractions of the schedule.
 VALIDATION_LEVELS = (0.1, 0.35, 0.6, 0.85)
 _VALIDATION_KEY = 0x7A11D
 

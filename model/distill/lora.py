@@ -29,7 +29,7 @@ _LIFT = 1024.0
 class LoraCopy:
     """The trained copy of one prior; see `ScoreModel` for what it is asked.
 
-    `score` is a learned one: a `LatentScore`, or a run of our own.
+    `score` is a learned one: a `LatentScore`, or a run of orbit4d.
     """
 
     def __init__(self, score: Any, rank: int = RANK, rate: float = RATE, seed: int = 0) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from orbit4d.model.guided.warp_kernels import COVER, CUT, SAME, SOFT
 
 Floats = npt.NDArray[np.float32]
-#: Pixels in the boxes of triangles that are looked at at a time; bounds memory.
+#: Pixels in the boxes of triangles that are inspected at a time; bounds memory.
 CANDIDATES = 1 << 24
 
 

@@ -44,7 +44,7 @@ class Clip:
 
 
 class SampleClips:
-    """The clips that a run is looked at by, chosen once."""
+    """The clips by which a run is judged, chosen once."""
 
     def __init__(self, dataset: str, config: TrainConfig) -> None:
         self.config = config

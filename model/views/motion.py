@@ -9,7 +9,7 @@ from orbit4d.model.network.unet import OrbitUNet
 from orbit4d.model.network.wan import OrbitWan
 from orbit4d.model.views.scenes import SceneClips
 
-#: Scenes that are looked at.
+#: Scenes that are inspected.
 _SAMPLE = 256
 
 

@@ -15,7 +15,7 @@ Ints = npt.NDArray[np.int64]
 
 #: Joints that a Gaussian keeps, the heaviest.
 MOST_JOINTS = 8
-#: Points on the surface per Gaussian whose triangles are looked at.
+#: Points on the surface per Gaussian whose triangles are inspected.
 _CANDIDATES = 24
 #: Distance in units of the scene (the object's longest edge is about 1) beyond which a Gaussian is loose.
 LOOSE = 0.1

@@ -205,7 +205,7 @@ def export_scene(
     others colours at the vertices.
     `up` is the axis of the written world that points up: z as in ours, or y, (x, y, z) becoming (x, z, -y),
     as most viewers take it; None is z, and y for
-    glb, mesh-glb and mesh-alembic, which say so. `axes` of the PLY family instead:
+    glb, mesh-glb and mesh-alembic, which report it. `axes` of the PLY family instead:
     y-up, z-up, rdf or y-down-180 (SuperSplat); "file" leaves them to `up`.
     Raises InputError for an unknown format, a suffix of another one, a folder that already holds something,
     where `out` cannot be written, and for a scene of numbers that are not finite.

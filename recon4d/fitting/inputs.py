@@ -106,7 +106,7 @@ def _of_views(views: Views, static: Any, static_cameras: Any, static_time: float
 
 
 def _refuse_its_own(source: str, cameras: Any, mask: str | Path | None, spec: OrbitSpec | None) -> None:
-    """InputError where something is given that a dataset's clip has: it would not be looked at."""
+    """InputError where something is given that a dataset's clip has: it would not be inspected."""
     given = {
         "--cameras": cameras is not None,
         "--mask": mask is not None,

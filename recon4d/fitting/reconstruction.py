@@ -327,7 +327,7 @@ def anchored(settings: ReconstructionSettings, inputs: Inputs) -> Reconstruction
 
 
 def affordable(settings: ReconstructionSettings, notes: list[str]) -> ReconstructionSettings:
-    """The settings without LPIPS where its weights are absent; says so."""
+    """The settings without LPIPS where its weights are absent; reports it."""
     why = why_no_lpips() if settings.weights.lpips else None
     if why is None:
         return settings

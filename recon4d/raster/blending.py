@@ -143,7 +143,7 @@ def composite(counter, mode, bands, splats, centres, kept, target):
             l0 = l1 = l2 = l3 = zero
             scanned, listed, blended = 0, 0, 0
             # List some members, blend them, look whether the tile is finished: most of what lies behind a
-            # finished tile is never looked at.
+            # finished tile is never inspected.
             while scanned < slots:
                 until = min(slots, scanned + SCAN)
                 while scanned < until:

@@ -94,7 +94,7 @@ def check_covered(clip: Clip, mesh: ActionMesh) -> None:
     """Raise RefusedPass when an image shows, opaque, what no triangle is near.
 
     Nothing that is drawn and was not recorded goes unnoticed so: where every sample of a pixel met something,
-    a triangle lies under the pixel or beside it. Looked at in the first, the middle and the last image.
+    a triangle lies under the pixel or beside it. Inspected in the first, the middle and the last image.
     """
     solid = replace(
         mesh,

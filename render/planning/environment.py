@@ -1,4 +1,4 @@
-"""Whether a file can light a scene: looked at before any worker starts. Blender has the last word."""
+"""Whether a file can light a scene: inspected before any worker starts. Blender has the last word."""
 
 from __future__ import annotations
 

@@ -12,10 +12,9 @@ from typing import Any
 
 from orbit4d.datasets.cameras.camera import DEFAULT_FOV_X_DEG, DEFAULT_RADIUS, published_elevation_deg
 from orbit4d.datasets.cameras.rig_files import FileRig
-from orbit4d.datasets.cameras.rigs import KNOWN, METRES_PER_UNIT, parse_rig
+from orbit4d.datasets.cameras.rigs import KNOWN, METRES_PER_UNIT, RIGS, parse_rig
 from orbit4d.datasets.cameras.sampling import rng
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.datasets.store.clip import RIGS
 from orbit4d.render.planning.camera_settings import CameraSettings
 from orbit4d.render.planning.light_settings import PUBLISHED_SUNS, LightSettings
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from orbit4d.datasets.cameras.camera import Camera
-from orbit4d.datasets.cameras.rigs import RigCamera, parse_rig, rig_cameras
-from orbit4d.datasets.store.clip import RIGS
+from orbit4d.datasets.cameras.rigs import RIGS, RigCamera, parse_rig, rig_cameras
 from orbit4d.render.planning.framing import FramedFor
 from orbit4d.render.planning.orbit_cameras import Optics, orbit_cameras, rig_optics
 from orbit4d.render.planning.settings import RenderSettings

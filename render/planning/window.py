@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-#: Most times at which one action is measured, and most vertices looked at in each.
+#: Most times at which one action is measured, and most vertices inspected in each.
 MAX_SAMPLES = 241
 MAX_VERTICES = 20_000
 #: Most times at which motion is looked for: every frame of 100 seconds at 24 frames a second. A longer
-#: action is looked at more thinly than its frames (flag `long_window`), and at up to MAX_KEYS of its keys.
+#: action is inspected more thinly than its frames (flag `long_window`), and at up to MAX_KEYS of its keys.
 MAX_LOOKS = 2401
 MAX_KEYS = 1200
 #: A vertex has moved when it is further than this share of the box's diagonal from where it was.
@@ -67,7 +67,7 @@ def search_window(
     than `tolerance` times the diagonal of the first box, and closes at the first sample after which every
     vertex stays at its last place. Slow motion counts, because places are compared with the ends and not from
     step to step. Empty steps at either end are outside, and so is a pose that the first step jumps out of
-    (a bind pose before an action). Only as much is looked at as decides: most actions move at once and until
+    (a bind pose before an action). Only as much is inspected as decides: most actions move at once and until
     their end.
     """
     seen = _Looks(seconds, places)

@@ -37,7 +37,7 @@ class Slot:
 
     @property
     def is_orbit(self) -> bool:
-        """Whether the prior is a run of our own, which knows clips of its orbit alone."""
+        """Whether the prior is a run of orbit4d, which knows clips of its orbit alone."""
         return hasattr(self.model, "pipeline")
 
     @property

@@ -88,7 +88,7 @@ def fetch(
     """Candidates of Objaverse uids, downloaded where the cache lacks them, unless workers fetch them.
 
     An object that cannot be had becomes a rejected input (`download_failed`, `unknown_id`). When nothing at
-    all can be had, InputError says so in one line.
+    all can be had, InputError names it in one line.
     """
     paths = object_paths() if paths is None else paths
     known = [uid for uid in uids if uid in paths]

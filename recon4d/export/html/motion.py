@@ -183,7 +183,7 @@ def _each(scene: Scene, time: float) -> Array:
 
 
 def _error_between(scene: Scene, motion: Motion) -> float:
-    """Furthest that a centre is off in the middle of two stored times; at most a dozen are looked at."""
+    """Furthest that a centre is off in the middle of two stored times; at most a dozen are inspected."""
     worst, steps = 0.0, motion.times - 1
     g = scene.gaussians
     for i in range(0, steps, max(1, steps // 12)):

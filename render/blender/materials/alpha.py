@@ -22,7 +22,7 @@ Values = npt.NDArray[np.float64]
 
 #: Alpha at which a layer counts as the surface, as in Cycles' depth and position passes.
 SURFACE = 0.5
-#: Alphas of a texture at which the function is looked at.
+#: Alphas of a texture at which the function is inspected.
 _GRID = 4097
 _WRAPS = {"REPEAT": "repeat", "EXTEND": "extend", "CLIP": "clip"}
 _LINEAR = {"Linear": True, "Closest": False}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This module imports bpy, which is GPL, so it is GPL too.
-"""Repair what importers get wrong about materials, and say so: nothing turns magenta or invisible in
+"""Repair what importers get wrong about materials, and report it: nothing turns magenta or invisible in
 silence.
 """
 

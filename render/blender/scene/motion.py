@@ -62,14 +62,14 @@ def look_at(loaded: Loaded, seconds: Sequence[float], track: Track) -> Track:
 
 
 def stride_for(n_vertices: int) -> int:
-    """Of how many vertices one is looked at, so that at most `window.MAX_VERTICES` are."""
+    """Of how many vertices one is inspected, so that at most `window.MAX_VERTICES` are."""
     return max(1, -(-n_vertices // window.MAX_VERTICES))
 
 
 def search_looks(loaded: Loaded, action: ActionInfo) -> list[list[float]]:
-    """The times at which motion is looked for, and then those that are looked at if none was found.
+    """The times at which motion is looked for, and then those that are inspected if none was found.
 
-    Keys between frames are looked at where nothing moves on the frames, and at once in actions so long that
+    Keys between frames are inspected where nothing moves on the frames, and at once in actions so long that
     not every frame is.
     """
     span = action.seconds_start, action.seconds_end, loaded.fps

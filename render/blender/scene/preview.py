@@ -27,7 +27,7 @@ from orbit4d.render.planning import vertex_measures as geometry
 
 #: Frames of the published preview rule: 0, T/4 and T/2 of T = 24 raw scene frames.
 RAW_FRAMES = (0, 6, 12)
-#: Sides that are looked at where the front shows no difference at all; the front is the first.
+#: Sides that are inspected where the front shows no difference at all; the front is the first.
 N_SIDES = 4
 #: Two images of one time may differ by this many levels of 255: the tree of triangles rounds in its way.
 SAME_LEVELS = 1
