@@ -409,7 +409,7 @@ BAD: list[tuple[Callable[[Any, Path, Path], list[str]], int, str]] = [
     (
         lambda t, f, o: ["swap", str(f), "--actor", "0", "--object", " .", "--out", str(o)],
         2,
-        "--object .: prompt",
+        "--object .: pro",
     ),
     (lambda t, f, o: ["swap", str(f), "--actor", "0", "--action", "blue", "--out", str(o)], 2, "no motion"),
     (lambda t, f, o: ["swap", str(f), "--scene", "the", "--out", str(o)], 2, "names no scene"),
