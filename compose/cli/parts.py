@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def sized(wanted: Wanted, spec: Spec, casts: list[Placing], notes: list[str]) ->
         return wanted
     refuse_length(spec, wanted)
     asked = film_seconds(spec, casts)
-    frames = max(2, round(asked * wanted.fps))
+    frames = max(2, ceil(asked * wanted.fps - 1e-6))
     if frames > MOST_FRAMES:
         notes.append(
             f"the way takes {asked:.0f} s; the film ends after {MOST_FRAMES / wanted.fps:.0f} s, at "

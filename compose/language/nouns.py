@@ -242,6 +242,8 @@ RELATIVES = word_set(
     "class student "
     "boyfriend girlfriend partner nan granny"
 )
+#: Actors that are a place where somebody is on, in, over or under them.
+VESSELS = word_set("ship boat yacht sailboat raft ferry submarine canoe kayak train galleon barge")
 #: Actors that cannot walk.
 SWIMMERS = word_set(
     "fish goldfish shark dolphin whale piranha ray swordfish eel tuna salmon carp orca jellyfish"

@@ -50,6 +50,8 @@ _ASIDES = [
     r"(?:(?: and| so)? (?:he|she|they) (?:really |just |always )*(?:loves?|adores?|likes?|wants?) \w+)?",
     rf"(?:my|our) (?:{_RELATIVE}) (?:(?:just )?(?:turned|turns) \w+|(?:used to be|is|was|works as) an? \w+)"
     r"(?: and (?:he|she|they)(?:'s| is| are) (?:so )?(?:crazy|mad|nuts|obsessed|wild) (?:about|with) \w+)?",
+    r"(?:my|our) (?:\w+ )?favou?rite \w+(?: in the world)? (?:is|are|was|has always been|have always been)"
+    r" [^.;!?,]*",
     # Requests, up to the article or number that begins the film.
     rf"(?:so |and |but |now |then )*(?:can|could|would|will) you(?: \w+ly)?(?: (?:be able to|mind|please))*"
     rf"(?: {_VERB}(?:ing)?)?(?: (?:me|us|for me))*",

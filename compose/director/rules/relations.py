@@ -5,7 +5,7 @@ from __future__ import annotations
 from orbit4d.compose.director.rules.draft import ActorDraft, PlaceDraft
 from orbit4d.compose.director.rules.noun_phrases import NounPhrase
 from orbit4d.compose.director.rules.state import State
-from orbit4d.compose.language.nouns import BODY, CLOTHES, SCENES, TALK
+from orbit4d.compose.language.nouns import BODY, CLOTHES, SCENES, TALK, VESSELS
 from orbit4d.compose.spec import RelationKind
 
 RELATION_OF: dict[str, RelationKind] = {
@@ -39,6 +39,8 @@ def place_phrase(state: State, kind: str, said: str, phrase: NounPhrase, start: 
         _companion(state, phrase, said)
     elif said == "like":
         phrase.use()
+    elif phrase.head in VESSELS and kind in ("scene", "under", "on") and not state._named_before(phrase):
+        _landmark(state, kind, said, phrase, start)
     elif phrase.kind == "actor" or not phrase.words or state._named_before(phrase):
         relate(state, kind, said, state.actor_of(phrase))
     else:

@@ -151,8 +151,9 @@ def _joint(state: State) -> bool:
         return True
     if state.texts(3) == "side by side" and state.text(3) != "with":
         state.eat(3)
-        for other in clause.group[1:]:
-            other.relation = other.relation or ("beside", clause.group[0])
+        members = [actor for actor in clause.group if not actor.announced] or clause.group
+        for other in members[1:]:
+            other.relation = other.relation or ("beside", members[0])
         return True
     if text == "respectively":
         clause.respectively = True

@@ -272,11 +272,11 @@ def test_who_hides_whom() -> None:
     ball = np.random.default_rng(0).normal(size=(400, 3)) * 0.1
     track = Track(np.zeros((2, 3)), np.repeat(np.eye(3)[None], 2, axis=0), 1.0)
     parts = []
-    for points in (wall, ball, ball + np.array([1.6, 0, 0])):
+    for points in (wall, ball, ball + np.array([2.4, 0, 0])):
         found = from_points(points, np.full((len(points), 3), 0.5), opacity=0.95)
         found.log_scales[:] = float(np.log(0.05))
         parts.append(Part("k", Scene(found, StillField()), track, "x"))
-    camera = orbit(1, radius=6.0, size=(64, 64))[0]
+    camera = orbit(1, radius=9.0, size=(64, 64))[0]
     composition = Composition.of(parts, 1.0, shots=[(camera, 0.0)])
     shown, hidden, beside = occluded(composition)
     assert shown < 0.02 and hidden > 0.95 and beside < 0.02
@@ -439,7 +439,11 @@ BAD: list[tuple[Callable[[Any, Path, Path], list[str]], int, str]] = [
         2,
         "says no way",
     ),
-    (lambda t, f, o: ["swap", str(f), "--actor", "0", "--object", " .", "--out", str(o)], 2, "--object  ."),
+    (
+        lambda t, f, o: ["swap", str(f), "--actor", "0", "--object", " .", "--out", str(o)],
+        2,
+        "--object .: pro",
+    ),
     (lambda t, f, o: ["swap", str(f), "--actor", "0", "--action", "blue", "--out", str(o)], 2, "no motion"),
     (lambda t, f, o: ["swap", str(f), "--scene", "the", "--out", str(o)], 2, "names no scene"),
     (lambda t, f, o: ["swap", str(f), "--scene", str(t.cache), "--out", str(o)], 2, "no scene.json"),

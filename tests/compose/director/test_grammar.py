@@ -149,6 +149,8 @@ UNDERSTOOD: dict[str, list[tuple[str, str, int]]] = {
     "without any people, a beach at dawn with a crab walking": [("crab", "walk", 1)],
     "a soldier stands guard in front of the castle": [("soldier", "idle", 1)],
     "a short robot waves": [("robot", "wave", 1)],
+    "a pirate fights a ninja on top of a ship": [("pirate", "punch", 1), ("ninja", "idle", 1)],
+    "My favourite animal is the wolf. Please show a wolf howling on a hill": [("wolf", "howl", 1)],
     # What is no actor.
     "a man wearing a red hat and carrying a lantern walks through a cave": [("man", "walk", 1)],
     "a superhero flies above the city, cape fluttering": [("superhero", "fly", 1)],
