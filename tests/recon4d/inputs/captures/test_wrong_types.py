@@ -63,6 +63,38 @@ def test_a_file_that_is_no_record(labelled: tuple[Path, dict[str, Any]], text: s
     refused(labelled[0], r"transforms\.json")
 
 
+def skewed(matrix: list[list[float]], kind: str) -> list[list[float]]:
+    m = np.array(matrix)
+    if kind == "transposed":
+        return m.T.tolist()
+    if kind == "mirrored":
+        m[:3, 0] *= -1
+    elif kind == "one number":
+        m[0, 0] = 1e30
+    else:
+        m[:3, 2] *= 1.2
+    return m.tolist()
+
+
+@pytest.mark.parametrize("kind", ["transposed", "mirrored", "one number", "stretched"])
+def test_a_matrix_that_is_no_pose(labelled: tuple[Path, dict[str, Any]], kind: str) -> None:
+    folder, good = labelled
+    record = copy.deepcopy(good)
+    frame = record["frames"][1]
+    frame["transform_matrix"] = skewed(frame["transform_matrix"], kind)
+    (folder / "transforms.json").write_text(json.dumps(record))
+    refused(folder, f"transform_matrix that (has a|is m).*{'' if kind != 'mirrored' else 'left-handed'}")
+
+
+@pytest.mark.parametrize(("key", "value"), [("cx", 1e30), ("cy", -9999), ("fl_y", 1e30), ("fl_x", 1e-9)])
+def test_a_lens_that_no_image_has(labelled: tuple[Path, dict[str, Any]], key: str, value: float) -> None:
+    folder, good = labelled
+    record = copy.deepcopy(good)
+    record["frames"][0][key] = value
+    (folder / "transforms.json").write_text(json.dumps(record))
+    refused(folder, f"has {key} ")
+
+
 @pytest.mark.parametrize("names", [5, {"a": 1}, [3], [["000.png"]], "cam01/000.png"])
 def test_a_split_that_is_no_list(labelled: tuple[Path, dict[str, Any]], names: Any) -> None:
     folder, good = labelled
@@ -85,6 +117,10 @@ def test_cameras_of_4danyone(rig: Any, tmp_path: Path) -> None:
             record = {"camera_model": "OPENCV", "cameras": spoilt}
             (tmp_path / "cameras.json").write_text(json.dumps(record))
             refused(tmp_path, r"cameras\.json")
+
+    entries[1]["camera_id"] = entries[0]["camera_id"]
+    (tmp_path / "cameras.json").write_text(json.dumps({"camera_model": "OPENCV", "cameras": entries}))
+    refused(tmp_path, "two cameras are called 0")
 
 
 def test_poses_of_n3dv(rig: Any, tmp_path: Path) -> None:
