@@ -23,6 +23,8 @@ from orbit4d.recon4d.scene import Scene
 SKY = (0.78, 0.87, 0.96)
 #: Seconds that a closing card is shown, and its smallest letters, pixels.
 CARD, LEAST_LETTERS = 3.0, 7
+#: Most frames of a film: all of them stand in memory.
+MOST_FRAMES = 10_000
 PATHS = ("front_view", "dynamic_orbit", "bullet_time")
 
 
@@ -51,8 +53,12 @@ def camera_path(
     """
     if rig not in PATHS:
         raise InputError(f"--rig {rig}: choose from {', '.join(PATHS)}")
-    if frames < 1 or (size is not None and not 8 <= size <= 4096):
-        raise InputError("--frames must be at least 1 and --size between 8 and 4096")
+    if not 1 <= frames <= MOST_FRAMES or (size is not None and not 8 <= size <= 4096):
+        raise InputError(f"--frames must be from 1 to {MOST_FRAMES} and --size between 8 and 4096")
+    if radius is not None and not 0 < radius <= 1e6:
+        raise InputError(f"--radius {radius:g}: give a distance above 0")
+    if elevation_deg is not None and not -90 <= elevation_deg <= 90:
+        raise InputError(f"--elevation {elevation_deg:g}: give -90 to 90 degrees")
     if not 0.0 <= time <= 1.0:
         raise InputError(f"--time {time}: give a time in [0, 1]")
     lens = scene.cameras[0] if scene.cameras else orbit(1)[0]

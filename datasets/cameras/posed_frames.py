@@ -15,6 +15,11 @@ from orbit4d.datasets.cameras.lens import Lens
 from orbit4d.datasets.core.errors import InputError
 
 Size = tuple[int, int]
+#: How far the axes of a pose may be from right angles and from one length, relative to that.
+_SKEW = 0.05
+#: Focal lengths, and distances of the principal point from the image's middle, in sizes of the image: outside
+#: of these no lens is meant.
+_FOCAL, _OFF = (1e-3, 1e5), 100.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,37 @@ class Transforms:
             files=of(self.files), masks=of(self.masks), times=of(self.times), seconds=of(self.seconds),
             labels=of(self.labels),
         )  # fmt: skip
+
+
+def pose_fault(matrix: npt.NDArray[np.float64]) -> str | None:
+    """Why a matrix is no camera-to-world pose, a phrase; None where it is one: axes at right angles, of one
+    length, right-handed, and a last row of 0 0 0 1.
+    """
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
+        return "is no 4x4 camera-to-world matrix"
+    if not np.allclose(matrix[3], (0, 0, 0, 1), atol=1e-3):
+        return "has another last row than 0 0 0 1; is it transposed?"
+    turn = matrix[:3, :3]
+    size = float(np.cbrt(np.linalg.det(turn)))
+    if size <= 0:
+        return "is mirrored: its axes are left-handed"
+    if np.abs(turn.T @ turn / size**2 - np.eye(3)).max() > _SKEW:
+        return "has axes that are not at right angles, or of different lengths"
+    return None
+
+
+def lens_fault(lens: Mapping[str, float]) -> str | None:
+    """Which of fl_x, fl_y, cx, cy cannot be that of an image of w x h, a phrase; None where all can."""
+    for axis, side in (("x", "w"), ("y", "h")):
+        pixels = lens.get(side)
+        if pixels is None:
+            continue
+        focal, middle = lens.get(f"fl_{axis}"), lens.get(f"c{axis}")
+        if focal is not None and not _FOCAL[0] <= focal / pixels <= _FOCAL[1]:
+            return f"has fl_{axis} {focal:g} for {pixels:g} pixels"
+        if middle is not None and not abs(middle / pixels - 0.5) <= _OFF:
+            return f"has c{axis} {middle:g} for {pixels:g} pixels"
+    return None
 
 
 def same_shape(a: Size, b: Size) -> bool:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from orbit4d.datasets.cameras.camera import Array, Camera
 from orbit4d.datasets.cameras.lens import Lens
-from orbit4d.datasets.cameras.posed_frames import Transforms
+from orbit4d.datasets.cameras.posed_frames import Transforms, lens_fault, pose_fault
 from orbit4d.datasets.core.errors import InputError
 
 #: Camera models of COLMAP and nerfstudio that are read, and whether each is a fisheye.
@@ -138,8 +138,8 @@ class _Frame:
             matrix = np.empty(0)
         if matrix.shape == (3, 4):
             matrix = np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])
-        if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-            raise self.refuse("has a transform_matrix that is no 4x4 camera-to-world matrix")
+        if (why := pose_fault(matrix)) is not None:
+            raise self.refuse(f"has a transform_matrix that {why}")
         return matrix
 
     def intrinsics(self) -> dict[str, float]:
@@ -153,6 +153,8 @@ class _Frame:
         for key in ("camera_angle_x", "camera_angle_y"):
             if not 0 < values.get(key, 1) < np.pi:
                 raise self.refuse(f"has {key} {values[key]:g}: give radians between 0 and pi")
+        if (why := lens_fault(values)) is not None:
+            raise self.refuse(why)
         return values
 
     def lens(self) -> Lens:

@@ -172,7 +172,8 @@ def read_video(
     if is_animated_image(source):
         return _gather(source, animated_frames(source, max_edge), max_frames, Shown())
     try:
-        with av.open(os.path.abspath(source), mode="r") as container:
+        # Names within a file may be in any letters, or damaged.
+        with av.open(os.path.abspath(source), mode="r", metadata_errors="replace") as container:
             if not container.streams.video:
                 raise InputError(f"{source}: holds no frames; give an mp4, webm or gif")
             return _decode(source, container, max_frames, max_edge)
@@ -188,6 +189,10 @@ def _decode(
     stream = container.streams.video[0]
     if stream.frames > max_frames:
         raise _too_many(source, max_frames)
+    if stream.codec_context is None:
+        raise InputError(
+            f"{source}: a codec that is not known here, or damaged; write the video again as H.264"
+        )
     # Damage is reported instead of painted over with grey blocks.
     stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
     shown = Shown()

@@ -33,7 +33,7 @@ from orbit4d.recon4d.export.spz import spz_bytes
 from orbit4d.recon4d.export.turntable import write_turntable
 from orbit4d.recon4d.export.upright import AXES, check_up, to_axes, turn_camera, turn_gaussians
 from orbit4d.recon4d.export.usd import write_usd
-from orbit4d.recon4d.filming import PATHS, camera_path
+from orbit4d.recon4d.filming import MOST_FRAMES, PATHS, camera_path
 from orbit4d.recon4d.gaussians import EPS2D, Gaussians, save_ply
 from orbit4d.recon4d.scene import Scene
 
@@ -234,8 +234,8 @@ def _checked(
 ) -> Options:  # fmt: skip
     if format not in FORMATS:
         raise InputError(f"--format {format}: choose from {', '.join(FORMATS)}")
-    if frames < 1:
-        raise InputError(f"--frames {frames}: give at least 1")
+    if not 1 <= frames <= MOST_FRAMES:
+        raise InputError(f"--frames {frames}: give 1 to {MOST_FRAMES}")
     if not 0.0 <= time <= 1.0:
         raise InputError(f"--time {time}: give a time in [0, 1]")
     if not LEAST_FPS <= fps <= MOST_FPS:

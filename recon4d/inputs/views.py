@@ -65,6 +65,9 @@ def read_views(
     InputError, one line: cameras that disagree in size or number of frames, mattes that cannot be made, a
     camera or time to hold out that is not there, nothing left to train on.
     """
+    labels = [track.label for track in capture.tracks]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise InputError(f"{name}: two cameras are called {twice}; give each a name of its own")
     notes: dict[str, list[str]] = {}
     films = [_film(track, name, max_edge, notes.setdefault(track.label, [])) for track in capture.tracks]
     if not films:

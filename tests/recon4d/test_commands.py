@@ -117,6 +117,16 @@ def test_paths_move_what_they_say(tiny_scene: Path, rig: str) -> None:
     assert shots[0][0].fov_x_deg == pytest.approx(scene.cameras[0].fov_x_deg)
     with pytest.raises(InputError):
         camera_path(scene, "spiral", 8)
+    nan = float("nan")
+    for bad in (
+        {"radius": 0.0},
+        {"radius": -1.0},
+        {"radius": nan},
+        {"elevation_deg": nan},
+        {"elevation_deg": 91},
+    ):
+        with pytest.raises(InputError, match=f"--{next(iter(bad)).removesuffix('_deg')}"):
+            camera_path(scene, rig, 8, **bad)
 
 
 def test_ply_sequence_is_the_scene_at_its_times(tiny_scene: Path, tmp_path: Path) -> None:

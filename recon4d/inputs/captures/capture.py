@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from orbit4d.datasets.cameras.camera import Array, Camera
 from orbit4d.datasets.cameras.lens import Lens
-from orbit4d.datasets.cameras.posed_frames import Transforms
+from orbit4d.datasets.cameras.posed_frames import Transforms, lens_fault, pose_fault
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.core.paths import natural_key, naturally
 from orbit4d.datasets.images.folders import IMAGE_SUFFIXES, image_files
@@ -71,12 +71,13 @@ def posed(
     none.
     """
     for i, (pose, lens) in enumerate(zip(c2w, intrinsics)):
-        matrix = np.asarray(pose, np.float64)
-        if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-9:
-            raise InputError(f"{path}: camera {i} has a pose that is no camera-to-world matrix")
+        if (why := pose_fault(np.asarray(pose, np.float64))) is not None:
+            raise InputError(f"{path}: camera {i} has a pose that {why}")
         for key, value in lens.items():
             if not np.isfinite(value) or (key not in ("cx", "cy") and value <= 0):
                 raise InputError(f"{path}: camera {i} has {key} {value:g}")
+        if (why := lens_fault(lens)) is not None:
+            raise InputError(f"{path}: camera {i} {why}")
     return Transforms(path, tuple(c2w), tuple(intrinsics), (Lens(),) * len(c2w), (), **more)
 
 

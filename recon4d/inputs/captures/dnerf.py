@@ -33,7 +33,8 @@ def read(folder: Path) -> Capture:
 def _has_frames(path: Path) -> bool:
     """Whether there is a split with frames in it: published sets have empty ones."""
     try:
-        return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8-sig")).get("frames"))
+        # Anything but an empty list is for `read_transforms` to judge.
+        return path.is_file() and json.loads(path.read_text(encoding="utf-8-sig")).get("frames") != []
     except (OSError, ValueError, AttributeError, RecursionError):
         return True  # `read_transforms` says what is wrong
 

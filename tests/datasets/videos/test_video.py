@@ -176,6 +176,28 @@ def test_broken_files_are_refused_in_one_line_that_names_them(tmp_path: Path, ki
     assert "bad.mp4" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_flipped_bytes_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
+    """Of the index and the head of an mp4: letters that are no text, a codec that does not exist."""
+    write_video(tmp_path / "good.mp4", smooth_clip(3, 32, 32), 8)
+    good, rng, path = (tmp_path / "good.mp4").read_bytes(), np.random.default_rng(0), tmp_path / "bad.mp4"
+    index = good.rfind(b"moov") - 4
+    spoilt = [
+        good.replace(b"avc1\x00\x00\x00", b"zzz1\x00\x00\x00"),
+        good.replace(b"VideoHandler", b"Video\xffandler"),
+    ]
+    for _ in range(60):
+        broken = bytearray(good)
+        for at in rng.integers(index, len(good), 2):
+            broken[at] = rng.integers(256)
+        spoilt.append(bytes(broken))
+    for data in spoilt:
+        path.write_bytes(data)
+        try:
+            assert read_video(path).frames.shape[3] == 3
+        except InputError as error:
+            assert "bad.mp4" in str(error) and "\n" not in str(error)
+
+
 def test_too_many_frames_are_refused_before_they_fill_memory(tmp_path: Path) -> None:
     write_video(tmp_path / "long.mp4", np.zeros((10_000, 16, 16, 3), np.uint8), fps=30)
     with pytest.raises(InputError, match="more than 1000 frames"):
