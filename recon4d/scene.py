@@ -212,7 +212,7 @@ def load_scene(folder: str | os.PathLike[str], device: torch.device | str = "cpu
             world=World.of(info.get("world")), eps2d=float(info.get("eps2d", EPS2D)),
         )  # fmt: skip
         if record["frames"]:
-            posed = parse_transforms(record, root / "cameras.json")
+            posed = parse_transforms(record, root / "cameras.json", any_pose=True)
             scene.cameras, scene.time = posed.cameras, posed.times or ()
         if (found := scene.fault()) is not None:
             raise ValueError(f"{_FILES[found[0]]}: {found[1]}")

@@ -93,12 +93,14 @@ class Transforms:
         )  # fmt: skip
 
 
-def pose_fault(matrix: npt.NDArray[np.float64]) -> str | None:
+def pose_fault(matrix: npt.NDArray[np.float64], any_pose: bool = False) -> str | None:
     """Why a matrix is no camera-to-world pose, a phrase; None where it is one: axes at right angles, of one
-    length, right-handed, and a last row of 0 0 0 1.
+    length, right-handed, and a last row of 0 0 0 1. `any_pose`: any 4x4 matrix with an inverse is one.
     """
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
         return "is no 4x4 camera-to-world matrix"
+    if any_pose:
+        return None
     if not np.allclose(matrix[3], (0, 0, 0, 1), atol=1e-3):
         return "has another last row than 0 0 0 1; is it transposed?"
     turn = matrix[:3, :3]

@@ -93,7 +93,7 @@ def read_rig(path: str | os.PathLike[str]) -> FileRig:
     one line that names the file, for what cannot be rendered.
     """
     file = Path(path)
-    transforms = read_transforms(file)
+    transforms = read_transforms(file, any_pose=True)
     if any(transforms.lenses):
         raise InputError(f"{file}: {next(filter(None, transforms.lenses))}; rendered cameras are pinholes")
     cameras = transforms.cameras

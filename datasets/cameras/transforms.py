@@ -61,9 +61,11 @@ _PER_FRAME = {
 # Reading ----------------------------------------------------------------------------------------------------
 
 
-def read_transforms(path: str | os.PathLike[str]) -> Transforms:
-    """Read a transforms.json. InputError, one line that names the file, for what is none or contradicts
-    itself, and for cameras that are no pinholes with a distortion that can be taken out (lens.py).
+def read_transforms(path: str | os.PathLike[str], any_pose: bool = False) -> Transforms:
+    """Read a transforms.json; `any_pose` leaves it to the caller to refuse mirrored and sheared cameras.
+
+    InputError, one line that names the file, for what is none or contradicts itself, and for cameras that
+    are no pinholes with a distortion that can be taken out (lens.py).
     """
     file = Path(path)
     try:
@@ -73,7 +75,7 @@ def read_transforms(path: str | os.PathLike[str]) -> Transforms:
         raise InputError(f"{file}: no such file; give a transforms.json") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: not a transforms.json ({error})") from None
-    return parse_transforms(record, file)
+    return parse_transforms(record, file, any_pose)
 
 
 def read_extra(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def read_extra(path: str | os.PathLike[str]) -> dict[str, Any]:
     return extra if isinstance(extra, dict) else {}
 
 
-def parse_transforms(record: Any, path: str | os.PathLike[str]) -> Transforms:
+def parse_transforms(record: Any, path: str | os.PathLike[str], any_pose: bool = False) -> Transforms:
     """Inverse of `transforms_record` and `cameras_record`; `path` names the record in messages."""
     file = Path(path)
     frames = record.get("frames") if isinstance(record, dict) else None
@@ -95,7 +97,7 @@ def parse_transforms(record: Any, path: str | os.PathLike[str]) -> Transforms:
     labels = [name or f"frame {i}" for i, name in enumerate(names)]
     shared = {key: value for key, value in record.items() if key != "frames"}
     merged = [{**shared, **frame} for frame in frames]
-    parsed = [_Frame(file, label, frame) for label, frame in zip(labels, merged)]
+    parsed = [_Frame(file, label, frame, any_pose) for label, frame in zip(labels, merged)]
     times = _all_or_none(file, labels, [frame.get("time") for frame in frames], "time")
     seconds = _all_or_none(file, labels, [frame.get("seconds") for frame in frames], "seconds")
     extra = record.get("orbit4d")
@@ -122,6 +124,7 @@ class _Frame:
     file: Path
     label: str
     given: Mapping[str, Any]
+    any_pose: bool = False
 
     def number(self, key: str) -> float:
         return _number(self.file, f"{self.label}: {key}", self.given[key])
@@ -138,7 +141,7 @@ class _Frame:
             matrix = np.empty(0)
         if matrix.shape == (3, 4):
             matrix = np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])
-        if (why := pose_fault(matrix)) is not None:
+        if (why := pose_fault(matrix, self.any_pose)) is not None:
             raise self.refuse(f"has a transform_matrix that {why}")
         return matrix
 

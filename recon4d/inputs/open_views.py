@@ -149,11 +149,7 @@ def _of_videos(source: Any, cameras: Any, options: ViewOptions, spec: OrbitSpec 
     files = [Path(item) for item in source]
     if not all(file.suffix.lower() in VIDEO_SUFFIXES for file in files):
         return None
-    found: dict[str, Path | tuple[Path, ...]] = {}
-    for file in files:
-        if file.stem in found:
-            raise InputError(f"{file}: two videos are called {file.stem}; name them by camera")
-        found[file.stem] = file
+    found = bare.by_camera(files)
     if cameras is not None and not isinstance(cameras, str | os.PathLike):
         return _posed_tracks(list(found), list(found.values()), cameras)
     listed = Path(cameras) if cameras is not None else None

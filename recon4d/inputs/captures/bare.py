@@ -18,7 +18,7 @@ _ONE_ORBIT = ("frames", "images")
 
 
 def sources_in(folder: Path) -> dict[str, Path | tuple[Path, ...]]:
-    """Camera -> its video or images; fewer than two are no rig."""
+    """Camera -> its video or images; fewer than two are no rig. InputError for two videos of one camera."""
     if not folder.is_dir() or image_files(folder):
         return {}
     for place in (folder, folder / "images", folder / "frames", folder / "videos"):
@@ -27,8 +27,18 @@ def sources_in(folder: Path) -> dict[str, Path | tuple[Path, ...]]:
             return {path.name: tuple(image_files(path)) for path in inside}
         videos = videos_in(place) if place.is_dir() else []
         if len(videos) > 1:
-            return {video.stem: video for video in videos}
+            return by_camera(videos)
     return {}
+
+
+def by_camera(videos: Sequence[Path]) -> dict[str, Path | tuple[Path, ...]]:
+    """Camera -> its video. InputError for two of one name, such as cam1.mp4 and cam1.webm."""
+    found: dict[str, Path | tuple[Path, ...]] = {}
+    for video in videos:
+        if video.stem in found:
+            raise InputError(f"{video}: two videos are called {video.stem}; keep one of each camera")
+        found[video.stem] = video
+    return found
 
 
 def read(

@@ -226,3 +226,19 @@ def test_alembic_is_handed_to_blender(
     np.testing.assert_allclose(told["vertices"][3], moving.at(3), atol=1e-6)
     with pytest.raises(InputError, match="--up z"):
         export_scene(scene, tmp_path / "b.abc", "mesh-alembic", up="z")
+
+
+def test_a_package_that_is_cut_short_is_told(tmp_path: Path) -> None:
+    """On a full disk usd-core leaves one without a word."""
+    import zipfile
+
+    from orbit4d.recon4d.export.mesh_files import _check_package
+
+    with zipfile.ZipFile(tmp_path / "a.usdz", "w") as package:
+        package.writestr("mesh.usdc", bytes(5000))
+    _check_package(tmp_path / "a.usdz")
+    data = (tmp_path / "a.usdz").read_bytes()
+    for cut in (data[:3000], data[:-10], b""):
+        (tmp_path / "a.usdz").write_bytes(cut)
+        with pytest.raises(OSError, match="not whole"):
+            _check_package(tmp_path / "a.usdz")

@@ -139,3 +139,11 @@ def test_rings_and_orbits_of_numbers_that_are_none() -> None:
     for options in ({"radius": NAN}, {"radius": float("inf")}, {"fov_x_deg": NAN}, {"elevation_deg": NAN}):
         with pytest.raises(InputError, match="--radius"):
             OrbitSpec(**options)
+
+
+def test_two_videos_of_one_camera(rig: Any, tmp_path: Path) -> None:
+    rig.videos(tmp_path)
+    (tmp_path / "cam01.mov").write_bytes((tmp_path / "cam01.mp4").read_bytes())
+    refused(tmp_path, "two videos are called cam01")
+    with pytest.raises(InputError, match="two videos are called cam01"):
+        open_views([str(tmp_path / name) for name in ("cam01.mp4", "cam01.mov")], None, None, None)
