@@ -20,6 +20,8 @@ CUT = 0.03
 COVER = 0.1
 #: Points within this share of the nearest are one surface; a point beats the surface when it is nearer by it.
 SAME = 0.01
+#: Confidence of a pixel that points fill: measured, a surface of another source shows it better.
+POINT = 0.25
 #: Softness of `soft`: a share of the nearest depth.
 SOFT = 0.005
 
@@ -165,7 +167,7 @@ def joined(
     seen: npt.NDArray[np.bool_],
 ) -> None:  # fmt: skip
     """Surface and points [H, W] as one, in place: `drawn` its colours, `far` its depth (inf where unseen),
-    `stretch` its confidence. A point wins where it is nearer by 1 %."""
+    `stretch` its confidence, that of points set. A point wins where it is nearer by 1 %."""
     one, least = np.float32(1), np.float32(COVER)
     for y in range(near.shape[0]):
         for x in range(near.shape[1]):
@@ -174,7 +176,7 @@ def joined(
             if weight[y, x] > least and far[y, x] < z * np.float32(1 - SAME):
                 for c in range(drawn.shape[2]):
                     drawn[y, x, c] = splat[y, x, c] / weight[y, x]
-                stretch[y, x] = one
+                stretch[y, x] = np.float32(POINT)
                 seen[y, x] = True
             else:
                 far[y, x] = z
