@@ -114,11 +114,9 @@ def weights(schedule: str, levels: Any) -> Any:
 
     n = len(levels) - 1
     if schedule == "linear":
-        table = np.repeat(1 - np.arange(n)[:, None] / n, 4, 1)
-        table[:, 0] = 1
-        return table
+        return np.repeat(1 - np.arange(n)[:, None] / n, 4, 1)
     if schedule == "constant":
-        return np.tile([1.0, 0.5, 0.5, 0.5], (n, 1))
+        return 0.5
     if schedule in ("closed", "repo"):
         return guidance_weights(levels, DISTANCES, (0.001, 1000.0, 10.0), schedule)  # type: ignore[arg-type]
     return 1.0

@@ -52,7 +52,9 @@ class Warped:
     depth: Floats
     """[H, W], along the target's axis, inf where unseen."""
     confidence: Floats
-    """[H, W] in [0, 1]: source area over target area where a surface is stretched; 0 where unseen."""
+    """[H, W] in [0, 1]: source area over target area where a surface is stretched, a quarter where points
+    alone fill; 0 where unseen.
+    """
 
 
 def forward_warp(

@@ -22,6 +22,8 @@ CUT = 0.03
 COVER = 0.1
 #: Points within this share of the nearest are one surface; a point beats the surface when it is nearer by it.
 SAME = 0.01
+#: Confidence of a pixel that points fill: measured, a surface of another source shows it better.
+POINT = 0.25
 #: Softness of `soft`: a share of the nearest depth.
 SOFT = 0.005
 
@@ -198,8 +200,8 @@ def points(seen: Seen, facing: npt.NDArray[np.uint8], soft: bool, target: Points
 @jit
 def joined(drawn_on: Surface, splatted: Points, covered: npt.NDArray[np.bool_]) -> None:
     """Surface and points as one, in place: the surface's colours, the points' depth (inf where unseen), the
-    surface's stretch as confidence, `covered` [H, W] where anything is. A point wins where it is nearer by
-    1 %."""
+    surface's stretch as confidence, that of points set, `covered` [H, W] where anything is. A point wins
+    where it is nearer by 1 %."""
     near, drawn, stretch = drawn_on
     far, weight, splat = splatted
     one, least = np.float32(1), np.float32(COVER)
@@ -210,7 +212,7 @@ def joined(drawn_on: Surface, splatted: Points, covered: npt.NDArray[np.bool_]) 
             if weight[y, x] > least and far[y, x] < z * np.float32(1 - SAME):
                 for c in range(drawn.shape[2]):
                     drawn[y, x, c] = splat[y, x, c] / weight[y, x]
-                stretch[y, x] = one
+                stretch[y, x] = np.float32(POINT)
                 covered[y, x] = True
             else:
                 far[y, x] = z

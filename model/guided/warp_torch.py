@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from orbit4d.model.guided.warp_kernels import COVER, CUT, SAME, SOFT
+from orbit4d.model.guided.warp_kernels import COVER, CUT, POINT, SAME, SOFT
 
 Floats = npt.NDArray[np.float32]
 #: Pixels in the boxes of triangles that are inspected at a time; bounds memory.
@@ -41,7 +41,7 @@ def warp_planes(
     wins = (weight > COVER) & (far < surface_z * (1 - SAME))
     image = torch.where(wins[:, None], splat / weight.clamp(min=1e-30)[:, None], drawn)
     found = torch.where(wins, far, surface_z)
-    confidence = torch.where(wins, torch.ones_like(stretch), stretch)
+    confidence = torch.where(wins, torch.full_like(stretch, POINT), stretch)
     planes = (image.reshape(h, w, -1), (wins | on_surface).reshape(h, w), found.reshape(h, w))
     return (*(plane.cpu().numpy() for plane in planes), confidence.reshape(h, w).cpu().numpy())  # type: ignore[return-value]
 

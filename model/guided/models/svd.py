@@ -34,6 +34,7 @@ from orbit4d.model.guided.models.video_model import (
 )
 from orbit4d.model.guided.sampler import Guide
 from orbit4d.model.guided.schedules import DiffusersSchedule, Levels
+from orbit4d.model.weights.quiet import quiet
 
 #: The conditions of the published models: frame rate less 1, motion bucket, noise on the first view.
 FPS_ID, MOTION_BUCKET, NOISE_AUGMENTATION = 6, 127, 0.02
@@ -60,7 +61,8 @@ class SVD:
         # The published folders name 96, with which the pipeline is called at 1024 x 576.
         self.size = (1024, 576) if edge == 768 else (edge, edge)
         self.prior = "random weights" if untrained(pipeline.unet) else "user's weights"
-        pipeline.vae.to(torch.float32)
+        with quiet():
+            pipeline.vae.to(torch.float32)
 
     @classmethod
     def load(cls, name: str) -> SVD:

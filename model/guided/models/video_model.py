@@ -17,6 +17,7 @@ from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.model.guided.sampler import Guide
 from orbit4d.model.guided.schedules import DiffusersSchedule, Levels
+from orbit4d.model.weights.quiet import quiet
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -132,15 +133,17 @@ def pipeline_class(name: str) -> str:
 
 
 class hub:
-    """What comes from the hub, as one line where it does not come."""
+    """What comes from the hub, as one line where it does not come; loaded without the libraries' chatter."""
 
     def __init__(self, name: str, option: str = "--model") -> None:
         self.name, self.option = name, option
+        self._quiet = quiet()
 
     def __enter__(self) -> None:
-        pass
+        self._quiet.__enter__()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._quiet.__exit__(None, None, None)
         if isinstance(error, OSError | ValueError | KeyError) or "huggingface" in getattr(
             kind, "__module__", ""
         ):

@@ -32,6 +32,7 @@ from orbit4d.model.guided.models.video_model import (
 )
 from orbit4d.model.guided.sampler import Guide
 from orbit4d.model.guided.schedules import DiffusersSchedule, Levels
+from orbit4d.model.weights.quiet import quiet
 
 #: Classifier-free guidance of the published pipeline.
 GUIDANCE = 5.0
@@ -57,7 +58,8 @@ class Wan:
         self.factor = self.scale * int(pipeline.transformer.config.patch_size[1])
         self.frames, self.size = 81, (832, 480)
         self.prior = "random weights" if untrained(pipeline.transformer) else "user's weights"
-        pipeline.vae.to(torch.float32)
+        with quiet():
+            pipeline.vae.to(torch.float32)
 
     @classmethod
     def load(cls, name: str) -> Wan:

@@ -61,6 +61,7 @@ def test_the_whole_command_completes_and_reports(footage, tiny_svd, tmp_path):
     cameras = [replace(orbit(1)[0], c2w=np.array(about["c2w"])) for about in record["made"]]
     # At one time or another, none shows what another does.
     assert _angle(*cameras) >= APART_DEG
+    assert all((about["schedule"], about["v_from"]) == ("closed", "default") for about in record["made"])
     assert all(0 <= about["seen"] <= 1 and about["missing"] > 0 for about in record["made"])
     assert {"psnr", "ssim", "views"} == set(record["before"]["all"]) == set(record["after"]["all"])
     assert (tmp_path / "scene" / "first" / "scene.json").is_file()

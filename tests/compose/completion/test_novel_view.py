@@ -14,7 +14,7 @@ from orbit4d.app.cli import command as umbrella
 from orbit4d.compose.cli.novel_view import command
 from orbit4d.compose.completion.depths import estimated
 from orbit4d.compose.completion.inputs import Given, read_inputs
-from orbit4d.compose.completion.novel_view import Made, Request
+from orbit4d.compose.completion.novel_view import Made, Request, released_numbers
 from orbit4d.compose.completion.routes import Asked, route
 from orbit4d.compose.completion.seen import sight
 from orbit4d.compose.completion.sources import as_source
@@ -25,6 +25,7 @@ from orbit4d.datasets.cameras.transforms import cameras_record, read_transforms
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.videos.video import read_video
+from orbit4d.model.guided.modes import Settings
 from orbit4d.recon4d import reconstruct
 from orbit4d.recon4d.fitting.settings import PRESETS
 
@@ -230,6 +231,17 @@ def test_a_small_object_leaves_latents_that_guide(drawn):
 def _view(drawn, camera, name="view"):
     rgba, depth = drawn(camera)
     return replace(view_of(rgba, name), camera=camera, depth=depth)
+
+
+def test_released_numbers_follow_the_kind_of_input(drawn):
+    one = _view(drawn, orbit(24, size=(64, 64))[0])
+    for views, video, clamp, row in (
+        ((one,), False, 0.2, 32),
+        ((one,) * 2, False, 0.4, 24),
+        ((one,) * 4, True, 0.6, 24),
+    ):
+        found = released_numbers(Settings(soften=16.0), Given(views, video), 8)
+        assert (found.clamp, found.tile_row, found.soften) == (clamp, row, 2.0)
 
 
 def test_composing_commutes_with_the_warp(drawn):

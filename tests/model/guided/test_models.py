@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from orbit4d.model.guided.models.wan import Wan
 from orbit4d.model.guided.modes import Settings, tiles
 from orbit4d.model.guided.sampler import RULES, Guide
 from orbit4d.model.sampling.guided_orbit import load_video_model
+from orbit4d.model.weights.quiet import quiet
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +192,23 @@ def test_paths_that_a_model_does_not_make_are_refused(svd, wan):
         wan.check(5, (72, 64), cameras)
     with pytest.raises(InputError, match=r"4n \+ 1"):
         wan.check(4, (64, 64), cameras)
+
+
+def test_loading_is_quiet_but_for_weights():
+    """Of what a library says while it loads, only errors and warnings about weights pass."""
+    from diffusers.utils import logging as library
+
+    handler = logging.getLogger("diffusers").handlers[0]
+    shown = library.is_progress_bar_enabled()
+    kept = []
+    with quiet():
+        assert not library.is_progress_bar_enabled()
+        for level, text in (
+            (logging.WARNING, "There are modules that should be kept in float32"),
+            (logging.WARNING, "Some weights were not used or newly initialized"),
+            (logging.ERROR, "broken"),
+        ):
+            record = logging.LogRecord("diffusers.models", level, "", 0, text, None, None)
+            kept.append(bool(handler.filter(record)))
+    assert kept == [False, True, True] and library.is_progress_bar_enabled() == shown
+    assert handler.filter(logging.LogRecord("diffusers", logging.WARNING, "", 0, "any", None, None))

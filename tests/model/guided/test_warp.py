@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from orbit4d.model import forward_warp
 from orbit4d.model.guided.latent_mask import latent_frames, latent_mask, mask_for
 from orbit4d.model.guided.warp import Source, warp_frames, warp_sources, warp_to
-from orbit4d.model.guided.warp_kernels import CUT
+from orbit4d.model.guided.warp_kernels import CUT, POINT
 
 H, W = 40, 56
 K = np.array([[60.0, 0, W / 2], [0, 60.0, H / 2], [0, 0, 1]])
@@ -160,6 +160,20 @@ def test_two_sources_see_the_union_and_threads_change_nothing() -> None:
         assert all(
             np.array_equal(getattr(a, n), getattr(b, n)) for n in ("image", "seen", "depth", "confidence")
         )
+
+
+def test_a_surface_says_more_than_points() -> None:
+    """A rim that one source fills by points alone takes the colour of the other's surface, four to one."""
+    image, depth = np.full((H, W, 1), 100.0, np.float32), np.full((H, W), 2.0, np.float32)
+    thin = depth.copy()
+    thin[:, 1::2] = np.inf  # columns without neighbours: no triangle
+    pose = moved(x=0.1)  # 3 pixels
+    other = Source(image * 2, depth, K, moved(x=0.2))  # from the other side, as far
+    alone = warp_to(Source(image, thin, K, EYE), K, pose, (W, H))
+    both = warp_sources([Source(image, thin, K, EYE), other], K, pose, (W, H))
+    filled = alone.seen & (np.arange(W) > 5) & (np.arange(W) < W - 5)
+    assert filled.sum() > 100 and (alone.confidence[filled] == POINT).all()
+    assert np.allclose(both.image[filled], (100 * POINT + 200) / (1 + POINT), atol=1)
 
 
 def twin(source: Source, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
