@@ -24,7 +24,7 @@ from orbit4d.recon4d.deformation.building import StillField
 from orbit4d.recon4d.deformation.rigs.rig import Motion
 from orbit4d.recon4d.deformation.self_contact import self_contact
 from orbit4d.recon4d.fitting.inputs import Inputs
-from orbit4d.recon4d.fitting.rigging.fit import bound_at, fit_static, static_settings
+from orbit4d.recon4d.fitting.rigging.fit import bound_at, fit_static, refuse_moment, static_settings
 from orbit4d.recon4d.fitting.scores import compared, renders
 from orbit4d.recon4d.fitting.settings import PRESETS
 from orbit4d.recon4d.inputs.loading import Frames, from_clip
@@ -160,7 +160,9 @@ class _Seen:
 
 def _seen(path: str, uid: str, action: int, moment: str) -> _Seen:
     """Render an asset in the pose that `moment` asks for, which `auto` chooses."""
-    if moment != "first" and (moment == "rest" or rest_is_free(read_character(path))):
+    asset = read_character(path)
+    if moment != "first" and (moment == "rest" or rest_is_free(asset)):
+        refuse_moment(asset, (None, 0.0))
         frames, scale, centre, seconds = static_orbit(path, uid, None)
         character = read_character(path, scale, centre)
         posed = character.surface.posed(character.rig.maps(None, 0.0))
@@ -172,6 +174,8 @@ def _seen(path: str, uid: str, action: int, moment: str) -> _Seen:
             raise InputError(
                 f"{path}: its rest pose as Blender shows it is not that of its nodes; take --rig-moment first"
             )
+    motion = asset.rig.motions[action]
+    refuse_moment(asset, (motion.name, motion.start))
     frames, scale, centre, seconds = static_orbit(path, uid, action)
     return _Seen(frames, read_character(path, scale, centre), scale, centre, seconds, rest=False)
 
@@ -181,6 +185,10 @@ def rest_is_free(character: Character) -> bool:
     maps = character.rig.maps(None, 0.0)
     posed = character.surface.posed(maps)
     if not np.isfinite(posed).all() or not np.ptp(posed, axis=0).min() > 0:
+        return False
+    try:
+        refuse_moment(character, (None, 0.0))
+    except InputError:
         return False
     return self_contact(character.surface, posed) <= MOST_CONTACT
 

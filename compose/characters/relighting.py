@@ -1,8 +1,9 @@
-"""One gain per channel for an actor in a scene: grey world, between it and the ground that it stands near.
+"""One gain per channel for an actor in a scene, from its mean colour and that of the ground near it.
 
-An actor keeps the light of the studio in which it was fitted. Nobody knows what its surface reflects, so the
-means are compared (grey world; von Kries' gain of each channel): after it the mean colour of the actor is
-that of its surroundings near the ground.
+An actor keeps the light of the studio in which it was fitted. Nobody knows what its surface or the ground
+reflects: means are compared (grey world; von Kries' gains). In brightness the two then agree; in hue it
+goes `HUE` of the way, since most of a ground's hue is its own and not the light's: all the way, a red fox on
+a grey street had a blue belly.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ Floats = npt.NDArray[np.float64]
 
 #: What is near: within this many heights of the way, and within this share of a height of the ground.
 REACH, NEAR = 1.5, 0.25
+#: Share of the difference in hue, as logarithms, that the gains take.
+HUE = 0.25
+#: Weights of red, green and blue in brightness (ITU-R BT.709).
+LUMA = np.array([0.2126, 0.7152, 0.0722])
 #: Least and greatest gain: beyond it a strongly coloured ground would repaint the actor.
 LEAST, MOST = 0.5, 2.0
 #: Mean of a channel below which there is nothing to divide by.
@@ -47,7 +52,9 @@ def relighting_gain(
     if not share.sum() > 0:
         return None
     around = _mean(scene, share, rows)
-    gain = around / np.maximum(mean_colour(actor), _DARK)
+    own = np.maximum(mean_colour(actor), _DARK)
+    hue = (np.maximum(around, _DARK) / own) ** HUE
+    gain = hue * (LUMA @ around) / (LUMA @ (hue * own))
     held = gain.clip(LEAST, MOST)
     return held, bool((held != gain).any())
 

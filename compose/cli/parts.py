@@ -170,6 +170,8 @@ def played(spec: Spec, picked: Picked, library: Library, cache: Path, moment: st
     path = Path(entry.file)
     character = read_character(str(path))
     names = [motion.name for motion in character.rig.motions]
+    if not names:
+        raise InputError(f"{entry.uid}: {entry.file[:100]!r} has no action; keep it out of the library")
     concept = fit_concept(str(path), entry.uid, rest_action(names), cache, moment=moment)
     character = read_character(str(path), concept.scene.info["scale"], concept.scene.info["centre"])
     action, rows = entry.action, [credit("object", picked.actor, entry)]

@@ -59,7 +59,7 @@ from orbit4d.datasets.commands.options import RESUMED, Command, Place
 )  # fmt: skip
 @click.option(
     "--relight", is_flag=True,
-    help="Scale each actor's red, green and blue to the mean colour of its ground, by 0.5 to 2.",
+    help="Scale each actor's red, green and blue towards its ground's mean, by 0.5 to 2 each.",
 )  # fmt: skip
 @click.option(
     "--rig-moment", type=click.Choice(["auto", "rest", "first"]), default="auto", show_default=True,

@@ -109,7 +109,10 @@ def natural_speed(cast: Cast, actor: Actor, notes: list[str]) -> float:
     if gait["usable"]:
         return float(gait["speed"] * gait["height"] * cast.scale)
     floats = actor.action in FLOATING or cast.clip.floats
-    pace = DEFAULT_SPEED.get(actor.action, DEFAULT_SPEED["swim"] if floats else WALK)
+    plays = cast.clip.action.rpartition("|")[2].lower()
+    # What stands in for a run may be a walk, and the other way round.
+    action = next((gait for gait in ("walk", "run") if gait in plays), actor.action)
+    pace = DEFAULT_SPEED.get(action, DEFAULT_SPEED["swim"] if floats else WALK)
     if not floats:
         notes.append(
             f"actor {actor.id}: the feet of {cast.clip.action} say no speed; {pace:g} heights a second "

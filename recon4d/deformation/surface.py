@@ -75,6 +75,9 @@ def bind_to_surface(
     corners = posed[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = np.linalg.norm(normal, axis=1)
+    there = spread_out(area)
+    if not there.all():
+        faces, corners, normal, area = faces[there], corners[there], normal[there], area[there]
     normal = normal / np.maximum(area, 1e-300)[:, None]
     points, owner = _sampled(corners, area)
     k = min(_CANDIDATES, len(points))
@@ -91,6 +94,13 @@ def bind_to_surface(
     chosen, bary, distance = candidates[row, best], bary[row, best], distance[row, best]
     index, weights = _blend(surface, faces[chosen], bary)
     return Binding(index, weights, distance)
+
+
+def spread_out(area: Floats) -> npt.NDArray[np.bool_]:
+    """[F] whether triangles have any area: those of a part that is scaled to nothing have none, and nothing
+    that is seen belongs to them. All, where none has."""
+    found = area > 1e-9 * np.median(area)
+    return found if found.any() else np.ones(len(area), bool)
 
 
 def _sampled(corners: Floats, area: Floats) -> tuple[Floats, Ints]:

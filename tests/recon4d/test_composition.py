@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,34 @@ def test_union_is_drawn_as_the_merged_set() -> None:
     assert (other - draw(union([a, b, c]), CAMERA)[0]).abs().max() <= 1e-3
     empty = Gaussians(**{name: tensor[:0] for name, tensor in a.tensors().items()})
     assert torch.equal(draw(union([a, b, c, empty]), CAMERA)[0], draw(union([a, b, c]), CAMERA)[0])
+
+
+def test_what_was_fitted_covers_as_much_of_itself_from_any_distance() -> None:
+    """A fit's low-pass is in pixels of its images; in a film it keeps its size on the object."""
+    shell = blob(0, 2500)
+    shell.means = 0.3 * torch.nn.functional.normalize(shell.means, dim=1)
+    shell.log_scales = torch.full_like(shell.log_scales, float(np.log(0.02)))
+    shell.logits = torch.full_like(shell.logits, 3.0)
+    track = straight(seconds=0.0)
+    fitted = Part("s", Scene(shell, StillField(), (CAMERA,) * 3, (0.0,) * 3), track)
+    scene = Composition.of([Part("f", Scene(blob(4, at=(0, 0, -1)), StillField())), fitted], 1.0)
+    alone = Composition.of([fitted], 1.0)
+    place = alone.at(0.0).means.mean(0).numpy()
+    mass, plain = [], []
+    for far in (1.0, 2.0, 3.0):
+        c2w = CAMERA.c2w.copy()
+        c2w[:3, 3] = place + far * CAMERA.c2w[:3, 3]
+        camera = replace(CAMERA, c2w=c2w)
+        # A ball of radius 0.3 covers 1 / (1 - 0.3² / distance²) more of an image than its distance says.
+        area = far**2 - 0.09 / 4.0
+        mass.append(area * alone.render(camera, 0.0)[..., 3].sum())
+        plain.append(area * draw(alone.at(0.0), camera)[1].sum().item())
+        drawn, eps2d = scene.as_drawn(camera, 0.3)
+        assert 0 < eps2d <= 0.3001
+        one_set = Scene(drawn, StillField(), eps2d=eps2d).render(camera, 0.0)
+        assert np.array_equal(scene.render(camera, 0.3), one_set)
+    # Pixels sample the rim of 30 pixels at the farthest.
+    assert np.ptp(mass) <= 0.02 * mass[0] and plain[2] > 1.08 * plain[0], (mass, plain)
 
 
 def test_harmonics_are_filled_up() -> None:

@@ -97,17 +97,8 @@ class RigField(Deformation):
             raise InputError(f"a rig bound to {len(self.index)} Gaussians, the scene holds {len(gaussians)}")
         action, seconds = self.config["moment"]
         maps = rig.maps(action or None, float(seconds))
+        refuse_flat(rig, (action, float(seconds)), maps, self.index, self.weights)
         blended = np.einsum("nk,nkij->nij", self.weights, maps[self.index])
-        size = np.abs(blended[:, :3, :3]).max(axis=(1, 2))
-        flat = np.abs(np.linalg.det(blended[:, :3, :3])) <= _SINGULAR * np.maximum(size, 1e-300) ** 3
-        if flat.any():
-            first = int(np.flatnonzero(flat)[0])
-            joint = rig.joints[self.index[first, self.weights[first].argmax()]]
-            raise InputError(
-                f"joint {rig.names[joint]!r} is scaled to nothing at {seconds:g} s of "
-                f"{action or 'the rest pose'}: "
-                "fit the scene at another moment"
-            )
         back = np.linalg.inv(blended)
         axes = (
             rotations.to_matrix(torch.nn.functional.normalize(gaussians.quats.double(), dim=1)).cpu().numpy()
@@ -175,6 +166,23 @@ class RigField(Deformation):
         none = means.new_zeros(len(means))
         moved = self.move(Gaussians(means, log_scales, quats, none, means), time)
         return moved.means, moved.quats, moved.log_scales
+
+
+def refuse_flat(
+    rig: Rig, moment: tuple[str | None, float], maps: npt.NDArray[Any], index: npt.NDArray[np.int64],
+    weights: npt.NDArray[Any],
+) -> None:  # fmt: skip
+    """InputError, naming the joint, where maps [J, 4, 4] at a moment flatten what follows them [N, K]."""
+    blended = np.einsum("nk,nkij->nij", weights, maps[index])[:, :3, :3]
+    size = np.abs(blended).max(axis=(1, 2))
+    flat = np.abs(np.linalg.det(blended)) <= _SINGULAR * np.maximum(size, 1e-300) ** 3
+    if flat.any():
+        first = int(np.flatnonzero(flat)[0])
+        joint = rig.joints[index[first, weights[first].argmax()]]
+        raise InputError(
+            f"joint {rig.names[joint][:80]!r} is scaled to nothing at {moment[1]:g} s of "
+            f"{(moment[0] or 'the rest pose')[:80]}: fit the scene at another moment (--rig-moment)"
+        )
 
 
 def rig_field(

@@ -20,8 +20,8 @@ from orbit4d.datasets.index.reference import split_reference
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.recon4d import rotations
 from orbit4d.recon4d.deformation.building import StillField
-from orbit4d.recon4d.deformation.rigs.rigged import RigField, rig_field
-from orbit4d.recon4d.deformation.surface import Binding, bind_to_surface
+from orbit4d.recon4d.deformation.rigs.rigged import RigField, refuse_flat, rig_field
+from orbit4d.recon4d.deformation.surface import Binding, bind_to_surface, spread_out
 from orbit4d.recon4d.devices import choose_device, describe_device
 from orbit4d.recon4d.fitting import optimize, reconstruction
 from orbit4d.recon4d.fitting.inputs import Inputs, unseen
@@ -86,6 +86,7 @@ def reconstruct_rigged(
             f"--rig {asset}: it has {len(read.rig.motions)} actions, none of index {driven.action_index}"
         )
     static = fitted_clip(split_reference(source)[0], driven, moment, read)
+    refuse_moment(read, (read.rig.motions[static.action_index].name, float(static.seconds[0])))
     frames = from_clip(static).resized(settings.resolution)
     inputs = _inputs(frames, unseen_clips, settings.resolution, read.notes, static is driven)
     chosen, on, folder = static_settings(settings), choose_device(device), local_path(out)
@@ -201,6 +202,16 @@ def rigged(
     at = clip if static is None else static
     moment = read.rig.motions[at.action_index].name, float(at.seconds[0])
     return bound_at(gaussians, read, motion.name, moment[1], (clip.window[0], clip.window[1]), moment)
+
+
+def refuse_moment(read: Read, moment: tuple[str | None, float]) -> None:
+    """InputError, naming the joint, where the surface that is seen at a moment is flattened: before a fit."""
+    maps, surface = read.rig.maps(*moment), read.surface
+    corners = surface.posed(maps)[surface.faces]
+    edges = corners[:, 1:] - corners[:, :1]
+    there = spread_out(np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1))
+    seen = np.unique(surface.faces[there])
+    refuse_flat(read.rig, moment, maps, surface.index[seen], surface.weights[seen])
 
 
 def bound_at(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from orbit4d.compose.characters.relighting import MOST, mean_colour, relighting_gain
+from orbit4d.compose.characters.relighting import HUE, LUMA, MOST, mean_colour, relighting_gain
 from orbit4d.datasets import orbit
 from orbit4d.recon4d.composition import Part, Track, gain_of, lit, union
 from orbit4d.recon4d.deformation.building import StillField
@@ -38,15 +38,20 @@ def test_what_agrees_has_a_gain_of_one(seed: int) -> None:
     assert np.abs(found[0] - 1).max() < 1e-6
 
 
-def test_after_it_the_means_agree_and_light_on_both_cancels(seed: int) -> None:
+def test_after_it_brightness_agrees_and_light_on_both_cancels(seed: int) -> None:
     g, floor = actor(seed, (0.5, 0.4, 0.3)), ground((0.3, 0.5, 0.35))
     found = relighting_gain(g, floor, WAY, 0.8)
     assert found is not None and not found[1]
-    after = mean_colour(lit(g, found[0].tolist()))
-    assert np.abs(after - [0.3, 0.5, 0.35]).max() < 1e-6
-    # Half of the light on the ground halves the gain; half of it on both leaves it.
-    dim = np.array([0.9, 0.8, 0.7])
-    both = relighting_gain(lit(g, dim.tolist()), lit(floor, dim.tolist()), WAY, 0.8)
+    before, after = mean_colour(g), mean_colour(lit(g, found[0].tolist()))
+    assert abs(LUMA @ after - LUMA @ [0.3, 0.5, 0.35]) < 1e-6
+    # Hue goes a quarter of the way, as logarithms of ratios of channels.
+    whole, gone = (np.log(x[1:] / x[:1]) for x in ([0.3, 0.5, 0.35] / before, after / before))
+    assert np.abs(gone - HUE * whole).max() < 1e-5
+    # Half of the light on the ground takes half of the gain; half of it on both leaves it.
+    half = [0.7, 0.7, 0.7]
+    less = relighting_gain(g, lit(floor, half), WAY, 0.8)
+    assert less is not None and np.abs(less[0] - 0.7 * found[0]).max() < 1e-5
+    both = relighting_gain(lit(g, half), lit(floor, half), WAY, 0.8)
     assert both is not None and np.abs(both[0] - found[0]).max() < 1e-5
     # Neither its pose, its place nor its size matters.
     moved = replace(g, means=3 * g.means + 7, log_scales=g.log_scales + float(np.log(3)))
@@ -61,8 +66,8 @@ def test_only_the_ground_near_the_way_counts() -> None:
     alone, all_of_it = (relighting_gain(g, s, WAY, 0.8) for s in (near, union([near, far, high])))
     assert alone is not None and all_of_it is not None and np.allclose(alone[0], all_of_it[0])
     assert relighting_gain(g, far, WAY, 0.8) is None
-    held = relighting_gain(actor(0, (0.02, 0.3, 0.3)), ground((0.9, 0.3, 0.3)), WAY, 0.8)
-    assert held is not None and held[1] and held[0][0] == MOST
+    held = relighting_gain(actor(0, (0.1, 0.1, 0.1)), ground((0.9, 0.9, 0.9)), WAY, 0.8)
+    assert held is not None and held[1] and held[0].tolist() == [MOST] * 3
 
 
 def test_a_gain_multiplies_what_is_drawn_and_none_leaves_every_bit() -> None:

@@ -14,14 +14,21 @@ from orbit4d.compose.characters.gltf_rig import read_gltf
 from orbit4d.compose.characters.reading import read_character
 from orbit4d.datasets import Clip, DatasetWriter, InputError, encode_webp, orbit
 from orbit4d.datasets.commands.command import run
+from orbit4d.datasets.index.reader import read_clip
 from orbit4d.recon4d import load_scene
 from orbit4d.recon4d.cli import recon4d
+from orbit4d.recon4d.composition import placed
+from orbit4d.recon4d.deformation.building import StillField
 from orbit4d.recon4d.fitting.rigging import slot
 from orbit4d.recon4d.fitting.rigging.fit import reconstruct_rigged
+from orbit4d.recon4d.fitting.rigging.moment import fitted_clip
 from orbit4d.recon4d.fitting.settings import ReconstructionSettings
-from tests.compose.toy_assets import fitted, walker
+from orbit4d.recon4d.scene import Scene
+from tests.compose.toy_assets import ACTIONS, fitted, walker
 
 N, SIZE = 8, 48
+#: How the Idle of the dataset is shown.
+SCALE, CENTRE = 0.7, (0.1, -0.05, 0.1)
 Floats = Any
 
 
@@ -39,7 +46,8 @@ def asset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(asset: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Its Gallop as a dataset: a static orbit and a front view, drawn from Gaussians on its surface."""
+    """Its Gallop as a dataset: a static orbit and a front view, drawn from Gaussians on its surface; and a
+    static orbit of its Idle, which is shown in another scale."""
     folder = tmp_path_factory.mktemp("dataset")
     key = fitted(asset, "walker", folder / "truth", n=3000)
     truth = load_scene(folder / "truth" / key)
@@ -47,17 +55,21 @@ def dataset(asset: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     turning = orbit(N, 2.0, 0.0, size=(SIZE, SIZE))
     times = tuple(np.linspace(0, 1, N).tolist())
     clips = []
-    for rig, cameras, clock in (
-        ("static_orbit", turning, (0.0,) * N), ("front_view", [turning[0]] * N, times),
+    idle = truth.with_action("Idle").at(0.0)
+    small = Scene(placed(idle, SCALE, np.eye(3), -SCALE * np.array(CENTRE)), StillField())
+    for scene, action, rig, cameras, clock in (
+        (truth, 2, "static_orbit", turning, (0.0,) * N), (truth, 2, "front_view", [turning[0]] * N, times),
+        (small, 0, "static_orbit", turning, (0.0,) * N),
     ):  # fmt: skip
         images = [
-            np.rint(255 * truth.render(c, t)).astype(np.uint8) for c, t in zip(cameras, clock, strict=True)
+            np.rint(255 * scene.render(c, t)).astype(np.uint8) for c, t in zip(cameras, clock, strict=True)
         ]
         clips.append(
             Clip(
-                uid="walker", action="Gallop", action_index=2, rig=rig, orbit=0,
+                uid="walker", action=ACTIONS[action], action_index=action, rig=rig, orbit=0,
                 frames=tuple(encode_webp(image) for image in images), cameras=tuple(cameras), time=clock,
-                seconds=clock, window=(0.0, 1.0), scale=1.0, centre=(0.0, 0.0, 0.0), azimuth0_deg=0.0,
+                seconds=clock, window=(0.0, 1.0), scale=SCALE if action == 0 else 1.0,
+                centre=CENTRE if action == 0 else (0.0, 0.0, 0.0), azimuth0_deg=0.0,
                 elevation_deg=0.0, radius=2.0, measures={"motion_magnitude": 0.1, "coverage": 0.2},
                 license="CC0-1.0", author="", caption="a walker",
                 asset_sha256=hashlib.sha256(asset.read_bytes()).hexdigest(),
@@ -68,7 +80,7 @@ def dataset(asset: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     writer = DatasetWriter(out, {"frames": N})
     writer.stage("walker", clips)
     writer.roll(final=True)
-    return f"{out}:walker"
+    return f"{out}:walker:Gallop"
 
 
 def test_frames_never_seen_are_those_that_the_skeleton_moves(
@@ -91,6 +103,32 @@ def test_frames_never_seen_are_those_that_the_skeleton_moves(
     assert "already finished" in capsys.readouterr().out
 
 
+def test_another_action_s_orbit_is_fitted_and_brought_into_its_world(
+    asset: Path, dataset: str, tmp_path: Path
+) -> None:
+    settings = Settings(n_gaussians=1000, coarse_steps=90, resolution=SIZE)
+    scene: Any = reconstruct_rigged(dataset, asset, tmp_path / "scene", settings, device="cpu", moment="Idle")
+    assert scene.field.config["moment"] == ["Idle", 0.0] and scene.field.action == "Gallop"
+    # Frames that are none of its own: all of them, the first too. Legs swing by 0.8 radians from where they
+    # hung in the orbit that was fitted, which is 0.7 as large.
+    assert scene.metrics["heldout"]["front"]["psnr"] > 20 and scene.metrics["psnr_train"] > 20
+    idle = scene.with_action("Idle").at(0.0).means.numpy()
+    wide = np.percentile(idle, 98, axis=0) - np.percentile(idle, 2, axis=0)
+    assert np.allclose(wide, [0.32, 0.8, 0.7], atol=0.12)
+
+
+def test_which_orbit_is_fitted(asset: Path, dataset: str) -> None:
+    where, read = dataset.rpartition(":walker")[0], read_character(str(asset))
+    own = read_clip(where, "walker", "Gallop", "static_orbit")
+    assert fitted_clip(where, own, "first", read) is own
+    assert fitted_clip(where, own, "Idle", read).action == "Idle"
+    # No limb of the toy touches another one, whatever it does.
+    assert fitted_clip(where, own, "auto", read) is own
+    with pytest.raises(InputError, match=r"no static orbit of such an action; .*Gallop") as refused:
+        fitted_clip(where, own, "Galop", read)
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("rig", "more", "says"),
     [
@@ -99,6 +137,7 @@ def test_frames_never_seen_are_those_that_the_skeleton_moves(
         ("still.glb", ["--force"], "no skeleton and no animated nodes (a still mesh)"),
         ("fewer.glb", ["--force"], "it has 1 actions, none of index 2"),
         ("walker.glb", ["--static", "x.mp4"], "--static has no use beside --rig"),
+        ("walker.glb", ["--rig-moment", "Walk"], "no static orbit of such an action"),
     ],
 )
 def test_bad_rigs_are_refused_in_one_line(

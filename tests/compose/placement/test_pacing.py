@@ -84,5 +84,8 @@ def test_what_swims_and_flies_is_over_the_ground() -> None:
     assert not floating(["Idle", "Walk"], "Walk") and floating(["Flying_Idle", "Headbutt"], "Headbutt")
     one, notes = going("a shark walks", clip("Swim", None, floats=True))
     assert np.allclose(one.track.points[:, 2], 0.5) and not any("say no speed" in note for note in notes)
+    slow, said = going("a fox runs", clip("Walk", None))
+    assert slow.speed == pytest.approx(0.6) and any("0.6 heights a second" in note for note in said)
+    assert going("a fox runs", clip("Jog", None))[0].speed == pytest.approx(2.5)
     still, _ = going("a shark stands", clip("Swim", None, floats=True))
     assert np.allclose(still.track.points[:, 2], 0.5)

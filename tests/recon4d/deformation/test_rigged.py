@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from orbit4d.recon4d.deformation.rigs.rig import Channel, Motion, Rig, blended, 
 from orbit4d.recon4d.deformation.rigs.rigged import RigField, rig_field
 from orbit4d.recon4d.deformation.surface import SkinnedSurface, bind_to_surface, nearest_on_triangles
 from orbit4d.recon4d.export.formats import export_scene
+from orbit4d.recon4d.fitting.rigging.fit import refuse_moment
 from orbit4d.recon4d.gaussians import from_points
 from orbit4d.recon4d.scene import Scene
 
@@ -175,3 +177,20 @@ def test_unknown_actions_and_flat_joints_are_named() -> None:
     )
     with pytest.raises(InputError, match="'elbow' is scaled to nothing"):
         Scene(scene.gaussians, flat).at(0.0)
+
+
+def test_a_part_scaled_to_nothing_is_bound_to_nobody_and_a_flat_one_is_refused_before_a_fit() -> None:
+    rig, surface = arm(scale_to_zero=True)
+    # At 1 s the far half is a point at the elbow: what is left is the near half, and all of it is sound.
+    posed = surface.posed(rig.maps(0, 1.0))
+    points = np.column_stack([np.linspace(0.05, 0.49, 20), np.zeros(20), np.zeros(20)])
+    near = bind_to_surface(points, None, surface, posed)
+    firm = points[:, 0] < 0.5
+    assert (near.weights[firm][near.index[firm] == 1] == 0).all()
+    read = SimpleNamespace(rig=rig, surface=surface)
+    refuse_moment(read, ("Arm|Bend", 0.0))
+    flat = Channel(1, "scale", np.array([0.0]), np.array([[1.0, 1.0, 0.0]]))
+    still = replace(rig, motions=(Motion("Arm|Flat", 0.0, 1.0, (flat,)),))
+    says = r"joint 'elbow' is scaled to nothing at 0 s of Arm\|Flat: .*--rig-moment"
+    with pytest.raises(InputError, match=says):
+        refuse_moment(SimpleNamespace(rig=still, surface=surface), ("Arm|Flat", 0.0))
