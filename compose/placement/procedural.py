@@ -31,6 +31,16 @@ STANDS_FOR = {
     "swamp": "forest", "mountain": "forest", "desert": "beach", "island": "beach", "sea": "beach",
     "canyon": "beach", "road": "street", "city": "street", "livingroom": "room", "kitchen": "room",
     "barn": "room", "castle": "arena", "stadium": "arena", "cave": "arena", "ice": "snow", "moon": "plain",
+    **dict.fromkeys(("prairie", "savanna", "savannah", "steppe", "pasture", "grassland", "lawn"), "meadow"),
+    **dict.fromkeys(("orchard", "clearing", "valley", "moor", "pond", "creek", "countryside"), "meadow"),
+    **dict.fromkeys(("woods", "wood", "woodland", "grove", "rainforest"), "forest"),
+    **dict.fromkeys(("dune", "sand", "shore", "coast", "seashore", "oasis", "ocean"), "beach"),
+    **dict.fromkeys(("town", "alley", "avenue", "highway", "square", "plaza", "bridge", "pier"), "street"),
+    **dict.fromkeys(("hall", "ballroom", "classroom", "office", "cabin", "dungeon", "garage"), "room"),
+    **dict.fromkeys(("glacier", "tundra", "iceberg"), "snow"),
+    **dict.fromkeys(("court", "pitch", "rink", "dojo"), "arena"),
+    **dict.fromkeys(("theatre", "theater", "podium", "catwalk"), "stage"),
+    **dict.fromkeys(("mars", "planet", "space"), "plain"),
 }  # fmt: skip
 #: Landmarks by word: size in metres (x, y, z), colour, and whether one walks on it.
 LANDMARKS = {
