@@ -2,7 +2,8 @@
 
 On the CPU a kernel takes fixed pieces of it, so that the result does not depend on the number of threads, and
 `torch.optim`, whose import takes a second, is not needed. `update_reference` is the slow twin, and the way of
-tensors elsewhere: a dozen launches, none of which waits for the device. Matrices of a group may move by Muon instead (`orthogonalise`).
+tensors elsewhere: a dozen launches, none of which waits for the device. Matrices of a group may move by Muon
+instead (`orthogonalise`).
 """
 
 from __future__ import annotations
