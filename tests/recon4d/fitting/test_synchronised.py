@@ -122,7 +122,8 @@ def test_where_enough_cameras_see_a_time_each_gaussian_may_differ_and_a_killed_r
     options, often = ViewOptions(hold_cameras="2"), replace(tiny_settings, checkpoint_seconds=0.0)
     inputs = read_inputs(rgba, None, cameras, None, 0.0, None, None, options=options)
     few = reconstruction.for_views(tiny_settings, inputs)
-    assert few == replace(tiny_settings, static_share=0.0), "five cameras are too few"
+    by_adam = replace(tiny_settings.rates, hidden=0.0)
+    assert few == replace(tiny_settings, static_share=0.0, rates=by_adam), "five cameras are too few"
     assert reconstruction.for_views(tiny_settings, replace(inputs, views=None)) is tiny_settings
     monkeypatch.setattr(reconstruction, "FREE_CAMERAS", 5)
     free = reconstruction.for_views(tiny_settings, inputs)
