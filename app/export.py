@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
 from orbit4d.datasets.commands.options import Command
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.paths import is_uri
 
 #: Seconds that Blender may take for the Alembic of one action.
 ALEMBIC_TIMEOUT = 900.0
@@ -32,7 +35,9 @@ class ExportCommand(Command):
             if not {"-h", "--help"} & set(args):
                 ctx.fail("missing DATASET or SCENE; `orbit4d export --help` shows how")
             return super().parse_args(ctx, args)
-        ctx.obj = (_rooms()[_is_scene(source)], args)
+        if not is_uri(source) and not os.path.exists(source) and not {"-h", "--help"} & set(args):
+            raise InputError(f"{source}: no such dataset or scene; check the path")
+        ctx.obj = (_exports()[_is_scene(source)], args)
         return []
 
     def invoke(self, ctx: click.Context) -> object:
@@ -67,7 +72,7 @@ def _alembic_writer() -> Iterator[Callable[[dict[str, Any]], None]]:
         yield write
 
 
-def _rooms() -> tuple[click.Command, click.Command]:
+def _exports() -> tuple[click.Command, click.Command]:
     """The export of a dataset, and that of a scene."""
     from orbit4d.datasets.cli import export
     from orbit4d.recon4d.cli import export_scene
@@ -78,14 +83,14 @@ def _rooms() -> tuple[click.Command, click.Command]:
 def _source(ctx: click.Context, args: list[str]) -> str | None:
     """The first word that is neither an option of one of the two exports nor the value of one."""
     options: dict[str, click.Option] = {}
-    for option in (p for room in _rooms() for p in room.params if isinstance(p, click.Option)):
+    for option in (p for one in _exports() for p in one.params if isinstance(p, click.Option)):
         options.setdefault(option.opts[0], option)
     parser = click.Command("export", params=list(options.values()), add_help_option=False).make_parser(ctx)
     parser.ignore_unknown_options = True
     try:
         words = parser.parse_args(list(args))[1]
     except click.UsageError:
-        # An option at the end without its value: whichever export it is will say so.
+        # An option at the end without its value: whichever export it is will report it.
         words = [word for word in args if not word.startswith("-")]
     return next((word for word in words if word == "-" or not word.startswith("-")), None)
 
