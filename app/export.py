@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from orbit4d.datasets.commands.options import Command
+from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.core.paths import is_uri
 
 #: Seconds that Blender may take for the Alembic of one action.
 ALEMBIC_TIMEOUT = 900.0
@@ -31,16 +33,17 @@ def _meant(path: str, args: list[str]) -> bool:
     """Whether the export of a scene is to read `path`: also of what is none, where a scene's layout is asked
     for, since it says best what is lacking. InputError for a local path where nothing lies.
     """
-    from orbit4d.datasets.core.errors import InputError
     from orbit4d.datasets.core.storage import Store
 
     if _is_scene(path):
         return True
-    if "://" not in path and not (Path(path).exists() or Path(path.partition(":")[0]).exists()):
+    if {"-h", "--help"} & set(args):
+        return False
+    if not is_uri(path) and not (Path(path).exists() or Path(path.partition(":")[0]).exists()):
         raise InputError(f"{path}: no such dataset or scene; give a folder that exists, or a file of splats")
     named = [word.partition("=")[2] for word in args if word.startswith("--format=")]
     named += [after for word, after in pairwise(args) if word == "--format"]
-    data, scene = (_formats(room) for room in _rooms())
+    data, scene = (_formats(room) for room in _exports())
     return bool(set(named) & (scene - data)) and not Store(path).exists("dataset.json")
 
 
@@ -59,7 +62,7 @@ class ExportCommand(Command):
             if not {"-h", "--help"} & set(args):
                 ctx.fail("missing DATASET or SCENE; `orbit4d export --help` shows how")
             return super().parse_args(ctx, args)
-        ctx.obj = (_rooms()[_meant(source, args)], args)
+        ctx.obj = (_exports()[_meant(source, args)], args)
         return []
 
     def invoke(self, ctx: click.Context) -> object:
@@ -94,7 +97,7 @@ def _alembic_writer() -> Iterator[Callable[[dict[str, Any]], None]]:
         yield write
 
 
-def _rooms() -> tuple[click.Command, click.Command]:
+def _exports() -> tuple[click.Command, click.Command]:
     """The export of a dataset, and that of a scene."""
     from orbit4d.datasets.cli import export
     from orbit4d.recon4d.cli import export_scene
@@ -105,14 +108,14 @@ def _rooms() -> tuple[click.Command, click.Command]:
 def _source(ctx: click.Context, args: list[str]) -> str | None:
     """The first word that is neither an option of one of the two exports nor the value of one."""
     options: dict[str, click.Option] = {}
-    for option in (p for room in _rooms() for p in room.params if isinstance(p, click.Option)):
+    for option in (p for one in _exports() for p in one.params if isinstance(p, click.Option)):
         options.setdefault(option.opts[0], option)
     parser = click.Command("export", params=list(options.values()), add_help_option=False).make_parser(ctx)
     parser.ignore_unknown_options = True
     try:
         words = parser.parse_args(list(args))[1]
     except click.UsageError:
-        # An option at the end without its value: whichever export it is will say so.
+        # An option at the end without its value: whichever export it is will report it.
         words = [word for word in args if not word.startswith("-")]
     return next((word for word in words if word == "-" or not word.startswith("-")), None)
 

@@ -120,6 +120,13 @@ def test_options_of_a_scene_s_export_stand_before_it(
         assert "DATASET or SCENE" in error(capsys)
 
 
+def test_export_names_a_place_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And does not take it for a dataset, which has other formats and options."""
+    words = ["export", str(tmp_path / "a.scene"), "--format", "splat", "--time", "0.5", "--out", "a.splat"]
+    assert run(command, words) == 2
+    assert "a.scene: no such dataset or scene" in error(capsys)
+
+
 # Results at URIs, and exit codes ----------------------------------------------------------------------------
 
 

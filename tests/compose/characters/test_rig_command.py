@@ -106,7 +106,7 @@ def test_frames_never_seen_are_those_that_the_skeleton_moves(
 def test_another_action_s_orbit_is_fitted_and_brought_into_its_world(
     asset: Path, dataset: str, tmp_path: Path
 ) -> None:
-    settings = Settings(n_gaussians=1000, coarse_steps=90, resolution=SIZE)
+    settings = ReconstructionSettings(n_gaussians=1000, coarse_steps=90, resolution=SIZE)
     scene: Any = reconstruct_rigged(dataset, asset, tmp_path / "scene", settings, device="cpu", moment="Idle")
     assert scene.field.config["moment"] == ["Idle", 0.0] and scene.field.action == "Gallop"
     # Frames that are none of its own: all of them, the first too. Legs swing by 0.8 radians from where they
