@@ -22,7 +22,7 @@ from orbit4d.datasets.core.errors import InputError, WorkError
 from orbit4d.datasets.core.scratch import scratch_folder
 from orbit4d.recon4d.deformation.building import StillField
 from orbit4d.recon4d.deformation.rigs.rig import Motion
-from orbit4d.recon4d.deformation.self_contact import self_contact
+from orbit4d.recon4d.deformation.rigs.self_contact import self_contact
 from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.rigging.fit import bound_at, fit_static, refuse_moment, static_settings
 from orbit4d.recon4d.fitting.scores import compared, renders

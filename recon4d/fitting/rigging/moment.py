@@ -10,7 +10,7 @@ from orbit4d.datasets.index.index import Index
 from orbit4d.datasets.index.reader import read_clip
 from orbit4d.datasets.store.clip import Clip
 from orbit4d.recon4d.composition import placed
-from orbit4d.recon4d.deformation.self_contact import self_contact
+from orbit4d.recon4d.deformation.rigs.self_contact import self_contact
 from orbit4d.recon4d.fitting.rigging.slot import Read
 from orbit4d.recon4d.gaussians import Gaussians
 

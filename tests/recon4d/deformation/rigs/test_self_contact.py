@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orbit4d.recon4d.deformation.self_contact import TOUCH, self_contact
+from orbit4d.recon4d.deformation.rigs.self_contact import TOUCH, self_contact
 from orbit4d.recon4d.deformation.surface import SkinnedSurface
 
 
