@@ -23,7 +23,7 @@ class Predict(Protocol):
     """A network with everything but state, step and text put in."""
 
     def __call__(self, x: Tensor, step: int, given: Sequence[bool]) -> Tensor:
-        """Prediction for x [n V, C, F, h, w]; `told[k]` says whether branch k of n is given the text."""
+        """Prediction for x [n V, C, F, h, w]; `given[k]` says whether branch k of n is given the text."""
 
 
 @dataclass(frozen=True)
