@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,25 +27,6 @@ EPS = 1e-15
 FORGET1, FORGET2 = 0.1, 0.001
 #: Parameters in one piece of work.
 PIECE = 8192
-
-
-class Flat(NamedTuple):
-    """What an update changes, each [P]."""
-
-    values: npt.NDArray[np.float32]
-    first: npt.NDArray[np.float32]
-    second: npt.NDArray[np.float32]
-
-
-class Rates(NamedTuple):
-    """How an update changes the groups."""
-
-    table: npt.NDArray[np.int64]
-    """[G, 2] start and stop of each in the flat array."""
-    steps: npt.NDArray[np.float32]
-    """[G, 2] rate over the first moment's correction, and 1 / √ of the second's."""
-    shares: npt.NDArray[np.float32]
-    """1 - beta1, beta2 and 1 - beta2."""
 
 
 @dataclass
@@ -151,11 +131,19 @@ class Adam:
         table = np.array([run for _, run in runs], np.int64)
         steps = np.array([_sizes(group, self.betas) for group, _ in runs], np.float32)
         shares = np.array([1 - self.betas[0], self.betas[1], 1 - self.betas[1]], np.float32)
-        flat = Flat(self.values.numpy(), self.first.numpy(), self.second.numpy())
+        flat = [tensor.numpy() for tensor in (self.values, self.first, self.second)]
         gradients = [row.numpy() for row in rows]
-        other = gradients[1] if views > 1 else gradients[0][:0]
-        pieces = -(-len(flat.values) // PIECE)
-        threads.run(_update, pieces, flat, gradients[0], other, Rates(table, steps, shares))
+        pieces = -(-len(flat[0]) // PIECE)
+        threads.run(
+            _update,
+            pieces,
+            *flat,
+            gradients[0],
+            gradients[1] if views > 1 else gradients[0][:0],
+            table,
+            steps,
+            shares,
+        )
         threads.each(_by_muon(self.values, self.first, rows, taken, self.betas))
 
     def record(self) -> dict[str, Any]:
@@ -224,10 +212,11 @@ _EPS, _HALF = np.float32(EPS), np.float32(0.5)
 
 
 @jit
-def _update(counter, flat, one, other, rates):
-    """One update by the gradients [P] of one view, or of two; `other` is empty for one."""
-    values, first, second = flat
-    table, steps, shares = rates
+def _update(counter, values, first, second, one, other, table, steps, shares):
+    """Groups `table` [G, 2], rate and 1 / √correction of each in `steps`; `other` is empty for one view.
+
+    `shares` are 1 - beta1, beta2 and 1 - beta2.
+    """
     n = len(values)
     pieces = (n + PIECE - 1) // PIECE
     new, old, square = shares[0], shares[1], shares[2]

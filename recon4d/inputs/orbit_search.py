@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -125,8 +125,7 @@ class Silhouettes:
         lenses = np.array([[c.fl_x, c.fl_y, c.cx, c.cy] for c in every], np.float64)
         c2w = np.stack([camera.c2w for camera in every])
         out = np.zeros(len(self.view))
-        posed = _Posed(views, lenses, c2w)
-        _misses(self.view, self.pixels, _Maps(self.maps, self.beside), posed, BALL, DEPTHS, MOST, out)
+        _misses(self.view, self.pixels, self.maps, self.beside, views, lenses, c2w, BALL, DEPTHS, MOST, out)
         return float(np.maximum(out - SLACK, 0).mean()) if len(out) else 0.0
 
 
@@ -253,31 +252,9 @@ def _outline(plane: npt.NDArray[np.float32]) -> Float:
     return np.stack([columns[picked] + 0.5, rows[picked] + 0.5], axis=-1)
 
 
-class _Maps(NamedTuple):
-    """Silhouettes as kernels take them."""
-
-    maps: npt.NDArray[np.float32]
-    """[N, h, w] pixels to the outline, positive inside."""
-    beside: npt.NDArray[np.bool_]
-    """[N, N] which views are compared."""
-
-
-class _Posed(NamedTuple):
-    """Cameras as kernels take them."""
-
-    views: Float
-    """[N, 3, 4] world to camera, OpenCV axes."""
-    lenses: Float
-    """[N, 4] fl_x, fl_y, cx, cy in pixels."""
-    c2w: Float
-    """[N, 4, 4] OpenGL axes."""
-
-
 @jit
-def _misses(view, pixels, silhouettes, posed, ball, n_depths, most, out):
+def _misses(view, pixels, maps, beside, views, lenses, c2w, ball, n_depths, most, out):
     """Of each outline's pixel the least, over depths, of the most that another silhouette is missed by."""
-    maps, beside = silhouettes
-    views, lenses, c2w = posed
     n_views, h, w = maps.shape
     for s in range(len(view)):
         v = view[s]
