@@ -32,7 +32,7 @@ class Cursor:
         """Bytes that are not read yet."""
         return len(self.data) - self.at
 
-    def bytes(self, count: int) -> bytes:
+    def take(self, count: int) -> bytes:
         """The next bytes."""
         if count > self.left:
             raise Damaged("a record that is too short")
@@ -44,15 +44,15 @@ class Cursor:
         size = struct.calcsize(f"<{kind}")
         if count * size > self.left:
             raise Damaged("a record that is too short")
-        return struct.unpack(f"<{count}{kind}", self.bytes(count * size))
+        return struct.unpack(f"<{count}{kind}", self.take(count * size))
 
     def text(self) -> str:
         """The next string."""
-        return self.bytes(self.numbers("I", 1)[0]).decode("utf-8")
+        return self.take(self.numbers("I", 1)[0]).decode("utf-8")
 
     def texts(self) -> dict[str, str]:
         """The next map of strings."""
-        inside, found = Cursor(self.bytes(self.numbers("I", 1)[0])), {}
+        inside, found = Cursor(self.take(self.numbers("I", 1)[0])), {}
         while inside.left:
             key = inside.text()
             found[key] = inside.text()
@@ -60,7 +60,7 @@ class Cursor:
 
     def unpacked(self, codec: str, plain: int) -> bytes:
         """All that is left, unpacked to `plain` bytes."""
-        return unpacked(self.bytes(self.left), codec, plain)
+        return unpacked(self.take(self.left), codec, plain)
 
 
 def unpacked(packed: bytes, codec: str, plain: int) -> bytes:
@@ -88,8 +88,8 @@ def unpacked(packed: bytes, codec: str, plain: int) -> bytes:
 
 def stream(cursor: Cursor, most: int) -> tuple[int, Array]:
     """The next stream: its attribute, and whole numbers [at most `most`, channels]."""
-    attribute, width, mode, codec, channels, count, size = _STREAM.unpack(cursor.bytes(_STREAM.size))
-    packed = cursor.bytes(size)
+    attribute, width, mode, codec, channels, count, size = _STREAM.unpack(cursor.take(_STREAM.size))
+    packed = cursor.take(size)
     if attribute > 14:  # of a later version: its symbols are its own
         return attribute, np.zeros((0, 1), np.int64)
     if width not in (1, 2, 4) or not channels or mode not in (_RAW, _DIFFERENCES, _CONSTANT):

@@ -157,7 +157,7 @@ def _chunk(body: Cursor, most: int) -> dict[int, Array]:
     body.numbers("d", 2)
     _, count = body.numbers("I", 2)
     codec, plain = body.text(), body.numbers("Q", 1)[0]
-    packed = Cursor(body.bytes(body.numbers("Q", 1)[0]))
+    packed = Cursor(body.take(body.numbers("Q", 1)[0]))
     inside = packed if not codec else Cursor(packed.unpacked(codec, plain))
     found: dict[int, Array] = {}
     while inside.left:
