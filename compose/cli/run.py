@@ -82,7 +82,7 @@ def run(
     )  # fmt: skip
     chat = chat_settings(chat_url, chat_model, chat_timeout, chat_repairs, seed)
     if dry_run:
-        from orbit4d.compose.cli.plan import show_plan
+        from orbit4d.compose.cli.planned import show_plan
 
         show_plan(wanted, out, chat, as_json=dry_run == "json")
         return
