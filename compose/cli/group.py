@@ -11,7 +11,7 @@ from orbit4d.datasets.commands.options import Group
 #: name -> (module, attribute); `run` is what a prompt gets.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("orbit4d.compose.cli.run", "run"),
-    "plan": ("orbit4d.compose.cli.run", "plan"),
+    "plan": ("orbit4d.compose.cli.plan", "plan"),
     "swap": ("orbit4d.compose.cli.swap", "swap"),
 }
 

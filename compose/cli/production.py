@@ -27,7 +27,6 @@ from orbit4d.compose.cli.parts import (
     refuse_length,
     sized,
 )
-from orbit4d.compose.cli.scenes import given_scene, ground_of, scene_line
 from orbit4d.compose.cli.writing import (
     as_before,
     credits_of_film,
@@ -40,6 +39,7 @@ from orbit4d.compose.director.chat import ChatDirector, ChatSettings
 from orbit4d.compose.director.directing import direct, spelling_lines
 from orbit4d.compose.director.on_ground import place_all
 from orbit4d.compose.director.placing import ChatPlacer
+from orbit4d.compose.director.scenes import given_scene, ground_of, scene_line
 from orbit4d.compose.library.casting import cast
 from orbit4d.compose.library.catalogue import Library
 from orbit4d.compose.library.credits import Credit, unknown_licences, write_credits

@@ -1,10 +1,8 @@
-"""`orbit4d compose PROMPT`, and `orbit4d compose plan`, which takes its options and stops before it."""
+"""`orbit4d compose PROMPT`."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -105,44 +103,9 @@ def run(
     )  # fmt: skip
     chat = chat_settings(chat_url, chat_model, chat_timeout, chat_repairs, seed)
     if dry_run:
-        from orbit4d.compose.cli.plan import show_plan
+        from orbit4d.compose.cli.planned import show_plan
 
         show_plan(wanted, out, chat, as_json=dry_run == "json")
         return
     for line in produce(wanted, out, cache, chat, refresh):
         click.echo(line)
-
-
-def _same_options() -> list[click.Parameter]:
-    """Those of `compose PROMPT`; a plan needs no library and no folder."""
-    found: list[click.Parameter] = []
-    for param in run.params:
-        param = copy.copy(param)
-        param.required = isinstance(param, click.Argument)
-        if param.name != "dry_run":
-            found.append(param)
-    return found
-
-
-@click.command(
-    "plan",
-    cls=Command,
-    params=_same_options(),
-    epilog="Example: orbit4d compose plan 'a fox chases a rat' --library assets/ --json",
-    groups={
-        "Director": "--director --chat-url --chat-model --chat-timeout --chat-repairs",
-        "Library": "--library --license --strict --encoder",
-        "Plan": "--seed --json --out --cache --refresh",
-        "Scene": "--scene --refine --refine-model --tau-units --depth-model --relight --rig-moment",
-        "Film": "--frames --fps --size",
-    },
-)
-@click.option("--json", "as_json", is_flag=True, help="Print spec and cast as JSON.")
-def plan(as_json: bool, **asked: Any) -> None:
-    """Print what a prompt is understood as, which assets would play it, and where they would stand.
-
-    Without --library only the spec is printed. Options are those of `orbit4d compose PROMPT` and are checked
-    as there. Nothing is fitted, rendered, written or downloaded.
-    """
-    assert run.callback is not None
-    run.callback(**asked, dry_run="json" if as_json else True)

@@ -11,7 +11,7 @@ from typing import Any
 from orbit4d.compose.cli.options import encoder_of
 from orbit4d.compose.cli.parts import Wanted, joined, look_before, played
 from orbit4d.compose.cli.production import assemble
-from orbit4d.compose.cli.scenes import expert_of, ground_of
+from orbit4d.compose.director.scenes import expert_of, ground_of
 from orbit4d.compose.library.casting import cast
 from orbit4d.compose.spec import Actor, Setting, Spec
 from orbit4d.compose.strict_json import printable

@@ -16,7 +16,7 @@ from orbit4d.compose.characters.concepts import clip_of
 from orbit4d.compose.characters.relighting import LEAST, MOST, relighting_gain
 from orbit4d.compose.cli.measuring import boxes_of
 from orbit4d.compose.cli.parts import Part, Wanted
-from orbit4d.compose.cli.scenes import expert_scene
+from orbit4d.compose.director.scenes import expert_scene
 from orbit4d.compose.library.catalogue import UNKNOWN
 from orbit4d.compose.library.credits import Credit, made_credit
 from orbit4d.compose.placement.planning import Plan, landmark_word

@@ -13,7 +13,7 @@ from orbit4d.compose.characters.concepts import clip_of
 from orbit4d.compose.characters.gltf_rig import read_gltf
 from orbit4d.compose.cli.group import compose
 from orbit4d.compose.cli.parts import Wanted, sized
-from orbit4d.compose.cli.run import plan
+from orbit4d.compose.cli.plan import plan
 from orbit4d.compose.cli.run import run as compose_run
 from orbit4d.compose.placement.planning import Cast
 from orbit4d.datasets import InputError

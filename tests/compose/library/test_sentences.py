@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from orbit4d.compose import retrieve
-from orbit4d.compose.cli.run import plan
+from orbit4d.compose.cli.plan import plan
 from orbit4d.compose.library.sentences import sentence_encoder
 from orbit4d.datasets import InputError
 from orbit4d.datasets.commands.command import run
