@@ -22,8 +22,8 @@ from orbit4d.model.guided.schedules import ScaledSchedule
 class Predict(Protocol):
     """A network with everything but state, step and text put in."""
 
-    def __call__(self, x: Tensor, step: int, given: Sequence[bool]) -> Tensor:
-        """Prediction for x [n V, C, F, h, w]; `given[k]` says whether branch k of n is given the text."""
+    def __call__(self, x: Tensor, step: int, known: Sequence[bool]) -> Tensor:
+        """Prediction for x [n V, C, F, h, w]; `known[k]` says whether branch k of n is given the text."""
 
 
 @dataclass(frozen=True)

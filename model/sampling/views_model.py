@@ -197,11 +197,11 @@ class ViewsModel:
         """
         views, network = len(camera), self.network
 
-        def predict(x: Tensor, step: int, given: Sequence[bool]) -> Tensor:
-            branches = len(given)
+        def predict(x: Tensor, step: int, known: Sequence[bool]) -> Tensor:
+            branches = len(known)
             text = None
             if positive is not None and negative is not None:
-                chosen = [positive if with_text else negative for with_text in given]
+                chosen = [positive if given else negative for given in known]
                 text = torch.stack(chosen).repeat_interleave(views, 0).to(x.device)
             cameras = camera.to(x.device).repeat(branches, 1, 1)
             moving = None if motion is None else [motion] * len(x)
