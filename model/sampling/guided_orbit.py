@@ -24,6 +24,7 @@ from orbit4d.model.guided.sampler import Guide
 from orbit4d.model.guided.schedules import DiffusersSchedule, Levels
 from orbit4d.model.orbits.network import WanOrbit
 from orbit4d.model.sampling.pipeline import OrbitPipeline
+from orbit4d.model.weights.quiet import quiet
 
 #: How far radius and field of view of a path may be from those of training.
 _RADIUS_SHARE, _FOV_DEG = 0.02, 0.5
@@ -146,10 +147,9 @@ def load_video_model(name: str) -> VideoModel:
     kind = kind_of(name)
     if kind == "orbit4d":
         return OrbitRun.load(name)
-    if kind == "svd":
+    with quiet():
+        # Importing their pipelines warns of what is not needed here.
         from orbit4d.model.guided.models.svd import SVD
+        from orbit4d.model.guided.models.wan import Wan
 
-        return SVD.load(name)
-    from orbit4d.model.guided.models.wan import Wan
-
-    return Wan.load(name)
+    return SVD.load(name) if kind == "svd" else Wan.load(name)

@@ -24,6 +24,7 @@ def quiet() -> Iterator[None]:
 
     with ExitStack() as stack:
         for name, library in (("diffusers", of_diffusers), ("transformers", of_transformers)):
+            library.get_verbosity()  # sets the handler up
             stack.enter_context(_without_bars(library))
             for handler in logging.getLogger(name).handlers:
                 handler.addFilter(of_weights)
