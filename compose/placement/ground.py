@@ -260,6 +260,12 @@ def walk(
         places[0] = np.asarray(start, np.float64)
     if goal == b and len(places) > 1:
         places[-1] = np.asarray(end, np.float64)
+    way = np.asarray(end, np.float64) - np.asarray(start, np.float64)
+    if len(places) == 1 and 0 < float(np.linalg.norm(way)) < 2 * ground.cell:
+        # Shorter than the ground's cells, as of a bee: it is gone from the place that was found.
+        there = places[0] + way
+        if not blocked[ground.cell_of(*there)]:
+            places.append(there)
     flat = resampled(np.array(places), count)
     return np.column_stack([flat, [ground.height_at(x, y) for x, y in flat]])
 
