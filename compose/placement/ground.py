@@ -248,11 +248,11 @@ def walk(
         x, y = ground.place_of(first)
         notes.append(f"{who}: its start lies in an obstacle; ({x:.2f}, {y:.2f}) stands in")
     goal = b if not blocked[b] else None
-    inside = reachable(blocked, first)
+    inside, lost = reachable(blocked, first), ""
     if goal is None or not inside[goal]:
         goal = nearest_free(blocked, b, inside) or first
         x, y = ground.place_of(goal)
-        notes.append(f"{who}: no way to its end; the nearest it reaches is ({x:.2f}, {y:.2f})")
+        lost = f"{who}: no way to its end; the nearest it reaches is ({x:.2f}, {y:.2f})"
     found = shortest(blocked, first, goal, ground.heights, ground.cell)
     cells = [first] if found is None else pulled(blocked, found[0])
     places = [ground.place_of(cell) for cell in cells]
@@ -260,6 +260,15 @@ def walk(
         places[0] = np.asarray(start, np.float64)
     if goal == b and len(places) > 1:
         places[-1] = np.asarray(end, np.float64)
+    way = np.asarray(end, np.float64) - np.asarray(start, np.float64)
+    if len(places) == 1 and 0 < float(np.linalg.norm(way)) < 2 * ground.cell:
+        # Shorter than the ground's cells, as of a bee: it is gone from the place that was found.
+        there = places[0] + way
+        if not blocked[ground.cell_of(*there)]:
+            places.append(there)
+            lost = ""
+    if lost:
+        notes.append(lost)
     flat = resampled(np.array(places), count)
     return np.column_stack([flat, [ground.height_at(x, y) for x, y in flat]])
 

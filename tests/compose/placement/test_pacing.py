@@ -76,6 +76,17 @@ def test_a_distance_is_walked_in_the_film() -> None:
     assert one.track.length == pytest.approx(2.0, rel=0.01) and one.track.end <= SECONDS + 1e-9
 
 
+def test_a_way_shorter_than_the_ground_s_cells_is_gone() -> None:
+    """A bee beside a frog: its way of 8 cm lies within one cell, and near an obstacle."""
+    spec = rules_director("a frog jumps while a bee flies to the right")
+    frog, bee = Cast(0, clip("Jump", None), 0.12), Cast(1, clip("Flying", None, floats=True), 0.03)
+    found = plan(spec, [frog, bee], SECONDS)
+    one = found.placed[1]
+    assert found.ground is not None and found.ground.cell > 0.08
+    way = one.track.points[-1] - one.track.points[0]
+    assert one.track.length == pytest.approx(one.speed * 1.75, rel=1e-6) and way[0] > 0.07
+
+
 def test_what_swims_and_flies_is_over_the_ground() -> None:
     fish = ["Armature|Swimming_Fast", "Armature|Attack", "Armature|Death"]
     assert all(floating(fish, name) for name in fish)
