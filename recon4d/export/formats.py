@@ -222,7 +222,10 @@ def export_scene(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with (replacing_folder if folder else replacing_file)(target) as draft:
-            _TABLE[format].write(scene, draft, how)
+            try:
+                _TABLE[format].write(scene, draft, how)
+            except InputError as error:  # of a writer, which knows the draft's name alone
+                raise InputError(str(error).replace(str(draft), str(target))) from None
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror}); give another --out") from None
     return naturally(target.iterdir()) if folder else [target]
