@@ -19,6 +19,7 @@ from orbit4d.compose.strict_json import printable
 from orbit4d.datasets.core.errors import OrbitError
 
 if TYPE_CHECKING:
+    from orbit4d.compose.characters.concepts import Clip
     from orbit4d.compose.cli.parts import Wanted
 
 
@@ -89,11 +90,12 @@ def places(spec: Spec, casts: Sequence[Cast], wanted: Wanted) -> tuple[list[dict
     """
     from orbit4d.compose.characters.concepts import clip_of
     from orbit4d.compose.characters.gltf_rig import read_gltf
-    from orbit4d.compose.cli.parts import metres_for, not_shown, sized
+    from orbit4d.compose.cli.parts import gaits_of, metres_for, not_shown, sized
     from orbit4d.compose.director.scenes import given_scene
     from orbit4d.compose.placement import planning
 
     found = []
+    paces: dict[int, list[Clip]] = {}
     try:
         for one in casts:
             if (
@@ -107,12 +109,13 @@ def places(spec: Spec, casts: Sequence[Cast], wanted: Wanted) -> tuple[list[dict
             if name not in names:
                 name = names[min(one.entry.action_index, len(names) - 1)]
             actor = spec.actors[one.actor]
+            others = (other for other in gaits_of(one.entry.uid, names).values() if other != name)
+            paces[one.actor] = [clip_of(character, other) for other in others]
             found.append(planning.Cast(actor.id, clip_of(character, name), metres_for(actor, one.entry)))
         notes = not_shown(spec)
         film = sized(wanted, spec, found, notes)
-        placed = planning.plan(
-            spec, found, film.frames / film.fps, wanted.seed, given_scene(wanted.scene, wanted.seed)
-        )
+        scene = given_scene(wanted.scene, wanted.seed)
+        placed = planning.plan(spec, found, film.frames / film.fps, wanted.seed, scene, paces.__getitem__)
     except OrbitError as error:
         return [], [f"places    not known: {error}"[:300]]
     rows = [
