@@ -41,7 +41,7 @@ ORDER = {
         "training cli train_main"
     ),
     "recon4d": (
-        "rotations devices graphs raster ply gaussians deformation world scene composition filming inputs "
+        "rotations devices graphs muon raster ply gaussians deformation world scene composition filming inputs "
         "fitting mesh export viewer cli"
     ),
     "compose": (
