@@ -41,8 +41,8 @@ ORDER = {
         "training cli train_main"
     ),
     "recon4d": (
-        "rotations devices graphs muon raster ply gaussians deformation world scene composition filming inputs "
-        "fitting mesh export viewer cli"
+        "rotations devices graphs muon raster ply gaussians deformation world scene composition filming "
+        "inputs fitting mesh export viewer cli"
     ),
     "compose": (
         "strict_json schema spec language characters library placement experts director animate completion "
