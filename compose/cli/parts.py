@@ -156,7 +156,7 @@ def look_before(picked: Sequence[Picked]) -> None:
     for entry in (one.entry for one in picked):
         if not Path(entry.file).is_file():
             raise InputError(
-                f"{printable(entry.uid, 80)}: its file {printable(entry.file, 100)!r} is not there; mend the "
+                f"{printable(entry.uid, 80)}: its file {printable(entry.file, 100)!r} is not there; fix the "
                 "library's column `file`"
             )
         if Path(entry.file).suffix.lower() in (".glb", ".gltf"):
