@@ -18,20 +18,17 @@ from orbit4d.compose.characters import concepts
 from orbit4d.compose.characters.relighting import LUMA, mean_colour
 from orbit4d.compose.cli import production
 from orbit4d.compose.cli.group import compose
-from orbit4d.compose.cli.measuring import occluded
 from orbit4d.compose.director.steps import OWN_FIELDS
 from orbit4d.compose.director.transport import Transport
 from orbit4d.compose.experts import Concept, ExpertRequest
 from orbit4d.compose.placement import scored
 from orbit4d.compose.placement.procedural import build
 from orbit4d.datasets import InputError, WorkError
-from orbit4d.datasets.cameras.camera import orbit
 from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.videos.video import read_video
 from orbit4d.model.distill import GaussianScore
 from orbit4d.recon4d import load_scene
 from orbit4d.recon4d.cli import film as film_command
-from orbit4d.recon4d.composition import Composition, Part, Track
 from orbit4d.recon4d.deformation.building import StillField
 from orbit4d.recon4d.filming import credit_lines, credits_card
 from orbit4d.recon4d.gaussians import from_points
@@ -263,23 +260,6 @@ def test_a_damaged_film_is_no_traceback(
         err = capsys.readouterr().err
         assert "damaged film" in err and err.count("\n") == 1 and len(err) <= 310
     assert not (tmp_path / "o").exists()
-
-
-def test_who_hides_whom() -> None:
-    """A wall behind which a ball stands, and a ball beside it."""
-    x, z = (a.ravel() for a in np.meshgrid(np.linspace(-1, 1, 40), np.linspace(-1, 1, 40)))
-    wall = np.column_stack([x, np.full(1600, -1.0), z])
-    ball = np.random.default_rng(0).normal(size=(400, 3)) * 0.1
-    track = Track(np.zeros((2, 3)), np.repeat(np.eye(3)[None], 2, axis=0), 1.0)
-    parts = []
-    for points in (wall, ball, ball + np.array([2.4, 0, 0])):
-        found = from_points(points, np.full((len(points), 3), 0.5), opacity=0.95)
-        found.log_scales[:] = float(np.log(0.05))
-        parts.append(Part("k", Scene(found, StillField()), track, "x"))
-    camera = orbit(1, radius=9.0, size=(64, 64))[0]
-    composition = Composition.of(parts, 1.0, shots=[(camera, 0.0)])
-    shown, hidden, beside = occluded(composition)
-    assert shown < 0.02 and hidden > 0.95 and beside < 0.02
 
 
 def test_a_new_scene_plans_the_paths_anew(

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orbit4d.datasets.cameras.camera import Camera, focal_from_fov, orbit_c2w
+from orbit4d.datasets.cameras.camera import FLIP_YZ, Camera, focal_from_fov, orbit_c2w
 from orbit4d.datasets.cameras.transforms import intrinsics_record
 from orbit4d.datasets.videos.video import write_video
+from orbit4d.recon4d.inputs.captures.fourdanyone import Y_UP
 
 AZIMUTHS, TIMES, SIZE = (0.0, 90.0, 180.0, 270.0), 5, 40
 
@@ -50,6 +51,18 @@ class Rig:
         for v in range(len(self.cameras)):
             write_video(root / (first.format(v) + ".mp4"), self.on_white(v), fps[v])
         return root
+
+    def fourdanyone(self, root: Path) -> list[dict[str, Any]]:
+        """Its videos as 4DAnyone lays them, and the entries of its cameras.json."""
+        self.videos(root / "videos" / "dense", first="{:02d}")
+        entries = []
+        for v, camera in enumerate(self.cameras):
+            theirs = np.vstack([Y_UP.T @ camera.c2w[:3], camera.c2w[3:]]) @ FLIP_YZ
+            entries.append({
+                "camera_id": v, "K": camera.K.tolist(), "camera_to_world": theirs.tolist(),
+                "image_width": camera.w, "image_height": camera.h, "video": f"videos/dense/{v:02d}.mp4",
+            })  # fmt: skip
+        return entries
 
     def transforms(self, path: Path, per_shot: bool = True, **top: Any) -> Path:
         frames = []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orbit4d.datasets.cameras.camera import FLIP_YZ, Camera
+from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.cameras.transforms import intrinsics_record
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.inputs.captures.fourdanyone import Y_UP
@@ -154,14 +154,7 @@ def test_a_world_that_lies_on_its_side_is_turned_up(rig: Any) -> None:
 
 
 def test_4danyone_stands_up_in_our_world(rig: Any, tmp_path: Path) -> None:
-    rig.videos(tmp_path / "videos" / "dense", first="{:02d}")
-    entries = []
-    for v, camera in enumerate(rig.cameras):
-        theirs = np.vstack([Y_UP.T @ camera.c2w[:3], camera.c2w[3:]]) @ FLIP_YZ
-        entries.append({
-            "camera_id": v, "K": camera.K.tolist(), "camera_to_world": theirs.tolist(),
-            "image_width": camera.w, "image_height": camera.h, "video": f"videos/dense/{v:02d}.mp4",
-        })  # fmt: skip
+    entries = rig.fourdanyone(tmp_path)
     record = {"camera_model": "OPENCV", "world_frame": "y_up", "cameras": entries}
     (tmp_path / "cameras.json").write_text(json.dumps(record))
     views = views_of(tmp_path)

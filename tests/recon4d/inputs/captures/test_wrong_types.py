@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orbit4d.datasets.cameras.camera import FLIP_YZ
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.cli import _azimuths
-from orbit4d.recon4d.inputs.captures.fourdanyone import Y_UP
 from orbit4d.recon4d.inputs.loading import OrbitSpec, load_frames
 from orbit4d.recon4d.inputs.open_views import ViewOptions, open_views
 
@@ -103,14 +101,7 @@ def test_a_split_that_is_no_list(labelled: tuple[Path, dict[str, Any]], names: A
 
 
 def test_cameras_of_4danyone(rig: Any, tmp_path: Path) -> None:
-    rig.videos(tmp_path / "videos" / "dense", first="{:02d}")
-    entries = []
-    for v, camera in enumerate(rig.cameras):
-        theirs = np.vstack([Y_UP.T @ camera.c2w[:3], camera.c2w[3:]]) @ FLIP_YZ
-        entries.append({
-            "camera_id": v, "K": camera.K.tolist(), "camera_to_world": theirs.tolist(),
-            "image_width": camera.w, "image_height": camera.h, "video": f"videos/dense/{v:02d}.mp4",
-        })  # fmt: skip
+    entries = rig.fourdanyone(tmp_path)
     for key in ("K", "camera_to_world", "image_width"):
         for value in (*WRONG, 0, [[NAN] * 4] * 4, [[0.0] * 4] * 4, [[0.0] * 3] * 3):
             spoilt = [entries[0], {**entries[1], key: value}, *entries[2:]]
