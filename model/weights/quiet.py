@@ -8,12 +8,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 #: Words of warnings that say something of the weights: these are let through.
-TOLD = ("initialized", "missing", "mismatch", "unexpected")
+ABOUT_WEIGHTS = ("initialized", "missing", "mismatch", "unexpected")
 
 
 def of_weights(record: logging.LogRecord) -> bool:
     """Whether a record of a library is an error, or a warning about weights."""
-    return record.levelno >= logging.ERROR or any(word in record.getMessage().lower() for word in TOLD)
+    return record.levelno >= logging.ERROR or any(word in record.getMessage().lower() for word in ABOUT_WEIGHTS)
 
 
 @contextmanager

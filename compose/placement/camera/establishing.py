@@ -140,7 +140,7 @@ def _cameras(view: View, boxes: Floats, seconds: float, size: int) -> list[Camer
     for eye in eyes:
         pose = c2w.copy()
         pose[:3, 3] = axes @ eye
-        # Of an eye below the ground the picture is moved, not the direction: what is upright stays so.
+        # An eye below the ground is raised, its direction kept: what is upright stays upright.
         pose[2, 3] = max(pose[2, 3], LOWEST)
         found.append(Camera(pose, focal, focal, size / 2, size / 2, size, size))
     return found

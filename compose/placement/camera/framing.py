@@ -101,7 +101,7 @@ def overview(low: Floats, high: Floats, elevation: float, size: int) -> Camera:
 
 
 def anybody(cameras: list[Camera], boxes: Floats) -> bool:
-    """Whether anything of any box [F, A, 2, 3] is in the picture of its frame."""
+    """Whether anything of any box [F, A, 2, 3] is in the image of its frame."""
     for camera, frame in zip(cameras, boxes, strict=True):
         pixels, depth = camera.project(corners_of(frame))
         ahead = (depth > 0).any(axis=-1)
@@ -113,7 +113,7 @@ def anybody(cameras: list[Camera], boxes: Floats) -> bool:
 
 
 def inside_share(cameras: list[Camera], boxes: Floats) -> tuple[float, float]:
-    """(share of frames with every box inside the picture, least height of an actor in pixels)."""
+    """(share of frames with every box inside the image, least height of an actor in pixels)."""
     whole, least = [], np.inf
     for camera, frame in zip(cameras, boxes, strict=True):
         pixels, depth = camera.project(corners_of(frame))
