@@ -13,7 +13,8 @@ ABOUT_WEIGHTS = ("initialized", "missing", "mismatch", "unexpected")
 
 def of_weights(record: logging.LogRecord) -> bool:
     """Whether a record of a library is an error, or a warning about weights."""
-    return record.levelno >= logging.ERROR or any(word in record.getMessage().lower() for word in ABOUT_WEIGHTS)
+    said = record.getMessage().lower()
+    return record.levelno >= logging.ERROR or any(word in said for word in ABOUT_WEIGHTS)
 
 
 @contextmanager

@@ -332,7 +332,7 @@ def test_cameras_that_no_layout_can_hold(rigs, tmp_path):
     mute = [replace(c, caption="") for c in own]
     for name, clips, layouts, says in (
         ("lens", [own[0], wide], ("multicamvideo", "dnerf"), "lens or size"),
-        ("late", [own[0], late], LAYOUTS, "see different moments"),
+        ("late", [own[0], late], LAYOUTS, "see different times"),
         ("shift", shifted, LAYOUTS, "centred principal point"),
         ("mute", mute, ("recammaster",), "2 of 2 clips have no caption"),
     ):
