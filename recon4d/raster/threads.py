@@ -135,7 +135,13 @@ def _home() -> tuple[int, int] | None:
 
 
 def _sharing(share: int, task: Callable[[], T]) -> T:
-    """Do the task with so many threads for its kernels."""
+    """Do the task with so many threads for its kernels, and one for torch's matrix products.
+
+    `alone` gives the caller one; a helper has a number of its own, and with another the products would have
+    other bits wherever it was a helper that took the task.
+    """
+    if _alone is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
     before = getattr(_own, "share", None)
     _own.share = share
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 
@@ -113,3 +114,36 @@ def test_nested_tasks_come_to_an_end() -> None:
     with threads.alone(4):
         inner = [lambda i=i: threads.each([lambda: i, lambda: -i]) for i in range(6)]
         assert threads.each(inner) == [[i, -i] for i in range(6)]
+
+
+#: Two tasks of one product, each by a thread of its own, beside the caller's product.
+PRODUCTS = """
+import threading, torch
+from orbit4d.recon4d.raster import threads
+
+matrix = torch.randn(128, 128, generator=torch.Generator().manual_seed(0))
+square = matrix @ matrix.T
+both = threading.Barrier(2)
+
+def product():
+    return torch.addmm(square, square, square, beta=-4.775, alpha=2.0315)
+
+def task():
+    both.wait(timeout=60)
+    return threading.get_ident(), product()
+
+with threads.alone(2):
+    found = threads.each([task, task])
+    assert len({who for who, _ in found}) == 2
+    assert all(torch.equal(one, product()) for _, one in found)
+"""
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core: torch has one thread everywhere")
+def test_products_have_the_same_bits_whoever_takes_the_task() -> None:
+    """In a process of its own: a thread that torch meets first has as many threads as the variable says."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRODUCTS], env={**os.environ, "OMP_NUM_THREADS": "2"}, capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
