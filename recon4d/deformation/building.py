@@ -6,6 +6,7 @@ from typing import Any
 
 from orbit4d.recon4d.deformation.field import Deformation, HexPlaneField, NodeField, StillField
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
+from orbit4d.recon4d.deformation.paths.path_field import PathField
 from orbit4d.recon4d.deformation.residual import ResidualField
 from orbit4d.recon4d.deformation.rigs.rigged import RigField
 from orbit4d.recon4d.deformation.windows import WindowField
@@ -19,6 +20,8 @@ def build_field(config: dict[str, Any]) -> Deformation:
         return HexPlaneField(**{**options, **lists})
     if config["kind"] == "nodes":
         return NodeField(**options)
+    if config["kind"] == "paths":
+        return PathField(**options)
     if config["kind"] == "residual":
         return ResidualField(**options)
     if config["kind"] == "keyframes":
@@ -31,5 +34,5 @@ def build_field(config: dict[str, Any]) -> Deformation:
         return WindowField(**options)
     raise ValueError(
         f"unknown deformation field {config['kind']!r}; "
-        "choose nodes, residual, hexplane, keyframes, rigged, windows or still"
+        "choose nodes, paths, residual, hexplane, keyframes, rigged, windows or still"
     )

@@ -148,7 +148,46 @@ class NodeSkin(Deformation):
         return (now - turned).square().sum(-1).mean()
 
 
-class NodeField(NodeSkin):
+class MovingNodes(NodeSkin):
+    """Control nodes that move rigidly at any time; a Gaussian follows a blend of the nodes around it.
+
+    Subclasses say how (`motions_at`).
+    """
+
+    def __init__(self, n_nodes: int, neighbours: int) -> None:
+        super().__init__(n_nodes, neighbours)
+        self._last: tuple[float, Tensor, Tensor] | None = None
+
+    def motions_at(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """`motions` at times [T] on the field's device; nothing is read from it."""
+        raise TypeError(f"{type(self).__name__} does not say how its nodes move")
+
+    def motions(self, *times: float) -> tuple[Tensor, Tensor]:
+        """Unit quaternions [T, K, 4] and translations [T, K, 3] of the nodes at T times."""
+        return self.motions_at(torch.tensor(times, device=self.nodes.device))
+
+    def forward(self, means: Tensor, quats: Tensor, log_scales: Tensor, time: float) -> tuple[Tensor, ...]:
+        node_quats, shift = (part[0] for part in self.motions(time))
+        self._last = (time, node_quats, shift) if torch.is_grad_enabled() else None
+        return *self.skinned(means, quats, node_quats, shift), log_scales
+
+    def regularisers(self, time: float, step: float) -> Terms:
+        """rigidity: neighbouring nodes keep their offsets up to a rotation (ARAP, Sorkine and Alexa 2007).
+
+        smoothness: second difference of the nodes' paths over three consecutive frames.
+        """
+        if self._last is not None and self._last[0] == time:
+            _, quats, shift = self._last
+        else:
+            quats, shift = (part[0] for part in self.motions(time))
+        terms = {"rigidity": self.rigidity(quats, shift)}
+        if 0.0 < time < 1.0:
+            before, after = self.motions(max(time - step, 0.0), min(time + step, 1.0))[1].unbind(0)
+            terms["smoothness"] = (before - 2 * shift + after).square().sum(-1).mean()
+        return terms
+
+
+class NodeField(MovingNodes):
     """Control nodes that move rigidly; a Gaussian follows a blend of the nodes around it.
 
     K nodes are picked from the Gaussians by farthest-point sampling on the first `bind`. `anchor` is the time
@@ -186,11 +225,6 @@ class NodeField(NodeSkin):
             layers += [nn.Linear(width, width), nn.SiLU()]
         self.trunk = nn.Sequential(*layers)
         self.head = _zero_linear(width, 6)
-        self._last: tuple[float, Tensor, Tensor] | None = None
-
-    def motions(self, *times: float) -> tuple[Tensor, Tensor]:
-        """Unit quaternions [T, K, 4] and translations [T, K, 3] of the nodes at T times."""
-        return self.motions_at(torch.tensor(times, device=self.nodes.device))
 
     def motions_at(self, times: Tensor) -> tuple[Tensor, Tensor]:
         """`motions` at times [T] on the field's device; nothing is read from it."""
@@ -205,26 +239,6 @@ class NodeField(NodeSkin):
             out = out[:-1] - out[-1:]
         quats = F.normalize(F.pad(out[..., 3:], (1, 0), value=1.0), dim=-1)
         return quats, out[..., :3]
-
-    def forward(self, means: Tensor, quats: Tensor, log_scales: Tensor, time: float) -> tuple[Tensor, ...]:
-        node_quats, shift = (part[0] for part in self.motions(time))
-        self._last = (time, node_quats, shift) if torch.is_grad_enabled() else None
-        return *self.skinned(means, quats, node_quats, shift), log_scales
-
-    def regularisers(self, time: float, step: float) -> Terms:
-        """rigidity: neighbouring nodes keep their offsets up to a rotation (ARAP, Sorkine and Alexa 2007).
-
-        smoothness: second difference of the nodes' paths over three consecutive frames.
-        """
-        if self._last is not None and self._last[0] == time:
-            _, quats, shift = self._last
-        else:
-            quats, shift = (part[0] for part in self.motions(time))
-        terms = {"rigidity": self.rigidity(quats, shift)}
-        if 0.0 < time < 1.0:
-            before, after = self.motions(max(time - step, 0.0), min(time + step, 1.0))[1].unbind(0)
-            terms["smoothness"] = (before - 2 * shift + after).square().sum(-1).mean()
-        return terms
 
 
 #: Numbers that each head of the HexPlane field adds to a Gaussian.

@@ -1,17 +1,17 @@
-"""A node field's part of a step as one module of tensors alone, so that it can be a CUDA graph."""
+"""The part of a field of moving nodes in a step, as one module of tensors alone, so that it can be a CUDA graph."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from orbit4d.recon4d.deformation.field import NodeField
+from orbit4d.recon4d.deformation.field import MovingNodes
 
 
 class Placing(nn.Module):
     """Gaussians' parameters and a time to what the rasteriser draws, and the field's two penalties."""
 
-    def __init__(self, field: NodeField) -> None:
+    def __init__(self, field: MovingNodes) -> None:
         super().__init__()
         self.field = field
 

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from orbit4d.recon4d.deformation.field import NodeField
+from orbit4d.recon4d.deformation.field import Deformation, NodeField
 from orbit4d.recon4d.deformation.node_motion import NodeMotion, has_kernels
+from orbit4d.recon4d.deformation.paths.path_field import PathField
+from orbit4d.recon4d.deformation.paths.path_motion import PathMotion
 from orbit4d.recon4d.deformation.residual import ResidualField
 from orbit4d.recon4d.deformation.residual_motion import ResidualMotion
 from orbit4d.recon4d.fitting.fused_loss import TAPS, Comparison
@@ -22,6 +24,7 @@ from orbit4d.recon4d.gaussians import Gaussians
 from orbit4d.recon4d.raster.canvas import Canvas, Spread
 
 Float = npt.NDArray[np.float32]
+Motion = NodeMotion | PathMotion | ResidualMotion
 
 
 def is_fused(fit: Fit, settings: ReconstructionSettings, task: Task) -> bool:
@@ -33,9 +36,24 @@ def is_fused(fit: Fit, settings: ReconstructionSettings, task: Task) -> bool:
         plain
         and means.device.type == "cpu"
         and size >= TAPS
-        and (not task.moving or has_kernels(fit.field))
+        and (not task.moving or _is_known(fit.field))
         and bool(weights.l1 or weights.ssim or weights.alpha)
     )
+
+
+def _is_known(field: Deformation) -> bool:
+    """Whether there are kernels for this field."""
+    if isinstance(field, PathField):
+        return field.table.device.type == "cpu" and field.table.dtype == torch.float32
+    return has_kernels(field)
+
+
+def _motion_of(field: Deformation, values: Float, n: int) -> Motion:
+    """The kernels of a field, whose parameters are `values`, for N Gaussians."""
+    if isinstance(field, PathField):
+        return PathMotion(field, values, n)
+    assert isinstance(field, NodeField)
+    return (ResidualMotion if isinstance(field, ResidualField) else NodeMotion)(field, values, n)
 
 
 class Activated:
@@ -58,7 +76,7 @@ class FusedView:
         means, quats, scales, colors = (np.empty((n, columns), np.float32) for columns in (3, 4, 3, 3))
         self.grads = Spread(means, quats, scales, np.empty(n, np.float32), colors)
         self.lit = np.empty((h, w, 3), np.float32)
-        self.motion: NodeMotion | ResidualMotion | None = None
+        self.motion: Motion | None = None
         self._to: dict[str, Float] = {}
 
     def __call__(
@@ -92,14 +110,10 @@ class FusedView:
         centres, radii = torch.from_numpy(self.canvas.grad_means2d), torch.from_numpy(self.canvas.radii)
         return Outcome(centres, radii, loss, self.comparison.judged())
 
-    def _moved(self, fit: Fit, task: Task, means: Float, quats: Float) -> NodeMotion | ResidualMotion:
+    def _moved(self, fit: Fit, task: Task, means: Float, quats: Float) -> Motion:
         if self.motion is None:
-            assert isinstance(fit.field, NodeField)
             values = fit.adam.part(fit.adam.values, "field").numpy()
-            if isinstance(fit.field, ResidualField):
-                self.motion = ResidualMotion(fit.field, values, len(means))
-            else:
-                self.motion = NodeMotion(fit.field, values, len(means))
+            self.motion = _motion_of(fit.field, values, len(means))
         self.motion.move(means, quats, task.view.time, task.frame_step)
         return self.motion
 

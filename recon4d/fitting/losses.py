@@ -15,7 +15,8 @@ from torch import Tensor
 from orbit4d.datasets.images.lpips import LPIPS
 from orbit4d.datasets.images.metric_weights import LPIPS_ALEX, NotMeasured, locate
 from orbit4d.datasets.images.over import over_premultiplied
-from orbit4d.recon4d.deformation.field import NodeField
+from orbit4d.recon4d.deformation.field import MovingNodes, NodeField
+from orbit4d.recon4d.deformation.paths.path_field import PathField
 from orbit4d.recon4d.deformation.placing import Placing
 from orbit4d.recon4d.fitting.fused_loss import TAPS, Judged, terms, terms_reference
 from orbit4d.recon4d.fitting.passes import judge, judge_sums
@@ -174,7 +175,7 @@ def is_graphable(fit: Fit, settings: ReconstructionSettings, task: Task) -> bool
     """Whether `by_graphs` knows everything that this view's loss is made of."""
     plain = task.perceptual is None and not settings.weights.depth_smoothness
     plain = plain and task.view.confidence is None
-    known = type(fit.field) is NodeField and not fit.gaussians.sh_degree
+    known = type(fit.field) in (NodeField, PathField) and not fit.gaussians.sh_degree
     return plain and known and min(task.view.truth.shape[:2]) >= TAPS
 
 
@@ -190,7 +191,7 @@ def by_graphs(fit: Fit, settings: ReconstructionSettings, task: Task, row: Tenso
             times += [max(view.time - step, 0.0), min(view.time + step, 1.0)]
         at = torch.tensor(times).to(device, non_blocking=True)
         field = fit.field
-        assert isinstance(field, NodeField)
+        assert isinstance(field, MovingNodes)
         placed = graphs(f"placing {len(times)}", lambda: Placing(field), *raw, at)
         spread = placed[:5]
         for value, weight in zip(placed[5:], (weights.rigidity, weights.smoothness)):

@@ -2,8 +2,8 @@
 
 Coarse: the static orbit at its time when one is given, else the dynamic orbit as if it stood still; late in
 the stage the field begins to move and the video joins in. Fine: the video through the deformation field, the
-static orbit mixed in at its time. With an anchored field the video's times join in outwards from the
-static orbit's. After Diffusion4D section 2.2 (arXiv 2405.16645) and hustvl/4DGaussians (train.py). Nothing is
+static orbit mixed in at its time. With a field of paths the video's times join in outwards from the times
+of rest. After Diffusion4D section 2.2 (arXiv 2405.16645) and hustvl/4DGaussians (train.py). Nothing is
 decided by the view of one step: `passes.py`.
 
 An update takes the mean gradient of `views_per_step` views, each of which counts as a step; on two threads
@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import math
 import time as clock
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -54,6 +55,8 @@ SETTLE_EVERY = 10
 REBIND_EVERY = 250
 #: Steps of the fine stage over which the field's rate rises.
 FIELD_RISE = 200
+#: Views that joined in last and are looked at more often.
+FRONTIER = 6
 #: Times that a field may be begun again, at half the rate of the time before.
 MOST_RESTARTS = 3
 
@@ -186,26 +189,31 @@ def _choose(
 ) -> View:
     """Draw the view of a step."""
     dynamic, static = pools
+    rests = settings.deformation.get("rests", [])
+    joined = progress if fit.stage == "fine" else 0.0
+    if rests and joined < settings.unroll_share:
+        dynamic = _within_reach(dynamic, rests, joined / settings.unroll_share)
+        if joined and float(torch.rand((), generator=fit.generator)) < settings.frontier_share:
+            last = sorted(dynamic, key=lambda view: _since(rests, view.time))[-FRONTIER:]
+            return last[int(torch.randint(len(last), (), generator=fit.generator))]
     share = settings.static_share if moving else 1.0
-    if static and float(torch.rand((), generator=fit.generator)) < share:
-        pool = static
-    else:
-        pool = _within_reach(dynamic, settings, progress if fit.stage == "fine" else 0.0)
+    pool = static if static and float(torch.rand((), generator=fit.generator)) < share else dynamic
     return pool[int(torch.randint(len(pool), (), generator=fit.generator))]
 
 
-def _within_reach(pool: list[View], settings: ReconstructionSettings, progress: float) -> list[View]:
-    """The views near enough to the anchored time: motion is followed outwards from what is known.
+def _within_reach(pool: list[View], rests: Sequence[float], progress: float) -> list[View]:
+    """The views near enough to a time of rest: motion is followed outwards from what is known.
 
     A limb that has moved further than its own width gives no gradient towards where it is; one frame on from
     a time that already fits, it has not.
     """
-    anchor = settings.deformation.get("anchor")
-    if anchor is None or progress >= settings.unroll_share:
-        return pool
-    farthest = max(abs(view.time - anchor) for view in pool)
-    reach = farthest * (0.1 + progress / settings.unroll_share)
-    return [view for view in pool if abs(view.time - anchor) <= reach] or pool
+    reach = max(_since(rests, view.time) for view in pool) * (0.1 + progress)
+    return [view for view in pool if _since(rests, view.time) <= reach] or pool
+
+
+def _since(rests: Sequence[float], time: float) -> float:
+    """How far a time is from the nearest time of rest."""
+    return min(abs(time - rest) for rest in rests)
 
 
 def take_step(

@@ -88,11 +88,13 @@ class ReconstructionSettings:
     """Steps on the video, through the field."""
     static_share: float = 0.25
     """Share of the steps with deformation that look at the static orbit, when there is one."""
-    unroll_share: float = 0.0
-    """Share of the fine stage over which the video's times join in, outwards from the static orbit's.
+    unroll_share: float = 0.6
+    """Share of the fine stage over which the video's times join in, outwards from the times of rest.
 
-    At 0 all are there at once. Measured no better: what it gives in tracking it takes in steps.
+    Of a field of paths (see `with_rests`); at 0 all are there at once.
     """
+    frontier_share: float = 0.5
+    """Share of the steps meanwhile that look at the six times that joined in last."""
     resolution: int = 256
     """Longer side of the images that are fitted; larger input is reduced."""
     warmup_share: float = 0.3

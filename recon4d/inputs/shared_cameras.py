@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
+from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
+from orbit4d.datasets.images.over import over_premultiplied
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
+
+#: PSNR in dB, on white, from which two images show the same.
+AS_AT_REST = 35.0
+#: Share of a video's median squared difference from the static orbit below which a frame shows no motion.
+OF_MOTION = 0.02
 
 
 def with_shared_cameras(dynamic: Frames, static: Frames, spec: OrbitSpec | None) -> tuple[Frames, Frames]:
@@ -36,3 +46,30 @@ def _posed_like(frames: Frames, other: Frames, note: str) -> Frames:
     h, w = frames.rgba.shape[1:3]
     cameras = tuple(c if (c.w, c.h) == (w, h) else c.resized(w, h) for c in other.cameras)
     return replace(frames, cameras=cameras, posed=True, notes=(*frames.notes, note))
+
+
+def rest_times(dynamic: Frames, static: Frames) -> list[float]:
+    """Times at which the object stands as the static orbit shows it, rising.
+
+    They are the static orbit's own time, and those of a video's frame that equals the static one of the same
+    camera: by `AS_AT_REST`, and far more than the video's frames do in the median, or else small motion would
+    be taken for none. Most animations end where they began: 219 of 256 actions of CC0 characters do.
+    """
+    still = {_place(camera): image for image, camera in zip(static.rgba, static.cameras)}
+    pairs = [
+        (time, float(np.square(_on_white(image) - _on_white(still[_place(camera)])).mean()))
+        for image, camera, time in zip(dynamic.rgba, dynamic.cameras, dynamic.time)
+        if _place(camera) in still
+    ]
+    limit = min(10 ** (-AS_AT_REST / 10), OF_MOTION * float(np.median([d for _, d in pairs] or [0.0])))
+    return sorted({static.time[0]} | {time for time, difference in pairs if difference < limit})
+
+
+def _place(camera: Camera) -> tuple[float, ...]:
+    """What is the same of two cameras in one place with one lens."""
+    lens = (camera.fl_x, camera.fl_y, camera.cx, camera.cy)
+    return (camera.w, camera.h, *np.round([*camera.c2w.ravel(), *lens], 3).tolist())
+
+
+def _on_white(rgba: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return over_premultiplied(rgba[..., :3], rgba[..., 3:], np.float32(1.0))

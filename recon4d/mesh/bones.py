@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 
 from orbit4d.datasets.core.errors import InputError
-from orbit4d.recon4d.deformation.field import Deformation, NodeField, NodeSkin
+from orbit4d.recon4d.deformation.field import Deformation, MovingNodes, NodeField, NodeSkin
 from orbit4d.recon4d.deformation.keyframes import KeyframeField
+from orbit4d.recon4d.deformation.paths.path_field import PathField
 from orbit4d.recon4d.deformation.residual import ResidualField
 from orbit4d.recon4d.scene import Scene
 
@@ -54,13 +55,13 @@ def moves_by_nodes(field: Deformation) -> bool:
     """Whether a field is a blend of rigid nodes and nothing else."""
     if isinstance(field, KeyframeField):
         return bool(field.config["over"] == "nodes")
-    return type(field) is NodeField
+    return type(field) in (NodeField, PathField)
 
 
 @torch.no_grad()
 def node_poses(field: Any, time: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Unit quaternions [K, 4] and translations [K, 3] of the nodes of such a field at `time`."""
-    if isinstance(field, NodeField):
+    if isinstance(field, MovingNodes):
         quats, shift = field.motions(time)
         return quats[0], shift[0]
     row = field.blend(field.table, time)

@@ -147,7 +147,8 @@ def refine_poses(inputs: Inputs, first: Gaussians, settings: ReconstructionSetti
 
 def _small(settings: ReconstructionSettings) -> ReconstructionSettings:
     field = plain(settings.deformation)
-    field = {**field, "n_nodes": 80, "width": 64} if field["kind"] == "nodes" else field
+    smaller = {"nodes": {"n_nodes": 80, "width": 64}, "paths": {"n_nodes": 80}}
+    field = {**field, **smaller.get(field["kind"], {})}
     return replace(
         settings, coarse_steps=COARSE, fine_steps=FINE, resolution=RESOLUTION, patience=0, exposure=False,
         deformation=field, density=replace(settings.density, every=0),

@@ -1,0 +1,1 @@
+"""Smooth paths of control nodes: the field of one orbit beside a static one."""
