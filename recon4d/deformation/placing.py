@@ -1,4 +1,4 @@
-"""The part of a field of moving nodes in a step, as one module of tensors alone, so that it can be a CUDA graph."""
+"""What moving nodes do in a step, as one module of tensors alone, so that it can be a CUDA graph."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ static orbit shows are times of rest: motion is 0 there, and is followed from th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ class PathField(MovingNodes):
         reach: float = 0.08,
     ) -> None:
         super().__init__(n_nodes, neighbours)
-        if len(keys) < 2 or any(b <= a for a, b in zip(keys, keys[1:])):
+        if len(keys) < 2 or any(b <= a for a, b in pairwise(keys)):
             raise InputError(f"a field of paths needs at least 2 rising key times, got {list(keys)}")
         self.config: dict[str, Any] = {
             "kind": "paths",

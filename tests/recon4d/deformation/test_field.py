@@ -15,6 +15,7 @@ from orbit4d.recon4d.gaussians import Gaussians
 FIELDS = [
     {"kind": "nodes", "n_nodes": 30, "width": 32},
     {"kind": "hexplane", "resolution": 8, "time_resolution": 6, "channels": 4},
+    {"kind": "paths", "keys": [0.0, 0.25, 0.5, 1.0], "rests": [1.0], "n_nodes": 30},
 ]
 
 

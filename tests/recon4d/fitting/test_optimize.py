@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from orbit4d.recon4d.deformation.paths.path_field import PathField
 from orbit4d.recon4d.fitting import optimize, reconstruction
 from orbit4d.recon4d.fitting.inputs import Inputs
 from orbit4d.recon4d.fitting.state import Fit, new_fit
@@ -26,7 +28,8 @@ def fitted(moving_ball: dict[str, np.ndarray], settings: Any, with_static: bool 
 
 
 def moves(fit: Fit) -> bool:
-    return bool(fit.field.head.weight.abs().sum() > 0)
+    last = fit.field.table if isinstance(fit.field, PathField) else fit.field.head.weight
+    return bool(last.abs().sum() > 0)
 
 
 @pytest.mark.parametrize("with_static", [True, False])
@@ -56,16 +59,40 @@ def test_the_video_joins_the_static_orbit_when_the_field_moves(
     assert any(late) and not all(late)
 
 
-def test_moments_join_in_outwards_from_the_anchor(
-    moving_ball: dict[str, np.ndarray], tiny_settings: Any
+@pytest.mark.parametrize(("rests", "first"), [([0.0], [0, 1]), ([0.0, 1.0], [0, 11]), ([4 / 11], [4])])
+def test_times_join_in_outwards_from_the_times_of_rest(
+    moving_ball: dict[str, np.ndarray], rests: list[float], first: list[int]
 ) -> None:
     pool = optimize.views(load_frames(moving_ball["dynamic_orbit"]))
-    field = {**tiny_settings.deformation, "anchor": 0.0}
-    settings = replace(tiny_settings, deformation=field, unroll_share=0.5)
-    counts = [len(optimize._within_reach(pool, settings, p)) for p in (0.0, 0.1, 0.2, 0.4, 0.5, 0.9)]
-    assert counts == sorted(counts) and counts[0] == 2 and counts[-1] == len(pool)
-    unanchored = replace(settings, deformation=tiny_settings.deformation)
-    assert optimize._within_reach(pool, unanchored, 0.0) == pool
+    joined = [optimize._within_reach(pool, rests, progress) for progress in (0.0, 0.2, 0.4, 0.8, 1.0)]
+    assert [view.index for view in joined[0]] == first
+    assert joined[-1] == pool
+    for before, after in pairwise(joined):
+        assert {view.index for view in before} <= {view.index for view in after}
+
+
+def test_what_joined_in_last_is_looked_at_more_often(
+    moving_ball: dict[str, np.ndarray], tiny_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the half of the unrolling the six last times get half of the steps, and their share of the rest."""
+    dynamic, static = (load_frames(moving_ball[rig]) for rig in ("dynamic_orbit", "static_orbit"))
+    inputs = Inputs(dynamic, static.at_time(0.0), {}, [])
+    settings = reconstruction.anchored(tiny_settings, inputs)
+    assert settings.deformation["rests"] == [0.0]
+    fit = new_fit(reconstruction.first_gaussians(inputs, settings, 0), settings, 0)
+    fit.stage = "fine"
+    pools = (optimize.views(dynamic), optimize.views(static, len(dynamic)))
+    half = settings.unroll_share / 2
+    drawn = [optimize._choose(fit, pools, settings, half, True) for _ in range(2000)]
+    inside = optimize._within_reach(pools[0], [0.0], 0.5)
+    last = {view.index for view in inside[-optimize.FRONTIER :]}
+    of_video = [view for view in drawn if view.index < len(dynamic)]
+    assert {view.index for view in of_video} == {view.index for view in inside}
+    # Of 2,000 draws; 4 standard deviations of each share are below 0.045.
+    assert abs(sum(view.index in last for view in drawn) / 2000 - (0.5 + 0.375 * 6 / len(inside))) < 0.045
+    assert abs(1 - len(of_video) / 2000 - 0.125) < 0.045
+    late = {optimize._choose(fit, pools, settings, 0.99, True).index for _ in range(500)}
+    assert late >= set(range(len(dynamic)))
 
 
 def test_colours_learn_to_depend_on_the_view(

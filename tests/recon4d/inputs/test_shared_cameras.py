@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from orbit4d.datasets.commands.command import run
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.cli import recon4d
 from orbit4d.recon4d.fitting.inputs import Inputs, read_inputs
-from orbit4d.recon4d.inputs.loading import OrbitSpec
+from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
+from orbit4d.recon4d.inputs.shared_cameras import rest_times
 
 
 def discs(n: int, size: int = 24) -> np.ndarray:
@@ -153,3 +155,34 @@ def test_what_a_dataset_brings_itself_is_not_passed_over(
     with pytest.raises(InputError, match=option) as refused:
         read_inputs(source, None, chosen["cameras"], None, 0.0, chosen["spec"], chosen["mask"])
     assert source in str(refused.value)
+
+
+def swinging(places: list[float], cameras: list[Camera]) -> Frames:
+    """A square that stands elsewhere in each image, as if it moved across the view."""
+    rgba = np.zeros((len(places), 24, 24, 4), np.float32)
+    for image, place in zip(rgba, places):
+        image[8:16, 2 + round(place) : 10 + round(place)] = (0.8, 0.3, 0.1, 1.0)
+    return Frames(rgba, tuple(cameras), tuple(i / (len(places) - 1) for i in range(len(places))), "a.mp4")
+
+
+def test_times_of_rest_are_where_the_video_shows_what_the_static_orbit_shows() -> None:
+    cameras = closed(9)
+    static = swinging([0] * 9, cameras).at_time(0.0)
+    assert rest_times(swinging([0, 4, 8, 12, 8, 4, 8, 4, 0], cameras), static) == [0.0, 1.0]
+    assert rest_times(swinging([0, 4, 8, 0, 8, 4, 8, 4, 8], cameras), static) == [0.0, 0.375]
+    assert rest_times(swinging([0, 4, 8, 4, 8, 4, 8, 4, 8], cameras), static) == [0.0]
+
+
+def test_small_motion_is_not_taken_for_rest() -> None:
+    """Every frame equals the static one to 35 dB; the last still moves as much as the others do."""
+    cameras = closed(9)
+    still = swinging([0] * 9, cameras)
+    faint = still.rgba + np.linspace(0, 0.02, 9, dtype=np.float32)[:, None, None, None] * still.rgba[..., 3:]
+    video = replace(still, rgba=faint.clip(0, 1).astype(np.float32))
+    assert rest_times(video, still.at_time(0.0)) == [0.0]
+
+
+def test_other_cameras_are_not_compared() -> None:
+    video = swinging([0, 4, 8, 12, 8, 4, 8, 4, 0], closed(9))
+    static = swinging([0] * 9, closed(9, elevation=20.0)).at_time(0.5)
+    assert rest_times(video, static) == [0.5]
