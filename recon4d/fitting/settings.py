@@ -84,7 +84,7 @@ class ReconstructionSettings:
     """Steps that find the shape: on the static orbit, or on all frames as if they stood still."""
     deform_from: float = 0.8
     """Share of the coarse stage after which the field moves and the video joins a static orbit."""
-    fine_steps: int = 9_600
+    fine_steps: int = 11_000
     """Steps on the video, through the field."""
     static_share: float = 0.25
     """Share of the steps with deformation that look at the static orbit, when there is one."""
