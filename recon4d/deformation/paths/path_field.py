@@ -52,7 +52,7 @@ class PathField(MovingNodes):
         rests: Sequence[float] = (),
         n_nodes: int = 200,
         neighbours: int = 4,
-        span: float = 0.35,
+        span: float = 0.25,
         reach: float = 0.08,
     ) -> None:
         super().__init__(n_nodes, neighbours)

@@ -174,7 +174,7 @@ def test_times_of_rest_are_where_the_video_shows_what_the_static_orbit_shows() -
 
 
 def test_small_motion_is_not_taken_for_rest() -> None:
-    """Every frame equals the static one to 35 dB; the last still moves as much as the others do."""
+    """Every frame equals the static one to 40 dB; the last still moves as much as the others do."""
     cameras = closed(9)
     still = swinging([0] * 9, cameras)
     faint = still.rgba + np.linspace(0, 0.02, 9, dtype=np.float32)[:, None, None, None] * still.rgba[..., 3:]
