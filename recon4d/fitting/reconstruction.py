@@ -333,7 +333,10 @@ def anchored(settings: ReconstructionSettings, inputs: Inputs) -> Reconstruction
     kept = {name: field[name] for name in ("n_nodes", "neighbours") if name in field}
     rests = rest_times(inputs.dynamic, inputs.static)
     keys = key_times([*inputs.dynamic.time, *rests])
-    return replace(settings, deformation={"kind": "paths", "keys": keys, "rests": rests, **kept})
+    steps = round(settings.path_share * settings.fine_steps)
+    return replace(
+        settings, fine_steps=steps, deformation={"kind": "paths", "keys": keys, "rests": rests, **kept}
+    )
 
 
 def affordable(settings: ReconstructionSettings, notes: list[str]) -> ReconstructionSettings:

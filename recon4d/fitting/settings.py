@@ -84,7 +84,7 @@ class ReconstructionSettings:
     """Steps that find the shape: on the static orbit, or on all frames as if they stood still."""
     deform_from: float = 0.8
     """Share of the coarse stage after which the field moves and the video joins a static orbit."""
-    fine_steps: int = 11_000
+    fine_steps: int = 9_600
     """Steps on the video, through the field."""
     static_share: float = 0.25
     """Share of the steps with deformation that look at the static orbit, when there is one."""
@@ -93,6 +93,8 @@ class ReconstructionSettings:
 
     Of a field of paths (see `with_rests`); at 0 all are there at once.
     """
+    path_share: float = 0.5
+    """Share of `fine_steps` that a field of paths takes: it needs fewer, and bends in depth with more."""
     frontier_share: float = 0.5
     """Share of the steps meanwhile that look at the six times that joined in last."""
     resolution: int = 256
@@ -161,6 +163,7 @@ PRESETS: dict[str, ReconstructionSettings] = {
         n_gaussians=6_000,
         coarse_steps=330,
         fine_steps=2_000,
+        path_share=1.0,
         warmup_share=0.5,
         deformation={"kind": "nodes", "n_nodes": 120, "width": 96},
     ),
