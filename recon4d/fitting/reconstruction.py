@@ -330,13 +330,14 @@ def anchored(settings: ReconstructionSettings, inputs: Inputs) -> Reconstruction
         return settings
     if inputs.views is not None:
         return replace(settings, deformation={**field, "anchor": inputs.static.time[0]})
-    kept = {name: field[name] for name in ("n_nodes", "neighbours") if name in field}
     rests = rest_times(inputs.dynamic, inputs.static)
-    keys = key_times([*inputs.dynamic.time, *rests])
-    steps = round(settings.path_share * settings.fine_steps)
-    return replace(
-        settings, fine_steps=steps, deformation={"kind": "paths", "keys": keys, "rests": rests, **kept}
-    )
+    paths: dict[str, Any] = {
+        "kind": "paths",
+        "keys": key_times([*inputs.dynamic.time, *rests]),
+        "rests": rests,
+    }
+    paths |= {name: field[name] for name in ("n_nodes", "neighbours") if name in field}
+    return replace(settings, fine_steps=round(settings.path_share * settings.fine_steps), deformation=paths)
 
 
 def affordable(settings: ReconstructionSettings, notes: list[str]) -> ReconstructionSettings:
