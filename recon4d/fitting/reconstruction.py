@@ -41,7 +41,7 @@ from orbit4d.recon4d.inputs.hull import Hull, carve, sample_surface
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
 from orbit4d.recon4d.inputs.open_start import sweep
 from orbit4d.recon4d.inputs.open_views import ViewOptions
-from orbit4d.recon4d.inputs.shared_cameras import rest_times
+from orbit4d.recon4d.inputs.shared_cameras import rest_times, stays
 from orbit4d.recon4d.inputs.views import LEAST_CAMERAS
 from orbit4d.recon4d.raster.threads import alone
 from orbit4d.recon4d.scene import Scene, load_scene
@@ -323,12 +323,12 @@ def anchored(settings: ReconstructionSettings, inputs: Inputs) -> Reconstruction
     """With a static orbit the canonical shape is the shape it shows: the field is the identity there.
 
     Nodes of one orbit then go on smooth paths from all times of rest (`PathField`); those of several cameras,
-    and nodes with an `anchor` of their own, stay a network.
+    of an object that leaves its place, and nodes with an `anchor` of their own, stay a network.
     """
     field = settings.deformation
     if inputs.static is None or field["kind"] != "nodes" or "anchor" in field:
         return settings
-    if inputs.views is not None:
+    if inputs.views is not None or not stays(inputs.dynamic, inputs.static):
         return replace(settings, deformation={**field, "anchor": inputs.static.time[0]})
     rests = rest_times(inputs.dynamic, inputs.static)
     paths: dict[str, Any] = {

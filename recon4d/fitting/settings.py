@@ -93,7 +93,7 @@ class ReconstructionSettings:
 
     Of a field of paths (see `with_rests`); at 0 all are there at once.
     """
-    path_share: float = 0.5
+    path_share: float = 0.625
     """Share of `fine_steps` that a field of paths takes: it needs fewer, and bends in depth with more."""
     frontier_share: float = 0.5
     """Share of the steps meanwhile that look at the six times that joined in last."""

@@ -17,7 +17,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.cli import recon4d
 from orbit4d.recon4d.fitting.inputs import Inputs, read_inputs
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
-from orbit4d.recon4d.inputs.shared_cameras import rest_times
+from orbit4d.recon4d.inputs.shared_cameras import rest_times, stays
 
 
 def discs(n: int, size: int = 24) -> np.ndarray:
@@ -186,3 +186,11 @@ def test_other_cameras_are_not_compared() -> None:
     video = swinging([0, 4, 8, 12, 8, 4, 8, 4, 0], closed(9))
     static = swinging([0] * 9, closed(9, elevation=20.0)).at_time(0.5)
     assert rest_times(video, static) == [0.5]
+
+
+def test_an_object_that_leaves_its_place_is_told_from_one_that_moves_in_it() -> None:
+    cameras = closed(9)
+    static = swinging([0] * 9, cameras).at_time(0.0)
+    assert stays(swinging([0, 1, 2, 3, 2, 1, 2, 1, 0], cameras), static)
+    assert not stays(swinging([0, 6, 12, 9, 12, 9, 12, 6, 0], cameras), static)
+    assert stays(swinging([9] * 9, closed(9, elevation=20.0)), static), "no camera is shared"
