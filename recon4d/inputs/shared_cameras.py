@@ -16,7 +16,7 @@ from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
 GLANCE = 128
 #: PSNR in dB, on white, from which two images show the same.
 AS_AT_REST = 34.5
-#: Intersection over union of the silhouettes of an object that stays in its place: 0.47 to 0.66 for what runs,
+#: Overlap (IoU) of the silhouettes of an object that stays in its place: 0.47 to 0.66 for what runs,
 #: walks and fights, 0.17 for a fish that tumbles.
 STAYS = 1 / 3
 #: Share of a video's median squared difference from the static orbit below which a frame shows no motion.
