@@ -91,7 +91,7 @@ class ReconstructionSettings:
     unroll_share: float = 0.6
     """Share of the fine stage over which the video's times join in, outwards from the times of rest.
 
-    Of a field of paths (see `with_rests`); at 0 all are there at once.
+    Of a field of paths (see `reconstruction.anchored`); at 0 all are there at once.
     """
     path_share: float = 0.625
     """Share of `fine_steps` that a field of paths takes: it needs fewer, and bends in depth with more."""

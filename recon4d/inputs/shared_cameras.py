@@ -12,6 +12,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.over import over_premultiplied
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
 
+Image = npt.NDArray[np.float32]
 #: Longer side in pixels at which images are compared: outlines that are off by less are of the drawing.
 GLANCE = 128
 #: PSNR in dB, on white, from which two images show the same.
@@ -60,29 +61,32 @@ def rest_times(dynamic: Frames, static: Frames) -> list[float]:
     camera: by `AS_AT_REST`, and far more than the video's frames do in the median, or else small motion would
     be taken for none. Most animations end where they began: 219 of 256 actions of CC0 characters do.
     """
-    dynamic, static = dynamic.resized(GLANCE), static.resized(GLANCE)
-    still = {_place(camera): image for image, camera in zip(static.rgba, static.cameras)}
-    pairs = [
-        (time, float(np.square(_on_white(image) - _on_white(still[_place(camera)])).mean()))
-        for image, camera, time in zip(dynamic.rgba, dynamic.cameras, dynamic.time)
-        if _place(camera) in still
+    apart = [
+        (time, float(np.square(_on_white(now) - _on_white(then)).mean()))
+        for time, now, then in _pairs(dynamic, static)
     ]
-    limit = min(10 ** (-AS_AT_REST / 10), OF_MOTION * float(np.median([d for _, d in pairs] or [0.0])))
-    return sorted({static.time[0]} | {time for time, difference in pairs if difference < limit})
+    limit = min(10 ** (-AS_AT_REST / 10), OF_MOTION * float(np.median([d for _, d in apart] or [0.0])))
+    return sorted({static.time[0]} | {time for time, difference in apart if difference < limit})
 
 
 def stays(dynamic: Frames, static: Frames) -> bool:
     """Whether an object stays about where the static orbit shows it: in the median of the cameras that both
     share, its silhouettes overlap by `STAYS`. True where no camera is shared.
     """
-    dynamic, static = dynamic.resized(GLANCE), static.resized(GLANCE)
-    still = {_place(camera): image[..., 3] > 0.5 for image, camera in zip(static.rgba, static.cameras)}
-    overlaps = [
-        float((now & then).sum() / max(int((now | then).sum()), 1))
-        for now, camera in zip(dynamic.rgba[..., 3] > 0.5, dynamic.cameras)
-        if (then := still.get(_place(camera))) is not None
-    ]
+    solid = [(now[..., 3] > 0.5, then[..., 3] > 0.5) for _, now, then in _pairs(dynamic, static)]
+    overlaps = [float((now & then).sum() / max(int((now | then).sum()), 1)) for now, then in solid]
     return not overlaps or float(np.median(overlaps)) >= STAYS
+
+
+def _pairs(dynamic: Frames, static: Frames) -> list[tuple[float, Image, Image]]:
+    """Times of the video's frames whose camera the static orbit has too, and both images, at `GLANCE`."""
+    dynamic, static = dynamic.resized(GLANCE), static.resized(GLANCE)
+    still = {_place(camera): image for image, camera in zip(static.rgba, static.cameras)}
+    return [
+        (time, image, still[_place(camera)])
+        for image, camera, time in zip(dynamic.rgba, dynamic.cameras, dynamic.time)
+        if _place(camera) in still
+    ]
 
 
 def _place(camera: Camera) -> tuple[float, ...]:
@@ -91,5 +95,5 @@ def _place(camera: Camera) -> tuple[float, ...]:
     return (camera.w, camera.h, *np.round([*camera.c2w.ravel(), *lens], 3).tolist())
 
 
-def _on_white(rgba: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _on_white(rgba: Image) -> Image:
     return over_premultiplied(rgba[..., :3], rgba[..., 3:], np.float32(1.0))
