@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from orbit4d.recon4d.deformation.building import build_field
 from orbit4d.recon4d.deformation.field import NodeField
+from orbit4d.recon4d.deformation.paths.path_field import PathField
 from orbit4d.recon4d.deformation.placing import Placing
 from orbit4d.recon4d.fitting import optimize, reconstruction
 from orbit4d.recon4d.fitting.density import Density
@@ -55,7 +57,8 @@ def started(frames: Frames, settings: Any) -> Fit:
     fit.field.bind(fit.gaussians.means)
     fit.exposure.logs[:] = np.linspace(-0.2, 0.2, len(frames))
     torch.manual_seed(0)
-    nn.init.normal_(fit.field.head.weight, std=0.05)
+    last = fit.field.table if isinstance(fit.field, PathField) else fit.field.head.weight
+    nn.init.normal_(last, std=0.2 if isinstance(fit.field, PathField) else 0.05)
     with torch.no_grad():
         # No longer round, of all colours, some of them clamped.
         fit.gaussians.log_scales.add_(0.3 * torch.randn(fit.gaussians.log_scales.shape))
@@ -63,11 +66,16 @@ def started(frames: Frames, settings: Any) -> Fit:
     return fit
 
 
+PATHS = {"kind": "paths", "keys": [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], "rests": [1.0], "n_nodes": 40}
+
+
+@pytest.mark.parametrize("field", [{}, PATHS], ids=["nodes", "paths"])
 @pytest.mark.parametrize("way", ["kernels", "graphs"])
 @pytest.mark.parametrize(("moving", "step"), [(False, None), (True, None), (True, 1 / 11)])
 def test_three_ways_to_one_gradient(
-    frames: Frames, tiny_settings: Any, way: str, moving: bool, step: float | None
+    frames: Frames, tiny_settings: Any, way: str, moving: bool, step: float | None, field: dict[str, Any]
 ) -> None:
+    tiny_settings = replace(tiny_settings, deformation=field or tiny_settings.deformation)
     fit = started(frames, tiny_settings)
     pool = optimize.views(frames)
     slow, quick = torch.zeros_like(fit.adam.values), torch.full_like(fit.adam.values, np.nan)
@@ -134,10 +142,11 @@ def test_graphs_survive_density_control_and_another_size(frames: Frames, tiny_se
     assert [row["step"] for row in recorded.history] == [row["step"] for row in plain.history]
 
 
-def test_what_is_recorded_reads_nothing_from_the_device(tiny_settings: Any) -> None:
+@pytest.mark.parametrize("paths", [False, True])
+def test_what_is_recorded_reads_nothing_from_the_device(tiny_settings: Any, paths: bool) -> None:
     # On `meta` there are no values: `.item()`, a mask as an index or a copy from the CPU would raise.
     options = {k: v for k, v in tiny_settings.deformation.items() if k != "kind"}
-    field = NodeField(**options, anchor=0.5)
+    field = build_field(PATHS) if paths else NodeField(**options, anchor=0.5)
     field.bind(torch.randn(60, 3))
     field.to("meta")
     field._index, field._weights, field._pairs = (
