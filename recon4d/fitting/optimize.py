@@ -29,6 +29,7 @@ import torch
 from orbit4d.datasets.core.atomic import write_text
 from orbit4d.datasets.core.errors import WorkError
 from orbit4d.datasets.core.progress import Progress
+from orbit4d.recon4d.deformation.paths.path_field import PathField
 from orbit4d.recon4d.fitting.density import Density, DensityState
 from orbit4d.recon4d.fitting.fused_view import Activated, FusedView, is_fused
 from orbit4d.recon4d.fitting.losses import (
@@ -251,7 +252,27 @@ def take_step(
     if fit.exposure is not None and moving and _crossed(SETTLE_EVERY, before, fit.step):
         fit.exposure.settle()
     _renew(fit, density, before, steps, n_views, moving)
+    if fit.stage == "fine" and isinstance(fit.field, PathField):
+        _settle_depths(fit.field, pools[0], settings, before / steps, fit.step / steps)
     return sum(outcome.loss for outcome in outcomes) / count if fit.capture is None else 0.0
+
+
+def _settle_depths(
+    field: PathField, video: list[View], settings: ReconstructionSettings, before: float, now: float
+) -> None:
+    """Let the paths say how deep they run where one of the shares is reached; one camera sees each time."""
+    if not any(before < share <= now for share in settings.depth_shares):
+        return
+    joined = now / settings.unroll_share if settings.unroll_share else 1.0
+    reached = _within_reach(video, field.config["rests"], joined) if field.config["rests"] else video
+    last = {view.time: view for view in video}
+    views = [last[time] for time in sorted(last)]
+    poses = torch.stack([view.camera.viewmats[0] for view in views]).cpu().double()
+    field.settle_depths(
+        torch.tensor([view.time for view in views], device=field.table.device),
+        torch.linalg.inv(poses)[:, :3, 3],
+        torch.tensor([any(view is one for one in reached) for view in views]),
+    )
 
 
 def read_pending(fit: Fit) -> float:

@@ -95,6 +95,8 @@ class ReconstructionSettings:
     """
     path_share: float = 0.625
     """Share of `fine_steps` that a field of paths takes: it needs fewer, and bends in depth with more."""
+    depth_shares: tuple[float, ...] = (0.4, 0.6, 0.8, 0.95)
+    """Shares of the fine stage at which a field of paths settles how deep they run (see `paths.depths`)."""
     frontier_share: float = 0.5
     """Share of the steps meanwhile that look at the six times that joined in last."""
     resolution: int = 256

@@ -18,11 +18,19 @@ from torch import Tensor, nn
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.deformation.field import MovingNodes
-from orbit4d.recon4d.deformation.paths.prior import along_the_surface, covariance, root, time_blend
+from orbit4d.recon4d.deformation.paths.depths import likely_paths
+from orbit4d.recon4d.deformation.paths.prior import (
+    along_the_surface, between_rests, covariance, root, time_blend,
+)  # fmt: skip
 
 #: Standard deviation of a node's shift, in edges of the object (1), and of its turn (tangent of half an
 #: angle), for a table of ones; they say how far one step of Adam goes.
 SHIFT, TURN = 0.15, 0.45
+#: Length of the covariance in time by which depths are judged, of the clip (1). A path alone is smoother than
+#: what a fit makes of it: 0.25 to 0.5 were tried.
+DEPTH_SPAN = 0.35
+#: Singular values below these shares of the largest count as 0: of nodes that move as one, and of times of rest.
+_TOGETHER, _RESTING = 0.03, 1e-4
 
 
 class PathField(MovingNodes):
@@ -93,6 +101,35 @@ class PathField(MovingNodes):
 
     def motions_at(self, times: Tensor) -> tuple[Tensor, Tensor]:
         """Unit quaternions [S, K, 4] and translations [S, K, 3] of the nodes at times [S]."""
-        rows = (self.shares(times) @ self.table.flatten(1)).unflatten(1, self.table.shape[1:])
-        out = (self.spread @ rows) * self.units
+        out = self._rows(self.shares(times))
         return F.normalize(F.pad(out[..., 3:], (1, 0), value=1.0), dim=-1), out[..., :3]
+
+    @torch.no_grad()
+    def settle_depths(self, times: Tensor, centres: Tensor, seen: Tensor) -> None:
+        """Make paths as deep as is likely, where they stay in the images (see `depths`).
+
+        Args:
+            times: [S], rising; no fewer than the keys, or what is between them is lost.
+            centres: [S, 3] of the cameras.
+            seen: [S], which times the fit has looked at.
+        """
+        shares = self.shares(times)
+        out = self._rows(shares).double()
+        shift = out[..., :3].transpose(0, 1).cpu()
+        away = self.nodes.cpu().double()[:, None] + shift - centres.cpu().double()
+        rays = away / away.norm(dim=-1, keepdim=True)
+        rests = self.knots[len(self.table) :].cpu().double()
+        prior = between_rests(times.cpu().double(), rests, DEPTH_SPAN)
+        alike = self.spread.cpu().double().square()
+        alike = alike / alike.sum(1, keepdim=True)
+        likely = likely_paths(shift, rays, seen.cpu(), prior, alike).transpose(0, 1).to(out)
+        # The table that gives these paths; what space does not tell apart is left out.
+        change = (likely - out[..., :3]) / self.units[:3].double()
+        change = torch.linalg.pinv(self.spread.double(), rtol=_TOGETHER) @ change
+        rows = torch.linalg.pinv(shares.double(), rtol=_RESTING) @ change.flatten(1)
+        self.table[..., :3] += rows.unflatten(1, change.shape[1:]).to(self.table)
+
+    def _rows(self, shares: Tensor) -> Tensor:
+        """[S, K, 6] of weights [S, T] of the table's rows: 3 of a shift, 3 imaginary parts."""
+        rows = (shares @ self.table.flatten(1)).unflatten(1, self.table.shape[1:])
+        return (self.spread @ rows) * self.units

@@ -76,3 +76,13 @@ def time_blend(keys: Tensor, rests: Tensor, length: float) -> Tensor:
     settled = torch.linalg.solve(own, across) if len(rests) else across
     white = root(among - across.T @ settled, inverse=True)
     return torch.cat([white, -settled @ white])
+
+
+def between_rests(times: Tensor, rests: Tensor, length: float) -> Tensor:
+    """[T, T]: covariances of a path at T times, given that it is 0 at R times of rest."""
+    knots = torch.cat([times, rests])
+    whole = covariance((knots[:, None] - knots[None]).abs(), length)
+    t = len(times)
+    if not len(rests):
+        return whole
+    return whole[:t, :t] - whole[:t, t:] @ torch.linalg.solve(whole[t:, t:], whole[t:, :t])
