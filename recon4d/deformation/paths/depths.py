@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 #: Standard deviations, in edges of the object (1): of a path before anything is seen; of what is seen.
-LENGTH, SEEN = 0.15, 0.01
+LENGTH, SEEN = 0.15, 0.005
 #: Times that the covariance before anything is seen counts as, in the mean with the times of the path.
 BEFORE = 0.1
 ROUNDS = 20
+#: Second moment of the rays in the direction in which they have the second largest. An arc of a third of a
+#: turn has 0.29, a quarter 0.18, a whole turn 0.5.
+ROUND = 0.25
 
 
 def likely_paths(shift: Tensor, rays: Tensor, seen: Tensor, prior: Tensor, alike: Tensor) -> Tensor:
@@ -50,9 +53,18 @@ def likely_paths(shift: Tensor, rays: Tensor, seen: Tensor, prior: Tensor, alike
         # A path's scatter over the white coordinates of time: what its own covariance is estimated by.
         scatter = spread @ (pulls.mT @ prior @ pulls) @ spread
         spread = (torch.einsum("jk,kab->jab", alike, scatter) + before) / (_free(prior) + BEFORE)
+        # What rounding makes of a symmetric matrix would grow by half an order of magnitude a round.
+        spread = (spread + spread.mT) / 2
     along = (path * rays).sum(-1, keepdim=True) * rays
     kept = torch.einsum("ktij,kti->ktj", across, torch.einsum("ktij,ktj->kti", across, shift)) + along
     return torch.where(seen[None, :, None], kept, path)
+
+
+def goes_round(rays: Tensor) -> bool:
+    """Whether rays [K, S, 3] come from so many sides that a line is seen from where it is not foreshortened:
+    an arc of a third of a turn or more."""
+    flat = rays.flatten(0, -2)
+    return float(torch.linalg.eigvalsh(flat.mT @ flat / len(flat))[1]) > ROUND
 
 
 def across_rays(rays: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.deformation.field import MovingNodes
-from orbit4d.recon4d.deformation.paths.depths import likely_paths
+from orbit4d.recon4d.deformation.paths.depths import goes_round, likely_paths
 from orbit4d.recon4d.deformation.paths.prior import (
     along_the_surface, between_rests, covariance, root, time_blend,
 )  # fmt: skip
@@ -28,7 +28,7 @@ from orbit4d.recon4d.deformation.paths.prior import (
 SHIFT, TURN = 0.15, 0.45
 #: Length of the covariance in time by which depths are judged, of the clip (1). A path alone is smoother than
 #: what a fit makes of it: 0.25 to 0.5 were tried.
-DEPTH_SPAN = 0.35
+DEPTH_SPAN = 0.4
 #: Singular values below these shares of the largest count as 0: of nodes that move as one, and of times of rest.
 _TOGETHER, _RESTING = 0.03, 1e-4
 
@@ -108,21 +108,25 @@ class PathField(MovingNodes):
     def settle_depths(self, times: Tensor, centres: Tensor, seen: Tensor) -> None:
         """Make paths as deep as is likely, where they stay in the images (see `depths`).
 
+        Nothing changes where the cameras hardly go round the object.
+
         Args:
             times: [S], rising; no fewer than the keys, or what is between them is lost.
             centres: [S, 3] of the cameras.
-            seen: [S], which times the fit has looked at.
+            seen: [S] on the CPU, which times the fit has looked at.
         """
         shares = self.shares(times)
         out = self._rows(shares).double()
         shift = out[..., :3].transpose(0, 1).cpu()
         away = self.nodes.cpu().double()[:, None] + shift - centres.cpu().double()
         rays = away / away.norm(dim=-1, keepdim=True)
+        if not goes_round(rays[:, seen]):
+            return
         rests = self.knots[len(self.table) :].cpu().double()
         prior = between_rests(times.cpu().double(), rests, DEPTH_SPAN)
         alike = self.spread.cpu().double().square()
         alike = alike / alike.sum(1, keepdim=True)
-        likely = likely_paths(shift, rays, seen.cpu(), prior, alike).transpose(0, 1).to(out)
+        likely = likely_paths(shift, rays, seen, prior, alike).transpose(0, 1).to(out)
         # The table that gives these paths; what space does not tell apart is left out.
         change = (likely - out[..., :3]) / self.units[:3].double()
         change = torch.linalg.pinv(self.spread.double(), rtol=_TOGETHER) @ change
