@@ -260,13 +260,13 @@ def take_step(
 def _settle_depths(
     field: PathField, video: list[View], settings: ReconstructionSettings, before: float, now: float
 ) -> None:
-    """Let the paths say how deep they run where one of the shares is reached; one camera sees each time."""
-    if not any(before < share <= now for share in settings.depth_shares):
+    """Settle how deep the paths run, where one of the shares is reached and one camera sees each time."""
+    times = {view.time for view in video}
+    if len(times) < len(video) or not any(before < share <= now for share in settings.depth_shares):
         return
     joined = now / settings.unroll_share if settings.unroll_share else 1.0
     reached = _within_reach(video, field.config["rests"], joined) if field.config["rests"] else video
-    last = {view.time: view for view in video}
-    views = [last[time] for time in sorted(last)]
+    views = sorted(video, key=lambda view: view.time)
     poses = torch.stack([view.camera.viewmats[0] for view in views]).cpu().double()
     field.settle_depths(
         torch.tensor([view.time for view in views], device=field.table.device),

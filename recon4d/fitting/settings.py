@@ -88,13 +88,13 @@ class ReconstructionSettings:
     """Steps on the video, through the field."""
     static_share: float = 0.25
     """Share of the steps with deformation that look at the static orbit, when there is one."""
-    unroll_share: float = 0.6
+    unroll_share: float = 0.4
     """Share of the fine stage over which the video's times join in, outwards from the times of rest.
 
     Of a field of paths (see `reconstruction.anchored`); at 0 all are there at once.
     """
-    path_share: float = 0.625
-    """Share of `fine_steps` that a field of paths takes: it needs fewer, and bends in depth with more."""
+    path_share: float = 0.8
+    """Share of `fine_steps` that a field of paths takes: it needs fewer than a network."""
     depth_shares: tuple[float, ...] = (0.4, 0.6, 0.8, 0.95)
     """Shares of the fine stage at which a field of paths settles how deep they run (see `paths.depths`)."""
     frontier_share: float = 0.5
@@ -139,6 +139,8 @@ class ReconstructionSettings:
             raise InputError("a reconstruction needs at least 4 Gaussians and steps of 0 or more")
         if not 16 <= self.resolution <= 4096:
             raise InputError(f"--resolution {self.resolution}: give 16 to 4096 pixels")
+        if not all(0 < share <= 1 for share in self.depth_shares):
+            raise InputError(f"depth_shares {list(self.depth_shares)}: give shares above 0 and up to 1")
         if not (math.isfinite(self.eps2d) and self.eps2d >= 0):
             raise InputError(f"eps2d {self.eps2d}: give a variance in px², 0 or more")
         if self.views_per_step not in (1, 2):
@@ -147,14 +149,17 @@ class ReconstructionSettings:
             raise InputError(f"sh_degree {self.sh_degree}: choose 0 to 3")
 
     def as_config(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
+        """JSON-able, and equal to what JSON makes of it."""
+        return {**asdict(self), "depth_shares": list(self.depth_shares)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ReconstructionSettings:
         """Inverse of `as_config`."""
         nested = {"weights": LossWeights, "rates": LearningRates, "density": DensitySettings}
-        return cls(**{k: nested[k](**v) if k in nested else v for k, v in config.items()})
+        found: dict[str, Any] = {k: nested[k](**v) if k in nested else v for k, v in config.items()}
+        if "depth_shares" in found:
+            found["depth_shares"] = tuple(found["depth_shares"])
+        return cls(**found)
 
 
 _DEFAULT = ReconstructionSettings()

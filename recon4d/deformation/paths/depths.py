@@ -5,8 +5,8 @@ characters that end where they began, a point's path has 94 % of its variance in
 second (`docs/measured/recon4d.md`). A fit of images knows nothing of it, and where images say nothing paths
 stay short: it finds 0.6 to 0.7 of their depth. Here each node has a covariance of its own over the three
 directions, learned from its path, which says in turn how deep the path runs. Making the covariance of an
-estimate the prior of the next one lowers the rank of the paths (log-det heuristic: Fazel, Hindi and Boyd 2003;
-as reweighted least squares: Mohan and Fazel 2012).
+estimate the prior of the next one lowers the rank of the paths (log-det heuristic: Fazel, Hindi and Boyd
+2003; as reweighted least squares: Mohan and Fazel 2012).
 """
 
 from __future__ import annotations

@@ -20,8 +20,12 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.deformation.field import MovingNodes
 from orbit4d.recon4d.deformation.paths.depths import goes_round, likely_paths
 from orbit4d.recon4d.deformation.paths.prior import (
-    along_the_surface, between_rests, covariance, root, time_blend,
-)  # fmt: skip
+    along_the_surface,
+    between_rests,
+    covariance,
+    root,
+    time_blend,
+)
 
 #: Standard deviation of a node's shift, in edges of the object (1), and of its turn (tangent of half an
 #: angle), for a table of ones; they say how far one step of Adam goes.
@@ -29,7 +33,7 @@ SHIFT, TURN = 0.15, 0.45
 #: Length of the covariance in time by which depths are judged, of the clip (1). A path alone is smoother than
 #: what a fit makes of it: 0.25 to 0.5 were tried.
 DEPTH_SPAN = 0.4
-#: Singular values below these shares of the largest count as 0: of nodes that move as one, and of times of rest.
+#: Singular values below these shares of the largest count as 0: of nodes that move as one, of times of rest.
 _TOGETHER, _RESTING = 0.03, 1e-4
 
 

@@ -62,6 +62,19 @@ def along_the_surface(nodes: Tensor) -> Tensor:
     return torch.from_numpy(np.where(np.isfinite(found), found, _FAR))
 
 
+def between_rests(times: Tensor, rests: Tensor, length: float) -> Tensor:
+    """[T, T]: covariances of a path at T times, given that it is 0 at R times of rest. Float64."""
+    return _given(torch.cat([times, rests]).double(), len(times), length)[0]
+
+
+def _given(knots: Tensor, t: int, length: float) -> tuple[Tensor, Tensor]:
+    """[T, T] covariances of the first t knots given 0 at the R others, and the weights [R, T] of those."""
+    whole = covariance((knots[:, None] - knots[None]).abs(), length)
+    among, across, own = whole[:t, :t], whole[t:, :t], whole[t:, t:]
+    settled = torch.linalg.solve(own, across) if t < len(knots) else across
+    return among - across.T @ settled, settled
+
+
 def time_blend(keys: Tensor, rests: Tensor, length: float) -> Tensor:
     """[T + R, T]: covariances of a time with T key times and R times of rest, times this, are the weights by
     which white coordinates at the keys make up a path's place at that time.
@@ -69,20 +82,6 @@ def time_blend(keys: Tensor, rests: Tensor, length: float) -> Tensor:
     The process is conditioned on being 0 at the times of rest. At a key the weights are a row of the square
     root of the keys' covariance, elsewhere its interpolation. Float64.
     """
-    knots = torch.cat([keys, rests]).double()
-    whole = covariance((knots[:, None] - knots[None]).abs(), length)
-    t = len(keys)
-    among, across, own = whole[:t, :t], whole[t:, :t], whole[t:, t:]
-    settled = torch.linalg.solve(own, across) if len(rests) else across
-    white = root(among - across.T @ settled, inverse=True)
+    among, settled = _given(torch.cat([keys, rests]).double(), len(keys), length)
+    white = root(among, inverse=True)
     return torch.cat([white, -settled @ white])
-
-
-def between_rests(times: Tensor, rests: Tensor, length: float) -> Tensor:
-    """[T, T]: covariances of a path at T times, given that it is 0 at R times of rest."""
-    knots = torch.cat([times, rests])
-    whole = covariance((knots[:, None] - knots[None]).abs(), length)
-    t = len(times)
-    if not len(rests):
-        return whole
-    return whole[:t, :t] - whole[:t, t:] @ torch.linalg.solve(whole[t:, t:], whole[t:, :t])

@@ -39,10 +39,10 @@ def refitted(
     found some, the images are divided by them.
     """
     steps = max(1, round(SHARE * settings.fine_steps))
-    # The motion is known: all times are there at once.
+    # The motion is known: all times are there at once, and several cameras see its depth.
     again = replace(
-        settings, coarse_steps=0, fine_steps=steps, warmup_share=0.0, unroll_share=0.0, exposure=False,
-        patience=0,
+        settings, coarse_steps=0, fine_steps=steps, warmup_share=0.0, unroll_share=0.0, depth_shares=(),
+        exposure=False, patience=0,
     )  # fmt: skip
     fit = new_fit(first.gaussians.to("cpu"), again, seed, None, device)
     fit.field.load_state_dict({name: t.to(device) for name, t in first.field.state_dict().items()})

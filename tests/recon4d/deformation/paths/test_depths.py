@@ -114,7 +114,7 @@ def test_more_rounds_settle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def field_that_swings() -> tuple[PathField, torch.Tensor]:
-    """A field whose paths show what an orbit sees of the swings of a rod's nodes, and nothing of their depth."""
+    """A field whose paths are what an orbit sees of the swings of a rod, with nothing of their depth."""
     field = PathField(TIMES.tolist(), [0.0, 1.0], n_nodes=20)
     rod = torch.linspace(0, 0.6, 20)
     field.bind(torch.stack([torch.zeros(20), torch.zeros(20), -rod], 1))
