@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.deformation.paths.path_field import PathField
 from orbit4d.recon4d.fitting import optimize, reconstruction
 from orbit4d.recon4d.fitting.inputs import Inputs
@@ -93,6 +94,53 @@ def test_what_joined_in_last_is_looked_at_more_often(
     assert abs(1 - len(of_video) / 2000 - 0.125) < 0.045
     late = {optimize._choose(fit, pools, settings, 0.99, True).index for _ in range(500)}
     assert late >= set(range(len(dynamic)))
+
+
+def test_depths_settle_at_their_shares_from_the_times_that_joined_in(
+    moving_ball: dict[str, np.ndarray], tiny_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[list[float], np.ndarray, list[bool]]] = []
+    settle = PathField.settle_depths
+
+    def noted(field: PathField, times: torch.Tensor, centres: torch.Tensor, seen: torch.Tensor) -> None:
+        calls.append((times.tolist(), centres.numpy(), seen.tolist()))
+        settle(field, times, centres, seen)
+
+    monkeypatch.setattr(PathField, "settle_depths", noted)
+    settings = replace(tiny_settings, coarse_steps=4, fine_steps=40, path_share=1.0)
+    fitted(moving_ball, replace(settings, unroll_share=0.5, depth_shares=(0.25, 0.5, 1.0)))
+    dynamic = load_frames(moving_ball["dynamic_orbit"])
+    assert len(calls) == 3
+    for times, centres, _ in calls:
+        assert times == pytest.approx(list(dynamic.time))
+        np.testing.assert_allclose(centres, [camera.position for camera in dynamic.cameras], atol=1e-5)
+    # The ball's one time of rest is 0: half of the way there is half of the times.
+    assert calls[0][2] == [time <= 0.6 for time in dynamic.time]
+    assert all(calls[1][2]) and all(calls[2][2])
+    calls.clear()
+    fitted(moving_ball, replace(settings, depth_shares=()))
+    assert not calls
+
+
+def test_where_two_cameras_see_a_time_depths_are_theirs(
+    moving_ball: dict[str, np.ndarray], tiny_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("depths were settled")
+
+    monkeypatch.setattr(PathField, "settle_depths", never)
+    field = PathField([0.0, 0.5, 1.0], [0.0], n_nodes=4)
+    video = optimize.views(load_frames(moving_ball["dynamic_orbit"]))
+    twice = [*video, replace(video[0], camera=video[6].camera)]
+    optimize._settle_depths(field, twice, tiny_settings, 0.0, 1.0)
+    with pytest.raises(AssertionError, match="settled"):
+        optimize._settle_depths(field, video, tiny_settings, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("shares", [(0.0,), (0.4, 1.2), (float("nan"),)])
+def test_shares_outside_the_stage_are_refused(tiny_settings: Any, shares: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="depth_shares"):
+        replace(tiny_settings, depth_shares=shares)
 
 
 def test_colours_learn_to_depend_on_the_view(
