@@ -19,6 +19,8 @@ LENGTH, SEEN = 0.15, 0.005
 #: Times that the covariance before anything is seen counts as, in the mean with the times of the path.
 BEFORE = 0.1
 ROUNDS = 20
+#: Times of a long video from which directions are learned, and numbers of matrices in memory at once.
+MOST, ROOM = 48, 8_000_000
 #: Second moment of the rays in the direction in which they have the second largest. An arc of a third of a
 #: turn has 0.29, a quarter 0.18, a whole turn 0.5.
 ROUND = 0.25
@@ -36,28 +38,41 @@ def likely_paths(shift: Tensor, rays: Tensor, seen: Tensor, prior: Tensor, alike
 
     Float64; other units than edges of the object are not known here.
     """
-    across = across_rays(rays) * seen[None, :, None, None]
-    k, t = shift.shape[:2]
-    looks = across.flatten(1, 2)
-    places = torch.einsum("ktij,ktj->kti", across, shift).reshape(k, 2 * t, 1)
-    over_time = prior.repeat_interleave(2, 0).repeat_interleave(2, 1)
-    noise = SEEN**2 * torch.eye(2 * t, dtype=shift.dtype)
+    across = across_rays(rays)
+    looks = across * seen[None, :, None, None]
+    places = torch.einsum("ktij,ktj->kti", looks, shift)
+    some = slice(None, None, -(-shift.shape[1] // MOST))
+    free = int((prior.diagonal()[some] > 1e-6).sum())
     before = BEFORE * LENGTH**2 * torch.eye(3, dtype=shift.dtype)
-    spread = LENGTH**2 * torch.eye(3, dtype=shift.dtype).expand(k, 3, 3)
-    path = torch.zeros_like(shift)
-    for _ in range(ROUNDS):
-        expected = (looks @ spread @ looks.mT) * over_time + noise
-        weights = torch.linalg.solve(expected, places)
-        pulls = (looks * weights).reshape(k, t, 2, 3).sum(2)
-        path = prior @ pulls @ spread
-        # A path's scatter over the white coordinates of time: what its own covariance is estimated by.
-        scatter = spread @ (pulls.mT @ prior @ pulls) @ spread
-        spread = (torch.einsum("jk,kab->jab", alike, scatter) + before) / (_free(prior) + BEFORE)
+    spread = LENGTH**2 * torch.eye(3, dtype=shift.dtype).expand(len(shift), 3, 3)
+    for _ in range(ROUNDS - 1):
+        _, scatter = _expected(looks[:, some], places[:, some], prior[some, some], spread)
+        spread = (torch.einsum("jk,kab->jab", alike, scatter) + before) / (free + BEFORE)
         # What rounding makes of a symmetric matrix would grow by half an order of magnitude a round.
         spread = (spread + spread.mT) / 2
+    path, _ = _expected(looks, places, prior, spread)
     along = (path * rays).sum(-1, keepdim=True) * rays
     kept = torch.einsum("ktij,kti->ktj", across, torch.einsum("ktij,ktj->kti", across, shift)) + along
     return torch.where(seen[None, :, None], kept, path)
+
+
+def _expected(looks: Tensor, places: Tensor, prior: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Paths [K, T, 3] to expect, each with its covariance [3, 3] over directions, and their scatters [K, 3, 3].
+
+    Scatters are sums over white coordinates of time, by which those covariances are estimated.
+    """
+    t = len(prior)
+    over_time = prior.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    noise = SEEN**2 * torch.eye(2 * t, dtype=prior.dtype)
+    paths, scatters = [], []
+    at_once = max(1, ROOM // (2 * t) ** 2)
+    for look, place, own in zip(looks.split(at_once), places.split(at_once), spread.split(at_once)):
+        flat = look.flatten(1, 2)
+        weights = torch.linalg.solve((flat @ own @ flat.mT) * over_time + noise, place.reshape(-1, 2 * t, 1))
+        pulls = (flat * weights).unflatten(1, (t, 2)).sum(2)
+        paths.append(prior @ pulls @ own)
+        scatters.append(own @ (pulls.mT @ prior @ pulls) @ own)
+    return torch.cat(paths), torch.cat(scatters)
 
 
 def goes_round(rays: Tensor) -> bool:
@@ -73,8 +88,3 @@ def across_rays(rays: Tensor) -> Tensor:
     axis = torch.nn.functional.one_hot(rays.abs().argmin(-1), 3).to(rays.dtype)
     first = torch.nn.functional.normalize(torch.linalg.cross(rays, axis), dim=-1)
     return torch.stack([first, torch.linalg.cross(rays, first)], dim=-2)
-
-
-def _free(prior: Tensor) -> int:
-    """Times at which something moves."""
-    return int((prior.diagonal() > 1e-6).sum())

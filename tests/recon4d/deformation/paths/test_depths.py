@@ -101,6 +101,18 @@ def test_one_round_is_the_mean_of_the_gaussian_process(monkeypatch: pytest.Monke
         torch.testing.assert_close(found[k][~seen], mean[~seen], rtol=0, atol=1e-9)
 
 
+def test_a_long_video_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directions from every second time, nodes by fives: no other result than from all at once."""
+    nodes, truth = swings()
+    rays = rays_of(truth, nodes, centres())
+    whole = likely_paths(truth, rays, ALL, PRIOR, alone(12))
+    monkeypatch.setattr(depths, "ROOM", 5 * (2 * T) ** 2)
+    torch.testing.assert_close(likely_paths(truth, rays, ALL, PRIOR, alone(12)), whole, rtol=0, atol=1e-9)
+    monkeypatch.setattr(depths, "MOST", T // 2)
+    some = likely_paths(truth, rays, ALL, PRIOR, alone(12))
+    assert off(some, truth, rays) < 0.15
+
+
 def test_more_rounds_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounding once grew from round to round until paths left the world."""
     nodes, truth = swings()
