@@ -57,7 +57,7 @@ def likely_paths(shift: Tensor, rays: Tensor, seen: Tensor, prior: Tensor, alike
 
 
 def _expected(looks: Tensor, places: Tensor, prior: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """Paths [K, T, 3] to expect, each with its covariance [3, 3] over directions, and their scatters [K, 3, 3].
+    """Paths [K, T, 3] to expect, each by its covariance [3, 3] over directions, and scatters [K, 3, 3].
 
     Scatters are sums over white coordinates of time, by which those covariances are estimated.
     """
