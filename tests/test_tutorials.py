@@ -95,7 +95,11 @@ def run_here(words: list[str], folder: Path) -> str:
 
 def view(command: list[str], folder: Path) -> str:
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=env) as child:
+    # A suite that a shell started in the background ignores Ctrl-C, and so would its children.
+    ended = signal.signal(signal.SIGINT, signal.default_int_handler)
+    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=env)
+    signal.signal(signal.SIGINT, ended)
+    with child:
         assert child.stdout is not None
         said, end = "", time.monotonic() + 200
         while "http://" not in said and child.poll() is None and time.monotonic() < end:
