@@ -118,8 +118,8 @@ def reconstruct(
         static=inputs.static.resized(chosen.resolution) if inputs.static is not None else None,
         held_out={name: frames.resized(chosen.resolution) for name, frames in inputs.held_out.items()},
     )
-    chosen = affordable(for_views(exposed(anchored(chosen, inputs), inputs), inputs), inputs.notes)
     inputs = _searched(inputs, spec, refine_cameras)
+    chosen = affordable(for_views(exposed(anchored(chosen, inputs), inputs), inputs), inputs.notes)
     run: dict[str, Any] = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
     if refine_cameras:
         run["refine_cameras"] = True

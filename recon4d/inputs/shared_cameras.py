@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.over import over_premultiplied
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
@@ -20,6 +19,9 @@ AS_AT_REST = 34.5
 #: Overlap (IoU) of the silhouettes of an object that stays in its place: 0.47 to 0.66 for what runs,
 #: walks and fights, 0.17 for a fish that tumbles.
 STAYS = 1 / 3
+#: Distance of two cameras in one place, of the orbit's radius, and sine of the angle between their axes: less
+#: than half of a step of 48 views.
+NEAR = 0.06
 #: Share of a video's median squared difference from the static orbit below which a frame shows no motion.
 OF_MOTION = 0.02
 
@@ -79,20 +81,24 @@ def stays(dynamic: Frames, static: Frames) -> bool:
 
 
 def _pairs(dynamic: Frames, static: Frames) -> list[tuple[float, Image, Image]]:
-    """Times of the video's frames whose camera the static orbit has too, and both images, at `GLANCE`."""
+    """Times of the video's frames whose camera the static orbit has too, and both images, at `GLANCE`.
+
+    A camera that is only near counts too, since an orbit that was searched for is not met to the digit:
+    images that show the same are of one place.
+    """
     dynamic, static = dynamic.resized(GLANCE), static.resized(GLANCE)
-    still = {_place(camera): image for image, camera in zip(static.rgba, static.cameras)}
-    return [
-        (time, image, still[_place(camera)])
-        for image, camera, time in zip(dynamic.rgba, dynamic.cameras, dynamic.time)
-        if _place(camera) in still
-    ]
-
-
-def _place(camera: Camera) -> tuple[float, ...]:
-    """What is the same of two cameras in one place with one lens."""
-    lens = (camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-    return (camera.w, camera.h, *np.round([*camera.c2w.ravel(), *lens], 3).tolist())
+    places = np.stack([camera.position for camera in static.cameras])
+    far = NEAR * float(np.linalg.norm(places - places.mean(0), axis=1).mean())
+    found = []
+    for image, camera, time in zip(dynamic.rgba, dynamic.cameras, dynamic.time):
+        away = np.linalg.norm(places - camera.position, axis=1)
+        nearest = int(away.argmin())
+        other = static.cameras[nearest]
+        # Both look along -Z.
+        alike = float(other.c2w[:3, 2] @ camera.c2w[:3, 2]) > 1 - NEAR**2 / 2
+        if away[nearest] <= far + 1e-6 and alike and (other.w, other.h) == (camera.w, camera.h):
+            found.append((time, image, static.rgba[nearest]))
+    return found
 
 
 def _on_white(rgba: Image) -> Image:

@@ -188,6 +188,17 @@ def test_other_cameras_are_not_compared() -> None:
     assert rest_times(video, static) == [0.5]
 
 
+def test_cameras_that_were_searched_for_are_near_enough() -> None:
+    """Two degrees off, as a search may leave them; five are another place."""
+    moves = [0.0, 4, 8, 12, 8, 4, 8, 4, 0]
+    static = swinging([0] * 9, closed(9)).at_time(0.0)
+    assert rest_times(swinging(moves, closed(9, elevation=17.0)), static) == [0.0, 1.0]
+    assert not stays(swinging([0, 6, 12, 9, 12, 9, 12, 6, 0], closed(9, elevation=17.0)), static)
+    assert rest_times(swinging(moves, closed(9, elevation=20.0)), static) == [0.0]
+    turned = [replace(c, c2w=c.c2w @ np.diag([-1.0, 1.0, -1.0, 1.0])) for c in closed(9)]
+    assert rest_times(swinging(moves, turned), static) == [0.0], "it looks the other way"
+
+
 def test_an_object_that_leaves_its_place_is_told_from_one_that_moves_in_it() -> None:
     cameras = closed(9)
     static = swinging([0] * 9, cameras).at_time(0.0)
