@@ -41,7 +41,7 @@ from orbit4d.recon4d.inputs.hull import Hull, carve, sample_surface
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
 from orbit4d.recon4d.inputs.open_start import sweep
 from orbit4d.recon4d.inputs.open_views import ViewOptions
-from orbit4d.recon4d.inputs.shared_cameras import rest_times, stays
+from orbit4d.recon4d.inputs.shared_cameras import on_static_orbit, rest_times, stays
 from orbit4d.recon4d.inputs.views import LEAST_CAMERAS
 from orbit4d.recon4d.raster.threads import alone
 from orbit4d.recon4d.scene import Scene, load_scene
@@ -118,10 +118,11 @@ def reconstruct(
         static=inputs.static.resized(chosen.resolution) if inputs.static is not None else None,
         held_out={name: frames.resized(chosen.resolution) for name, frames in inputs.held_out.items()},
     )
-    inputs = _searched(inputs, spec, refine_cameras)
+    posed, inputs = inputs.dynamic.posed, _searched(inputs, spec, refine_cameras)
     chosen = affordable(for_views(exposed(anchored(chosen, inputs), inputs), inputs), inputs.notes)
     run: dict[str, Any] = {"settings": chosen.as_config(), "seed": seed, "input_sha256": fingerprint(inputs)}
-    if refine_cameras:
+    # On the cameras of its static orbit, which are known, nothing of a video's is left to refine.
+    if refine_cameras and inputs.dynamic.posed == posed:
         run["refine_cameras"] = True
     whole = run if completion is None else {**run, "completion": completion.as_config()}
     if (scene := _finished(folder, whole)) is not None:
@@ -210,7 +211,11 @@ def _searched(inputs: Inputs, spec: OrbitSpec | None, refine: bool | None) -> In
     seen = (inputs.static or inputs.dynamic).resized(_GLANCE)
     if refine is None and carve(seen, _GLANCE // 2, agree=1.0).coverage >= _UNSURE:
         return inputs
-    return with_found_orbit(inputs, spec, refine is None)
+    found = with_found_orbit(inputs, spec, refine is None)
+    if found.static is None:
+        return found
+    video = on_static_orbit(found.dynamic, found.static)
+    return replace(found, dynamic=video, notes=[*found.notes, *video.notes[len(found.dynamic.notes) :]])
 
 
 def _refined(fitted: Inputs, settings: ReconstructionSettings, seed: int) -> Inputs:

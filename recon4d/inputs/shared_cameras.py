@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from orbit4d.datasets.cameras.camera import Camera
 from orbit4d.datasets.core.errors import InputError
 from orbit4d.datasets.images.over import over_premultiplied
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
@@ -63,12 +65,31 @@ def rest_times(dynamic: Frames, static: Frames) -> list[float]:
     camera: by `AS_AT_REST`, and far more than the video's frames do in the median, or else small motion would
     be taken for none. Most animations end where they began: 219 of 256 actions of CC0 characters do.
     """
+    return sorted({static.time[0]} | set(_same(dynamic, static)))
+
+
+def on_static_orbit(dynamic: Frames, static: Frames) -> Frames:
+    """The video on the very cameras of the static orbit, where it was filmed from them.
+
+    That is so where a search put it next to each of them in turn, and a frame equals the static one there.
+    Cameras that were given stay.
+    """
+    if dynamic.posed or not static.posed:
+        return dynamic
+    there = [_near(camera, static.cameras) for camera in dynamic.cameras]
+    if there != list(range(len(static))) or not _same(dynamic, static):
+        return dynamic
+    return _posed_like(dynamic, static, "its images show it on the cameras of the static orbit")
+
+
+def _same(dynamic: Frames, static: Frames) -> list[float]:
+    """Times of the video's frames that equal the static one of the same camera."""
     apart = [
         (time, float(np.square(_on_white(now) - _on_white(then)).mean()))
         for time, now, then in _pairs(dynamic, static)
     ]
     limit = min(10 ** (-AS_AT_REST / 10), OF_MOTION * float(np.median([d for _, d in apart] or [0.0])))
-    return sorted({static.time[0]} | {time for time, difference in apart if difference < limit})
+    return [time for time, difference in apart if difference < limit]
 
 
 def stays(dynamic: Frames, static: Frames) -> bool:
@@ -87,18 +108,24 @@ def _pairs(dynamic: Frames, static: Frames) -> list[tuple[float, Image, Image]]:
     images that show the same are of one place.
     """
     dynamic, static = dynamic.resized(GLANCE), static.resized(GLANCE)
-    places = np.stack([camera.position for camera in static.cameras])
+    there = [_near(camera, static.cameras) for camera in dynamic.cameras]
+    return [
+        (time, image, static.rgba[i])
+        for image, time, i in zip(dynamic.rgba, dynamic.time, there)
+        if i is not None
+    ]
+
+
+def _near(camera: Camera, others: Sequence[Camera]) -> int | None:
+    """Which of the other cameras stands in the same place and looks the same way, but for `NEAR`."""
+    places = np.stack([other.position for other in others])
     far = NEAR * float(np.linalg.norm(places - places.mean(0), axis=1).mean())
-    found = []
-    for image, camera, time in zip(dynamic.rgba, dynamic.cameras, dynamic.time):
-        away = np.linalg.norm(places - camera.position, axis=1)
-        nearest = int(away.argmin())
-        other = static.cameras[nearest]
-        # Both look along -Z.
-        alike = float(other.c2w[:3, 2] @ camera.c2w[:3, 2]) > 1 - NEAR**2 / 2
-        if away[nearest] <= far + 1e-6 and alike and (other.w, other.h) == (camera.w, camera.h):
-            found.append((time, image, static.rgba[nearest]))
-    return found
+    away = np.linalg.norm(places - camera.position, axis=1)
+    i = int(away.argmin())
+    # Both look along -Z.
+    alike = float(others[i].c2w[:3, 2] @ camera.c2w[:3, 2]) > 1 - NEAR**2 / 2
+    same = away[i] <= far + 1e-6 and alike and (others[i].w, others[i].h) == (camera.w, camera.h)
+    return i if same else None
 
 
 def _on_white(rgba: Image) -> Image:

@@ -17,7 +17,7 @@ from orbit4d.datasets.core.errors import InputError
 from orbit4d.recon4d.cli import recon4d
 from orbit4d.recon4d.fitting.inputs import Inputs, read_inputs
 from orbit4d.recon4d.inputs.loading import Frames, OrbitSpec
-from orbit4d.recon4d.inputs.shared_cameras import rest_times, stays
+from orbit4d.recon4d.inputs.shared_cameras import on_static_orbit, rest_times, stays
 
 
 def discs(n: int, size: int = 24) -> np.ndarray:
@@ -197,6 +197,27 @@ def test_cameras_that_were_searched_for_are_near_enough() -> None:
     assert rest_times(swinging(moves, closed(9, elevation=20.0)), static) == [0.0]
     turned = [replace(c, c2w=c.c2w @ np.diag([-1.0, 1.0, -1.0, 1.0])) for c in closed(9)]
     assert rest_times(swinging(moves, turned), static) == [0.0], "it looks the other way"
+
+
+def test_a_video_that_was_filmed_from_the_static_orbit_is_put_there() -> None:
+    """Where a search brought it near, its own images say so; not where none equals the static one's."""
+    moves = [0.0, 4, 8, 12, 8, 4, 8, 4, 0]
+    static = replace(swinging([0] * 9, orbit(9, radius=1.7, elevation_deg=15.0, size=(24, 24))), posed=True)
+    off = orbit(9, radius=1.7, elevation_deg=16.0, azimuth0_deg=1.0, size=(24, 24))
+    bare = replace(swinging(moves, off), posed=False)
+    found = on_static_orbit(bare, static)
+    assert found.posed and found.cameras == static.cameras
+    assert any("cameras of the static orbit" in note for note in found.notes)
+    for other in (
+        swinging([4, *moves[1:8], 4], off),
+        swinging(moves, off[::-1]),
+        swinging(moves, orbit(9, radius=1.7, elevation_deg=20.0, size=(24, 24))),
+    ):
+        other = replace(other, posed=False)
+        assert on_static_orbit(other, static) is other
+    assert on_static_orbit(bare, replace(static, posed=False)) is bare
+    given = replace(bare, posed=True)
+    assert on_static_orbit(given, static) is given
 
 
 def test_an_object_that_leaves_its_place_is_told_from_one_that_moves_in_it() -> None:
