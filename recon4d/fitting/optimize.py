@@ -261,8 +261,9 @@ def _settle_depths(
     field: PathField, video: list[View], settings: ReconstructionSettings, before: float, now: float
 ) -> None:
     """Settle how deep the paths run, where one of the shares is reached and one camera sees each time."""
-    times = {view.time for view in video}
-    if len(times) < len(video) or not any(before < share <= now for share in settings.depth_shares):
+    if not any(before < share <= now for share in settings.depth_shares):
+        return
+    if len({view.time for view in video}) < len(video):
         return
     joined = now / settings.unroll_share if settings.unroll_share else 1.0
     reached = _within_reach(video, field.config["rests"], joined) if field.config["rests"] else video

@@ -21,8 +21,8 @@ AS_AT_REST = 34.5
 #: Overlap (IoU) of the silhouettes of an object that stays in its place: 0.47 to 0.66 for what runs,
 #: walks and fights, 0.17 for a fish that tumbles.
 STAYS = 1 / 3
-#: Distance of two cameras in one place, of the orbit's radius, and sine of the angle between their axes: less
-#: than half of a step of 48 views.
+#: Distance of two cameras in one place, of the orbit's radius, sine of the angle between their axes, and
+#: share of the focal length: less than half of a step of 48 views.
 NEAR = 0.06
 #: Share of a video's median squared difference from the static orbit below which a frame shows no motion.
 OF_MOTION = 0.02
@@ -65,7 +65,7 @@ def rest_times(dynamic: Frames, static: Frames) -> list[float]:
     camera: by `AS_AT_REST`, and far more than the video's frames do in the median, or else small motion would
     be taken for none. Most animations end where they began: 219 of 256 actions of CC0 characters do.
     """
-    return sorted({static.time[0]} | set(_same(dynamic, static)))
+    return sorted({static.time[0]} | set(_same(_pairs(dynamic, static))))
 
 
 def on_static_orbit(dynamic: Frames, static: Frames) -> Frames:
@@ -74,20 +74,19 @@ def on_static_orbit(dynamic: Frames, static: Frames) -> Frames:
     That is so where a search put it next to each of them in turn, and a frame equals the static one there.
     Cameras that were given stay.
     """
-    if dynamic.posed or not static.posed:
+    if dynamic.posed or not static.posed or len(dynamic) != len(static):
         return dynamic
-    there = [_near(camera, static.cameras) for camera in dynamic.cameras]
-    if there != list(range(len(static))) or not _same(dynamic, static):
+    far = _far(static.cameras)
+    beside = all(_is_near(one, other, far) for one, other in zip(dynamic.cameras, static.cameras))
+    now, then = dynamic.resized(GLANCE), static.resized(GLANCE)
+    if not beside or not _same(list(zip(now.time, now.rgba, then.rgba))):
         return dynamic
     return _posed_like(dynamic, static, "its images show it on the cameras of the static orbit")
 
 
-def _same(dynamic: Frames, static: Frames) -> list[float]:
-    """Times of the video's frames that equal the static one of the same camera."""
-    apart = [
-        (time, float(np.square(_on_white(now) - _on_white(then)).mean()))
-        for time, now, then in _pairs(dynamic, static)
-    ]
+def _same(pairs: list[tuple[float, Image, Image]]) -> list[float]:
+    """Times of the video's frames that equal the static one of the same camera, of `_pairs`."""
+    apart = [(time, float(np.square(_on_white(now) - _on_white(then)).mean())) for time, now, then in pairs]
     limit = min(10 ** (-AS_AT_REST / 10), OF_MOTION * float(np.median([d for _, d in apart] or [0.0])))
     return [time for time, difference in apart if difference < limit]
 
@@ -108,24 +107,28 @@ def _pairs(dynamic: Frames, static: Frames) -> list[tuple[float, Image, Image]]:
     images that show the same are of one place.
     """
     dynamic, static = dynamic.resized(GLANCE), static.resized(GLANCE)
-    there = [_near(camera, static.cameras) for camera in dynamic.cameras]
-    return [
-        (time, image, static.rgba[i])
-        for image, time, i in zip(dynamic.rgba, dynamic.time, there)
-        if i is not None
-    ]
+    places, far = np.stack([camera.position for camera in static.cameras]), _far(static.cameras)
+    found = []
+    for image, camera, time in zip(dynamic.rgba, dynamic.cameras, dynamic.time):
+        i = int(np.linalg.norm(places - camera.position, axis=1).argmin())
+        if _is_near(camera, static.cameras[i], far):
+            found.append((time, image, static.rgba[i]))
+    return found
 
 
-def _near(camera: Camera, others: Sequence[Camera]) -> int | None:
-    """Which of the other cameras stands in the same place and looks the same way, but for `NEAR`."""
-    places = np.stack([other.position for other in others])
-    far = NEAR * float(np.linalg.norm(places - places.mean(0), axis=1).mean())
-    away = np.linalg.norm(places - camera.position, axis=1)
-    i = int(away.argmin())
+def _far(cameras: Sequence[Camera]) -> float:
+    """Distance up to which another camera stands in the place of one of these."""
+    places = np.stack([camera.position for camera in cameras])
+    return NEAR * float(np.linalg.norm(places - places.mean(0), axis=1).mean()) + 1e-6
+
+
+def _is_near(one: Camera, other: Camera, far: float) -> bool:
+    """Whether two cameras stand in one place, look the same way and have one lens, but for `NEAR`."""
     # Both look along -Z.
-    alike = float(others[i].c2w[:3, 2] @ camera.c2w[:3, 2]) > 1 - NEAR**2 / 2
-    same = away[i] <= far + 1e-6 and alike and (others[i].w, others[i].h) == (camera.w, camera.h)
-    return i if same else None
+    alike = float(one.c2w[:3, 2] @ other.c2w[:3, 2]) > 1 - NEAR**2 / 2
+    lens = max(abs(one.fl_x / other.fl_x - 1), abs(one.fl_y / other.fl_y - 1)) < NEAR
+    near = float(np.linalg.norm(one.position - other.position)) <= far
+    return near and alike and lens and (one.w, one.h) == (other.w, other.h)
 
 
 def _on_white(rgba: Image) -> Image:

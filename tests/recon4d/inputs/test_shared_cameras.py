@@ -202,8 +202,8 @@ def test_cameras_that_were_searched_for_are_near_enough() -> None:
 def test_a_video_that_was_filmed_from_the_static_orbit_is_put_there() -> None:
     """Where a search brought it near, its own images say so; not where none equals the static one's."""
     moves = [0.0, 4, 8, 12, 8, 4, 8, 4, 0]
-    static = replace(swinging([0] * 9, orbit(9, radius=1.7, elevation_deg=15.0, size=(24, 24))), posed=True)
-    off = orbit(9, radius=1.7, elevation_deg=16.0, azimuth0_deg=1.0, size=(24, 24))
+    static = replace(swinging([0] * 9, closed(9)), posed=True)
+    off = orbit(9, radius=1.7, elevation_deg=16.0, azimuth0_deg=1.0, size=(24, 24), closed=True)
     bare = replace(swinging(moves, off), posed=False)
     found = on_static_orbit(bare, static)
     assert found.posed and found.cameras == static.cameras
@@ -211,7 +211,9 @@ def test_a_video_that_was_filmed_from_the_static_orbit_is_put_there() -> None:
     for other in (
         swinging([4, *moves[1:8], 4], off),
         swinging(moves, off[::-1]),
-        swinging(moves, orbit(9, radius=1.7, elevation_deg=20.0, size=(24, 24))),
+        swinging(moves, closed(9, elevation=20.0)),
+        swinging(moves, [replace(camera, fl_x=1.1 * camera.fl_x) for camera in off]),
+        swinging(moves[:8], off[:8]),
     ):
         other = replace(other, posed=False)
         assert on_static_orbit(other, static) is other
